@@ -1,0 +1,1 @@
+"""The nano checkpoint, made from nothing: its domain, its synthetic speech, its training and its judge."""
