@@ -1,19 +1,22 @@
 """
 The speech that nano is trained and measured on, written to disk once, resumably.
 
-    python -m finetune.nano.synthesise codec --out data/codec             # WordNet phrases and domain sentences, four voices
-    python -m finetune.nano.synthesise questions --out data/questions     # training questions, four voices
-    python -m finetune.nano.synthesise answers --out data/answers         # every answer once, voice slt; held-out ones in data/answers-heldout
-    python -m finetune.nano.synthesise test --out data/test               # held-out questions, and seen ones spoken anew
+    python -m finetune.nano.synthesise codec --out data/codec          # for the codec: WordNet phrases, then the domain, four voices
+    python -m finetune.nano.synthesise questions --out data/questions  # spoken training questions, four voices
+    python -m finetune.nano.synthesise answers --out data/answers      # every training answer once, voice slt
+    python -m finetune.nano.synthesise answers-heldout --out data/answers-heldout  # the answers of unseen facts, voice slt
+    python -m finetune.nano.synthesise sentences --out data/sentences  # training questions in the answers' voice: more to learn to speak from
+    python -m finetune.nano.synthesise test --out data/test            # held-out questions, and seen ones spoken anew
 
 Format of an output folder, 16 kHz mono:
 - `shard-00000.npy`: int16 `(samples,)`, the utterances one after the other.
 - `shard-00000.jsonl`: one line per utterance, `{"id", "voice", "stretch", "text", "start", "samples", "words", "split", ...}`:
   `start` is the first sample in the shard, `words` is `[[word, start_s, end_s], ...]`, contiguous from 0 to the utterance's end, and
-  `" ".join` of the words is the text. Questions and test add `kind` and `answer`; answers add `kind`.
+  `" ".join` of the words is the text. All but codec add `kind` and `answer` (of the question; of answers, the text itself).
+  `split` is "train" or "test" for codec, one of `domain.SPLITS` otherwise; in test, "train" marks a seen question.
 - `time.json`: seconds spent, seconds of audio, utterances.
 A shard's `.jsonl` is renamed into place last: where it exists the shard is complete, so a reader may start while more shards are
-written, and a run that was killed goes on where it stopped.
+written, and a run that was killed goes on where it stopped. A larger `--count` extends a folder of questions.
 
 Knows: which texts are spoken by which voice. Does not know: codecs, tokens.
 """
@@ -26,18 +29,38 @@ import random
 import re
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from .domain import Item, items
 from .voices import SAMPLING_RATE, Voice
 
 WORDNET = Path("/usr/share/wordnet")
 UTTERANCES_PER_SHARD = 200
 CODEC_VOICES = {"slt": 0.55, "rms": 0.15, "awb": 0.15, "kal16": 0.15}
 CODEC_TEST_SHARE = 0.03
+ANSWER_VOICE = "slt"
+QUESTION_VOICES = {"slt": 0.35, "kal16": 0.25, "awb": 0.2, "rms": 0.2}
+QUESTION_STRETCHES = (0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2)
+TEST_STRETCHES = (0.88, 0.93, 0.98, 1.03, 1.08, 1.13)  # none of the training ones: every test utterance is a new sound
+TEST_COUNTS = {"unseen_fact": 133, "unseen_sentence": 133, "unseen_template": 134, "train": 200}
+KIND_SHARES = {
+    "sum": 0.34,
+    "difference": 0.22,
+    "number": 0.11,
+    "opposite": 0.08,
+    "day": 0.07,
+    "colour": 0.05,
+    "month": 0.04,
+    "name": 0.04,
+    "talk": 0.03,
+    "mix": 0.02,
+}
 
 
 @dataclass(frozen=True)
@@ -87,29 +110,144 @@ def wordnet_phrases(folder: Path = WORDNET) -> list[str]:
     return sorted(phrases)
 
 
-def codec_jobs(texts: list[str], count: int, seed: int) -> list[Job]:
+def codec_jobs(phrases: int, sentences: int, seed: int = 0) -> list[Job]:
     """
-    What a codec is trained on: distinct texts, mostly in the voice that answers, half of them at its own pace.
+    What a codec is trained on: WordNet phrases, then training questions and answers, mostly in the voice that answers, half of
+    them at its own pace.
 
     Args:
-        texts (`list[str]`): Sentences to choose from.
-        count (`int`): How many to say; texts are used once, or evenly often if there are fewer.
-        seed (`int`): Of the choice.
+        phrases (`int`): How many WordNet phrases.
+        sentences (`int`): How many sentences of the domain.
+        seed (`int`, *optional*, defaults to 0): Of the choice.
 
     Returns:
         `list[Job]`: Split "test" for about 3 % of the texts (by a hash of the text), else "train".
     """
     rng = random.Random(seed)
-    order: list[str] = []
-    while len(order) < count:
-        order += rng.sample(texts, len(texts))
-    jobs = []
-    for text in order[:count]:
-        (voice,) = rng.choices(list(CODEC_VOICES), list(CODEC_VOICES.values()))
-        stretch = 1.0 if rng.random() < 0.5 else round(rng.uniform(0.85, 1.2), 2)
-        hashed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") / 2**32
-        jobs.append(Job(text, voice, stretch, "test" if hashed < CODEC_TEST_SHARE else "train"))
+    every_phrase = wordnet_phrases()
+    jobs = [_codec_job(text, rng) for text in rng.sample(every_phrase, len(every_phrase))[:phrases]]
+    for item in islice(_endless(_of_split("train"), rng), sentences // 2):
+        jobs += [_codec_job(item.question, rng), _codec_job(item.answer, rng)]
     return jobs
+
+
+def _codec_job(text: str, rng: random.Random) -> Job:
+    (voice,) = rng.choices(list(CODEC_VOICES), list(CODEC_VOICES.values()))
+    stretch = 1.0 if rng.random() < 0.5 else round(rng.uniform(0.85, 1.2), 2)
+    hashed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") / 2**32
+    return Job(text, voice, stretch, "test" if hashed < CODEC_TEST_SHARE else "train")
+
+
+def question_jobs(count: int, seed: int = 0) -> list[Job]:
+    """
+    Spoken training questions, in every voice and at every pace.
+
+    Args:
+        count (`int`): How many; a larger count begins with the same ones.
+        seed (`int`, *optional*, defaults to 0): Of the choice.
+
+    Returns:
+        `list[Job]`: Distinct in (text, voice, stretch); kinds in the shares of `KIND_SHARES`, facts of a kind equally often.
+    """
+    rng = random.Random(seed)
+    jobs: list[Job] = []
+    made = set()
+    for item in _endless(_of_split("train"), rng):
+        (voice,) = rng.choices(list(QUESTION_VOICES), list(QUESTION_VOICES.values()))
+        job = _question(item, voice, rng.choice(QUESTION_STRETCHES))
+        if (job.text, job.voice, job.stretch) not in made:
+            made.add((job.text, job.voice, job.stretch))
+            jobs.append(job)
+        if len(jobs) == count:
+            return jobs
+    return jobs
+
+
+def answer_jobs(held_out: bool) -> list[Job]:
+    """
+    Every answer once, in the voice of nano.
+
+    Args:
+        held_out (`bool`): The answers that no training question has (those of unseen facts), instead of all others.
+
+    Returns:
+        `list[Job]`: Distinct texts, shuffled, so that any part of them is a fair sample.
+    """
+    trained = {item.answer for item in _of_split("train")}
+    chosen = {item.answer: item for item in items() if held_out != (item.answer in trained)}
+    jobs = [Job(i.answer, ANSWER_VOICE, 1.0, i.split, _fields(i)) for i in chosen.values()]
+    return random.Random(0).sample(jobs, len(jobs))
+
+
+def sentence_jobs(count: int) -> list[Job]:
+    """
+    Training questions in the voice of nano: what it may learn to speak beyond its answers.
+
+    Args:
+        count (`int`): How many, if there are as many.
+
+    Returns:
+        `list[Job]`: Distinct texts, in the order of `question_jobs`.
+    """
+    distinct: dict[str, Item] = {}
+    for item in islice(_endless(_of_split("train"), random.Random(1)), 4 * count):
+        distinct.setdefault(item.question, item)
+    return [_question(item, ANSWER_VOICE, 1.0) for item in islice(distinct.values(), count)]
+
+
+def test_question_jobs(seed: int = 2) -> list[Job]:
+    """
+    Questions to measure with: each split's kinds equally often, at paces that no training question has.
+
+    Args:
+        seed (`int`, *optional*, defaults to 2): Of the choice.
+
+    Returns:
+        `list[Job]`: `TEST_COUNTS` of each split, distinct texts.
+    """
+    rng = random.Random(seed)
+    jobs = []
+    for split, count in TEST_COUNTS.items():
+        by_kind: dict[str, list[Item]] = {}
+        for item in rng.sample(_of_split(split), len(_of_split(split))):
+            by_kind.setdefault(item.kind, []).append(item)
+        chosen: list[Item] = []
+        while len(chosen) < count:
+            chosen += [found.pop() for _, found in sorted(by_kind.items()) if found]
+        for item in chosen[:count]:
+            (voice,) = rng.choices(list(QUESTION_VOICES), list(QUESTION_VOICES.values()))
+            jobs.append(_question(item, voice, rng.choice(TEST_STRETCHES)))
+    return jobs
+
+
+def _question(item: Item, voice: str, stretch: float) -> Job:
+    return Job(item.question, voice, stretch, item.split, _fields(item))
+
+
+def _fields(item: Item) -> dict[str, str]:
+    return {"kind": item.kind, "answer": item.answer}
+
+
+def _of_split(split: str) -> list[Item]:
+    return [item for item in items() if item.split == split]
+
+
+def _endless(chosen: list[Item], rng: random.Random) -> Iterator[Item]:
+    """Items for ever, kinds in their shares; a kind's facts come in rounds, each round with other words."""
+    rounds = {kind: _rounds([i for i in chosen if i.kind == kind], rng) for kind in KIND_SHARES}
+    while True:
+        (kind,) = rng.choices(list(KIND_SHARES), list(KIND_SHARES.values()))
+        yield next(rounds[kind])
+
+
+def _rounds(chosen: list[Item], rng: random.Random) -> Iterator[Item]:
+    by_answer: dict[str, list[Item]] = {}
+    for item in rng.sample(chosen, len(chosen)):
+        by_answer.setdefault(item.answer, []).append(item)
+    number = 0
+    while True:
+        yield from (same[number % len(same)] for same in rng.sample(list(by_answer.values()), len(by_answer)))
+        number += 1
 
 
 def write_shards(jobs: list[Job], out: Path) -> None:
@@ -146,26 +284,19 @@ def _write_shard(shard: list[Job], voices: dict[str, Voice], path: Path) -> int:
         line |= {"words": [[w.text, round(w.start, 4), round(w.end, 4)] for w in spoken.words], "split": job.split}
         lines.append(json.dumps(line | job.fields))
         start += len(waves[-1])
-    with _renamed_into(path) as unfinished:
-        with unfinished.open("wb") as file:
-            np.save(file, np.concatenate(waves))
+    with _renamed_into(path) as unfinished, unfinished.open("wb") as file:
+        np.save(file, np.concatenate(waves))
     with _renamed_into(path.with_suffix(".jsonl")) as unfinished:
         unfinished.write_text("\n".join(lines) + "\n")
     return start
 
 
-class _renamed_into:
+@contextmanager
+def _renamed_into(path: Path) -> Iterator[Path]:
     """A temporary path that takes its final name when the block ends well."""
-
-    def __init__(self, path: Path):
-        self.path, self.unfinished = path, path.with_name(path.name + ".tmp")
-
-    def __enter__(self) -> Path:
-        return self.unfinished
-
-    def __exit__(self, error_type, error, trace) -> None:
-        if error_type is None:
-            os.replace(self.unfinished, self.path)
+    unfinished = path.with_name(path.name + ".tmp")
+    yield unfinished
+    os.replace(unfinished, path)
 
 
 def _check_same(index: Path, shard: list[Job]) -> None:
@@ -214,12 +345,24 @@ def read_corpus(folder: Path) -> Iterator[tuple[dict, np.ndarray]]:
 
 def main(arguments: Iterable[str] | None = None) -> None:
     """Command line: see the module's docstring."""
+    corpora = ("codec", "questions", "answers", "answers-heldout", "sentences", "test")
     parser = argparse.ArgumentParser(description="Synthesise nano's speech.")
-    parser.add_argument("corpus", choices=("codec",))
+    parser.add_argument("corpus", choices=corpora)
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
-    parser.add_argument("--phrases", type=int, default=4000, help="WordNet phrases of the codec corpus")
+    parser.add_argument("--count", type=int, default=40_000, help="spoken questions")
+    parser.add_argument("--sentences", type=int, default=8_000, help="distinct questions in the voice of the answers")
     options = parser.parse_args(arguments)
-    write_shards(codec_jobs(wordnet_phrases(), options.phrases, seed=0), options.out)
+    if options.corpus == "codec":
+        jobs = codec_jobs(phrases=4_000, sentences=3_000)
+    elif options.corpus == "questions":
+        jobs = question_jobs(options.count)
+    elif options.corpus == "sentences":
+        jobs = sentence_jobs(options.sentences)
+    elif options.corpus == "test":
+        jobs = test_question_jobs()
+    else:
+        jobs = answer_jobs(held_out=options.corpus == "answers-heldout")
+    write_shards(jobs, options.out)
 
 
 if __name__ == "__main__":

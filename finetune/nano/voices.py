@@ -197,6 +197,6 @@ def _trimmed(audio: np.ndarray, spoken_words: list[str], intervals: list[tuple[f
     last = round(intervals[-1][1] * SAMPLING_RATE) + edge
     kept = audio[max(first, 0) : last]
     audio = np.pad(kept, (max(-first, 0), last - max(first, 0) - len(kept)))
-    starts = [0.0] + [start - first / SAMPLING_RATE for start, _ in intervals[1:]]
-    ends = starts[1:] + [len(audio) / SAMPLING_RATE]
-    return Utterance(audio, [Word(*word) for word in zip(spoken_words, starts, ends)])
+    starts = [0.0, *(start - first / SAMPLING_RATE for start, _ in intervals[1:])]
+    ends = [*starts[1:], len(audio) / SAMPLING_RATE]
+    return Utterance(audio, [Word(*word) for word in zip(spoken_words, starts, ends, strict=True)])
