@@ -1,0 +1,182 @@
+"""
+What nano said, as an independent recogniser hears it: pocketsphinx, and the error rates that follow.
+
+    python -m finetune.nano.judge --speech data/answers-heldout     # the judge's own floor: errors on the synthesiser's speech
+
+The judge with a bigram of the domain knows what may be said and flatters; beside it stands the same recogniser with the general
+English model of its wheel, and the share of utterances whose numbers and content words are all right.
+
+Knows: waveforms at 16 kHz and texts. Does not know: codecs, models, tokens.
+"""
+
+import argparse
+import math
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from pathlib import Path
+
+import jiwer
+import numpy as np
+from tqdm import tqdm
+
+from .domain import keywords, normalise, text_corpus
+from .synthesise import read_corpus
+from .voices import SAMPLING_RATE
+
+try:
+    import pocketsphinx
+except ImportError:
+    pocketsphinx = None
+
+DISCOUNT = 0.5
+
+
+def bigram_arpa(sentences: Iterable[str]) -> str:
+    """
+    A bigram language model with absolute discounting, interpolated with unigrams: p(w|v) = (c(vw) - d) / c(v) + bow(v) p(w).
+
+    Args:
+        sentences (`Iterable[str]`): Texts; they are normalised.
+
+    Returns:
+        `str`: The model in the ARPA format, logarithms to base 10; each history's probabilities sum to one.
+    """
+    pairs: Counter[tuple[str, str]] = Counter()
+    for sentence in sentences:
+        heard = ["<s>", *normalise(sentence).split(), "</s>"]
+        pairs.update(pairwise(heard))
+    followed, kinds, unigrams = Counter(), Counter(), Counter()
+    for (first, second), count in pairs.items():
+        followed[first] += count
+        kinds[first] += 1
+        unigrams[second] += count
+    total = unigrams.total()
+    backoff = {v: DISCOUNT * kinds[v] / followed[v] for v in followed}
+
+    lines = ["\\data\\", f"ngram 1={len(unigrams) + 1}", f"ngram 2={len(pairs)}", "", "\\1-grams:"]
+    lines.append(f"-99 <s> {math.log10(backoff['<s>']):.4f}")
+    for word, count in sorted(unigrams.items()):
+        weight = f" {math.log10(backoff[word]):.4f}" if word in backoff else ""
+        lines.append(f"{math.log10(count / total):.4f} {word}{weight}")
+    lines += ["", "\\2-grams:"]
+    for (first, second), count in sorted(pairs.items()):
+        prob = (count - DISCOUNT) / followed[first] + backoff[first] * unigrams[second] / total
+        lines.append(f"{math.log10(prob):.4f} {first} {second}")
+    return "\n".join([*lines, "", "\\end\\", ""])
+
+
+class Judge:
+    """
+    Writes down what is said, in English.
+
+    Args:
+        corpus (`Sequence[str]`, *optional*): Sentences of the domain, for a bigram model; without them the recogniser's general
+            English model is used.
+
+    Raises:
+        ImportError: pocketsphinx is not installed.
+        ValueError: The corpus has a word that the recogniser's dictionary lacks.
+    """
+
+    def __init__(self, corpus: Sequence[str] | None = None):
+        if pocketsphinx is None:
+            raise ImportError("The judge is pocketsphinx, which is not installed: pip install pocketsphinx.")
+        folder = Path(pocketsphinx.get_model_path("en-us"))
+        paths = {"hmm": folder / "en-us", "dict": folder / "cmudict-en-us.dict", "lm": folder / "en-us.lm.bin"}
+        with tempfile.TemporaryDirectory() as temporary:
+            if corpus is not None:
+                _check_dictionary(corpus, paths["dict"])
+                paths["lm"] = Path(temporary) / "bigram.arpa"
+                paths["lm"].write_text(bigram_arpa(corpus))
+            self._decoder = pocketsphinx.Decoder(**{key: str(path) for key, path in paths.items()}, loglevel="FATAL")
+
+    def transcribe(self, audio: np.ndarray) -> str:
+        """
+        Hear one utterance.
+
+        Args:
+            audio (`np.ndarray` of shape `(samples,)`): 16 kHz, float in [-1, 1] or int16.
+
+        Returns:
+            `str`: Lower-case words. Silence may be heard as a short word: a judge with a bigram expects a sentence.
+        """
+        if audio.dtype != np.int16:
+            audio = np.rint(np.clip(audio, -1.0, 1.0) * 32767).astype(np.int16)
+        self._decoder.start_utt()
+        self._decoder.process_raw(audio.tobytes(), full_utt=True)
+        self._decoder.end_utt()
+        hypothesis = self._decoder.hyp()
+        return hypothesis.hypstr if hypothesis is not None else ""
+
+
+def _check_dictionary(corpus: Sequence[str], path: Path) -> None:
+    with path.open() as file:
+        known = {line.split(maxsplit=1)[0] for line in file}
+    unknown = {word for sentence in corpus for word in normalise(sentence).split()} - known
+    if unknown:
+        raise ValueError(f"The judge's dictionary lacks {', '.join(sorted(unknown))}: say it in other words.")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """
+    How well texts were heard.
+
+    Args:
+        wer (`float`): Word errors per word.
+        cer (`float`): Character errors per character.
+        exact (`float`): Share of texts without any error.
+        keywords (`float`): Share of texts whose numbers and content words are all right, see `domain.keywords`.
+    """
+
+    wer: float
+    cer: float
+    exact: float
+    keywords: float
+
+
+def score(references: Sequence[str], heard: Sequence[str]) -> Scores:
+    """
+    Compare what was heard with what should have been said; case and punctuation do not count.
+
+    Args:
+        references (`Sequence[str]`): The right texts, none empty.
+        heard (`Sequence[str]`): A judge's texts, in the same order.
+
+    Returns:
+        `Scores`: Over all of them.
+    """
+    wanted, got = [normalise(text) for text in references], [normalise(text) for text in heard]
+    pairs = list(zip(wanted, got, strict=True))
+    return Scores(
+        wer=jiwer.wer(wanted, got),
+        cer=jiwer.cer(wanted, got),
+        exact=sum(w == g for w, g in pairs) / len(pairs),
+        keywords=sum(keywords(w) == keywords(g) for w, g in pairs) / len(pairs),
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line: see the module's docstring."""
+    parser = argparse.ArgumentParser(description="Measure the judge's error on a folder of synthesised speech.")
+    parser.add_argument("--speech", type=Path, required=True, help="a folder written by finetune.nano.synthesise")
+    parser.add_argument("--count", type=int, default=200, help="utterances to hear")
+    options = parser.parse_args(arguments)
+    spoken = list(islice(read_corpus(options.speech), options.count))
+    seconds = sum(len(audio) for _, audio in spoken) / SAMPLING_RATE
+    print("| judge | WER | CER | exact | numbers and keywords | x real time |\n|---|---|---|---|---|---|")
+    for name, corpus in (("domain bigram", text_corpus()), ("general English", None)):
+        judge = Judge(corpus)
+        began = time.perf_counter()
+        heard = [judge.transcribe(audio) for _, audio in tqdm(spoken, desc=name, leave=False)]
+        speed = seconds / (time.perf_counter() - began)
+        s = score([line["text"] for line, _ in spoken], heard)
+        print(f"| {name} | {s.wer:.3f} | {s.cer:.3f} | {s.exact:.3f} | {s.keywords:.3f} | {speed:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
