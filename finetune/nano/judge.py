@@ -89,8 +89,9 @@ class Judge:
         paths = {"hmm": folder / "en-us", "dict": folder / "cmudict-en-us.dict", "lm": folder / "en-us.lm.bin"}
         with tempfile.TemporaryDirectory() as temporary:
             if corpus is not None:
-                _check_dictionary(corpus, paths["dict"])
-                paths["lm"] = Path(temporary) / "bigram.arpa"
+                pronunciations = _pronunciations(corpus, paths["dict"])
+                paths |= {"dict": Path(temporary) / "words.dict", "lm": Path(temporary) / "bigram.arpa"}
+                paths["dict"].write_text(pronunciations)
                 paths["lm"].write_text(bigram_arpa(corpus))
             self._decoder = pocketsphinx.Decoder(**{key: str(path) for key, path in paths.items()}, loglevel="FATAL")
 
@@ -113,12 +114,15 @@ class Judge:
         return hypothesis.hypstr if hypothesis is not None else ""
 
 
-def _check_dictionary(corpus: Sequence[str], path: Path) -> None:
+def _pronunciations(corpus: Sequence[str], path: Path) -> str:
+    """The dictionary's lines, `word phones` and `word(2) phones`, of the corpus's words: a small one loads fast."""
+    wanted = {word for sentence in corpus for word in normalise(sentence).split()}
     with path.open() as file:
-        known = {line.split(maxsplit=1)[0] for line in file}
-    unknown = {word for sentence in corpus for word in normalise(sentence).split()} - known
+        lines = [line for line in file if line.split(maxsplit=1)[0].partition("(")[0] in wanted]
+    unknown = wanted - {line.split(maxsplit=1)[0] for line in lines}
     if unknown:
         raise ValueError(f"The judge's dictionary lacks {', '.join(sorted(unknown))}: say it in other words.")
+    return "".join(lines)
 
 
 @dataclass(frozen=True)
