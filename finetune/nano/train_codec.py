@@ -1,0 +1,368 @@
+"""
+Train nano's speech codec on a CPU, in two stages, each resumable.
+
+    python -m finetune.nano.train_codec codec --data data/codec --out runs/codec --minutes 20      # encoder, quantiser and decoder, on log-mel frames
+    python -m finetune.nano.train_codec vocoder --data data/codec --out runs/codec --minutes 40    # the vocoder, on the codec's own decoded frames
+
+1. `codec`: random crops at the standard level; the encoder hears them a little louder or softer and sometimes with light noise, the decoder learns the clean frames:
+   L1 + 0.5 * L1 of the difference in time, AdamW 2e-3 with a cosine, bf16. From its end on the codes never change.
+2. `vocoder`: encoder, quantiser and decoder are frozen; the vocoder learns the recorded sound from the frames that the frozen codec decodes: magnitudes of STFTs of several
+   resolutions and log-mel frames. No adversarial loss: intelligible, a little buzzy.
+
+`--minutes` is time of this process's CPU; the cosine runs over it, also across restarts. In the folder `--out`:
+- `codec.safetensors`, `vocoder.safetensors`: weights, optimizer state and progress of a stage, written every two minutes and at the end; the same command goes on from there.
+- `export/`: the codec as `AutoModel.from_pretrained` reads it, written at the end of `codec` and every few minutes of `vocoder`.
+- `time.json`: per stage steps, CPU and wall seconds, and the last losses.
+- `ENCODER_READY`, `VOCODER_READY`: empty files, written when the codes, and when the sound, are final.
+
+Knows: the shards that `synthesise` writes (they may still be being written: it looks again now and then). Does not know: tokens, the language model, judges.
+"""
+
+import argparse
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from processing_ttt.codec_ttt import TttCodecConfig, TttCodecModel
+
+CHECKPOINT_SECONDS = 120
+EXPORT_SECONDS = 300
+RESCAN_STEPS = 200
+WARMUP_STEPS = 100
+STFT_SIZES = (256, 512, 1024, 2048)
+
+
+class Utterances:
+    """
+    The training utterances of a folder of shards, and random crops of them.
+
+    Args:
+        folder (`Path`): Shards as `synthesise` writes them; only those whose `.jsonl` exists are read.
+        split (`str`, *optional*, defaults to `"train"`): Which utterances.
+    """
+
+    def __init__(self, folder: Path, split: str = "train"):
+        self.folder, self.split = folder, split
+        self.known: set[Path] = set()
+        self.index: list[tuple[np.ndarray, int, int]] = []  # audio of the shard, first sample, samples
+        self.rescan()
+
+    def rescan(self) -> None:
+        """Add the shards finished since the last look."""
+        for index in sorted(set(self.folder.glob("shard-*.jsonl")) - self.known):
+            audio = np.load(index.with_suffix(".npy"), mmap_mode="r")
+            lines = map(json.loads, index.read_text().splitlines())
+            self.index += [(audio, line["start"], line["samples"]) for line in lines if line["split"] == self.split]
+            self.known.add(index)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def read(self, number: int, multiple: int) -> torch.Tensor:
+        """One utterance, float32 `(samples,)` in [-1, 1], padded with zeros to a multiple of `multiple` samples."""
+        audio, start, samples = self.index[number]
+        waveform = torch.from_numpy(audio[start : start + samples].astype(np.float32) / 32768)
+        return F.pad(waveform, (0, -samples % multiple))
+
+
+def crop(waveform: torch.Tensor, start: int, samples: int) -> torch.Tensor:
+    """`samples` samples from `start` on, followed by zeros where the waveform is shorter."""
+    piece = waveform[start : start + samples]
+    return F.pad(piece, (0, samples - piece.shape[0]))
+
+
+def codec_batch(
+    model: TttCodecModel, utterances: Utterances, batch: int, samples: int, rng: np.random.Generator
+) -> torch.Tensor:
+    """Crops of random utterances, at the standard level of the whole utterance: float32 `(batch, samples)`."""
+    crops = []
+    for number in rng.integers(len(utterances), size=batch):
+        waveform = model.standard_level(utterances.read(int(number), model.config.samples_per_code)[None])[0]
+        crops.append(crop(waveform, int(rng.integers(max(1, waveform.shape[0] - samples + 1))), samples))
+    return torch.stack(crops)
+
+
+def disturb(clean: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """
+    What the encoder hears: up to 4 dB louder or softer (the error of a measured level), and in 3 of 10 rows light noise, white or falling, 15 to 40 dB under the speech.
+    """
+    batch, samples = clean.shape
+    noise = torch.from_numpy(rng.standard_normal((batch, samples), dtype=np.float32))
+    falling = F.avg_pool1d(noise[:, None], 9, stride=1, padding=4)[:, 0] * 3
+    noise = torch.where(torch.from_numpy(rng.random((batch, 1)) < 0.5), noise, falling)
+    loudness = clean.square().mean(-1, keepdim=True).sqrt() * decibels(rng.uniform(-40, -15, (batch, 1)))
+    noise = noise * loudness * torch.from_numpy(rng.random((batch, 1)) < 0.3)
+    return (clean + noise) * decibels(rng.uniform(-4, 4, (batch, 1)))
+
+
+def decibels(value: np.ndarray) -> torch.Tensor:
+    """dB -> factor on amplitudes, float32."""
+    return torch.from_numpy(10 ** (value / 20)).float()
+
+
+def codec_loss(model: TttCodecModel, clean: torch.Tensor, heard: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+    """
+    L1 of decoded against clean log-mel frames, + 0.5 * L1 of their differences in time.
+
+    Args:
+        model ([`TttCodecModel`]): The codec.
+        clean (`torch.Tensor` of shape `(batch, samples)`): What is to be decoded.
+        heard (`torch.Tensor` of shape `(batch, samples)`): What is encoded.
+
+    Returns:
+        `tuple[torch.Tensor, dict[str, float]]`: The loss and its parts.
+    """
+    target = model.log_mel(clean)
+    decoded = model.decoder(model.quantizer(model.encoder(model.log_mel(heard)))).float()
+    value = F.l1_loss(decoded, target)
+    change = F.l1_loss(decoded.diff(dim=1), target.diff(dim=1))
+    return value + 0.5 * change, {"mel": value.item(), "change": change.item()}
+
+
+class DecodedMels:
+    """
+    Crops of utterances beside the mel frames that the frozen codec decodes for them; each utterance is coded once and remembered in half precision.
+
+    Args:
+        model ([`TttCodecModel`]): The codec, its encoder and decoder final.
+        utterances ([`Utterances`]): Where the sound comes from.
+    """
+
+    def __init__(self, model: TttCodecModel, utterances: Utterances):
+        self.model, self.utterances = model, utterances
+        self.mels: dict[int, torch.Tensor] = {}
+
+    def batch(self, batch: int, samples: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Float32 mel frames `(batch, samples / hop, mel)` and the sound `(batch, samples)` at the standard level."""
+        config = self.model.config
+        mels, sounds = [], []
+        for number in map(int, rng.integers(len(self.utterances), size=batch)):
+            waveform = self.model.standard_level(self.utterances.read(number, config.samples_per_code)[None])[0]
+            if number not in self.mels:
+                self.mels[number] = self.decode(waveform).half()
+            start = int(rng.integers(max(1, (waveform.shape[0] - samples) // config.hop_length + 1)))
+            mel = self.mels[number][start : start + samples // config.hop_length].float()
+            silence = (math.log(config.mel_floor) - config.mel_mean) / config.mel_std
+            mels.append(F.pad(mel, (0, 0, 0, samples // config.hop_length - mel.shape[0]), value=silence))
+            sounds.append(crop(waveform, start * config.hop_length, samples))
+        return torch.stack(mels), torch.stack(sounds)
+
+    @torch.no_grad()
+    def decode(self, waveform: torch.Tensor) -> torch.Tensor:
+        """Samples at the standard level -> the codec's mel frames `(mel_frames, mel)`."""
+        return self.model.decoder(self.model.quantizer(self.model.encoder(self.model.log_mel(waveform[None]))))[0]
+
+
+def vocoder_loss(model: TttCodecModel, mel: torch.Tensor, sound: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+    """
+    Multi-resolution STFT loss (spectral convergence + L1 of log magnitudes; Yamamoto et al., 2020) + L1 of log-mel frames.
+
+    Args:
+        model ([`TttCodecModel`]): The codec.
+        mel (`torch.Tensor` of shape `(batch, mel_frames, mel)`): What the vocoder is given.
+        sound (`torch.Tensor` of shape `(batch, samples)`): What it should say.
+
+    Returns:
+        `tuple[torch.Tensor, dict[str, float]]`: The loss and its parts.
+    """
+    spoken = model.vocoder(mel)
+    with torch.autocast("cpu", enabled=False):
+        stft = torch.stack([stft_loss(spoken, sound, size) for size in STFT_SIZES]).mean()
+        mel_error = F.l1_loss(model.log_mel(spoken), model.log_mel(sound))
+    return stft + 2 * mel_error, {"stft": stft.item(), "mel": mel_error.item()}
+
+
+def stft_loss(spoken: torch.Tensor, sound: torch.Tensor, size: int) -> torch.Tensor:
+    """Spectral convergence + L1 of log magnitudes at one window size, with hops of a quarter window."""
+    window = torch.hann_window(size)
+    wanted, given = (
+        torch.stft(each, size, size // 4, window=window, return_complex=True).abs().clamp(min=1e-3)
+        for each in (sound, spoken)
+    )
+    convergence = ((wanted - given).square().sum((1, 2)) / wanted.square().sum((1, 2))).sqrt().mean()
+    return convergence + F.l1_loss(given.log(), wanted.log())
+
+
+class Stage:
+    """
+    One resumable training stage: optimizer, cosine over a budget of CPU time, checkpoints, times.
+
+    Args:
+        name (`str`): Names the checkpoint and the entry in `time.json`.
+        out (`Path`): Where they are written.
+        parts (`dict[str, nn.Module]`): What is trained.
+        minutes (`float`): Budget, in minutes of CPU time over all restarts.
+        learning_rate (`float`): Peak learning rate.
+    """
+
+    def __init__(self, name: str, out: Path, parts: dict[str, nn.Module], minutes: float, learning_rate: float):
+        self.name, self.out, self.minutes, self.learning_rate = name, out, minutes, learning_rate
+        self.parameters = {
+            f"{part}.{key}": value for part, module in parts.items() for key, value in module.named_parameters()
+        }
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01
+        )
+        self.step, self.cpu_seconds, self.wall_seconds = 0, 0.0, 0.0
+        self.losses: dict[str, float] = {}
+        if self.checkpoint.exists():
+            self.resume()
+        self.cpu_start = time.process_time() - self.cpu_seconds
+        self.wall_start = time.monotonic() - self.wall_seconds
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file that the stage goes on from."""
+        return self.out / f"{self.name}.safetensors"
+
+    def progress(self) -> float:
+        """Share of the budget that is spent."""
+        self.cpu_seconds = time.process_time() - self.cpu_start
+        self.wall_seconds = time.monotonic() - self.wall_start
+        return min(1.0, self.cpu_seconds / (60 * self.minutes))
+
+    def update(self, loss: torch.Tensor, losses: dict[str, float]) -> None:
+        """One optimizer step at the learning rate of this moment."""
+        rate = self.learning_rate * 0.5 * (1 + math.cos(math.pi * self.progress()))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * min(1.0, (self.step + 1) / WARMUP_STEPS)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        for key, value in losses.items():
+            self.losses[key] = 0.99 * self.losses.get(key, value) + 0.01 * value
+
+    def save(self) -> None:
+        """Write the checkpoint, whole or not at all, and the times."""
+        tensors = {f"model.{key}": value.detach() for key, value in self.parameters.items()}
+        for key, value in self.parameters.items():
+            for moment in ("exp_avg", "exp_avg_sq"):
+                tensors[f"{moment}.{key}"] = self.optimizer.state[value][moment]
+        self.progress()
+        entry = {"step": self.step, "cpu_seconds": self.cpu_seconds, "wall_seconds": self.wall_seconds, **self.losses}
+        unfinished = self.checkpoint.with_suffix(".unfinished")
+        save_file(tensors, unfinished, metadata={"state": json.dumps(entry)})
+        os.replace(unfinished, self.checkpoint)
+        times = self.out / "time.json"
+        table = json.loads(times.read_text()) if times.exists() else {}
+        table[self.name] = {key: round(value, 4) for key, value in entry.items()}
+        times.write_text(json.dumps(table, indent=1) + "\n")
+
+    def resume(self) -> None:
+        """Go on from the checkpoint."""
+        with safe_open(self.checkpoint, framework="pt") as stored:
+            state = json.loads(stored.metadata()["state"])
+            self.step, self.cpu_seconds = state.pop("step"), state.pop("cpu_seconds")
+            self.wall_seconds, self.losses = state.pop("wall_seconds"), state
+            for key, value in self.parameters.items():
+                value.data.copy_(stored.get_tensor(f"model.{key}"))
+                moments = {moment: stored.get_tensor(f"{moment}.{key}") for moment in ("exp_avg", "exp_avg_sq")}
+                self.optimizer.state[value] = {"step": torch.tensor(float(self.step)), **moments}
+
+    def run(
+        self, compute_loss: Callable[[np.random.Generator], tuple], regularly: dict[Callable[[], None], float]
+    ) -> None:
+        """
+        Train until the budget is spent.
+
+        Args:
+            compute_loss (`Callable`): From a random generator to a loss and its parts; drawn anew from the step's number.
+            regularly (`dict[Callable, float]`): What is called every so many seconds.
+        """
+        regularly = {self.save: CHECKPOINT_SECONDS, **regularly}
+        due = {action: time.monotonic() + seconds for action, seconds in regularly.items()}
+        with tqdm(total=round(self.minutes, 1), initial=self.cpu_seconds / 60, unit="min", mininterval=10) as bar:
+            while self.progress() < 1:
+                with torch.autocast("cpu", dtype=torch.bfloat16):
+                    loss, losses = compute_loss(np.random.default_rng((self.step, 1)))
+                self.update(loss, losses)
+                bar.set_postfix({"step": self.step, **{k: f"{v:.4f}" for k, v in self.losses.items()}}, refresh=False)
+                bar.update(self.cpu_seconds / 60 - bar.n)
+                for action in [action for action, moment in due.items() if time.monotonic() > moment]:
+                    action()
+                    due[action] = time.monotonic() + regularly[action]
+        self.save()
+
+
+def export(model: TttCodecModel, folder: Path) -> None:
+    """Write the codec for `AutoModel.from_pretrained`; each file appears whole or not at all."""
+    unfinished = folder.with_name(folder.name + ".unfinished")
+    model.save_pretrained(unfinished)
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in sorted(unfinished.iterdir()):
+        os.replace(file, folder / file.name)
+    unfinished.rmdir()
+
+
+def train_codec(options: argparse.Namespace) -> None:
+    """Stage 1: encoder, quantiser, decoder."""
+    if (options.out / "ENCODER_READY").exists():
+        raise SystemExit(f"The codes of {options.out} are final: train into another folder, or go on with `vocoder`.")
+    torch.manual_seed(options.seed)
+    model, utterances = TttCodecModel(TttCodecConfig()), Utterances(options.data)
+    parts = {"encoder": model.encoder, "decoder": model.decoder}
+    stage = Stage("codec", options.out, parts, options.minutes, options.learning_rate or 2e-3)
+
+    def compute_loss(rng):
+        if stage.step % RESCAN_STEPS == 0:
+            utterances.rescan()
+        clean = codec_batch(model, utterances, options.batch, options.crop, rng)
+        return codec_loss(model, clean, disturb(clean, rng))
+
+    stage.run(compute_loss, {})
+    export(model.eval(), options.out / "export")
+    (options.out / "ENCODER_READY").touch()
+
+
+def train_vocoder(options: argparse.Namespace) -> None:
+    """Stage 2: the vocoder, on what the frozen codec decodes."""
+    folder = options.out / "export"
+    if not (options.out / "ENCODER_READY").exists():
+        raise SystemExit(f"There is no finished codec in {options.out}: run the stage `codec` first.")
+    model, utterances = TttCodecModel.from_pretrained(folder), Utterances(options.data)
+    mels = DecodedMels(model.requires_grad_(False), utterances)
+    model.vocoder.requires_grad_(True)
+    stage = Stage("vocoder", options.out, {"vocoder": model.vocoder}, options.minutes, options.learning_rate or 1e-3)
+
+    def compute_loss(rng):
+        if stage.step % RESCAN_STEPS == 0:
+            utterances.rescan()
+        return vocoder_loss(model, *mels.batch(options.batch, options.crop, rng))
+
+    stage.run(compute_loss, {lambda: export(model, folder): EXPORT_SECONDS})
+    export(model.eval(), folder)
+    (options.out / "VOCODER_READY").touch()
+
+
+def main(arguments: Iterable[str] | None = None) -> None:
+    """Command line: see the module's docstring."""
+    parser = argparse.ArgumentParser(description="Train nano's speech codec.")
+    parser.add_argument("stage", choices=("codec", "vocoder"))
+    parser.add_argument("--data", type=Path, required=True, help="folder of shards")
+    parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and of export/")
+    parser.add_argument("--minutes", type=float, required=True, help="CPU minutes of the stage, restarts included")
+    parser.add_argument("--batch", type=int, default=16, help="crops per step")
+    parser.add_argument("--crop", type=int, default=25600, help="samples per crop")
+    parser.add_argument("--learning-rate", type=float, help="peak; 2e-3 for codec, 1e-3 for vocoder")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(None if arguments is None else list(arguments))
+    torch.set_num_threads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
+    {"codec": train_codec, "vocoder": train_vocoder}[options.stage](options)
+
+
+if __name__ == "__main__":
+    main()
