@@ -1,0 +1,228 @@
+import io
+import tempfile
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from processing_ttt.audio_input_ttt import load_sound
+
+RATE = 16000
+
+
+def tone(seconds=0.5, rate=RATE, hz=440.0, amplitude=0.5):
+    return (amplitude * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def encoded(samples, rate, **options):
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, **{"format": "WAV", "subtype": "FLOAT", **options})
+    return file.getvalue()
+
+
+@pytest.fixture
+def wav(tmp_path):
+    path = tmp_path / "tone.wav"
+    path.write_bytes(encoded(tone(), RATE))
+    return path
+
+
+class TorchcodecLikeDecoder:
+    def get_all_samples(self):
+        class Samples:
+            data = torch.from_numpy(tone())[None]  # (channels, samples)
+            sample_rate = RATE
+
+        return Samples()
+
+
+def test_every_form_of_one_sound_gives_the_same_waveform(wav):
+    sound = tone()
+    forms = [
+        wav,
+        str(wav),
+        wav.read_bytes(),
+        bytearray(wav.read_bytes()),
+        io.BytesIO(wav.read_bytes()),
+        {"array": sound, "sampling_rate": RATE},
+        {"array": sound.tolist(), "sampling_rate": RATE, "path": "row.wav"},
+        {"bytes": wav.read_bytes(), "path": "row.wav"},
+        {"bytes": None, "path": str(wav)},
+        (sound, RATE),
+        (RATE, sound),
+        (torch.from_numpy(sound), float(RATE)),
+        TorchcodecLikeDecoder(),
+    ]
+    for form in forms:
+        np.testing.assert_allclose(load_sound(form, RATE), sound, atol=1e-6)
+    for form in (sound, torch.from_numpy(sound), sound.tolist(), sound.astype(np.float64)):
+        np.testing.assert_allclose(load_sound(form, RATE, sampling_rate=RATE), sound, atol=1e-6)
+    with open(wav, "rb") as file:
+        np.testing.assert_allclose(load_sound(file, RATE), sound, atol=1e-6)
+    with tempfile.SpooledTemporaryFile() as file:
+        file.write(wav.read_bytes())
+        file.seek(0)
+        np.testing.assert_allclose(load_sound(file, RATE), sound, atol=1e-6)
+
+
+def test_the_result_is_one_float32_axis(wav):
+    sound = load_sound(wav, RATE)
+    assert sound.dtype == np.float32 and sound.shape == (RATE // 2,)
+
+
+def test_channels_are_averaged_whichever_axis_they_are_on():
+    left, right = tone(hz=300), tone(hz=500)
+    expected = (left + right) / 2
+    stereo = np.stack([left, right])
+    for array in (stereo, stereo.T):
+        np.testing.assert_allclose(load_sound((array, RATE), RATE), expected, atol=1e-6)
+    np.testing.assert_allclose(load_sound(encoded(stereo.T, RATE), RATE), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale", "offset"),
+    [("int8", 127, 0), ("int16", 32767, 0), ("int32", 2**31 - 2**8, 0), ("uint8", 127, 128)],
+)
+def test_integer_samples_are_divided_by_full_scale(dtype, scale, offset):
+    sound = tone()
+    integers = (np.round(sound.astype(np.float64) * scale) + offset).astype(dtype)
+    np.testing.assert_allclose(load_sound((integers, RATE), RATE), sound, atol=0.02 if "8" in dtype else 1e-4)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 22050, 24000, 44100, 48000, 11127])
+def test_any_rate_becomes_the_rate_asked_for(rate):
+    sound = load_sound((tone(1.0, rate), rate), RATE)
+    assert abs(len(sound) - RATE) <= 5
+    middle = slice(2000, 14000)
+    spectrum = np.abs(np.fft.rfft(sound[middle]))
+    assert abs(np.argmax(spectrum) * RATE / 12000 - 440) < 2
+    assert abs(np.abs(sound[middle]).max() - 0.5) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("format", "subtype"), [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("MP3", None)]
+)
+def test_common_file_formats_are_read(tmp_path, format, subtype):
+    path = tmp_path / f"tone.{format.lower()}"
+    path.write_bytes(encoded(tone(1.0), RATE, format=format, subtype=subtype))
+    sound = load_sound(path, RATE)
+    assert abs(np.abs(sound[4000:12000]).max() - 0.5) < 0.05
+
+
+def test_what_soundfile_cannot_read_is_read_with_pyav(tmp_path):
+    av = pytest.importorskip("av")
+    path = tmp_path / "tone.m4a"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray(tone(1.0)[None], format="fltp", layout="mono")
+        frame.sample_rate = RATE
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            container.mux(packet)
+    sound = load_sound(path, RATE)
+    assert abs(len(sound) - RATE) < 3000 and abs(np.abs(sound[4000:12000]).max() - 0.5) < 0.05
+    with pytest.raises(ValueError, match=r"tone\.m4a' is longer than 0.5 s"):
+        load_sound(path, RATE, max_seconds=0.5)
+
+
+def test_a_too_long_sound_names_the_setting_and_the_limit_itself_is_fine(wav):
+    with pytest.raises(ValueError, match=r"tone\.wav' is longer than 0\.4 s: .*`max_audio_seconds`"):
+        load_sound(wav, RATE, max_seconds=0.4)
+    assert len(load_sound(wav, RATE, max_seconds=0.5)) == RATE // 2
+    assert len(load_sound(wav, RATE, max_seconds=None)) == RATE // 2
+
+
+def test_a_long_file_is_not_read_beyond_the_limit(wav, monkeypatch):
+    read = soundfile.SoundFile.read
+    asked = []
+    monkeypatch.setattr(
+        soundfile.SoundFile, "read", lambda self, frames=-1, **kw: asked.append(frames) or read(self, frames, **kw)
+    )
+    with pytest.raises(ValueError, match="longer"):
+        load_sound(wav, RATE, max_seconds=0.1)
+    assert asked == [1601]
+
+
+def test_missing_files_directories_and_web_addresses_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no audio file '.*absent\.wav'"):
+        load_sound(tmp_path / "absent.wav", RATE)
+    with pytest.raises(ValueError, match="is not a file"):
+        load_sound(tmp_path, RATE)
+    with pytest.raises(ValueError, match=r"'https://example\.org/a\.wav' is a web address.*download"):
+        load_sound("https://example.org/a.wav", RATE)
+    with pytest.raises(FileNotFoundError, match=r"A{100}\.\.\.'"):
+        load_sound("A" * 100_000, RATE)  # base64 taken for a path: the message stays short
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty: it has no bytes"),
+        (b"this is no sound at all", "cannot be read as audio"),
+        (encoded(tone(), RATE)[:30], "cannot be read as audio|is empty"),
+        (encoded(np.zeros(0, np.float32), RATE), "is empty: it has no samples"),
+        (encoded(np.zeros(800, np.float32), RATE), "is silent"),
+        (encoded(np.array([0.1, np.nan], np.float32), RATE), "holds NaN or infinite"),
+    ],
+)
+def test_a_bad_file_is_named_with_its_fault(tmp_path, content, message):
+    path = tmp_path / "bad.wav"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"bad\.wav' ({message})"):
+        load_sound(path, RATE)
+    with pytest.raises(ValueError, match=r"row\.wav"):
+        load_sound({"bytes": content, "path": "row.wav"}, RATE)
+
+
+@pytest.mark.parametrize(
+    ("samples", "error", "message"),
+    [
+        (np.zeros(0), ValueError, "is empty"),
+        (np.zeros(800), ValueError, "is silent"),
+        (np.stack([tone(), -tone()]), ValueError, "is silent"),
+        (np.array([0.1, np.inf]), ValueError, "NaN or infinite"),
+        (tone() * 32767, ValueError, "up to 16384: float samples must lie in"),
+        (np.ones(800, np.int64), TypeError, "are int64: convert"),
+        (np.ones(800, bool), TypeError, "are bool"),
+        (np.ones(800, complex), TypeError, "are complex128"),
+        (np.array(["a"]), TypeError, "convert"),
+        (np.ones((2, 2, 800)), ValueError, r"shape \(2, 2, 800\)"),
+        (np.ones((20, 800)), ValueError, r"shape \(20, 800\)"),
+    ],
+)
+def test_a_bad_array_is_refused_with_its_fault(samples, error, message):
+    with pytest.raises(error, match=message):
+        load_sound((samples, RATE), RATE)
+
+
+@pytest.mark.parametrize("audio", [tone(), {"array": tone()}, torch.from_numpy(tone())])
+def test_an_array_without_a_rate_is_an_error(audio):
+    with pytest.raises(ValueError, match=r"is not known: give `sampling_rate`"):
+        load_sound(audio, RATE)
+
+
+@pytest.mark.parametrize("rate", [0, -16000, 44100.5, "16000", True])
+def test_an_impossible_rate_is_an_error(rate):
+    with pytest.raises(ValueError, match="whole number of Hz"):
+        load_sound({"array": tone(), "sampling_rate": rate}, RATE)
+
+
+@pytest.mark.parametrize(
+    ("audio", "error", "message"),
+    [
+        (None, TypeError, "NoneType"),
+        (5, TypeError, "int"),
+        ({}, ValueError, "has nothing"),
+        ({"a": 1}, ValueError, "'a'"),
+    ],
+)
+def test_what_is_no_sound_is_refused(audio, error, message):
+    with pytest.raises(error, match=message):
+        load_sound(audio, RATE)
+
+
+def test_resampling_is_torchaudios():
+    torchaudio = pytest.importorskip("torchaudio")
+    sound = tone(0.5, 44100)
+    expected = torchaudio.functional.resample(torch.from_numpy(sound), 44100, RATE).numpy()
+    np.testing.assert_array_equal(load_sound((sound, 44100), RATE), expected)
