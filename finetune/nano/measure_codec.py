@@ -1,0 +1,144 @@
+"""
+How much of the speech survives the codec, as an independent recogniser hears it, and how fast the codec is.
+
+    python -m finetune.nano.measure_codec --codec checkpoints/ttt-nano/codec --speech data/answers-heldout
+
+Four kinds of sound go to the judge: the synthesiser's own speech; its log-mel frames turned back by Griffin-Lim (what the frames lose); the frames that the codec decodes, by
+Griffin-Lim (what the codes lose); and the codec's own sound (what the vocoder loses). Beside it: bits of entropy per code, codes used, speed on one thread.
+
+Knows: the codec and the judge. Does not know: tokens, the language model, how the codec was trained.
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchaudio
+from torch.nn import functional as F
+from transformers import AutoModel
+
+from processing_ttt.codec_ttt import TttCodecModel
+
+from .domain import text_corpus
+from .judge import Judge, score
+from .synthesise import read_corpus
+
+GRIFFIN_LIM_STEPS = 32
+
+
+def griffin_lim(codec: TttCodecModel, mel: torch.Tensor) -> torch.Tensor:
+    """
+    Sound from log-mel frames without any learnt part.
+
+    Args:
+        codec ([`TttCodecModel`]): Whose frames they are.
+        mel (`torch.Tensor` of shape `(1, mel_frames, mel)`): Normalised log-mel frames.
+
+    Returns:
+        `torch.Tensor` of shape `(samples,)`: At `codec.config.sampling_rate`.
+    """
+    config = codec.config
+    magnitudes = (mel * config.mel_std + config.mel_mean).exp() @ torch.linalg.pinv(codec.log_mel.filters)
+    return torchaudio.functional.griffinlim(
+        magnitudes.clamp(min=0).transpose(1, 2),
+        window=torch.hann_window(config.n_fft),
+        n_fft=config.n_fft,
+        hop_length=config.hop_length,
+        win_length=config.n_fft,
+        power=1.0,
+        n_iter=GRIFFIN_LIM_STEPS,
+        momentum=0.99,
+        length=None,
+        rand_init=False,
+    )[0]
+
+
+def entropy(codes: Sequence[int]) -> float:
+    """
+    Bits per code of the distribution of single codes.
+
+    Args:
+        codes (`Sequence[int]`): Codes.
+
+    Returns:
+        `float`: 0 where all are equal, log2 of the codebook's size where all occur equally often.
+    """
+    shares = np.unique(np.asarray(codes), return_counts=True)[1] / len(codes)
+    return float(-(shares * np.log2(shares)).sum())
+
+
+@torch.inference_mode()
+def code(
+    codec: TttCodecModel, waveforms: Sequence[torch.Tensor]
+) -> tuple[dict[str, list[torch.Tensor]], list[int], dict[str, float]]:
+    """
+    Send utterances through the codec.
+
+    Args:
+        codec ([`TttCodecModel`]): The codec.
+        waveforms (`Sequence[torch.Tensor]`): Each float32 `(samples,)` at the codec's rate.
+
+    Returns:
+        `tuple`: The sounds by system, all the codes, and seconds spent by `encode` and `decode`.
+    """
+    systems: dict[str, list[torch.Tensor]] = {
+        name: [] for name in ("original", "mel, Griffin-Lim", "codec, Griffin-Lim", "codec")
+    }
+    all_codes: list[int] = []
+    seconds = {"encode": 0.0, "decode": 0.0}
+    codec(waveforms[0][None, None])  # the first call sets up more than it computes
+    for waveform in waveforms:
+        began = time.perf_counter()
+        codes = codec.encode(waveform[None, None]).audio_codes
+        encoded = time.perf_counter()
+        sound = codec.decode(codes).audio_values[0, 0]
+        seconds["decode"] += time.perf_counter() - encoded
+        seconds["encode"] += encoded - began
+        level = codec.standard_level(F.pad(waveform, (0, len(sound) - len(waveform)))[None])
+        all_codes += codes.flatten().tolist()
+        systems["original"].append(waveform)
+        systems["mel, Griffin-Lim"].append(griffin_lim(codec, codec.log_mel(level)))
+        decoded = codec.decoder(codec.quantizer.from_codes(codes[:, 0]))
+        systems["codec, Griffin-Lim"].append(griffin_lim(codec, decoded))
+        systems["codec"].append(sound)
+    return systems, all_codes, seconds
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line: see the module's docstring."""
+    parser = argparse.ArgumentParser(description="Measure nano's speech codec.")
+    parser.add_argument("--codec", required=True, help="folder of the codec")
+    parser.add_argument("--speech", type=Path, required=True, help="a folder written by finetune.nano.synthesise")
+    parser.add_argument("--split", help="only utterances of this split")
+    parser.add_argument("--count", type=int, default=60, help="utterances to judge")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    codec = AutoModel.from_pretrained(options.codec).eval()
+    corpus = ((line, audio) for line, audio in read_corpus(options.speech) if options.split in (None, line["split"]))
+    spoken = list(islice(corpus, options.count))
+    waveforms = [torch.from_numpy(audio.astype(np.float32) / 32768) for _, audio in spoken]
+    texts = [line["text"] for line, _ in spoken]
+    systems, codes, seconds = code(codec, waveforms)
+    judges = {"bigram": Judge(text_corpus()), "general": Judge()}
+    print(
+        "| sound | WER, domain bigram | numbers and keywords | WER, general English | CER, general English |\n|---|---|---|---|---|"
+    )
+    for name, sounds in systems.items():
+        bigram, general = (score(texts, [judge.transcribe(s.numpy()) for s in sounds]) for judge in judges.values())
+        print(
+            f"| {name} | {bigram.wer:.3f} | {bigram.keywords:.3f} | {general.wer:.3f} | {general.cer:.3f} |", flush=True
+        )
+    length = sum(map(len, waveforms)) / codec.config.sampling_rate
+    speeds = ", ".join(f"{name} {length / spent:.0f}x" for name, spent in seconds.items())
+    print(
+        f"\n{len(texts)} utterances, {length:.0f} s; {entropy(codes):.2f} bits per code, {len(set(codes))} of {codec.config.codebook_size} codes used;"
+    )
+    print(f"real time on one thread: {speeds}.")
+
+
+if __name__ == "__main__":
+    main()
