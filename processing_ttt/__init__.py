@@ -1,1 +1,35 @@
-"""Waveforms and text to and from token ids: the vocabulary, the layout, the codec and the processor of Text-to-Talk."""
+"""
+Waveforms and text to and from token ids: the vocabulary, the layout, the codec and the processor of Text-to-Talk.
+
+Importing registers `TttProcessor` with `AutoProcessor`, and the codec with `AutoConfig`, `AutoModel` and `AutoModelForAudioTokenization`.
+"""
+
+from transformers import AutoProcessor
+
+from .audio_input_ttt import load_sound
+from .codec_ttt import TttCodecConfig, TttCodecModel, TttCodecOutput
+from .layout_ttt import ParsedReply, TttLayout, aligned_groups
+from .processing_ttt import TttProcessor, TttReply
+from .tasks_ttt import CHAT_TEMPLATE, RELEASED_SYSTEM_PROMPTS, TASKS
+from .vocabulary_ttt import TttVocabulary, add_ttt_tokens
+
+# A saved processor names its class in processor_config.json, and AutoProcessor finds it among the registered ones by that name; the model's
+# configuration, which belongs to the other package, is not needed.
+AutoProcessor.register("ttt", TttProcessor, exist_ok=True)
+
+__all__ = [
+    "CHAT_TEMPLATE",
+    "RELEASED_SYSTEM_PROMPTS",
+    "TASKS",
+    "ParsedReply",
+    "TttCodecConfig",
+    "TttCodecModel",
+    "TttCodecOutput",
+    "TttLayout",
+    "TttProcessor",
+    "TttReply",
+    "TttVocabulary",
+    "add_ttt_tokens",
+    "aligned_groups",
+    "load_sound",
+]
