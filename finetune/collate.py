@@ -1,0 +1,140 @@
+"""
+From examples (ids and labels) to batches: padded or packed, and what is changed at random on the way.
+
+Knows ids, labels and markers. Knows no text, no waveform and no model; the noise of the diffusion is drawn by the model itself.
+"""
+
+import random
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from processing_ttt.vocabulary_ttt import TttVocabulary
+
+IGNORE_INDEX = -100
+
+Example = dict[str, list[int]]  # "input_ids" and "labels", of equal length
+
+
+def pad_batch(examples: Sequence[Example], pad_token_id: int) -> dict[str, torch.Tensor]:
+    """
+    Stack examples, right-padded.
+
+    Args:
+        examples (`Sequence[dict]`): `input_ids` and `labels` each.
+        pad_token_id (`int`): What fills the shorter rows.
+
+    Returns:
+        `dict`: `input_ids`, `attention_mask` and `labels`, each `(batch, longest example)`.
+    """
+    longest = max(len(example["input_ids"]) for example in examples)
+
+    def stack(rows: Iterable[list[int]], fill: int) -> torch.LongTensor:
+        return torch.tensor([row + [fill] * (longest - len(row)) for row in rows])
+
+    return {
+        "input_ids": stack((example["input_ids"] for example in examples), pad_token_id),
+        "attention_mask": stack(([1] * len(example["input_ids"]) for example in examples), 0),
+        "labels": stack((example["labels"] for example in examples), IGNORE_INDEX),
+    }
+
+
+def pack_batch(examples: Sequence[Example], row_length: int, pad_token_id: int) -> dict[str, torch.Tensor]:
+    """
+    Lay examples one after the other into rows, first fit, longest first. They do not see each other: positions start again with each.
+
+    Args:
+        examples (`Sequence[dict]`): `input_ids` and `labels` each, none longer than `row_length`.
+        row_length (`int`): Positions of a row.
+        pad_token_id (`int`): What fills the end of a row.
+
+    Returns:
+        `dict`: `input_ids`, `labels`, `position_ids` and `sample_ids` (-1 on padding), each `(rows, row_length)`. No attention mask: the
+        model sees by the positions where an example ends.
+
+    Raises:
+        ValueError: If an example is longer than a row.
+    """
+    rows: list[list[Example]] = []
+    room: list[int] = []
+    for example in sorted(examples, key=lambda example: -len(example["input_ids"])):
+        length = len(example["input_ids"])
+        if length > row_length:
+            raise ValueError(
+                f"An example has {length} ids, a packed row only {row_length}: raise the row length or leave it out."
+            )
+        index = next((i for i, left in enumerate(room) if left >= length), len(rows))
+        if index == len(rows):
+            rows.append([])
+            room.append(row_length)
+        rows[index].append(example)
+        room[index] -= length
+
+    batch = {
+        "input_ids": torch.full((len(rows), row_length), pad_token_id),
+        "labels": torch.full((len(rows), row_length), IGNORE_INDEX),
+        "position_ids": torch.zeros(len(rows), row_length, dtype=torch.long),
+        "sample_ids": torch.full((len(rows), row_length), -1),
+    }
+    for index, row in enumerate(rows):
+        start = 0
+        for sample, example in enumerate(row):
+            here = slice(start, start + len(example["input_ids"]))
+            batch["input_ids"][index, here] = torch.tensor(example["input_ids"])
+            batch["labels"][index, here] = torch.tensor(example["labels"])
+            batch["position_ids"][index, here] = torch.arange(len(example["input_ids"]))
+            batch["sample_ids"][index, here] = sample
+            start = here.stop
+        batch["position_ids"][index, start:] = torch.arange(row_length - start)
+    return batch
+
+
+def fill_blocks(example: Example, block_length: int, vocabulary: TttVocabulary) -> Example:
+    """
+    Repeat the end marker of each reply span until the span fills whole blocks.
+
+    Decoding always denoises whole blocks and cuts behind the first end marker. A span of free length, as aligned groups of words have, would
+    otherwise tell its length by the number of its masks; filled, the model learns from content where it ends, and what stands behind.
+
+    Args:
+        example (`dict`): `input_ids` and `labels`.
+        block_length (`int`): Masks of a block in decoding.
+        vocabulary (`TttVocabulary`): Names the end markers.
+
+    Returns:
+        `dict`: A new example.
+    """
+    ends = (vocabulary.end_audio_token_id, vocabulary.end_last_audio_token_id)
+    filled: Example = {"input_ids": [], "labels": []}
+    span_length = 0
+    for token_id, label in zip(example["input_ids"], example["labels"], strict=True):
+        span_length = span_length + 1 if vocabulary.is_audio(token_id) else 0
+        repeats = 1 + (-span_length % block_length if token_id in ends and label != IGNORE_INDEX else 0)
+        filled["input_ids"] += [token_id] * repeats
+        filled["labels"] += [label] * repeats
+    return filled
+
+
+def truncate_last_span(example: Example, vocabulary: TttVocabulary, rng: random.Random) -> Example:
+    """
+    Stochastic span truncation (SST): cut the last span at 30 to 90 % of its codes, and drop its end marker and everything after it, so that
+    the end marker is learnt from content and not from position (paper, section 3.3).
+
+    Args:
+        example (`dict`): `input_ids` and `labels`.
+        vocabulary (`TttVocabulary`): Names the markers.
+        rng (`random.Random`): Draws the cut.
+
+    Returns:
+        `dict`: A new example, or the same one if its reply has no sound.
+    """
+    ids, labels = example["input_ids"], example["labels"]
+    reply_codes = [i for i, token_id in enumerate(ids) if vocabulary.is_code(token_id) and labels[i] != IGNORE_INDEX]
+    if not reply_codes:
+        return example
+    start = stop = reply_codes[-1] + 1
+    while vocabulary.is_code(ids[start - 1]):  # a begin marker stands before every span
+        start -= 1
+    length = stop - start
+    cut = start + max(1, round(rng.uniform(0.3, 0.9) * length))
+    return {"input_ids": ids[:cut], "labels": labels[:cut]}
