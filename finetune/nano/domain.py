@@ -14,7 +14,7 @@ Knows: texts. Does not know: speech, tokens, files. Randomness comes from the se
 
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 SPLITS = ("train", "unseen_fact", "unseen_sentence", "unseen_template")
@@ -115,7 +115,7 @@ class _Family:
 
     kind: str
     templates: tuple[str, ...]
-    facts: list[tuple[tuple[str, ...], str]]
+    facts: Sequence[tuple[tuple[str, ...], str]]
     open: bool = False  # enough facts to hold out whole ones
 
 

@@ -1,7 +1,7 @@
 """
 What nano said, as an independent recogniser hears it: pocketsphinx, and the error rates that follow.
 
-    python -m finetune.nano.judge --speech data/answers-heldout     # the judge's own floor: errors on the synthesiser's speech
+    python -m finetune.nano.judge --speech data/answers     # the judge's own floor: errors on the synthesiser's speech, by kind
 
 The judge with a bigram of the domain knows what may be said and flatters; beside it stands the same recogniser with the general
 English model of its wheel, and the share of utterances whose numbers and content words are all right.
@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 import jiwer
@@ -49,7 +49,9 @@ def bigram_arpa(sentences: Iterable[str]) -> str:
     for sentence in sentences:
         heard = ["<s>", *normalise(sentence).split(), "</s>"]
         pairs.update(pairwise(heard))
-    followed, kinds, unigrams = Counter(), Counter(), Counter()
+    followed: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
+    unigrams: Counter[str] = Counter()
     for (first, second), count in pairs.items():
         followed[first] += count
         kinds[first] += 1
@@ -168,18 +170,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(description="Measure the judge's error on a folder of synthesised speech.")
     parser.add_argument("--speech", type=Path, required=True, help="a folder written by finetune.nano.synthesise")
-    parser.add_argument("--count", type=int, default=200, help="utterances to hear")
+    parser.add_argument("--per-kind", type=int, default=25, help="utterances of each kind to hear")
     options = parser.parse_args(arguments)
-    spoken = list(islice(read_corpus(options.speech), options.count))
-    seconds = sum(len(audio) for _, audio in spoken) / SAMPLING_RATE
-    print("| judge | WER | CER | exact | numbers and keywords | x real time |\n|---|---|---|---|---|---|")
+    by_kind: dict[str, list[tuple[dict, np.ndarray]]] = {}
+    for line, audio in read_corpus(options.speech):
+        same = by_kind.setdefault(line.get("kind", "any"), [])
+        if len(same) < options.per_kind:
+            same.append((line, audio))
+
+    print("| judge | kind | n | WER | CER | exact | numbers and keywords | x real time |\n" + "|---" * 8 + "|")
     for name, corpus in (("domain bigram", text_corpus()), ("general English", None)):
-        judge = Judge(corpus)
-        began = time.perf_counter()
-        heard = [judge.transcribe(audio) for _, audio in tqdm(spoken, desc=name, leave=False)]
+        judge, began = Judge(corpus), time.perf_counter()
+        references: list[str] = []
+        heard: list[str] = []
+        for kind, spoken in sorted(by_kind.items()):
+            texts = [line["text"] for line, _ in spoken]
+            found = [judge.transcribe(audio) for _, audio in tqdm(spoken, desc=f"{name}: {kind}", leave=False)]
+            references, heard = references + texts, heard + found
+            print(_row(name, kind, score(texts, found), len(texts)) + " |")
+        seconds = sum(len(audio) for spoken in by_kind.values() for _, audio in spoken) / SAMPLING_RATE
         speed = seconds / (time.perf_counter() - began)
-        s = score([line["text"] for line, _ in spoken], heard)
-        print(f"| {name} | {s.wer:.3f} | {s.cer:.3f} | {s.exact:.3f} | {s.keywords:.3f} | {speed:.1f} |")
+        print(_row(name, "all", score(references, heard), len(heard)) + f" {speed:.1f} |")
+
+
+def _row(judge: str, kind: str, s: Scores, count: int) -> str:
+    return f"| {judge} | {kind} | {count} | {s.wer:.3f} | {s.cer:.3f} | {s.exact:.3f} | {s.keywords:.3f} |"
 
 
 if __name__ == "__main__":
