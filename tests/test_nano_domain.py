@@ -162,3 +162,12 @@ def test_test_utterances_are_new_sounds_and_only_seen_ones_are_training_texts():
     assert Counter(job.split for job in jobs) == synthesise.TEST_COUNTS
     assert all((job.text in trained) == (job.split == "train") for job in jobs)
     assert not {job.stretch for job in jobs} & set(synthesise.QUESTION_STRETCHES)
+
+
+def test_answers_are_spoken_once_each_and_those_of_unseen_facts_apart():
+    synthesise = pytest.importorskip("finetune.nano.synthesise")
+    trained, held_out = synthesise.answer_jobs(held_out=False), synthesise.answer_jobs(held_out=True)
+    assert sorted(job.text for job in trained) == sorted({item.answer for item in TRAIN})
+    assert {job.text for job in held_out} == {item.answer for item in ALL if item.split == "unseen_fact"}
+    assert {job.split for job in trained} == {"train"} and {job.split for job in held_out} == {"unseen_fact"}
+    assert {(job.voice, job.stretch) for job in trained + held_out} == {("slt", 1.0)}

@@ -175,7 +175,8 @@ def answer_jobs(held_out: bool) -> list[Job]:
     """
     trained = {item.answer for item in _of_split("train")}
     chosen = {item.answer: item for item in items() if held_out != (item.answer in trained)}
-    jobs = [Job(i.answer, ANSWER_VOICE, 1.0, i.split, _fields(i)) for i in chosen.values()]
+    split = "unseen_fact" if held_out else "train"
+    jobs = [Job(item.answer, ANSWER_VOICE, 1.0, split, _fields(item)) for item in chosen.values()]
     return random.Random(0).sample(jobs, len(jobs))
 
 
