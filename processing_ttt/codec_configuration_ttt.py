@@ -1,8 +1,8 @@
 """
 Configuration of the small speech codec of Text-to-Talk: what its grid, its layers and its lookahead are.
 
-It knows how the numbers of the codec follow from each other (codes per second, size of the codebook, how many codes a piece of sound depends on) and nothing
-about weights or waveforms: see `codec_ttt`.
+It knows how the numbers of the codec follow from each other (codes per second, size of the codebook, how many codes a
+piece of sound depends on) and nothing about weights or waveforms: see `codec_ttt`.
 """
 
 import math
@@ -14,31 +14,42 @@ from transformers import PreTrainedConfig
 @strict
 class TttCodecConfig(PreTrainedConfig):
     r"""
-    Configuration of [`TttCodecModel`]: a convolutional speech codec with one codebook (finite scalar quantisation) over log-mel frames.
+    Configuration of [`TttCodecModel`]: a convolutional speech codec with one codebook (finite scalar quantisation) over
+    log-mel frames.
 
     The defaults are the codec of the nano checkpoint: 16 kHz in and out, 25 codes per second, 1024 codes.
-    A lookahead list gives, layer by layer, how many steps after the present one a convolution of the *speaking* half sees; its length is the number of layers.
+    A lookahead list gives, layer by layer, how many steps after the present one a convolution of the *speaking* half
+    sees; its length is the number of layers.
 
     Args:
         sampling_rate (`int`, *optional*, defaults to 16000): Samples per second, in and out.
-        n_fft (`int`, *optional*, defaults to 640): Length of the analysis and synthesis window, in samples; a multiple of `hop_length`.
+        n_fft (`int`, *optional*, defaults to 640): Length of the analysis and synthesis window, in samples; a multiple
+            of `hop_length`.
         hop_length (`int`, *optional*, defaults to 160): Samples per mel frame.
         mel_frames_per_code (`int`, *optional*, defaults to 4): Mel frames per code.
         num_mel_bins (`int`, *optional*, defaults to 80): Mel bands.
-        mel_floor (`float`, *optional*, defaults to 0.01): Smallest mel magnitude, at the standard level; below it is silence.
+        mel_floor (`float`, *optional*, defaults to 0.01): Smallest mel magnitude, at the standard level; below it is
+            silence.
         mel_mean (`float`, *optional*, defaults to -2.0): Mean of the log-mel values, subtracted before the encoder.
         mel_std (`float`, *optional*, defaults to 2.0): Their standard deviation, divided out before the encoder.
-        active_level_db (`float`, *optional*, defaults to -23.0): Standard level of active speech in dBFS: every utterance is brought to it before encoding, and decoded sound speaks at it.
-        max_gain_db (`float`, *optional*, defaults to 50.0): Largest gain applied to reach the standard level, so that silence stays silence.
+        active_level_db (`float`, *optional*, defaults to -23.0): Standard level of active speech in dBFS: every
+            utterance is brought to it before encoding, and decoded sound speaks at it.
+        max_gain_db (`float`, *optional*, defaults to 50.0): Largest gain applied to reach the standard level, so that
+            silence stays silence.
         hidden_size (`int`, *optional*, defaults to 256): Channels of encoder and decoder.
         intermediate_size (`int`, *optional*, defaults to 512): Channels inside a ConvNeXt block of encoder and decoder.
         kernel_size (`int`, *optional*, defaults to 7): Width of every convolution over time, in steps; odd.
-        encoder_mel_layers (`int`, *optional*, defaults to 1): ConvNeXt blocks of the encoder at the rate of the mel frames.
+        encoder_mel_layers (`int`, *optional*, defaults to 1): ConvNeXt blocks of the encoder at the rate of the mel
+            frames.
         encoder_code_layers (`int`, *optional*, defaults to 3): ConvNeXt blocks of the encoder at the rate of the codes.
-        fsq_levels (`list[int]`, *optional*, defaults to `[8, 8, 4, 4]`): Levels of each dimension of the quantiser; their product is the size of the codebook.
-        decoder_code_lookaheads (`list[int]`, *optional*, defaults to `[1, 1, 0, 0, 0]`): Lookahead, in codes, of the decoder's input convolution and of each of its blocks at the rate of the codes.
-        decoder_mel_lookaheads (`list[int]`, *optional*, defaults to `[2, 1]`): Lookahead, in mel frames, of each block of the decoder at the rate of the mel frames.
-        vocoder_lookaheads (`list[int]`, *optional*, defaults to `[1, 1, 1, 0, 0, 0, 0]`): Lookahead, in mel frames, of the vocoder's input convolution and of each of its blocks.
+        fsq_levels (`list[int]`, *optional*, defaults to `[8, 8, 4, 4]`): Levels of each dimension of the quantiser;
+            their product is the size of the codebook.
+        decoder_code_lookaheads (`list[int]`, *optional*, defaults to `[1, 1, 0, 0, 0]`): Lookahead, in codes, of the
+            decoder's input convolution and of each of its blocks at the rate of the codes.
+        decoder_mel_lookaheads (`list[int]`, *optional*, defaults to `[2, 1]`): Lookahead, in mel frames, of each block
+            of the decoder at the rate of the mel frames.
+        vocoder_lookaheads (`list[int]`, *optional*, defaults to `[1, 1, 1, 0, 0, 0, 0]`): Lookahead, in mel frames, of
+            the vocoder's input convolution and of each of its blocks.
         vocoder_hidden_size (`int`, *optional*, defaults to 256): Channels of the vocoder.
         vocoder_intermediate_size (`int`, *optional*, defaults to 512): Channels inside a ConvNeXt block of the vocoder.
         layer_scale_init_value (`float`, *optional*, defaults to 0.2): Initial scale of each block's residual branch.
@@ -76,7 +87,8 @@ class TttCodecConfig(PreTrainedConfig):
         """The window must cover whole hops, and its overhang must be the same on both sides."""
         if self.hop_length < 1 or self.n_fft % self.hop_length or (self.n_fft - self.hop_length) % 2:
             raise ValueError(
-                f"n_fft must be a multiple of hop_length with an even difference, got n_fft={self.n_fft} and hop_length={self.hop_length}."
+                f"n_fft must be a multiple of hop_length with an even difference, got n_fft={self.n_fft} and "
+                f"hop_length={self.hop_length}."
             )
         for name in ("sampling_rate", "mel_frames_per_code", "num_mel_bins", "hidden_size", "vocoder_hidden_size"):
             if getattr(self, name) < 1:

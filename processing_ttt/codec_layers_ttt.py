@@ -1,8 +1,10 @@
 """
-The layers of the small speech codec: convolutions with a stated lookahead, ConvNeXt blocks, finite scalar quantisation and the inverse-STFT head.
+The layers of the small speech codec: convolutions with a stated lookahead, ConvNeXt blocks, finite scalar quantisation
+and the inverse-STFT head.
 
-They know tensors of shape `(batch, time, channels)` and masks of shape `(batch, time, 1)`; nothing about files, padding masks of samples or codes in a vocabulary.
-A mask is applied after every layer that would write into padding, so a row computes the same alone and in a padded batch.
+They know tensors of shape `(batch, time, channels)` and masks of shape `(batch, time, 1)`; nothing about files, padding
+masks of samples or codes in a vocabulary. A mask is applied after every layer that would write into padding, so a row
+computes the same alone and in a padded batch.
 """
 
 import torch
@@ -14,14 +16,16 @@ from .codec_configuration_ttt import TttCodecConfig
 
 class TttCodecConv(nn.Conv1d):
     """
-    A convolution over time that keeps the length and sees exactly `lookahead` steps ahead (and `kernel_size - 1 - lookahead` back).
+    A convolution over time that keeps the length and sees exactly `lookahead` steps ahead (and `kernel_size - 1 -
+    lookahead` back).
 
     Args:
         in_channels (`int`): Channels in.
         out_channels (`int`): Channels out.
         kernel_size (`int`): Width, in steps.
         lookahead (`int`): Steps after the present one that it sees.
-        groups (`int`, *optional*, defaults to 1): Groups of channels; equal to the channels for a depthwise convolution.
+        groups (`int`, *optional*, defaults to 1): Groups of channels; equal to the channels for a depthwise
+            convolution.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, lookahead: int, groups: int = 1):
@@ -65,7 +69,10 @@ class TttCodecBlock(nn.Module):
 
 
 class TttCodecEncoder(nn.Module):
-    """Normalised log-mel frames `(batch, frames * mel_frames_per_code, mel)` -> latents `(batch, frames, len(fsq_levels))`. Looks both ways."""
+    """
+    Normalised log-mel frames `(batch, frames * mel_frames_per_code, mel)` -> latents `(batch, frames, dims)`. It looks
+    both ways.
+    """
 
     def __init__(self, config: TttCodecConfig):
         super().__init__()
@@ -97,8 +104,9 @@ class TttCodecQuantizer(nn.Module):
     """
     Finite scalar quantisation (Mentzer et al., 2023) with bins of equal width.
 
-    Each latent is squashed to (-1, 1) by `2 * sigmoid(1.6 x) - 1`, which makes a normal latent nearly uniform, cut into `levels` equal bins and replaced by the centre
-    of its bin; the gradient passes straight through. A code is the number whose mixed-radix digits are the bins, the first dimension lowest.
+    Each latent is squashed to (-1, 1) by `2 * sigmoid(1.6 x) - 1`, which makes a normal latent nearly uniform, cut into
+    `levels` equal bins and replaced by the centre of its bin; the gradient passes straight through. A code is the
+    number whose mixed-radix digits are the bins, the first dimension lowest.
 
     Args:
         levels (`list[int]`): Bins of each dimension.
@@ -141,7 +149,7 @@ class TttCodecQuantizer(nn.Module):
 
 
 class TttCodecDecoder(nn.Module):
-    """Quantised latents `(batch, frames, len(fsq_levels))` -> normalised log-mel frames `(batch, frames * mel_frames_per_code, mel)`."""
+    """Quantised latents `(batch, frames, dims)` -> log-mel frames `(batch, frames * mel_frames_per_code, mel)`."""
 
     def __init__(self, config: TttCodecConfig):
         super().__init__()
@@ -179,8 +187,9 @@ class TttCodecDecoder(nn.Module):
 
 class TttCodecVocoder(nn.Module):
     """
-    Normalised log-mel frames `(batch, mel_frames, mel)` -> samples `(batch, mel_frames * hop_length)`: ConvNeXt blocks that predict magnitude and phase of each
-    frame's spectrum, and an inverse STFT with overlap-add (Siuzdak, 2023, "Vocos").
+    Normalised log-mel frames `(batch, mel_frames, mel)` -> samples `(batch, mel_frames * hop_length)`: ConvNeXt blocks
+    that predict magnitude and phase of each frame's spectrum, and an inverse STFT with overlap-add (Siuzdak, 2023,
+    "Vocos").
     """
 
     window: torch.Tensor
@@ -211,7 +220,10 @@ class TttCodecVocoder(nn.Module):
         return self.overlap_add(spectrum, mask)
 
     def overlap_add(self, spectrum: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """Spectra `(batch, mel_frames, n_fft/2 + 1)` -> samples `(batch, mel_frames * hop_length)`; frame m is centred on its own hop."""
+        """
+        Spectra `(batch, mel_frames, n_fft/2 + 1)` -> samples `(batch, mel_frames * hop_length)`; frame m is centred on
+        its own hop.
+        """
         window = self.window.float()
         frames = torch.fft.irfft(spectrum, n=self.n_fft) * window
         weights = window.square().expand(1, frames.shape[1], -1)

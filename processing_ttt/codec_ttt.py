@@ -4,9 +4,11 @@ The small speech codec of Text-to-Talk: waveforms <-> one stream of codes.
     samples -> standard level -> log-mel -> encoder -> finite scalar quantisation -> codes
     codes -> decoder -> log-mel -> vocoder (magnitude and phase, inverse STFT) -> samples
 
-It knows the contract of a codec (`encode`, `decode`, `config.frame_rate`, `config.codebook_size`, `config.sampling_rate`, `config.output_sampling_rate`) and nothing
-about token ids, text, files or resampling. `encode` needs the whole utterance (its level is measured over all of it); `decode` depends on a short, exactly known stretch
-of codes (`config.decode_context` before, `config.decode_lookahead` after), so sound can be made while codes are still coming.
+It knows the contract of a codec (`encode`, `decode`, `config.frame_rate`, `config.codebook_size`,
+`config.sampling_rate`, `config.output_sampling_rate`) and nothing about token ids, text, files or resampling.
+`encode` needs the whole utterance (its level is measured over all of it); `decode` depends on a short, exactly known
+stretch of codes (`config.decode_context` before, `config.decode_lookahead` after), so sound can be made while codes
+are still coming.
 """
 
 import os
@@ -40,8 +42,10 @@ class TttCodecOutput(ModelOutput):
     What the codec returns; a field that was not computed is `None`.
 
     Args:
-        audio_codes (`torch.LongTensor` of shape `(batch, 1, frames)`): Codes, 0 .. codebook_size - 1; -1 after the end of a shorter row.
-        audio_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): Samples in [-1, 1] at `config.output_sampling_rate`; 0 after the end of a shorter row.
+        audio_codes (`torch.LongTensor` of shape `(batch, 1, frames)`): Codes, 0 .. codebook_size - 1; -1 after the end
+            of a shorter row.
+        audio_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): Samples in [-1, 1] at
+            `config.output_sampling_rate`; 0 after the end of a shorter row.
     """
 
     audio_codes: torch.Tensor | None = None
@@ -50,7 +54,8 @@ class TttCodecOutput(ModelOutput):
 
 class TttCodecLogMel(nn.Module):
     """
-    Samples `(batch, samples)`, a whole number of codes long, -> normalised log-mel frames `(batch, mel_frames, mel)`, float32.
+    Samples `(batch, samples)`, a whole number of codes long, -> normalised log-mel frames `(batch, mel_frames, mel)`,
+    float32.
 
     Frame m is centred on its own hop; beyond the ends there is silence.
     """
@@ -140,11 +145,12 @@ class TttCodecModel(PreTrainedAudioTokenizerBase):
 
         Args:
             input_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): Sound at `config.sampling_rate`.
-            padding_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for sound, 0 for padding *after* the sound of a shorter row.
+            padding_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for sound, 0 for padding *after*
+                the sound of a shorter row.
 
         Returns:
-            [`TttCodecOutput`] with `audio_codes` of shape `(batch, 1, ceil(samples / samples_per_code))`. A row of n samples has ceil(n / samples_per_code) codes,
-            the same as alone; after them stands -1.
+            [`TttCodecOutput`] with `audio_codes` of shape `(batch, 1, ceil(samples / samples_per_code))`. A row of n
+            samples has ceil(n / samples_per_code) codes, the same as alone; after them stands -1.
 
         Raises:
             ValueError: If the input is not one channel of finite float samples, is empty, or the mask does not fit.
@@ -165,13 +171,16 @@ class TttCodecModel(PreTrainedAudioTokenizerBase):
         """
         Codes to sound, at the standard level.
 
-        The sound of code i, samples `[i, i + 1) * samples_per_code`, depends on the codes i - `config.decode_context` .. i + `config.decode_lookahead` and no others.
+        The sound of code i, samples `[i, i + 1) * samples_per_code`, depends on the codes i - `config.decode_context`
+        .. i + `config.decode_lookahead` and no others.
 
         Args:
-            audio_codes (`torch.LongTensor` of shape `(batch, 1, frames)`): Codes; -1 only after the end of a shorter row.
+            audio_codes (`torch.LongTensor` of shape `(batch, 1, frames)`): Codes; -1 only after the end of a shorter
+                row.
 
         Returns:
-            [`TttCodecOutput`] with `audio_values` of shape `(batch, 1, frames * samples_per_code)`, float32; a shorter row is followed by zeros.
+            [`TttCodecOutput`] with `audio_values` of shape `(batch, 1, frames * samples_per_code)`, float32; a shorter
+            row is followed by zeros.
 
         Raises:
             ValueError: If the codes have another shape or type, are empty, or are out of range.
@@ -217,10 +226,12 @@ class TttCodecModel(PreTrainedAudioTokenizerBase):
         """
         Bring each row to the standard level of active speech.
 
-        The level is the mean power of those stretches of one code's length that are at most 30 dB weaker than the strongest one, so pauses do not count.
+        The level is the mean power of those stretches of one code's length that are at most 30 dB weaker than the
+        strongest one, so pauses do not count.
 
         Args:
-            samples (`torch.FloatTensor` of shape `(batch, frames * samples_per_code)`): Sound, zeros after the end of a shorter row.
+            samples (`torch.FloatTensor` of shape `(batch, frames * samples_per_code)`): Sound, zeros after the end of a
+                shorter row.
 
         Returns:
             `torch.FloatTensor` of the same shape.
@@ -244,13 +255,15 @@ class TttCodecModel(PreTrainedAudioTokenizerBase):
         shape = tuple(input_values.shape)
         if input_values.ndim != 3 or shape[1] != 1:
             raise ValueError(
-                f"The codec hears one channel: input_values must have the shape (batch, 1, samples), got {shape}. Average the channels and add the missing dimension."
+                f"The codec hears one channel: input_values must have the shape (batch, 1, samples), got {shape}. "
+                "Average the channels and add the missing dimension."
             )
         if 0 in shape:
             raise ValueError(f"There is no sound to encode: input_values has the shape {shape}.")
         if not input_values.is_floating_point():
             raise ValueError(
-                f"input_values must be floating point samples in [-1, 1], got {input_values.dtype}; divide integer samples by their full scale."
+                f"input_values must be floating point samples in [-1, 1], got {input_values.dtype}; "
+                "divide integer samples by their full scale."
             )
         if not torch.isfinite(input_values).all():
             raise ValueError("input_values holds NaN or infinite samples; the sound is damaged.")
@@ -258,7 +271,8 @@ class TttCodecModel(PreTrainedAudioTokenizerBase):
             return torch.full((shape[0],), shape[2], device=input_values.device)
         if tuple(padding_mask.shape) != (shape[0], shape[2]):
             raise ValueError(
-                f"padding_mask must have the shape (batch, samples) = {(shape[0], shape[2])}, got {tuple(padding_mask.shape)}."
+                f"padding_mask must have the shape (batch, samples) = {(shape[0], shape[2])}, "
+                f"got {tuple(padding_mask.shape)}."
             )
         valid = padding_mask.to(device=input_values.device, dtype=torch.bool)
         if not valid[:, 0].all() or (valid[:, 1:] & ~valid[:, :-1]).any():
@@ -282,7 +296,8 @@ class TttCodecModel(PreTrainedAudioTokenizerBase):
         outside = (codes < PADDING_CODE) | (codes >= self.config.codebook_size)
         if outside.any():
             raise ValueError(
-                f"audio_codes must lie in 0..{self.config.codebook_size - 1}, got {int(codes[outside][0])}; subtract the vocabulary's offset of code 0 from token ids."
+                f"audio_codes must lie in 0..{self.config.codebook_size - 1}, got {int(codes[outside][0])}; "
+                "subtract the vocabulary's offset of code 0 from token ids."
             )
         padding = codes == PADDING_CODE
         if padding[:, 0].any() or (padding[:, :-1] & ~padding[:, 1:]).any():

@@ -3,8 +3,9 @@ How much of the speech survives the codec, as an independent recogniser hears it
 
     python -m finetune.nano.measure_codec --codec checkpoints/ttt-nano/codec --speech data/answers-heldout
 
-Four kinds of sound go to the judge: the synthesiser's own speech; its log-mel frames turned back by Griffin-Lim (what the frames lose); the frames that the codec decodes, by
-Griffin-Lim (what the codes lose); and the codec's own sound (what the vocoder loses). Beside it: bits of entropy per code, codes used, speed on one thread.
+Four kinds of sound go to the judge: the synthesiser's own speech; its log-mel frames turned back by Griffin-Lim (what
+the frames lose); the frames that the codec decodes, by Griffin-Lim (what the codes lose); and the codec's own sound
+(what the vocoder loses). Beside it: bits of entropy per code, codes used, speed on one thread.
 
 Knows: the codec and the judge. Does not know: tokens, the language model, how the codec was trained.
 """
@@ -12,7 +13,6 @@ Knows: the codec and the judge. Does not know: tokens, the language model, how t
 import argparse
 import time
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -118,26 +118,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     codec = AutoModel.from_pretrained(options.codec).eval()
-    corpus = ((line, audio) for line, audio in read_corpus(options.speech) if options.split in (None, line["split"]))
-    spoken = list(islice(corpus, options.count))
+    corpus = [pair for pair in read_corpus(options.speech) if options.split in (None, pair[0]["split"])]
+    spoken = corpus[:: max(1, len(corpus) // options.count)][: options.count]  # spread over all kinds of sentences
     waveforms = [torch.from_numpy(audio.astype(np.float32) / 32768) for _, audio in spoken]
     texts = [line["text"] for line, _ in spoken]
     systems, codes, seconds = code(codec, waveforms)
-    judges = {"bigram": Judge(text_corpus()), "general": Judge()}
-    print(
-        "| sound | WER, domain bigram | numbers and keywords | WER, general English | CER, general English |\n|---|---|---|---|---|"
-    )
+    judges = (Judge(text_corpus()), Judge())
+    print("| sound | WER, domain bigram | numbers and keywords | WER, general English | CER, general English |")
+    print("|---|---|---|---|---|")
     for name, sounds in systems.items():
-        bigram, general = (score(texts, [judge.transcribe(s.numpy()) for s in sounds]) for judge in judges.values())
-        print(
-            f"| {name} | {bigram.wer:.3f} | {bigram.keywords:.3f} | {general.wer:.3f} | {general.cer:.3f} |", flush=True
-        )
+        bigram, general = (score(texts, [judge.transcribe(sound.numpy()) for sound in sounds]) for judge in judges)
+        cells = (bigram.wer, bigram.keywords, general.wer, general.cer)
+        print(f"| {name} | " + " | ".join(f"{cell:.3f}" for cell in cells) + " |", flush=True)
     length = sum(map(len, waveforms)) / codec.config.sampling_rate
-    speeds = ", ".join(f"{name} {length / spent:.0f}x" for name, spent in seconds.items())
     print(
-        f"\n{len(texts)} utterances, {length:.0f} s; {entropy(codes):.2f} bits per code, {len(set(codes))} of {codec.config.codebook_size} codes used;"
+        f"\n{len(texts)} utterances, {length:.0f} s; {entropy(codes):.2f} bits per code, {len(set(codes))} codes used;"
     )
-    print(f"real time on one thread: {speeds}.")
+    print("real time on one thread: " + ", ".join(f"{name} {length / spent:.0f}x" for name, spent in seconds.items()))
 
 
 if __name__ == "__main__":

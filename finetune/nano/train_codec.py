@@ -1,21 +1,25 @@
 """
 Train nano's speech codec on a CPU, in two stages, each resumable.
 
-    python -m finetune.nano.train_codec codec --data data/codec --out runs/codec --minutes 20      # encoder, quantiser and decoder, on log-mel frames
-    python -m finetune.nano.train_codec vocoder --data data/codec --out runs/codec --minutes 40    # the vocoder, on the codec's own decoded frames
+    python -m finetune.nano.train_codec codec --data data/codec --out runs/codec --minutes 19
+    python -m finetune.nano.train_codec vocoder --data data/codec --out runs/codec --minutes 40
 
-1. `codec`: random crops at the standard level; the encoder hears them a little louder or softer and sometimes with light noise, the decoder learns the clean frames:
-   L1 + 0.5 * L1 of the difference in time, AdamW 2e-3 with a cosine, bf16. From its end on the codes never change.
-2. `vocoder`: encoder, quantiser and decoder are frozen; the vocoder learns the recorded sound from the frames that the frozen codec decodes: magnitudes of STFTs of several
-   resolutions and log-mel frames. No adversarial loss: intelligible, a little buzzy.
+1. `codec` trains encoder, quantiser and decoder on random crops at the standard level. The encoder hears them a little
+   louder or softer and sometimes with light noise, the decoder learns the clean log-mel frames: L1 + 0.5 * L1 of the
+   difference in time, AdamW 2e-3 with a cosine, bf16. From its end on the codes never change.
+2. `vocoder` freezes them; the vocoder learns the recorded sound from the frames that the frozen codec decodes:
+   magnitudes of STFTs of several resolutions and log-mel frames. No adversarial loss: intelligible, a little buzzy.
 
 `--minutes` is time of this process's CPU; the cosine runs over it, also across restarts. In the folder `--out`:
-- `codec.safetensors`, `vocoder.safetensors`: weights, optimizer state and progress of a stage, written every two minutes and at the end; the same command goes on from there.
-- `export/`: the codec as `AutoModel.from_pretrained` reads it, written at the end of `codec` and every few minutes of `vocoder`.
+- `codec.safetensors`, `vocoder.safetensors`: weights, optimizer state and progress of a stage, written every two
+  minutes and at the end; the same command goes on from there.
+- `export/`: the codec as `AutoModel.from_pretrained` reads it, written at the end of `codec` and every few minutes of
+  `vocoder`.
 - `time.json`: per stage steps, CPU and wall seconds, and the last losses.
 - `ENCODER_READY`, `VOCODER_READY`: empty files, written when the codes, and when the sound, are final.
 
-Knows: the shards that `synthesise` writes (they may still be being written: it looks again now and then). Does not know: tokens, the language model, judges.
+Knows: the shards that `synthesise` writes (they may still be being written: it looks again now and then). Does not
+know: tokens, the language model, judges.
 """
 
 import argparse
@@ -95,7 +99,8 @@ def codec_batch(
 
 def disturb(clean: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """
-    What the encoder hears: up to 4 dB louder or softer (the error of a measured level), and in 3 of 10 rows light noise, white or falling, 15 to 40 dB under the speech.
+    What the encoder hears: up to 4 dB louder or softer (the error of a measured level), and in 3 of 10 rows light
+    noise, white or falling, 15 to 40 dB under the speech.
     """
     batch, samples = clean.shape
     noise = torch.from_numpy(rng.standard_normal((batch, samples), dtype=np.float32))
@@ -132,7 +137,8 @@ def codec_loss(model: TttCodecModel, clean: torch.Tensor, heard: torch.Tensor) -
 
 class DecodedMels:
     """
-    Crops of utterances beside the mel frames that the frozen codec decodes for them; each utterance is coded once and remembered in half precision.
+    Crops of utterances beside the mel frames that the frozen codec decodes for them; each utterance is coded once and
+    remembered in half precision.
 
     Args:
         model ([`TttCodecModel`]): The codec, its encoder and decoder final.
@@ -166,7 +172,8 @@ class DecodedMels:
 
 def vocoder_loss(model: TttCodecModel, mel: torch.Tensor, sound: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
     """
-    Multi-resolution STFT loss (spectral convergence + L1 of log magnitudes; Yamamoto et al., 2020) + L1 of log-mel frames.
+    Multi-resolution STFT loss (spectral convergence + L1 of log magnitudes; Yamamoto et al., 2020) + L1 of log-mel
+    frames.
 
     Args:
         model ([`TttCodecModel`]): The codec.
@@ -279,7 +286,8 @@ class Stage:
         Train until the budget is spent.
 
         Args:
-            compute_loss (`Callable`): From a random generator to a loss and its parts; drawn anew from the step's number.
+            compute_loss (`Callable`): From a random generator to a loss and its parts; drawn anew from the step's
+                number.
             regularly (`dict[Callable, float]`): What is called every so many seconds.
         """
         regularly = {self.save: CHECKPOINT_SECONDS, **regularly}
@@ -319,7 +327,7 @@ def train_codec(options: argparse.Namespace) -> None:
     def compute_loss(rng):
         if stage.step % RESCAN_STEPS == 0:
             utterances.rescan()
-        clean = codec_batch(model, utterances, options.batch, options.crop, rng)
+        clean = codec_batch(model, utterances, options.batch, options.crop or 25600, rng)
         return codec_loss(model, clean, disturb(clean, rng))
 
     stage.run(compute_loss, {})
@@ -340,7 +348,7 @@ def train_vocoder(options: argparse.Namespace) -> None:
     def compute_loss(rng):
         if stage.step % RESCAN_STEPS == 0:
             utterances.rescan()
-        return vocoder_loss(model, *mels.batch(options.batch, options.crop, rng))
+        return vocoder_loss(model, *mels.batch(options.batch, options.crop or 12800, rng))
 
     stage.run(compute_loss, {lambda: export(model, folder): EXPORT_SECONDS})
     export(model.eval(), folder)
@@ -355,8 +363,8 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and of export/")
     parser.add_argument("--minutes", type=float, required=True, help="CPU minutes of the stage, restarts included")
     parser.add_argument("--batch", type=int, default=16, help="crops per step")
-    parser.add_argument("--crop", type=int, default=25600, help="samples per crop")
-    parser.add_argument("--learning-rate", type=float, help="peak; 2e-3 for codec, 1e-3 for vocoder")
+    parser.add_argument("--crop", type=int, help="samples per crop; 25600 for codec, 12800 for vocoder")
+    parser.add_argument("--learning-rate", type=float, help="peak; 0.002 for codec, 0.001 for vocoder")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(None if arguments is None else list(arguments))
     torch.set_num_threads(1)
