@@ -7,7 +7,7 @@ is fetched from the network.
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from torchaudio.functional import resample
 try:
     import av
 except ImportError:  # PyAV reads what soundfile cannot (m4a, webm, ...); without it such files are an error
-    av = None
+    av = None  # type: ignore[assignment]
 
 
 MAX_CHANNELS = 8
@@ -66,6 +66,55 @@ def load_sound(
     mono = _mono(_as_float(samples), samples.name)
     _check_content(mono, rate, samples.name, max_seconds)
     return _resampled(mono, rate, target_sampling_rate)
+
+
+def as_list_of_sounds(audio: Any) -> list[Any]:
+    """
+    Tell one sound from several: a list is a list of sounds, unless it is one of samples.
+
+    Args:
+        audio: `None`, one sound in any form that `load_sound` takes, or a list of sounds.
+
+    Returns:
+        `list`: The sounds.
+    """
+    if audio is None:
+        return []
+    if isinstance(audio, list) and not (audio and isinstance(audio[0], (int, float))):
+        return audio
+    return [audio]
+
+
+def resolve_audio_parts(conversation: Any, load: Callable[[Any, int | None], np.ndarray]) -> tuple[Any, bool]:
+    """
+    Copy a conversation, or a batch of them, with every sound in it loaded: what transformers then passes on as it is.
+
+    Args:
+        conversation (`list[dict]` or `list[list[dict]]`): Messages. An audio part has its sound as `audio`, `path`, `url`, `bytes` or
+            `array`, and for an array perhaps `sampling_rate`.
+        load (callable): Makes a waveform of a sound and its rate (or `None`).
+
+    Returns:
+        `tuple`: The copy, and whether there is sound in it.
+
+    Raises:
+        ValueError: If an audio part has no sound.
+    """
+    if isinstance(conversation, (list, tuple)):
+        resolved = [resolve_audio_parts(element, load) for element in conversation]
+        return [element for element, _ in resolved], any(has_audio for _, has_audio in resolved)
+    content = conversation.get("content")
+    if not isinstance(content, (list, tuple)):
+        return dict(conversation), False
+    parts = [_with_waveform(part, load) if part.get("type") == "audio" else part for part in content]
+    return {**conversation, "content": parts}, any(part.get("type") == "audio" for part in parts)
+
+
+def _with_waveform(part: Mapping, load: Callable[[Any, int | None], np.ndarray]) -> dict[str, Any]:
+    sounds = [part[key] for key in ("audio", "path", "url", "bytes", "array") if part.get(key) is not None]
+    if not sounds:
+        raise ValueError('An audio part of a message needs its sound: {"type": "audio", "audio": ...}.')
+    return {"type": "audio", "audio": load(sounds[0], part.get("sampling_rate"))}
 
 
 # ------------------------------------------------------------------------------------------------------------------- sources
@@ -129,7 +178,7 @@ def _read_file(handle: Any, name: str, max_seconds: float | None) -> _Samples:
     handle.seek(0)
     try:
         with soundfile.SoundFile(handle) as file:
-            limit = -1 if max_seconds is None else int(max_seconds * file.samplerate) + 1
+            limit = -1 if max_seconds is None else int(max_seconds * file.samplerate) + 2
             array = file.read(frames=limit, dtype="float32", always_2d=True)  # (samples, channels)
             return _Samples(array.mean(axis=1), file.samplerate, name)
     except soundfile.SoundFileError as error:
@@ -148,7 +197,7 @@ def _read_with_pyav(handle: Any, name: str, max_seconds: float | None) -> _Sampl
             if not container.streams.audio:
                 raise ValueError(f"{name} holds no audio.")
             rate = container.streams.audio[0].rate
-            room = float("inf") if max_seconds is None else max_seconds * rate
+            room = float("inf") if max_seconds is None else max_seconds * rate + 2
             resampler = av.AudioResampler(format="fltp")
             for frame in container.decode(audio=0):
                 chunks += [converted.to_ndarray() for converted in resampler.resample(frame)]
@@ -224,7 +273,7 @@ def _check_content(mono: np.ndarray, rate: int, name: str, max_seconds: float | 
         )
     if peak <= SILENCE_PEAK:
         raise ValueError(f"{name} is silent: its largest sample is {peak:.1g} of full scale.")
-    if max_seconds is not None and mono.size > max_seconds * rate:
+    if max_seconds is not None and mono.size > max_seconds * rate + 1:  # resampling rounds the length up
         raise ValueError(
             f"{name} is longer than {max_seconds:g} s: cut it, or raise `max_audio_seconds` of the processor."
         )

@@ -10,9 +10,10 @@ import shutil
 import threading
 from typing import Any
 
+import numpy as np
 import torch
 from huggingface_hub import snapshot_download
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig
 
 from .codec_ttt import TttCodecModel  # noqa: F401 - its module registers it with the Auto classes
 
@@ -48,7 +49,7 @@ class CodecHandle:
         self.revision = revision
         self.loading_kwargs = loading_kwargs or {}
         self._config: PreTrainedConfig | None = None
-        self._model: PreTrainedModel | None = None
+        self._model: Any = None
         self._is_given = False
         self._lock = threading.RLock()
 
@@ -63,7 +64,7 @@ class CodecHandle:
         return self._config
 
     @property
-    def model(self) -> PreTrainedModel:
+    def model(self) -> Any:
         """The codec, loaded in float32 on first use."""
         if self._model is None:
             with self._lock:
@@ -72,9 +73,39 @@ class CodecHandle:
         return self._model
 
     @model.setter
-    def model(self, model: PreTrainedModel) -> None:
+    def model(self, model: Any) -> None:
         with self._lock:
             self._model, self._is_given = model, True
+
+    def encode(self, waveform: np.ndarray) -> list[int]:
+        """
+        Turn sound into codes.
+
+        Args:
+            waveform (`np.ndarray` of shape `(samples,)`, float32): Sound at `config.sampling_rate`.
+
+        Returns:
+            `list[int]`: Codes.
+        """
+        codec = self.model
+        with torch.inference_mode():
+            codes = codec.encode(torch.from_numpy(waveform)[None, None].to(codec.device)).audio_codes  # (1, 1, frames)
+        return codes[0, 0].tolist()
+
+    def decode(self, codes: list[int]) -> np.ndarray:
+        """
+        Turn codes into sound.
+
+        Args:
+            codes (`list[int]`): Codes, at least one.
+
+        Returns:
+            `np.ndarray` of shape `(samples,)`, float32: Sound at `config.output_sampling_rate`.
+        """
+        codec = self.model
+        with torch.inference_mode():
+            values = codec.decode(torch.tensor(codes, device=codec.device)[None, None]).audio_values  # (1, 1, samples)
+        return values[0, 0].float().cpu().numpy()
 
     def save(self, folder: str) -> str:
         """
@@ -141,7 +172,11 @@ class CodecHandle:
 
     def _copy_folder(self, path: str, subfolder: str, target: str) -> None:
         if not os.path.isdir(path):
-            hub_kwargs = {key: self.loading_kwargs[key] for key in ("token", "cache_dir") if key in self.loading_kwargs}
+            hub_kwargs = {
+                key: self.loading_kwargs[key]
+                for key in ("token", "cache_dir", "local_files_only")
+                if key in self.loading_kwargs
+            }
             path = snapshot_download(path, revision=self.revision, allow_patterns=f"{subfolder}/*", **hub_kwargs)
             path = os.path.join(path, subfolder)
         if not os.path.isdir(path):

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
-from transformers import BatchFeature, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
-from .audio_input_ttt import load_sound
+from .audio_input_ttt import as_list_of_sounds, load_sound, resolve_audio_parts
 from .codec_handle_ttt import OWN_CODEC, CodecHandle
 from .layout_ttt import TASKS, TttLayout, chat_template, task_messages
 from .vocabulary_ttt import AUDIO_CODE, AUDIO_PLACEHOLDER, BEGIN_OF_AUDIO, END_OF_AUDIO, TttVocabulary
@@ -110,13 +110,13 @@ class TttProcessor(ProcessorMixin):
     # ------------------------------------------------------------------------------------------------------------------ codec
 
     @property
-    def codec(self) -> PreTrainedModel:
+    def codec(self) -> Any:
         """The codec, loaded on first use. Set it to use one of your own; move it with `processor.codec.to("cuda")`."""
         self._check_codec(self._codec_handle.config)
         return self._codec_handle.model
 
     @codec.setter
-    def codec(self, codec: PreTrainedModel) -> None:
+    def codec(self, codec: Any) -> None:
         self._check_codec(codec.config)
         self._codec_handle.model = codec
 
@@ -137,12 +137,7 @@ class TttProcessor(ProcessorMixin):
         Returns:
             `list[int]`: Codes, `codec_config.frame_rate` of them per second.
         """
-        rate = self.codec_config.sampling_rate
-        waveform = torch.from_numpy(load_sound(audio, rate, sampling_rate, self.max_audio_seconds))
-        codec = self.codec
-        with torch.inference_mode():
-            codes = codec.encode(waveform[None, None].to(codec.device)).audio_codes
-        return codes[0, 0].tolist()
+        return self._codec_handle.encode(self._waveform(audio, sampling_rate))
 
     def decode_codes(self, codes: list[int]) -> np.ndarray:
         """
@@ -156,10 +151,8 @@ class TttProcessor(ProcessorMixin):
         """
         if len(codes) == 0:
             return np.zeros(0, dtype=np.float32)
-        codec = self.codec
-        with torch.inference_mode():
-            values = codec.decode(torch.tensor(codes, device=codec.device)[None, None]).audio_values
-        return values[0, 0].float().cpu().numpy()
+        self._check_codec(self._codec_handle.config)
+        return self._codec_handle.decode(codes)
 
     def _check_codec(self, config: Any) -> None:
         if config.codebook_size != self.vocabulary.codebook_size:
@@ -187,7 +180,9 @@ class TttProcessor(ProcessorMixin):
         """
         return task_messages(task, text, audio, (self.system_prompts or {}).get(task))
 
-    def apply_chat_template(self, conversation: Any, chat_template: str | None = None, **kwargs: Any) -> Any:
+    def apply_chat_template(  # type: ignore[override]  # the base class names its options, here they are kwargs
+        self, conversation: Any, chat_template: str | None = None, **kwargs: Any
+    ) -> Any:
         """
         Render conversations and, with `tokenize=True`, turn them into a model's inputs. See `ProcessorMixin.apply_chat_template`.
 
@@ -206,38 +201,16 @@ class TttProcessor(ProcessorMixin):
         if kwargs.get("tokenize"):
             processor_kwargs = dict(kwargs.get("processor_kwargs") or {})
             given_rate = processor_kwargs.get("sampling_rate", kwargs.pop("sampling_rate", None))
-            if isinstance(conversation[0], (list, tuple)):
-                conversation = [self._with_waveforms(messages, given_rate) for messages in conversation]
-            else:
-                conversation = self._with_waveforms(conversation, given_rate)
-            if any(_audio_parts(conversation)):
+            conversation, has_audio = resolve_audio_parts(
+                conversation, lambda sound, rate: self._waveform(sound, rate or given_rate)
+            )
+            if has_audio:
                 processor_kwargs["sampling_rate"] = self.codec_config.sampling_rate
             kwargs["processor_kwargs"] = processor_kwargs
         return super().apply_chat_template(conversation, chat_template, **kwargs)
 
-    def _with_waveforms(self, messages: list[dict[str, Any]], sampling_rate: int | None) -> list[dict[str, Any]]:
-        """Copy a conversation with each sound as a waveform at the codec's rate, which the base class passes on as it is."""
-        resolved = []
-        for message in messages:
-            content = message.get("content")
-            if isinstance(content, (list, tuple)):
-                content = [self._with_waveform(part, sampling_rate) for part in content]
-            resolved.append({**message, "content": content})
-        return resolved
-
-    def _with_waveform(self, part: dict[str, Any], sampling_rate: int | None) -> dict[str, Any]:
-        if part.get("type") != "audio":
-            return part
-        sound = next(
-            (part[key] for key in ("audio", "path", "url", "bytes", "array") if part.get(key) is not None), None
-        )
-        if sound is None:
-            raise ValueError('An audio part of a message needs its sound: {"type": "audio", "audio": ...}.')
-        rate = part.get("sampling_rate", sampling_rate)
-        return {
-            "type": "audio",
-            "audio": load_sound(sound, self.codec_config.sampling_rate, rate, self.max_audio_seconds),
-        }
+    def _waveform(self, sound: Any, sampling_rate: int | None) -> np.ndarray:
+        return load_sound(sound, self.codec_config.sampling_rate, sampling_rate, self.max_audio_seconds)
 
     def __call__(
         self,
@@ -272,7 +245,7 @@ class TttProcessor(ProcessorMixin):
             )
         options = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
         prompts = [text] if isinstance(text, str) else list(text)
-        sounds = _as_list_of_sounds(audio)
+        sounds = as_list_of_sounds(audio)
         count = sum(prompt.count(AUDIO_PLACEHOLDER) for prompt in prompts)
         # A sanitized prompt spells the user's own placeholders out: they are not counted here and not replaced below.
         if count != len(sounds) and not kwargs.get("sanitize_control_tokens"):
@@ -469,22 +442,6 @@ def default_chat_template(system_prompts: dict[str, str] | None) -> str:
 
 def _as_ids(ids: Any) -> list[int]:
     return ids.tolist() if isinstance(ids, (torch.Tensor, np.ndarray)) else list(ids)
-
-
-def _as_list_of_sounds(audio: Any) -> list[Any]:
-    """A list is a list of sounds, unless it is one of numbers; anything else is one sound."""
-    if audio is None:
-        return []
-    if isinstance(audio, list) and not (audio and isinstance(audio[0], (int, float))):
-        return audio
-    return [audio]
-
-
-def _audio_parts(conversation: Any) -> list[dict[str, Any]]:
-    if isinstance(conversation, dict):
-        content = conversation.get("content")
-        return [part for part in content if part.get("type") == "audio"] if isinstance(content, list) else []
-    return [part for element in conversation for part in _audio_parts(element)]
 
 
 TttProcessor.register_for_auto_class()

@@ -254,7 +254,7 @@ def add_ttt_tokens(tokenizer: PreTrainedTokenizerBase, codebook_size: int) -> Tt
     if codebook_size < 1:
         raise ValueError(f"`codebook_size` must be at least 1, but is {codebook_size}.")
 
-    named = {"eos_token": END_OF_MESSAGE}
+    named: dict[str, Any] = {"eos_token": END_OF_MESSAGE}
     if tokenizer.pad_token is None:
         former_eos = tokenizer.eos_token
         named["pad_token"] = former_eos if former_eos not in (None, END_OF_MESSAGE) else PADDING

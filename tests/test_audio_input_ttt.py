@@ -140,7 +140,7 @@ def test_a_long_file_is_not_read_beyond_the_limit(wav, monkeypatch):
     )
     with pytest.raises(ValueError, match="longer"):
         load_sound(wav, RATE, max_seconds=0.1)
-    assert asked == [1601]
+    assert asked == [1602]
 
 
 def test_missing_files_directories_and_web_addresses_are_named(tmp_path):
