@@ -1,0 +1,168 @@
+"""
+Text-to-Talk once more, slow and obvious: what the tests hold `modeling_ttt` against.
+
+Written from the method's definition, with for-loops, one row at a time, without padding, without a cache and without a line of the package:
+the backbone is transformers' own causal language model in eager attention, under an additive mask that is filled in position by position.
+"""
+
+import copy
+import math
+from collections.abc import Callable
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+IGNORED = -100
+
+
+# ------------------------------------------------------------------------------------------------------------ attention
+
+
+def spans(ids: list[int], audio_start: int, samples: list[int] | None = None) -> list[int]:
+    """Number the maximal runs of audio ids; -1 for text. A run ends where a sample ends."""
+    numbers, count = [], 0
+    for i, token_id in enumerate(ids):
+        if token_id < audio_start:
+            numbers.append(-1)
+            continue
+        is_first = i == 0 or ids[i - 1] < audio_start or (samples is not None and samples[i] != samples[i - 1])
+        count += is_first
+        numbers.append(count - 1)
+    return numbers
+
+
+def may_see(ids: list[int], audio_start: int) -> list[list[bool]]:
+    """Query i sees key j if j is not later, or if both lie in the same audio span."""
+    span = spans(ids, audio_start)
+    return [[j <= i or (span[i] >= 0 and span[i] == span[j]) for j in range(len(ids))] for i in range(len(ids))]
+
+
+class SlowTtt:
+    """The same weights in transformers' own causal language model."""
+
+    def __init__(self, model: PreTrainedModel):
+        text_config = copy.deepcopy(model.config.text_config)
+        self.config = model.config
+        self.causal_lm = AutoModelForCausalLM.from_config(text_config, attn_implementation="eager").eval()
+        self.causal_lm.load_state_dict(model.state_dict())
+
+    @torch.no_grad()
+    def logits(self, ids: list[int], visible: list[list[bool]] | None = None) -> torch.FloatTensor:
+        """Score one sequence `(length, vocab_size)`, under the modality-aware mask unless another one is given."""
+        if visible is None:
+            visible = may_see(ids, self.config.audio_token_start_id)
+        mask = torch.zeros(1, 1, len(ids), len(ids))
+        for i in range(len(ids)):
+            for j in range(len(ids)):
+                if not visible[i][j]:
+                    mask[0, 0, i, j] = torch.finfo(torch.float32).min
+        return self.causal_lm(torch.tensor([ids]), attention_mask=mask, use_cache=False).logits[0]
+
+    # ------------------------------------------------------------------------------------------------------- decoding
+
+    def generate(
+        self,
+        prompt: list[int],
+        max_new_tokens: int,
+        block_length: int,
+        denoising_steps: int,
+        max_span_length: int | None = None,
+        text_rule: Callable[[torch.LongTensor, torch.FloatTensor], torch.FloatTensor] | None = None,
+    ) -> list[int]:
+        """Decode greedily by the published procedure: the whole sequence again for every id and every denoising step."""
+        config = self.config
+        begins = (config.begin_audio_token_id, config.begin_last_audio_token_id)
+        ends = (config.end_audio_token_id, config.end_last_audio_token_id)
+        ids = list(prompt)
+        limit = len(prompt) + max_new_tokens
+
+        span_start = len(ids)
+        while span_start > 0 and ids[span_start - 1] >= config.audio_token_start_id:
+            span_start -= 1
+        ends_in_open_span = span_start < len(ids) and ids[-1] not in ends
+        speaks = ids[-1] in begins or ends_in_open_span
+
+        while len(ids) < limit:
+            if not speaks:
+                token_id = self._next_text_id(ids, text_rule)
+                ids.append(token_id)
+                if token_id == config.eos_token_id:
+                    return ids
+                speaks, span_start = token_id in begins, len(ids)
+                continue
+            room = limit - len(ids)
+            if max_span_length is not None:
+                room = min(room, max_span_length - (len(ids) - span_start))
+            block = self._denoise(ids, min(block_length, max(room, 0)), denoising_steps)
+            for token_id in block:
+                ids.append(token_id)
+                if token_id in ends:
+                    speaks = False
+                    break
+            if speaks and max_span_length is not None and len(ids) - span_start >= max_span_length:
+                speaks = False
+                if len(ids) < limit:
+                    ids.append(ends[begins.index(ids[span_start - 1])])
+        return ids
+
+    def _next_text_id(self, ids: list[int], text_rule: Callable | None) -> int:
+        scores = self.logits(ids)[-1]
+        for token_id in range(self.config.audio_token_start_id, self.config.vocab_size):
+            scores[token_id] = -math.inf
+        if text_rule is not None:
+            scores = text_rule(torch.tensor([ids]), scores[None])[0]
+        return max(range(len(scores)), key=lambda token_id: float(scores[token_id]))
+
+    def _denoise(self, ids: list[int], length: int, steps: int) -> list[int]:
+        config = self.config
+        eligible = [config.audio_code_offset + code for code in range(config.audio_codebook_size)]
+        eligible += [config.end_audio_token_id, config.end_last_audio_token_id]
+        block = [config.mask_token_id] * length
+        steps = min(steps, length)
+        for step in range(steps):
+            count = length // steps + (1 if step < length % steps else 0)
+            scores = self.logits(ids + block)[len(ids) :]
+            best = {}  # masked position -> (confidence, id)
+            for position in range(length):
+                if block[position] == config.mask_token_id:
+                    probs = scores[position, eligible].softmax(-1).tolist()
+                    best[position] = max((prob, token_id) for prob, token_id in zip(probs, eligible, strict=True))
+            for position in sorted(best, key=lambda position: (-best[position][0], position))[:count]:
+                block[position] = best[position][1]
+        return block
+
+
+# ---------------------------------------------------------------------------------------------------------------- loss
+
+
+def joint_loss(
+    logits: torch.FloatTensor,
+    labels: list[list[int]],
+    audio_mask: list[list[bool]],
+    mask_prob: list[list[float]],
+    audio_start: int,
+    samples: list[list[int]] | None = None,
+) -> tuple[float, float]:
+    """Text loss and audio loss of a batch `(rows, length, vocab_size)`, sample by sample and target by target."""
+    text_losses, audio_losses = [], []
+    for row, row_labels in enumerate(labels):
+        row_samples = samples[row] if samples is not None else [0] * len(row_labels)
+        for sample in sorted({number for number in row_samples if number >= 0}):
+            text, audio, num_maskable = [], [], 0
+            for i, label in enumerate(row_labels):
+                if row_samples[i] != sample or label == IGNORED:
+                    continue
+                if label >= audio_start:
+                    num_maskable += 1
+                    if audio_mask[row][i]:
+                        audio.append(_nats(logits[row, i], label) / mask_prob[row][i])
+                elif i > 0 and row_samples[i - 1] == sample:
+                    text.append(_nats(logits[row, i - 1], label))
+            text_losses.append(sum(text) / len(text) if text else 0.0)
+            audio_losses.append(sum(audio) / num_maskable if num_maskable else 0.0)
+    return sum(text_losses) / len(text_losses), sum(audio_losses) / len(audio_losses)
+
+
+def _nats(scores: torch.FloatTensor, label: int) -> float:
+    scores = scores.double()
+    return float(torch.logsumexp(scores, dim=-1) - scores[label])
