@@ -1,0 +1,187 @@
+"""
+Measure a nano checkpoint, from waveform to waveform, on questions and answers that training never saw, and on seen ones apart.
+
+    python -m finetune.nano.measure_model --model checkpoints/ttt-nano --speech data/nano --out measured.json
+
+- answer: spoken questions of `test` -> is the answer's text exactly right? By split and by kind.
+- reply: the spoken answers to them, heard by the judges of `judge.py` against the reply's own text.
+- hear: the same questions transcribed (task asr).
+- speak: unseen sentences of `answers-heldout` read aloud (task tts), heard by the judges.
+- speed: one question at a time, from waveform to waveform, seconds over seconds of speech, median.
+
+Knows the processor, the model and the judges. Changes nothing.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from transformers import AutoModel, AutoProcessor
+
+from processing_ttt import TttProcessor, TttReply
+
+from .domain import normalise, text_corpus
+from .judge import Judge, score
+from .synthesise import read_corpus
+from .voices import SAMPLING_RATE
+
+BATCH_SIZE = 16
+
+
+class Checkpoint:
+    """A model with its processor, asked in batches."""
+
+    def __init__(self, folder: Path, **options: Any):
+        self.model = AutoModel.from_pretrained(folder).eval()
+        self.processor: TttProcessor = AutoProcessor.from_pretrained(folder)
+        self.options = options
+
+    def ask(
+        self, task: str, sounds: Sequence[np.ndarray] | None = None, texts: Sequence[str] | None = None
+    ) -> list[TttReply]:
+        """Answer a batch of questions, given as sound at 16 kHz or as text."""
+        count = len(sounds if sounds is not None else texts or [])
+        conversations = [
+            self.processor.conversation(
+                task,
+                text=texts[i] if texts is not None else None,
+                audio={"array": sounds[i], "sampling_rate": SAMPLING_RATE} if sounds is not None else None,
+            )
+            for i in range(count)
+        ]
+        inputs = self.processor.apply_chat_template(
+            conversations, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+        )
+        ids = self.model.generate(**inputs, **self.options)
+        return self.processor.batch_decode_reply(ids[:, inputs["input_ids"].shape[1] :])
+
+    def ask_all(
+        self, task: str, sounds: Sequence[np.ndarray] | None = None, texts: Sequence[str] | None = None
+    ) -> list[TttReply]:
+        """Answer many questions, in batches of similar length."""
+        lengths = [len(question) for question in (sounds if sounds is not None else texts or [])]
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        replies: dict[int, TttReply] = {}
+        for start in tqdm(range(0, len(order), BATCH_SIZE), desc=task, unit="batch"):
+            chosen = order[start : start + BATCH_SIZE]
+            batch = self.ask(task, [sounds[i] for i in chosen] if sounds is not None else None,
+                             [texts[i] for i in chosen] if texts is not None else None)  # fmt: skip
+            replies.update(zip(chosen, batch, strict=True))
+        return [replies[i] for i in range(len(order))]
+
+
+def exact_by(lines: Sequence[dict], replies: Sequence[TttReply], field: str) -> dict[str, dict[str, float]]:
+    """Share of answers whose text is exactly right, by a field of the questions."""
+    right: dict[str, list[bool]] = defaultdict(list)
+    for line, reply in zip(lines, replies, strict=True):
+        right[line[field]].append(reply.text.strip() == line["answer"])
+    return {name: {"exact": sum(hits) / len(hits), "n": len(hits)} for name, hits in sorted(right.items())}
+
+
+def heard(
+    replies: Sequence[TttReply], references: Sequence[str], judges: dict[str, Judge]
+) -> dict[str, dict[str, float]]:
+    """What the judges make of spoken replies, against what should have been said. Silent replies count as nothing heard."""
+    sounds = [np.concatenate([reply.audio, np.zeros(SAMPLING_RATE // 5, np.float32)]) for reply in replies]
+    pairs = [(reference, sound) for reference, sound in zip(references, sounds, strict=True) if normalise(reference)]
+    return {
+        name: vars(score([r for r, _ in pairs], [judge.transcribe(s) for _, s in tqdm(pairs, desc=name, leave=False)]))
+        for name, judge in judges.items()
+    }
+
+
+def speed(checkpoint: Checkpoint, sounds: Sequence[np.ndarray]) -> dict[str, float]:
+    """Medians of one question at a time, from waveform to waveform."""
+    factors, seconds = [], []
+    for sound in sounds:
+        began = time.perf_counter()
+        (reply,) = checkpoint.ask("chat", [sound])
+        seconds.append(time.perf_counter() - began)
+        if len(reply.audio):
+            factors.append(seconds[-1] / reply.seconds)
+    return {
+        "real_time_factor": statistics.median(factors) if factors else float("nan"),
+        "seconds": statistics.median(seconds),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def measure(folder: Path, speech: Path, limit: int | None, options: dict[str, Any]) -> dict[str, Any]:
+    """Run every measurement; returns a nested dict of numbers."""
+    checkpoint = Checkpoint(folder, **options)
+    judges = {"domain bigram": Judge(text_corpus()), "general English": Judge()}
+    lines, sounds = _read(speech / "test", limit)
+    result: dict[str, Any] = {"speed": speed(checkpoint, sounds[:20])}
+
+    replies = checkpoint.ask_all("chat", sounds)
+    result["answer by split"] = exact_by(lines, replies, "split")
+    result["answer by kind"] = exact_by(lines, replies, "kind")
+    result["finished"] = sum(reply.finished for reply in replies) / len(replies)
+    result["reply, against its own text"] = heard(replies, [reply.text for reply in replies], judges)
+
+    transcripts = [reply.text for reply in checkpoint.ask_all("asr", sounds)]
+    for name, seen in (("hear, seen sentences", True), ("hear, unseen sentences", False)):
+        chosen = [i for i, line in enumerate(lines) if (line["split"] == "train") == seen]
+        result[name] = vars(score([lines[i]["text"] for i in chosen], [transcripts[i] for i in chosen]))
+
+    lines, originals = _read(speech / "answers-heldout", limit and limit // 2)
+    spoken = checkpoint.ask_all("tts", texts=[line["text"] for line in lines])
+    result["speak, unseen sentences"] = heard(spoken, [line["text"] for line in lines], judges)
+    natural = [TttReply(line["text"], sound, SAMPLING_RATE) for line, sound in zip(lines, originals, strict=True)]
+    result["the synthesiser itself"] = heard(natural, [line["text"] for line in lines], judges)
+    return result
+
+
+def _read(folder: Path, limit: int | None) -> tuple[list[dict], list[np.ndarray]]:
+    corpus = list(read_corpus(folder))
+    step = max(1, len(corpus) // limit) if limit else 1
+    chosen = corpus[::step]
+    return [line for line, _ in chosen], [
+        np.asarray(sound, np.float32) / (32768 if sound.dtype == np.int16 else 1) for _, sound in chosen
+    ]
+
+
+def _table(result: dict[str, Any], prefix: str = "") -> list[str]:
+    rows = []
+    for name, value in result.items():
+        label = f"{prefix}{name}"
+        if isinstance(value, dict) and any(isinstance(inner, dict) for inner in value.values()):
+            rows += _table(value, f"{label}: ")
+        elif isinstance(value, dict):
+            rows.append(f"| {label} | " + ", ".join(f"{key} {number:.3g}" for key, number in value.items()) + " |")
+        else:
+            rows.append(f"| {label} | {value:.3g} |")
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line: see the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument(
+        "--speech", type=Path, required=True, help="folder with the corpora `test` and `answers-heldout`"
+    )
+    parser.add_argument("--out", type=Path, help="also write the numbers as JSON")
+    parser.add_argument("--limit", type=int, help="use about so many test questions only")
+    parser.add_argument("--denoising-steps", type=int)
+    parser.add_argument("--remasking")
+    parser.add_argument("--audio-temperature", type=float)
+    given = parser.parse_args(arguments)
+    names = ("denoising_steps", "remasking", "audio_temperature")
+    options = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
+    result = measure(given.model, given.speech, given.limit, options)
+    print("\n".join(["| what | measured |", "|---|---|", *_table(result)]))
+    if given.out:
+        given.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
