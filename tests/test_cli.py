@@ -1,0 +1,96 @@
+"""The command line, run as a user does: in a process of its own, on the checkpoint in the box and on sounds that are wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+ROOT = Path(__file__).resolve().parent.parent
+QUESTIONS = sorted((ROOT / "checkpoints" / "ttt-nano" / "questions").glob("*.wav"))
+
+
+def ttt(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run `ttt` in a folder."""
+    command = [sys.executable, str(ROOT / "ttt_cli.py"), *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def test_talk_answers_a_spoken_question_in_text_and_sound(tmp_path):
+    done = ttt("talk", "--audio", QUESTIONS[0], "--out", "reply.wav", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    text, summary = done.stdout.strip().splitlines()
+    assert len(text.split()) >= 2
+    audio, rate = soundfile.read(tmp_path / "reply.wav")
+    assert rate == 16_000
+    assert len(audio) > rate // 4
+    assert f"{len(audio) / rate:.2f} s of speech in reply.wav" in summary
+    assert "real-time factor" in summary
+    assert done.stderr == ""
+
+
+def test_talk_answers_a_written_question_and_a_seed_repeats_it(tmp_path):
+    options = ("--text", "What is two plus three?", "--seed", "3", "--temperature", "1", "--audio-temperature", "1")
+    first, second = (ttt("talk", *options, "--out", name, cwd=tmp_path) for name in ("1.wav", "2.wav"))
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    assert first.stdout.splitlines()[0] == second.stdout.splitlines()[0]
+    np.testing.assert_array_equal(soundfile.read(tmp_path / "1.wav")[0], soundfile.read(tmp_path / "2.wav")[0])
+
+
+def test_transcribe_writes_what_is_said(tmp_path):
+    done = ttt("transcribe", "--audio", QUESTIONS[0], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) >= 2
+
+
+def test_speak_reads_a_text_aloud(tmp_path):
+    done = ttt("speak", "--text", "Seven plus five is twelve.", "--out", "speech.wav", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert soundfile.info(tmp_path / "speech.wav").duration > 0.5
+
+
+def test_talk_can_show_what_it_heard(tmp_path):
+    done = ttt("talk", "--audio", QUESTIONS[0], "--transcribe", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Heard: ")
+
+
+def sound_file(path: Path, samples: np.ndarray) -> Path:
+    """Write a wav file at 16 kHz."""
+    soundfile.write(path, samples, 16_000)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda folder: folder / "missing.wav", "missing.wav"),
+        (lambda folder: sound_file(folder / "empty.wav", np.zeros(0)), "empty.wav"),
+        (lambda folder: sound_file(folder / "silent.wav", np.zeros(16_000)), "silent.wav"),
+    ],
+)
+def test_a_bad_sound_is_one_clear_line_and_no_file(tmp_path, make, expected):
+    done = ttt("talk", "--audio", make(tmp_path), "--out", "reply.wav", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "reply.wav").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), "--audio FILE or with --text TEXT"),
+        (("--audio", "a.wav", "--text", "Hi."), "--audio FILE or with --text TEXT"),
+        (("--text", "Hi.", "--out", "nowhere/reply.wav"), "--out"),
+        (("--text", "Hi.", "--model", "no/such/model/here"), "no/such/model/here"),
+    ],
+)
+def test_a_bad_request_is_one_clear_line(tmp_path, arguments, expected):
+    done = ttt("talk", *arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,96 @@
+"""The checkpoint in the box: complete, small, and answering the questions that lie beside it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel, AutoProcessor, GenerationConfig
+
+import processing_ttt  # noqa: F401 - registers the processor
+from modeling_ttt import nano_checkpoint
+
+FOLDER = nano_checkpoint()
+QUESTIONS = [json.loads(line) for line in (FOLDER / "questions" / "questions.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def nano():
+    return AutoModel.from_pretrained(FOLDER).eval(), AutoProcessor.from_pretrained(FOLDER)
+
+
+def ask(nano, task: str = "chat", **question):
+    model, processor = nano
+    inputs = processor.apply_chat_template(
+        processor.conversation(task, **question),
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+    )
+    ids = model.generate(**inputs)
+    return processor.decode_reply(ids[0, inputs["input_ids"].shape[1] :])
+
+
+def test_the_folder_is_complete_and_small():
+    names = {path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.is_file()}
+    assert {
+        "README.md",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "processor_config.json",
+        "codec/config.json",
+        "codec/model.safetensors",
+        "modeling_ttt.py",
+        "processing_ttt.py",
+        "codec_ttt.py",
+    } <= names
+    assert not [name for name in names if Path(name).suffix in {".bin", ".pt", ".pth", ".pkl", ".ckpt"}]
+    assert sum((FOLDER / name).stat().st_size for name in names) <= 40_000_000
+
+
+def test_the_copied_sources_are_those_of_the_packages():
+    """The folder works as remote code; a source that changed must be exported again (`train_model.py export`)."""
+    packages = [FOLDER.parent.parent / name for name in ("modeling_ttt", "processing_ttt")]
+    for copy in FOLDER.glob("*.py"):
+        originals = [package / copy.name for package in packages if (package / copy.name).is_file()]
+        assert len(originals) == 1, copy.name
+        assert copy.read_text() == originals[0].read_text(), f"{copy.name} differs; run the export again"
+
+
+def test_weights_are_stored_in_bfloat16_and_computed_in_float32(nano):
+    assert nano[0].dtype == torch.float32
+
+
+def test_the_generation_config_is_nano_s_own():
+    config = GenerationConfig.from_pretrained(FOLDER)
+    assert (config.block_length, config.max_new_tokens) == (28, 400)
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question["file"])
+def test_nano_answers_the_shipped_questions_in_text_and_speech(nano, question):
+    reply = ask(nano, audio=FOLDER / "questions" / question["file"])
+    assert reply.text == question["answer"]
+    assert reply.finished
+    assert 0.5 < reply.seconds < 6.0
+    assert abs(reply.audio).max() > 0.05
+
+
+def test_cached_decoding_of_nano_equals_the_published_procedure(nano):
+    model, processor = nano
+    conversations = [processor.conversation("chat", audio=FOLDER / "questions" / q["file"]) for q in QUESTIONS[:3]]
+    inputs = processor.apply_chat_template(
+        conversations, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
+    assert torch.equal(model.generate(**inputs), model.generate(**inputs, use_cache=False))
+
+
+def test_nano_hears_and_reads_aloud(nano):
+    heard = ask(nano, "asr", audio=FOLDER / "questions" / QUESTIONS[0]["file"])
+    assert heard.text == QUESTIONS[0]["question"]
+    assert heard.audio.shape == (0,)
+    spoken = ask(nano, "tts", text=QUESTIONS[0]["answer"])
+    assert spoken.text == QUESTIONS[0]["answer"]
+    assert spoken.seconds > 0.5

@@ -1,0 +1,37 @@
+"""The README's examples run as they stand, from a checkout."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_readme_has_the_five_lines_and_the_pipeline():
+    assert len(PYTHON_BLOCKS) == 2
+    assert "AutoModel.from_pretrained" in PYTHON_BLOCKS[0]
+    assert 'pipeline("any-to-any"' in PYTHON_BLOCKS[1]
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_the_readme_s_python_runs(number, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)  # what an example writes must not land in the checkout
+    (tmp_path / "checkpoints").symlink_to(ROOT / "checkpoints", target_is_directory=True)
+    names: dict = {}
+    exec(compile(PYTHON_BLOCKS[number], f"README.md block {number}", "exec"), names)
+    printed = capsys.readouterr().out.strip().splitlines()
+    assert len(printed[-1].split()) >= 2  # the answer's text
+    if number == 0:
+        assert (tmp_path / "reply.wav").stat().st_size > 1000
+    else:
+        assert names["sound"].ndim == 1
+        assert len(names["sound"]) > 1000
+
+
+def test_ci_runs_the_readme_s_test_command():
+    command = re.search(r"<!-- test command -->\n```bash\n(.*?)\n```", README, flags=re.DOTALL)
+    assert command is not None
+    assert command[1].endswith(".venv/bin/pytest")
