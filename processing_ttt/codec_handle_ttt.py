@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub import snapshot_download
-from transformers import AutoConfig, AutoModel, PreTrainedConfig
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
+from .codec_adapter_ttt import ADAPTED_CODECS, FEATURE_CODECS, CodecAdapter, adapted_config
 from .codec_ttt import TttCodecModel  # noqa: F401 - its module registers it with the Auto classes
 
 logger = logging.getLogger(__name__)
@@ -48,19 +49,19 @@ class CodecHandle:
         self.subfolder = subfolder
         self.revision = revision
         self.loading_kwargs = loading_kwargs or {}
-        self._config: PreTrainedConfig | None = None
+        self._config: Any = None
         self._model: Any = None
         self._is_given = False
         self._lock = threading.RLock()
 
     @property
-    def config(self) -> PreTrainedConfig:
+    def config(self) -> Any:
         """The codec's configuration; reading it does not load the weights."""
         if self._model is not None:
             return self._model.config
         with self._lock:
             if self._config is None:
-                self._config = self._load(AutoConfig)
+                self._config = adapted_config(self._load(AutoConfig))
         return self._config
 
     @property
@@ -69,13 +70,14 @@ class CodecHandle:
         if self._model is None:
             with self._lock:
                 if self._model is None:
-                    self._model = self._load(AutoModel, dtype=torch.float32).eval()
+                    self._model = self._load_model()
         return self._model
 
     @model.setter
     def model(self, model: Any) -> None:
+        needs_adapter = not isinstance(model, CodecAdapter) and model.config.model_type in ADAPTED_CODECS
         with self._lock:
-            self._model, self._is_given = model, True
+            self._model, self._is_given = CodecAdapter(model) if needs_adapter else model, True
 
     def encode(self, waveform: np.ndarray) -> list[int]:
         """
@@ -149,6 +151,17 @@ class CodecHandle:
             return None
         subfolder = "/".join(part for part in (self.subfolder, self.name_or_path[2:]) if part)
         return (os.path.join(self.source, subfolder), "") if os.path.isdir(self.source) else (self.source, subfolder)
+
+    def _load_model(self) -> Any:
+        # Auto classes look for a PEFT adapter too, and without these arguments they ask the Hub for it even when told not to.
+        cache = {
+            key: self.loading_kwargs[key] for key in ("cache_dir", "local_files_only") if key in self.loading_kwargs
+        }
+        model = self._load(AutoModel, dtype=torch.float32, adapter_kwargs=cache).eval()
+        if model.config.model_type not in ADAPTED_CODECS:
+            return model
+        needs_features = model.config.model_type in FEATURE_CODECS
+        return CodecAdapter(model, self._load(AutoFeatureExtractor) if needs_features else None)
 
     def _load(self, auto_class: Any, **kwargs: Any) -> Any:
         location = self._location()

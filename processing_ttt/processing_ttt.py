@@ -16,6 +16,7 @@ import torch
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from .audio_input_ttt import as_list_of_sounds, load_sound, resolve_audio_parts
+from .codec_adapter_ttt import adapted_config
 from .codec_handle_ttt import OWN_CODEC, CodecHandle
 from .layout_ttt import TASKS, TttLayout, chat_template, task_messages
 from .vocabulary_ttt import AUDIO_CODE, AUDIO_PLACEHOLDER, BEGIN_OF_AUDIO, END_OF_AUDIO, TttVocabulary
@@ -117,7 +118,7 @@ class TttProcessor(ProcessorMixin):
 
     @codec.setter
     def codec(self, codec: Any) -> None:
-        self._check_codec(codec.config)
+        self._check_codec(adapted_config(codec.config))
         self._codec_handle.model = codec
 
     @property

@@ -6,6 +6,7 @@ import torch
 from processing_fixtures import tiny_tokenizer
 from transformers import AutoTokenizer
 
+from modeling_ttt import TttConfig, audio_span_ids
 from processing_ttt.vocabulary_ttt import TttVocabulary, add_ttt_tokens
 
 
@@ -148,6 +149,16 @@ def test_everything_from_the_placeholder_on_is_an_audio_position(tokenizer):
     ids = torch.tensor(tokenizer.convert_tokens_to_ids(tokens))
     assert vocabulary.is_audio(ids).tolist() == [False, True, True, True, True]
     assert [vocabulary.is_code(int(token_id)) for token_id in ids] == [False, False, True, False, False]
+
+
+def test_model_and_tokenizer_agree_on_what_is_audio(tokenizer):
+    vocabulary = add_ttt_tokens(tokenizer, 8)
+    config = TttConfig(
+        text_config={"model_type": "qwen2", "vocab_size": vocabulary.vocab_size}, **vocabulary.config_kwargs()
+    )
+    ids = torch.arange(vocabulary.vocab_size)[None]
+    assert torch.equal(audio_span_ids(ids, config.audio_token_start_id) >= 0, vocabulary.is_audio(ids))
+    assert {name: getattr(config, name) for name in vocabulary.config_kwargs()} == vocabulary.config_kwargs()
 
 
 def test_the_full_size_alphabet_is_added_in_seconds(tokenizer):

@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+import torch
+from processing_fixtures import tiny_tokenizer
+from transformers import (
+    AutoProcessor,
+    DacConfig,
+    DacModel,
+    EncodecConfig,
+    EncodecModel,
+    NeuCodecConfig,
+    NeuCodecModel,
+    Xcodec2Config,
+    Xcodec2FeatureExtractor,
+    Xcodec2Model,
+)
+
+from processing_ttt import TttProcessor, add_ttt_tokens
+from processing_ttt.codec_adapter_ttt import CodecAdapter
+
+RATE = 16000
+SOUND = (0.3 * np.sin(np.arange(8003) / 9)).astype(np.float32)
+FEATURE_CODEC = {
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "encoder_hidden_size": 4,
+    "quantization_dim": 48,
+    "quantization_levels": [4, 4],
+    "semantic_model_config": {
+        "model_type": "wav2vec2-bert",
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        "feature_projection_input_dim": 160,
+        "conv_depthwise_kernel_size": 3,
+        "output_hidden_size": 16,
+    },
+}
+
+
+def dac():
+    torch.manual_seed(0)
+    config = DacConfig(
+        encoder_hidden_size=8,
+        downsampling_ratios=[8, 8, 10],
+        decoder_hidden_size=16,
+        upsampling_ratios=[10, 8, 8],
+        n_codebooks=2,
+        codebook_size=16,
+        codebook_dim=4,
+        hidden_size=64,
+        sampling_rate=RATE,
+    )
+    return DacModel(config).eval()
+
+
+def xcodec2():
+    torch.manual_seed(0)
+    return Xcodec2Model(Xcodec2Config(**FEATURE_CODEC)).eval()
+
+
+def processor_for(codec, codebook_size=16):
+    tokenizer = tiny_tokenizer()
+    add_ttt_tokens(tokenizer, codebook_size)
+    processor = TttProcessor(tokenizer)
+    processor.codec = codec
+    return processor
+
+
+def test_dac_speaks_with_its_first_codebook():
+    model = dac()
+    processor = processor_for(model)
+    codes = processor.encode_audio((SOUND, RATE))
+    with torch.no_grad():
+        padded = torch.nn.functional.pad(torch.from_numpy(SOUND), (0, 640 - 8003 % 640))
+        expected = model.encode(padded[None, None], n_quantizers=1).audio_codes
+        values = model.decode(audio_codes=expected).audio_values
+    assert codes == expected[0, 0].tolist()
+    np.testing.assert_array_equal(processor.decode_codes(codes), values[0].numpy())
+    assert processor.codec_config.frame_rate == 25
+
+
+def test_xcodec2_hears_through_its_feature_extractor():
+    model, extractor = xcodec2(), Xcodec2FeatureExtractor()
+    processor = processor_for(CodecAdapter(model, extractor))
+    codes = processor.encode_audio((SOUND, RATE))
+    with torch.no_grad():
+        expected = model.encode(**extractor(SOUND, sampling_rate=RATE, return_tensors="pt")).audio_codes
+    assert codes == expected[0, 0].tolist()
+    assert len(processor.decode_codes(codes)) == 320 * len(codes)
+    with pytest.raises(ValueError, match=r"give `CodecAdapter\(model, feature_extractor\)`"):
+        processor.codec = model
+
+
+def test_neucodec_hears_at_one_rate_and_speaks_at_another():
+    torch.manual_seed(0)
+    processor = processor_for(
+        CodecAdapter(NeuCodecModel(NeuCodecConfig(**FEATURE_CODEC)).eval(), Xcodec2FeatureExtractor())
+    )
+    config = processor.codec_config
+    assert (config.sampling_rate, config.output_sampling_rate, config.frame_rate) == (16000, 24000, 50)
+    codes = processor.encode_audio((SOUND, RATE))
+    assert len(processor.decode_codes(codes)) == 480 * len(codes)
+
+
+@pytest.mark.parametrize("codec", [dac, lambda: CodecAdapter(xcodec2(), Xcodec2FeatureExtractor())])
+def test_an_adapted_codec_is_saved_and_found_again(codec, tmp_path):
+    processor = processor_for(codec())
+    processor.save_pretrained(tmp_path)
+    loaded = AutoProcessor.from_pretrained(tmp_path)
+    assert loaded.codec_config.codebook_size == 16
+    assert loaded.encode_audio((SOUND, RATE)) == processor.encode_audio((SOUND, RATE))
+
+
+def test_a_codec_that_nobody_adapted_says_what_it_lacks():
+    with pytest.raises(
+        ValueError, match=r"type 'encodec' cannot be used: its configuration lacks output_sampling_rate"
+    ):
+        processor_for(EncodecModel(EncodecConfig(hidden_size=8, num_filters=4, codebook_size=16, num_lstm_layers=1)))
