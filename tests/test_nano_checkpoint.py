@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import AutoModel, AutoProcessor, GenerationConfig
 
-import processing_ttt  # noqa: F401 - registers the processor
+import modeling_ttt
+import processing_ttt
 from modeling_ttt import nano_checkpoint
 
 FOLDER = nano_checkpoint()
@@ -53,7 +54,7 @@ def test_the_folder_is_complete_and_small():
 
 def test_the_copied_sources_are_those_of_the_packages():
     """The folder works as remote code; a source that changed must be exported again (`train_model.py export`)."""
-    packages = [FOLDER.parent.parent / name for name in ("modeling_ttt", "processing_ttt")]
+    packages = [Path(package.__file__).parent for package in (modeling_ttt, processing_ttt)]
     for copy in FOLDER.glob("*.py"):
         originals = [package / copy.name for package in packages if (package / copy.name).is_file()]
         assert len(originals) == 1, copy.name

@@ -1,0 +1,59 @@
+"""The walls of the house: who may import whom, and that every source file also works as remote code."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MODEL_PACKAGES = ("modeling_ttt", "processing_ttt")
+OWN = {"modeling_ttt", "processing_ttt", "finetune", "spaces_demo", "ttt_cli"}
+SOURCES = [path for package in MODEL_PACKAGES for path in sorted((ROOT / package).glob("*.py"))]
+
+
+def imports(path: Path) -> list[tuple[int, str]]:
+    """Every import of a file as (level, module): level 0 is absolute."""
+    found: list[tuple[int, str]] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(0, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((node.level, node.module or ""))
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_model_package_imports_its_own_siblings_only(path):
+    for level, module in imports(path):
+        if level == 0:
+            assert module.split(".")[0] not in OWN, f"{path.name} imports {module}"
+        else:
+            assert level == 1, f"{path.name} imports from a parent package"
+            assert module, f"{path.name} says `from . import`, which remote code cannot"
+            assert "." not in module
+            assert (path.parent / f"{module}.py").is_file()
+
+
+def test_file_names_are_unique_over_both_packages_because_publishing_copies_them_flat():
+    names = [path.name for path in SOURCES if path.name != "__init__.py"]
+    assert len(names) == len(set(names))
+
+
+def test_the_packages_are_flat():
+    for package in MODEL_PACKAGES:
+        folders = [path.name for path in (ROOT / package).iterdir() if path.is_dir() and path.name != "__pycache__"]
+        assert folders == []
+
+
+def test_nobody_imports_the_command_line_or_the_demo():
+    for package in ("modeling_ttt", "processing_ttt", "finetune"):
+        for path in (ROOT / package).rglob("*.py"):
+            assert not {"ttt_cli", "spaces_demo"} & {module.split(".")[0] for _, module in imports(path)}
+
+
+def test_nothing_is_unpickled_or_evaluated():
+    for package in (*MODEL_PACKAGES, "finetune", "spaces_demo"):
+        for path in (ROOT / package).rglob("*.py"):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            calls = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+            assert not {"torch.load", "pickle.load", "pickle.loads", "eval", "exec"} & set(calls), path
