@@ -27,7 +27,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,7 @@ EXPORT_SECONDS = 300
 RESCAN_STEPS = 200
 WARMUP_STEPS = 100
 STFT_SIZES = (256, 512, 1024, 2048)
+VOCODER_UTTERANCES = 1500
 
 
 class Utterances:
@@ -138,7 +139,8 @@ def codec_loss(model: TttCodecModel, clean: torch.Tensor, heard: torch.Tensor) -
 class DecodedMels:
     """
     Crops of utterances beside the mel frames that the frozen codec decodes for them; each utterance is coded once and
-    remembered in half precision.
+    remembered in half precision. Of a large corpus it takes some thousand utterances, spread evenly: coding an utterance
+    costs as much as learning from ten crops.
 
     Args:
         model ([`TttCodecModel`]): The codec, its encoder and decoder final.
@@ -147,14 +149,15 @@ class DecodedMels:
 
     def __init__(self, model: TttCodecModel, utterances: Utterances):
         self.model, self.utterances = model, utterances
-        self.mels: dict[int, torch.Tensor] = {}
+        self.mels: dict[int, torch.Tensor] = {}  # by the utterance's number
 
     def batch(self, batch: int, samples: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Float32 mel frames `(batch, samples / hop, mel)` and the sound `(batch, samples)` at the standard level."""
         config = self.model.config
         mels, sounds = [], []
-        for number in map(int, rng.integers(len(self.utterances), size=batch)):
-            waveform = self.model.standard_level(self.utterances.read(number, config.samples_per_code)[None])[0]
+        stride = max(1, len(self.utterances) // VOCODER_UTTERANCES)
+        for number in stride * rng.integers(len(self.utterances) // stride, size=batch):
+            waveform = self.model.standard_level(self.utterances.read(int(number), config.samples_per_code)[None])[0]
             if number not in self.mels:
                 self.mels[number] = self.decode(waveform).half()
             start = int(rng.integers(max(1, (waveform.shape[0] - samples) // config.hop_length + 1)))
@@ -170,7 +173,9 @@ class DecodedMels:
         return self.model.decoder(self.model.quantizer(self.model.encoder(self.model.log_mel(waveform[None]))))[0]
 
 
-def vocoder_loss(model: TttCodecModel, mel: torch.Tensor, sound: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+def vocoder_loss(
+    model: TttCodecModel, mel: torch.Tensor, sound: torch.Tensor, stft_sizes: Sequence[int] = STFT_SIZES
+) -> tuple[torch.Tensor, dict[str, float]]:
     """
     Multi-resolution STFT loss (spectral convergence + L1 of log magnitudes; Yamamoto et al., 2020) + L1 of log-mel
     frames.
@@ -179,13 +184,14 @@ def vocoder_loss(model: TttCodecModel, mel: torch.Tensor, sound: torch.Tensor) -
         model ([`TttCodecModel`]): The codec.
         mel (`torch.Tensor` of shape `(batch, mel_frames, mel)`): What the vocoder is given.
         sound (`torch.Tensor` of shape `(batch, samples)`): What it should say.
+        stft_sizes (`Sequence[int]`, *optional*): Windows of the STFTs, in samples.
 
     Returns:
         `tuple[torch.Tensor, dict[str, float]]`: The loss and its parts.
     """
     spoken = model.vocoder(mel)
     with torch.autocast("cpu", enabled=False):
-        stft = torch.stack([stft_loss(spoken, sound, size) for size in STFT_SIZES]).mean()
+        stft = torch.stack([stft_loss(spoken, sound, size) for size in stft_sizes]).mean()
         mel_error = F.l1_loss(model.log_mel(spoken), model.log_mel(sound))
     return stft + 2 * mel_error, {"stft": stft.item(), "mel": mel_error.item()}
 
@@ -327,7 +333,7 @@ def train_codec(options: argparse.Namespace) -> None:
     def compute_loss(rng):
         if stage.step % RESCAN_STEPS == 0:
             utterances.rescan()
-        clean = codec_batch(model, utterances, options.batch, options.crop or 25600, rng)
+        clean = codec_batch(model, utterances, options.batch or 16, options.crop or 25600, rng)
         return codec_loss(model, clean, disturb(clean, rng))
 
     stage.run(compute_loss, {})
@@ -348,7 +354,8 @@ def train_vocoder(options: argparse.Namespace) -> None:
     def compute_loss(rng):
         if stage.step % RESCAN_STEPS == 0:
             utterances.rescan()
-        return vocoder_loss(model, *mels.batch(options.batch, options.crop or 12800, rng))
+        two_sizes = rng.choice(STFT_SIZES, 2, replace=False).tolist()  # half the resolutions at a time: half the cost
+        return vocoder_loss(model, *mels.batch(options.batch or 8, options.crop or 12800, rng), two_sizes)
 
     stage.run(compute_loss, {lambda: export(model, folder): EXPORT_SECONDS})
     export(model.eval(), folder)
@@ -362,7 +369,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of shards")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and of export/")
     parser.add_argument("--minutes", type=float, required=True, help="CPU minutes of the stage, restarts included")
-    parser.add_argument("--batch", type=int, default=16, help="crops per step")
+    parser.add_argument("--batch", type=int, help="crops per step; 16 for codec, 8 for vocoder")
     parser.add_argument("--crop", type=int, help="samples per crop; 25600 for codec, 12800 for vocoder")
     parser.add_argument("--learning-rate", type=float, help="peak; 0.002 for codec, 0.001 for vocoder")
     parser.add_argument("--seed", type=int, default=0)
