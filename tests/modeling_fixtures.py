@@ -69,7 +69,7 @@ class SpeaksOften(LogitsProcessor):
         self.gap = gap
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        tail = input_ids[:, -self.gap :]
+        tail = torch.nn.functional.pad(input_ids, (self.gap, 0), value=PAD)[:, -self.gap :]
         opens = ((tail >= FIRST_WORD) & (tail < AUDIO_START)).all(-1)
         marker = torch.where(tail[:, -1] % 2 == 0, BEGIN, BEGIN_LAST)
         boost = torch.zeros_like(scores).scatter_(1, marker[:, None], 1000.0)

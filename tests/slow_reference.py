@@ -51,11 +51,8 @@ class SlowTtt:
         """Score one sequence `(length, vocab_size)`, under the modality-aware mask unless another one is given."""
         if visible is None:
             visible = may_see(ids, self.config.audio_token_start_id)
-        mask = torch.zeros(1, 1, len(ids), len(ids))
-        for i in range(len(ids)):
-            for j in range(len(ids)):
-                if not visible[i][j]:
-                    mask[0, 0, i, j] = torch.finfo(torch.float32).min
+        hidden = torch.finfo(torch.float32).min
+        mask = torch.tensor([[[[0.0 if sees else hidden for sees in row] for row in visible]]])  # (1, 1, queries, keys)
         return self.causal_lm(torch.tensor([ids]), attention_mask=mask, use_cache=False).logits[0]
 
     # ------------------------------------------------------------------------------------------------------- decoding
