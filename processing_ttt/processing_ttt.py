@@ -334,6 +334,23 @@ class TttProcessor(ProcessorMixin):
             return [self.decode_codes(self._last_message_codes(_as_ids(row))) for row in generated_outputs]
         raise ValueError(f"`generation_mode` must be 'text' or 'audio', but is {generation_mode!r}.")
 
+    def decode(self, token_ids: Any, **kwargs: Any) -> Any:
+        """
+        Turn ids into text as the tokenizer does, or, for `pipeline("text-to-audio")`, a batch of sequences into sounds.
+
+        Args:
+            token_ids (`list[int]` or `torch.LongTensor` of shape `(length,)` or `(batch, length)`): Ids.
+            kwargs: Further arguments of the tokenizer's `decode`.
+
+        Returns:
+            `str`, or for a tensor of shape `(batch, length)` a list of `torch.FloatTensor` of shape `(samples,)`: the sound of each row's
+            last message. For texts of a batch, use `batch_decode`.
+        """
+        if isinstance(token_ids, torch.Tensor) and token_ids.ndim == 2:
+            sounds = self.post_process_multimodal_output(token_ids, generation_mode="audio")
+            return [torch.from_numpy(sound) for sound in sounds]
+        return super().decode(token_ids, **kwargs)
+
     def save_audio(self, audio: Any, path: str | os.PathLike, sampling_rate: int | None = None) -> None:
         """
         Write a sound to a file; the name's ending says the format (wav, flac, ogg, mp3).

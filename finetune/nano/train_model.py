@@ -36,6 +36,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from modeling_ttt import TttConfig, TttForConditionalGeneration
 from processing_ttt.codec_ttt import TttCodecModel
 from processing_ttt.layout_ttt import TttLayout
+from processing_ttt.processing_ttt import TttProcessor
 from processing_ttt.vocabulary_ttt import TttVocabulary
 
 from .examples import PackedBatches, build_examples, encode_corpus, train_tokenizer
@@ -159,8 +160,6 @@ def train(
 
 def export(model: Path, codec: Path, out: Path) -> None:
     """Write the Hub-ready folder. Weights are stored in bfloat16 and loaded as float32, so that decoding is exact and the box small."""
-    from processing_ttt.processing_ttt import TttProcessor
-
     trained = TttForConditionalGeneration.from_pretrained(model, dtype=torch.float32).eval()
     vocabulary = TttVocabulary.from_tokenizer(tokenizer := PreTrainedTokenizerFast.from_pretrained(model))
     trained.generation_config = GenerationConfig(
@@ -169,6 +168,9 @@ def export(model: Path, codec: Path, out: Path) -> None:
         denoising_steps=DENOISING_STEPS,
         eos_token_id=vocabulary.eos_token_id,
         pad_token_id=vocabulary.pad_token_id,
+        sampling_rate=AutoConfig.from_pretrained(
+            codec
+        ).output_sampling_rate,  # where pipeline("text-to-audio") looks for it
     )
     trained.save_pretrained(out)
     weights = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(out / "model.safetensors").items()}
