@@ -9,7 +9,7 @@ from safetensors import safe_open
 from transformers import AutoModel
 
 from finetune.nano import train_codec as training
-from finetune.nano.train_codec import DecodedMels, Utterances, codec_batch, codec_loss, disturb, stft_loss
+from finetune.nano.train_codec import DecodedMels, Utterances, codec_batch, codec_loss, disturb, stft_loss, vocoder_loss
 from processing_ttt.codec_ttt import TttCodecConfig, TttCodecModel
 
 SIZES = {"hidden_size": 16, "intermediate_size": 16, "vocoder_hidden_size": 16, "vocoder_intermediate_size": 16}
@@ -117,6 +117,14 @@ def test_decoded_frames_stand_beside_the_sound_that_they_were_made_from(data, mo
         assert any(torch.allclose(mel, frame, atol=2e-2) for frame in frames)
 
 
+def test_of_a_large_corpus_the_vocoder_codes_only_so_many_utterances_spread_evenly(data, model, monkeypatch):
+    write_shard(data, 1, [640] * 7)
+    monkeypatch.setattr(training, "VOCODER_UTTERANCES", 5)
+    mels = DecodedMels(model.requires_grad_(False), Utterances(data))
+    mels.batch(100, 640, np.random.default_rng(0))
+    assert set(mels.mels) == {0, 2, 4, 6, 8}
+
+
 # --- losses -------------------------------------------------------------------------------------------------------
 
 
@@ -135,6 +143,16 @@ def test_the_stft_loss_of_a_sound_ten_times_too_soft_is_its_log_and_its_share():
     sound = torch.randn(2, 8000, generator=torch.Generator().manual_seed(0))
     assert stft_loss(sound, sound, 512).item() == 0
     assert stft_loss(0.1 * sound, sound, 512).item() == pytest.approx(math.log(10) + 0.9, rel=1e-2)
+
+
+def test_the_vocoder_loss_is_the_mean_over_the_resolutions_plus_twice_the_l1_of_the_frames(model):
+    mel = torch.randn(2, 20, 80, generator=torch.Generator().manual_seed(0))
+    sound = 0.1 * torch.randn(2, 3200, generator=torch.Generator().manual_seed(1))
+    loss, _ = vocoder_loss(model, mel, sound, (256, 1024))
+    spoken = model.vocoder(mel)
+    stft = (stft_loss(spoken, sound, 256) + stft_loss(spoken, sound, 1024)) / 2
+    frames = (model.log_mel(spoken) - model.log_mel(sound)).abs().mean()
+    assert loss.item() == pytest.approx((stft + 2 * frames).item(), rel=1e-5)
 
 
 # --- stages -------------------------------------------------------------------------------------------------------
