@@ -282,7 +282,7 @@ class BlockDecoder:
     def _drop_finished_rows(self) -> None:
         """Let finished rows leave the batch, unless the cache is handed back with all its rows."""
         left = [n for n, i in enumerate(self.running) if not self.rows[i].finished]
-        if self._returns_cache or len(left) == len(self.running):
+        if self.returns_cache or len(left) == len(self.running):
             return
         self.running = [self.running[n] for n in left]
         self.slots = self.slots[left]
@@ -292,7 +292,8 @@ class BlockDecoder:
     # What comes back
 
     @property
-    def _returns_cache(self) -> bool:
+    def returns_cache(self) -> bool:
+        """Whether the cache outlives decoding: in the output, or because it is the caller's own."""
         if self.cache is None:
             return False
         return bool(self.options.return_dict_in_generate) or getattr(self.cache, "_is_user_defined", False)

@@ -95,6 +95,10 @@ class TttGenerationMixin(GenerationMixin):
             raise ValueError(
                 f"Text-to-Talk decodes greedily or by sampling, not by {generation_mode.value.replace('_', ' ')}."
             )
+        if "streamer" in generation_mode_kwargs and (generation_config.num_return_sequences or 1) > 1:
+            raise ValueError(
+                f"A streamer follows one row, `num_return_sequences` asks for {generation_config.num_return_sequences}."
+            )
         if generation_mode_kwargs.get("synced_gpus"):
             raise ValueError("`synced_gpus=True` is not supported: gather the model on each device before `generate`.")
         super()._validate_generation_mode(generation_mode, generation_config, generation_mode_kwargs)
@@ -114,6 +118,8 @@ class TttGenerationMixin(GenerationMixin):
             raise ValueError(
                 "`past_key_values` must be a `DynamicCache()` made without a config, as `generate` returns it."
             )
+        elif cache is not None:
+            cache._is_user_defined = True  # as transformers marks it: the caller goes on with it
 
     def _sample(
         self,
@@ -132,7 +138,10 @@ class TttGenerationMixin(GenerationMixin):
         )
         while not decoder.is_finished:
             decoder.step()
-        return decoder.output() if generation_config.return_dict_in_generate else decoder.sequences()
+        if not decoder.returns_cache and not generation_config.return_dict_in_generate:
+            return decoder.sequences()
+        output = decoder.output()  # also aligns a cache that the caller passed
+        return output if generation_config.return_dict_in_generate else output.sequences
 
     def _check_markers(self) -> None:
         names = ("audio_token_start_id", "mask_token_id", "begin_audio_token_id", "begin_last_audio_token_id", "end_audio_token_id",
