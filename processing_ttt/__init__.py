@@ -9,7 +9,8 @@ from transformers import AutoProcessor
 from .audio_input_ttt import load_sound
 from .codec_ttt import TttCodecConfig, TttCodecModel, TttCodecOutput
 from .layout_ttt import ParsedReply, TttLayout, aligned_groups
-from .processing_ttt import TttProcessor, TttReply
+from .processing_ttt import TttProcessor
+from .reply_ttt import TttReply
 from .tasks_ttt import CHAT_TEMPLATE, RELEASED_SYSTEM_PROMPTS, TASKS
 from .vocabulary_ttt import TttVocabulary, add_ttt_tokens
 

@@ -7,11 +7,9 @@ stands the model's `generate`.
 
 import copy
 import os
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
@@ -19,32 +17,10 @@ from .audio_input_ttt import as_list_of_sounds, load_sound, resolve_audio_parts
 from .codec_adapter_ttt import adapted_config
 from .codec_handle_ttt import OWN_CODEC, CodecHandle
 from .layout_ttt import TASKS, TttLayout, chat_template, task_messages
+from .reply_ttt import TttReply, write_sound
 from .vocabulary_ttt import AUDIO_CODE, AUDIO_PLACEHOLDER, BEGIN_OF_AUDIO, END_OF_AUDIO, TttVocabulary
 
 _CODEC_KWARGS = ("cache_dir", "force_download", "local_files_only", "token", "trust_remote_code")
-
-
-@dataclass(frozen=True)
-class TttReply:
-    """
-    A reply as a person gets it.
-
-    Args:
-        text (`str`): The text of all stretches.
-        audio (`np.ndarray` of shape `(samples,)`, float32): The sound of all spans; empty for a reply of text only.
-        sampling_rate (`int`): Rate of `audio`, in Hz.
-        finished (`bool`): Whether the model ended the reply (it was not cut off).
-    """
-
-    text: str
-    audio: np.ndarray
-    sampling_rate: int
-    finished: bool = True
-
-    @property
-    def seconds(self) -> float:
-        """Length of the sound, in seconds."""
-        return len(self.audio) / self.sampling_rate
 
 
 class TttProcessor(ProcessorMixin):
@@ -365,21 +341,7 @@ class TttProcessor(ProcessorMixin):
         """
         if isinstance(audio, TttReply):
             audio, sampling_rate = audio.audio, sampling_rate or audio.sampling_rate
-        samples = audio.detach().float().cpu().numpy() if isinstance(audio, torch.Tensor) else np.asarray(audio)
-        samples = samples.squeeze()
-        if samples.size == 0:
-            raise ValueError(f"There is no sound to write to {os.fspath(path)!r}: the reply is text only.")
-        if samples.ndim != 1:
-            raise ValueError(
-                f"One sound has the shape (samples,), but {samples.shape} came: save each sound to its own file."
-            )
-        rate = sampling_rate or self.codec_config.output_sampling_rate
-        ending = os.path.splitext(os.fspath(path))[1][1:].upper()
-        if ending not in soundfile.available_formats():
-            raise ValueError(
-                f"No sound format goes by the ending of {os.fspath(path)!r}: use .wav, .flac, .ogg or .mp3."
-            )
-        soundfile.write(os.fspath(path), samples, rate, format=ending)
+        write_sound(audio, path, sampling_rate or self.codec_config.output_sampling_rate)
 
     def _decode_text(self, text_ids: list[int]) -> str:
         return self.tokenizer.decode(text_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
