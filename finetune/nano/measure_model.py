@@ -86,15 +86,22 @@ def exact_by(lines: Sequence[dict], replies: Sequence[TttReply], field: str) -> 
     return {name: {"exact": sum(hits) / len(hits), "n": len(hits)} for name, hits in sorted(right.items())}
 
 
-def heard(
-    replies: Sequence[TttReply], references: Sequence[str], judges: dict[str, Judge]
-) -> dict[str, dict[str, float]]:
-    """What the judges make of spoken replies, against what should have been said. Silent replies count as nothing heard."""
-    sounds = [np.concatenate([reply.audio, np.zeros(SAMPLING_RATE // 5, np.float32)]) for reply in replies]
-    pairs = [(reference, sound) for reference, sound in zip(references, sounds, strict=True) if normalise(reference)]
+def transcribe(replies: Sequence[TttReply], judges: dict[str, Judge]) -> dict[str, list[str]]:
+    """Let the judges write down spoken replies. A reply without sound is nothing heard: a judge would find a word even in silence."""
     return {
-        name: vars(score([r for r, _ in pairs], [judge.transcribe(s) for _, s in tqdm(pairs, desc=name, leave=False)]))
+        name: [
+            judge.transcribe(reply.audio) if len(reply.audio) else "" for reply in tqdm(replies, desc=name, leave=False)
+        ]
         for name, judge in judges.items()
+    }
+
+
+def heard(transcripts: dict[str, list[str]], references: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Compare what the judges heard with what should have been said."""
+    spoken = [i for i, reference in enumerate(references) if normalise(reference)]
+    return {
+        name: vars(score([references[i] for i in spoken], [texts[i] for i in spoken]))
+        for name, texts in transcripts.items()
     }
 
 
@@ -125,18 +132,21 @@ def measure(folder: Path, speech: Path, limit: int | None, options: dict[str, An
     result["answer by split"] = exact_by(lines, replies, "split")
     result["answer by kind"] = exact_by(lines, replies, "kind")
     result["finished"] = sum(reply.finished for reply in replies) / len(replies)
-    result["reply, against its own text"] = heard(replies, [reply.text for reply in replies], judges)
+    transcripts = transcribe(replies, judges)
+    result["reply, against its own text"] = heard(transcripts, [reply.text for reply in replies])
+    result["reply, against the right answer"] = heard(transcripts, [line["answer"] for line in lines])
 
-    transcripts = [reply.text for reply in checkpoint.ask_all("asr", sounds)]
+    written = [reply.text for reply in checkpoint.ask_all("asr", sounds)]
     for name, seen in (("hear, seen sentences", True), ("hear, unseen sentences", False)):
         chosen = [i for i, line in enumerate(lines) if (line["split"] == "train") == seen]
-        result[name] = vars(score([lines[i]["text"] for i in chosen], [transcripts[i] for i in chosen]))
+        result[name] = vars(score([lines[i]["text"] for i in chosen], [written[i] for i in chosen]))
 
     lines, originals = _read(speech / "answers-heldout", limit and limit // 2)
     spoken = checkpoint.ask_all("tts", texts=[line["text"] for line in lines])
-    result["speak, unseen sentences"] = heard(spoken, [line["text"] for line in lines], judges)
+    texts = [line["text"] for line in lines]
+    result["speak, unseen sentences"] = heard(transcribe(spoken, judges), texts)
     natural = [TttReply(line["text"], sound, SAMPLING_RATE) for line, sound in zip(lines, originals, strict=True)]
-    result["the synthesiser itself"] = heard(natural, [line["text"] for line in lines], judges)
+    result["the synthesiser itself"] = heard(transcribe(natural, judges), texts)
     return result
 
 
