@@ -53,12 +53,12 @@ def test_the_folder_is_complete_and_small():
 
 
 def test_the_copied_sources_are_those_of_the_packages():
-    """The folder works as remote code; a source that changed must be exported again (`train_model.py export`)."""
+    """The folder works as remote code; after a change, `python -m finetune.nano.copy_sources` brings them up to date."""
     packages = [Path(package.__file__).parent for package in (modeling_ttt, processing_ttt)]
     for copy in FOLDER.glob("*.py"):
         originals = [package / copy.name for package in packages if (package / copy.name).is_file()]
         assert len(originals) == 1, copy.name
-        assert copy.read_text() == originals[0].read_text(), f"{copy.name} differs; run the export again"
+        assert copy.read_text() == originals[0].read_text(), f"{copy.name} differs; run `python -m finetune.nano.copy_sources`"
 
 
 def test_weights_are_stored_in_bfloat16_and_computed_in_float32(nano):
