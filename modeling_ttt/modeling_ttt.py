@@ -74,6 +74,9 @@ class TttPreTrainedModel(PreTrainedModel):
             "AutoConfig": "configuration_ttt.TttConfig",
             **{auto_class: "modeling_ttt.TttForConditionalGeneration" for auto_class in MODEL_AUTO_CLASSES},
         }
+        if self.can_generate():
+            # A generation config that is marked as derived from the model's loses our own options when it is loaded.
+            self.generation_config._from_model_config = False
         super().save_pretrained(save_directory, **kwargs)
 
 
