@@ -87,6 +87,27 @@ class TttConfig(PreTrainedConfig):
         """Size of the joint vocabulary, which is the backbone's."""
         return self.text_config.vocab_size
 
+    @vocab_size.setter
+    def vocab_size(self, value: int) -> None:
+        self.text_config.vocab_size = value
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "TttConfig":
+        """
+        Read a configuration from a dictionary, as `from_pretrained` does.
+
+        Args:
+            config_dict (`dict[str, Any]`): Contents of a `config.json`; that of a plain language model becomes the backbone's.
+            kwargs: Fields to change, and what `PreTrainedConfig.from_dict` takes.
+
+        Returns:
+            [`TttConfig`]: The configuration; over a plain language model, one whose ids of sound are not set yet.
+        """
+        if "text_config" not in config_dict and config_dict.get("model_type", cls.model_type) != cls.model_type:
+            shared = {name: config_dict.get(name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+            config_dict = {"text_config": config_dict, **shared}
+        return super().from_dict(config_dict, **kwargs)
+
     @property
     def end_of_span_token_ids(self) -> tuple[int, int]:
         """The two audio ids that close a span."""

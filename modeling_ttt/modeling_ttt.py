@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.masking_utils import create_masks_for_generate
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_ttt import TttConfig
 from .generation_ttt import TttGenerationMixin
@@ -39,17 +39,17 @@ class TttOutput(ModelOutput):
         text_loss (`torch.FloatTensor` of shape `()`, *optional*, returned with `labels`): Next-token loss on text, in nats.
         audio_loss (`torch.FloatTensor` of shape `()`, *optional*, returned with `labels`): Weighted loss at masked positions, in nats.
         past_key_values (`Cache`, *optional*): Keys and values of everything seen so far.
-        hidden_states (`tuple[torch.FloatTensor]`, *optional*): Of the backbone.
-        attentions (`tuple[torch.FloatTensor]`, *optional*): Of the backbone.
+        hidden_states (`tuple[torch.Tensor]`, *optional*): Of the backbone.
+        attentions (`tuple[torch.Tensor]`, *optional*): Of the backbone.
     """
 
-    loss: torch.FloatTensor | None = None
-    logits: torch.FloatTensor | None = None
-    text_loss: torch.FloatTensor | None = None
-    audio_loss: torch.FloatTensor | None = None
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    text_loss: torch.Tensor | None = None
+    audio_loss: torch.Tensor | None = None
     past_key_values: Cache | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 class TttPreTrainedModel(PreTrainedModel):
@@ -87,6 +87,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
     Query i sees key j iff j <= i or both lie in the same audio span (paper, section 3.2).
     """
 
+    _tp_plan = {"lm_head": "colwise_gather_output"}  # noqa: RUF012 - as in transformers
     accepts_loss_kwargs = False  # the loss is a mean over samples, not over tokens
 
     def __init__(self, config: TttConfig):
@@ -100,11 +101,11 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
 
     def modality_aware_mask(
         self,
-        inputs_embeds: torch.FloatTensor,
-        span_ids: torch.LongTensor,
+        inputs_embeds: torch.Tensor,
+        span_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
     ) -> Any:
         """
         Build the attention mask that the backbone takes, by the library's own masking utilities.
@@ -129,7 +130,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
             block_sequence_ids=F.pad(span_ids, (int(cached), 0), value=-1),
         )
 
-    def text_logits(self, hidden_states: torch.FloatTensor) -> torch.FloatTensor:
+    def text_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """
         Score the text ids, and nothing else, as the next id.
 
@@ -142,7 +143,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         logits = self._project(hidden_states, slice(self.audio_token_start_id))
         return F.pad(logits, (0, self.config.vocab_size - logits.shape[-1]), value=-torch.inf)
 
-    def audio_logits(self, hidden_states: torch.FloatTensor) -> torch.FloatTensor:
+    def audio_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """
         Score the ids that a denoising step may reveal: the codes and the two end markers, in the order of `eligible_audio_ids`.
 
@@ -156,7 +157,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         codes = slice(first, first + self.config.audio_codebook_size)
         return self._project(hidden_states, codes, list(self.config.end_of_span_token_ids))
 
-    def eligible_audio_ids(self) -> torch.LongTensor:
+    def eligible_audio_ids(self) -> torch.Tensor:
         """List the ids that the columns of `audio_logits` score, `(audio_codebook_size + 2,)`."""
         first = self.config.audio_code_offset
         return torch.tensor(
@@ -164,17 +165,17 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
             device=self.device,
         )
 
-    def _project(self, hidden_states: torch.FloatTensor, *columns: slice | list[int]) -> torch.FloatTensor:
+    def _project(self, hidden_states: torch.Tensor, *columns: slice | list[int]) -> torch.Tensor:
         """Score some columns of the vocabulary, without touching the weights of the others."""
-        if type(self.lm_head) is nn.Linear:
+        if type(self.lm_head) is nn.Linear and type(self.lm_head.weight) is nn.Parameter:
             hidden_states = hidden_states.to(self.lm_head.weight.device)
             logits = [F.linear(hidden_states, self.lm_head.weight[part]) for part in columns]
-        else:  # a quantized or adapted projection knows how to compute itself, and only as a whole
+        else:  # a quantized, adapted or sharded projection knows how to compute itself, and only as a whole
             scores = self.lm_head(hidden_states)
             logits = [scores[..., part] for part in columns]
         return self._scale_logits(torch.cat(logits, dim=-1))
 
-    def _scale_logits(self, logits: torch.FloatTensor) -> torch.FloatTensor:
+    def _scale_logits(self, logits: torch.Tensor) -> torch.Tensor:
         """Do after the projection what the backbone's own language model does (gemma caps, granite divides, cohere multiplies)."""
         config = self.config.text_config
         if getattr(config, "logits_scaling", None) is not None:
@@ -184,17 +185,18 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         cap = getattr(config, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
+    @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        labels: torch.LongTensor | None = None,
-        audio_mask: torch.BoolTensor | None = None,
-        mask_prob: torch.FloatTensor | None = None,
-        sample_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        audio_mask: torch.Tensor | None = None,
+        mask_prob: torch.Tensor | None = None,
+        sample_ids: torch.Tensor | None = None,
         generator: torch.Generator | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
@@ -295,9 +297,9 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
 
     def _draw_noise(
         self,
-        input_ids: torch.LongTensor,
-        labels: torch.LongTensor,
-        sample_ids: torch.LongTensor | None,
+        input_ids: torch.Tensor,
+        labels: torch.Tensor,
+        sample_ids: torch.Tensor | None,
         generator: torch.Generator | None,
     ) -> Corruption:
         if self.config.mask_token_id is None:

@@ -466,3 +466,23 @@ def test_bfloat16_scores_and_learns_within_its_precision():
     assert model.lm_head.weight.grad.isfinite().all()
     new_ids = model.eval().generate(ids, max_new_tokens=10, block_length=4)
     assert new_ids.shape[1] <= ids.shape[1] + 10
+
+
+def test_a_tuple_is_returned_where_it_is_asked_for(model):
+    ids = torch.tensor([conversation(0)])
+    expected = model(ids, labels=ids)
+    loss, logits, *_ = model(ids, labels=ids, return_dict=False)
+    assert loss == expected.loss
+    assert torch.equal(logits, expected.logits)
+
+
+def test_a_plain_language_model_loads_as_the_backbone(model, tmp_path):
+    model.model.save_pretrained(tmp_path)
+    loaded, report = TttForConditionalGeneration.from_pretrained(tmp_path, output_loading_info=True)
+    assert loaded.config.text_config.to_dict() | {"dtype": None} == model.model.config.to_dict() | {"dtype": None}
+    assert loaded.config.eos_token_id == model.model.config.eos_token_id
+    assert report["missing_keys"] == {"lm_head.weight"}
+    ids = torch.tensor([conversation(0)])
+    assert torch.equal(loaded.model(ids).last_hidden_state, model.model(ids).last_hidden_state)
+    with pytest.raises(ValueError, match="audio_token_start_id"):
+        loaded(ids)
