@@ -115,6 +115,8 @@ class BlockDecoder:
 
     def _open_rows(self, cached: int) -> tuple[torch.LongTensor, list[DecodingRow]]:
         prompt_length = self.prompt_ids.shape[1]
+        if not prompt_length:
+            raise ValueError("`generate` needs `input_ids`: embeddings alone do not say which positions are sound.")
         if cached >= prompt_length:
             raise ValueError(
                 f"`past_key_values` hold {cached} positions, `input_ids` only {prompt_length}: pass the whole sequence, cached part included."

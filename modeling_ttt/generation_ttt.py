@@ -155,10 +155,10 @@ class TttGenerationMixin(GenerationMixin):
 
 def _check_generation_config(config: GenerationConfig) -> None:
     for name in ("block_length", "denoising_steps"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {getattr(config, name)}.")
-    if config.max_span_length is not None and config.max_span_length < 1:
-        raise ValueError(f"`max_span_length` must be at least 1 or None, got {config.max_span_length}.")
+        if not _is_count(getattr(config, name)):
+            raise ValueError(f"`{name}` must be an integer of at least 1, got {getattr(config, name)!r}.")
+    if config.max_span_length is not None and not _is_count(config.max_span_length):
+        raise ValueError(f"`max_span_length` must be an integer of at least 1 or None, got {config.max_span_length!r}.")
     if config.audio_temperature < 0:
         raise ValueError(f"`audio_temperature` must not be negative, got {config.audio_temperature}.")
     if config.remasking not in REMASKING_RULES:
@@ -166,9 +166,17 @@ def _check_generation_config(config: GenerationConfig) -> None:
     for name in NOT_BUILT_YET:
         if getattr(config, name) is not None:
             raise ValueError(f"`{name}` is not supported yet; leave it out.")
+    if config.guidance_scale not in (None, 1):
+        raise ValueError(
+            "`guidance_scale` is not supported: its unconditional pass follows text id by id and misses the sound; leave it out."
+        )
     for name in UNSUPPORTED_OUTPUTS:
         if getattr(config, name):
             raise ValueError(f"`{name}` is not supported: text and sound are scored over different ids; leave it out.")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and value >= 1
 
 
 __all__ = ["GENERATION_DEFAULTS", "TttGenerateOutput", "TttGenerationMixin"]
