@@ -468,6 +468,9 @@ def test_a_wrapped_output_projection_is_called_as_a_whole_and_decodes_the_same()
         ({"denoising_steps": 0}, "denoising_steps"),
         ({"max_span_length": 0}, "max_span_length"),
         ({"audio_temperature": -0.5}, "audio_temperature"),
+        ({"block_length": 3.5}, "block_length"),
+        ({"denoising_steps": "3"}, "denoising_steps"),
+        ({"guidance_scale": 1.5}, "guidance_scale"),
         ({"denosing_steps": 3}, "denosing_steps"),
     ],
 )
@@ -499,6 +502,12 @@ def test_a_config_without_its_markers_says_how_to_get_them(name):
 def test_a_config_without_an_audio_alphabet_says_how_to_get_it():
     with pytest.raises(ValueError, match=r"audio_token_start_id.*`ttt convert`"):
         decode(tiny_model(audio_token_start_id=None, audio_code_offset=None))
+
+
+def test_a_prompt_of_embeddings_is_an_error_that_says_why(model):
+    embeddings = model.get_input_embeddings()(torch.tensor([[W, W]]))
+    with pytest.raises(ValueError, match="needs `input_ids`"):
+        model.generate(inputs_embeds=embeddings, **SPEECH)
 
 
 def test_an_empty_prompt_is_an_error(model):

@@ -127,6 +127,19 @@ def test_a_left_padded_batch_has_finite_gradients(model):
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_ready_mask_passes_through(backbone, attention):
+    """Also one that says something else than the ids: here that no audio span is seen whole."""
+    model = tiny_model(backbone, attn_implementation=attention)
+    ids = [W, BEGIN, C, C + 1, C + 2, END, W]
+    embeddings = model.get_input_embeddings()(torch.tensor([ids]))
+    causal = model.modality_aware_mask(embeddings, torch.full((1, len(ids)), -1), torch.ones(1, len(ids)))
+    visible = [[j <= i for j in range(len(ids))] for i in range(len(ids))]
+    expected = slow_reference.SlowTtt(model).logits(ids, visible)
+    torch.testing.assert_close(logits_of(model, ids, attention_mask=causal), expected, **CLOSE)
+
+
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_scoring_in_two_parts_over_the_cache_equals_scoring_at_once(backbone):
     model = tiny_model(backbone)
