@@ -52,7 +52,7 @@ class TttConfig(PreTrainedConfig):
     sub_configs_defaults = {"text_config": SubConfigSpec(config_class=AutoConfig, model_type="qwen2")}  # noqa: RUF012
     keys_to_ignore_at_inference = ["past_key_values", "text_loss", "audio_loss"]  # noqa: RUF012
 
-    text_config: PreTrainedConfig | dict[str, Any] | None = None
+    text_config: Any = None
     audio_token_start_id: int | None = None
     audio_codebook_size: int = 16384
     audio_code_offset: int | None = None
@@ -109,7 +109,7 @@ class TttConfig(PreTrainedConfig):
         return super().from_dict(config_dict, **kwargs)
 
     @property
-    def end_of_span_token_ids(self) -> tuple[int, int]:
+    def end_of_span_token_ids(self) -> tuple[int | None, int | None]:
         """The two audio ids that close a span."""
         return self.end_audio_token_id, self.end_last_audio_token_id
 
@@ -136,7 +136,7 @@ class TttConfig(PreTrainedConfig):
                     raise ValueError(f"`{name}` is {token_id}, outside the vocabulary of {self.vocab_size} ids.")
         if self.audio_codebook_size < 1:
             raise ValueError(f"`audio_codebook_size` must be at least 1, got {self.audio_codebook_size}.")
-        if self.audio_token_start_id is None:
+        if self.audio_token_start_id is None or self.audio_code_offset is None:
             return
         if self.audio_code_offset < self.audio_token_start_id:
             raise ValueError(

@@ -46,10 +46,10 @@ class TttGenerateOutput(ModelOutput):
             `attention_mask`: as many columns as are final in every row.
     """
 
-    sequences: torch.LongTensor | None = None
-    attention_mask: torch.LongTensor | None = None
+    sequences: torch.Tensor
+    attention_mask: torch.Tensor | None = None
     num_forwards: int | None = None
-    tokens_per_forward: torch.FloatTensor | None = None
+    tokens_per_forward: torch.Tensor | None = None
     past_key_values: Cache | None = None
 
 
@@ -57,9 +57,9 @@ class TttGenerateOutput(ModelOutput):
 class _Query:
     """What one forward runs: `ids`, `is_real`, `position_ids` `(running rows, queries)`; rows are left-aligned and padded to the longest."""
 
-    ids: torch.LongTensor
-    is_real: torch.BoolTensor
-    position_ids: torch.LongTensor
+    ids: torch.Tensor
+    is_real: torch.Tensor
+    position_ids: torch.Tensor
 
 
 class BlockDecoder:
@@ -81,12 +81,12 @@ class BlockDecoder:
     def __init__(
         self,
         model: PreTrainedModel,
-        input_ids: torch.LongTensor,
+        input_ids: torch.Tensor,
         logits_processor: LogitsProcessorList,
         stopping_criteria: StoppingCriteriaList,
         generation_config: GenerationConfig,
         streamer: BaseStreamer | None = None,
-        attention_mask: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
         past_key_values: DynamicCache | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         **unused: Any,
@@ -103,7 +103,8 @@ class BlockDecoder:
         self.generators = _one_per_row(generator, len(input_ids))
         self.audio_ids = model.eligible_audio_ids()
         self.num_forwards = 0
-        self._mask_layout, self._mask = None, None
+        self._mask_layout: list[tuple[int, int, int, bool]] | None = None
+        self._mask: Any = None
 
         cached = self.cache.get_seq_length() if self.cache is not None else 0
         self.slots = self.prompt_is_real[:, :cached]  # (running rows, cached): which slots hold a key of the row
@@ -113,7 +114,7 @@ class BlockDecoder:
         for index in self.running:
             self._go_on_speaking(index)
 
-    def _open_rows(self, cached: int) -> tuple[torch.LongTensor, list[DecodingRow]]:
+    def _open_rows(self, cached: int) -> tuple[torch.Tensor, list[DecodingRow]]:
         prompt_length = self.prompt_ids.shape[1]
         if not prompt_length:
             raise ValueError("`generate` needs `input_ids`: embeddings alone do not say which positions are sound.")
@@ -178,7 +179,7 @@ class BlockDecoder:
         ids = self.buffer[self.running].gather(1, position_ids)
         return _Query(ids, is_real, position_ids)
 
-    def _forward(self) -> torch.FloatTensor:
+    def _forward(self) -> torch.Tensor:
         """Run the open ends of all running rows, `(running rows, queries, hidden)`, and keep what is final."""
         query = self._gather_query()
         inputs_embeds = self.model.get_input_embeddings()(query.ids)
@@ -192,11 +193,10 @@ class BlockDecoder:
         self.num_forwards += 1
         for i in self.running:
             self.row_forwards[i] += not self.rows[i].finished
-        if self.cache is not None:
-            self._keep(query)
+        self._keep(query)
         return outputs.last_hidden_state
 
-    def _attention_mask(self, query: _Query, inputs_embeds: torch.FloatTensor) -> Any:
+    def _attention_mask(self, query: _Query, inputs_embeds: torch.Tensor) -> Any:
         """Build the mask, or take the last one again: it does not change between the denoising steps of a block."""
         layout = [(row.committed, row.length, row.end, row.finished) for row in (self.rows[i] for i in self.running)]
         if layout != self._mask_layout:
@@ -212,6 +212,8 @@ class BlockDecoder:
 
     def _keep(self, query: _Query) -> None:
         """Leave in the cache what is final of this forward, and take the drafts back."""
+        if self.cache is None:
+            return
         rows = [self.rows[i] for i in self.running]
         kept = [0 if row.finished else row.num_to_commit for row in rows]
         num_slots = max(kept)
@@ -223,7 +225,7 @@ class BlockDecoder:
 
     # What rows take from it
 
-    def _write(self, writing: list[int], hidden_states: torch.FloatTensor) -> None:
+    def _write(self, writing: list[int], hidden_states: torch.Tensor) -> None:
         """Give the rows that write their next text id, from the hidden states `(rows, hidden)` of their last position."""
         scores = self._process(writing, self.model.text_logits(hidden_states).float())
         token_ids = next_text_ids(scores, self.options.do_sample, [self.generators[i] for i in writing])
@@ -233,7 +235,7 @@ class BlockDecoder:
             self._ask_to_stop(i, row_scores[None])
             self._go_on_speaking(i)
 
-    def _process(self, writing: list[int], scores: torch.FloatTensor) -> torch.FloatTensor:
+    def _process(self, writing: list[int], scores: torch.Tensor) -> torch.Tensor:
         """Let the logits processors see each row's own ids; rows of one length share a call."""
         processed = scores.clone()
         lengths = [self.rows[i].num_new_tokens for i in writing]
@@ -243,7 +245,7 @@ class BlockDecoder:
             processed[members] = self.logits_processor(ids, scores[members])
         return processed
 
-    def _speak(self, speaking: list[int], hidden_states: torch.FloatTensor) -> None:
+    def _speak(self, speaking: list[int], hidden_states: torch.Tensor) -> None:
         """Reveal some masks of the rows that speak, from the hidden states `(rows, block, hidden)` of their blocks."""
         rows = [self.rows[i] for i in speaking]
         lengths = [row.block_length for row in rows]
@@ -277,7 +279,7 @@ class BlockDecoder:
             for token_ids in news:
                 self.streamer.put(torch.tensor(token_ids))
 
-    def _ask_to_stop(self, index: int, scores: torch.FloatTensor | None = None) -> None:
+    def _ask_to_stop(self, index: int, scores: torch.Tensor | None = None) -> None:
         row = self.rows[index]
         row.finished = bool(self.stopping_criteria(self._padded_ids(index)[None], scores).all())
 
@@ -300,14 +302,14 @@ class BlockDecoder:
             return False
         return bool(self.options.return_dict_in_generate) or getattr(self.cache, "_is_user_defined", False)
 
-    def _new_ids(self, index: int) -> torch.LongTensor:
+    def _new_ids(self, index: int) -> torch.Tensor:
         row = self.rows[index]
         return row.buffer[row.prompt_length : row.length]
 
-    def _padded_ids(self, index: int) -> torch.LongTensor:
+    def _padded_ids(self, index: int) -> torch.Tensor:
         return torch.cat([self.prompt_ids[index], self._new_ids(index)])
 
-    def sequences(self) -> torch.LongTensor:
+    def sequences(self) -> torch.Tensor:
         """Give prompts and replies `(batch, length)`, right-padded after a row's end."""
         pad = self.options._pad_token_tensor
         replies = [self._new_ids(i) for i in range(len(self.rows))]
@@ -331,7 +333,7 @@ class BlockDecoder:
             past_key_values=self._align_cache(is_real),
         )
 
-    def _align_cache(self, is_real: torch.BoolTensor) -> DynamicCache | None:
+    def _align_cache(self, is_real: torch.Tensor) -> DynamicCache | None:
         """Move every row's keys and values to the columns of its ids, and cut at the first column that is not final in some row."""
         if self.cache is None:
             return None

@@ -34,7 +34,7 @@ class TttGenerationMixin(GenerationMixin):
 
     def generate(
         self, inputs: torch.Tensor | None = None, *args: Any, **kwargs: Any
-    ) -> torch.LongTensor | TttGenerateOutput:
+    ) -> torch.Tensor | TttGenerateOutput:
         """
         Continue a conversation in text and sound.
 
@@ -123,14 +123,14 @@ class TttGenerationMixin(GenerationMixin):
 
     def _sample(
         self,
-        input_ids: torch.LongTensor,
+        input_ids: torch.Tensor,
         logits_processor: LogitsProcessorList,
         stopping_criteria: StoppingCriteriaList,
         generation_config: GenerationConfig,
         synced_gpus: bool = False,
         streamer: BaseStreamer | None = None,
         **model_kwargs: Any,
-    ) -> torch.LongTensor | TttGenerateOutput:
+    ) -> torch.Tensor | TttGenerateOutput:
         """Decode a batch (called by `generate`, greedy or sampling)."""
         self._check_markers()
         decoder = BlockDecoder(

@@ -234,8 +234,6 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
             ValueError: if only one of `audio_mask` and `mask_prob` is given, or neither or both of `input_ids` and `inputs_embeds`, or if
                 `labels` come without `input_ids` or with `logits_to_keep`.
         """
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("Pass exactly one of `input_ids` and `inputs_embeds`.")
         if (audio_mask is None) != (mask_prob is None):
             raise ValueError(
                 "`audio_mask` and `mask_prob` belong together: pass both, or neither and let the model draw the noise."
@@ -244,7 +242,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
             raise ValueError(
                 "`labels` need `input_ids` and the logits of every position; leave out `inputs_embeds` and `logits_to_keep`."
             )
-        if labels is not None and audio_mask is None:
+        if labels is not None and input_ids is not None and audio_mask is None:
             noised = self._draw_noise(input_ids, labels, sample_ids, generator)
             input_ids, labels, audio_mask, mask_prob = (
                 noised.input_ids,
@@ -253,11 +251,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
                 noised.mask_prob,
             )
 
-        if inputs_embeds is None:
-            span_ids = audio_span_ids(input_ids, self.audio_token_start_id, sample_ids)
-            inputs_embeds = self.model.get_input_embeddings()(input_ids)
-        else:
-            span_ids = torch.full(inputs_embeds.shape[:2], -1, device=inputs_embeds.device)
+        inputs_embeds, span_ids = self._embed(input_ids, inputs_embeds, sample_ids)
         if attention_mask is None or (isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2):
             attention_mask = self.modality_aware_mask(
                 inputs_embeds, span_ids, attention_mask, past_key_values, position_ids
@@ -274,7 +268,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         kept = slice(-logits_to_keep or None, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self._scale_logits(self.lm_head(outputs.last_hidden_state[:, kept]))
         losses = None
-        if labels is not None:
+        if labels is not None and audio_mask is not None and mask_prob is not None:
             losses = joint_loss(logits, labels, audio_mask, mask_prob, self.audio_token_start_id, sample_ids)
         return TttOutput(
             loss=losses.loss if losses else None,
@@ -294,6 +288,17 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
                 "`config.audio_token_start_id` is not set, so text and sound cannot be told apart; set it to the first audio id."
             )
         return self.config.audio_token_start_id
+
+    def _embed(
+        self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None, sample_ids: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give embeddings `(batch, length, hidden_size)` and span ids `(batch, length)`; bare embeddings are taken for text."""
+        if input_ids is not None and inputs_embeds is None:
+            span_ids = audio_span_ids(input_ids, self.audio_token_start_id, sample_ids)
+            return self.model.get_input_embeddings()(input_ids), span_ids
+        if inputs_embeds is not None and input_ids is None:
+            return inputs_embeds, torch.full(inputs_embeds.shape[:2], -1, device=inputs_embeds.device)
+        raise ValueError("Pass exactly one of `input_ids` and `inputs_embeds`.")
 
     def _draw_noise(
         self,

@@ -28,15 +28,15 @@ class Corruption:
         mask_prob (`torch.FloatTensor` of shape `(batch, length)`): Probability p with which the position's sample was masked.
     """
 
-    input_ids: torch.LongTensor
-    labels: torch.LongTensor
-    audio_mask: torch.BoolTensor
-    mask_prob: torch.FloatTensor
+    input_ids: torch.Tensor
+    labels: torch.Tensor
+    audio_mask: torch.Tensor
+    mask_prob: torch.Tensor
 
 
 def number_samples(
-    batch: int, length: int, sample_ids: torch.LongTensor | None, device: torch.device
-) -> tuple[torch.LongTensor, int]:
+    batch: int, length: int, sample_ids: torch.Tensor | None, device: torch.device
+) -> tuple[torch.Tensor, int]:
     """
     Number the samples of a batch.
 
@@ -70,13 +70,13 @@ def _rand(count: int, device: torch.device, generator: torch.Generator | None) -
 
 
 def corrupt(
-    input_ids: torch.LongTensor,
-    labels: torch.LongTensor,
-    span_ids: torch.LongTensor,
+    input_ids: torch.Tensor,
+    labels: torch.Tensor,
+    span_ids: torch.Tensor,
     mask_token_id: int,
     clean_audio_prob: float,
     prefix_preservation_prob: float,
-    sample_ids: torch.LongTensor | None = None,
+    sample_ids: torch.Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Corruption:
     """
@@ -98,7 +98,8 @@ def corrupt(
     Returns:
         [`Corruption`].
     """
-    numbers, num_samples = number_samples(*input_ids.shape, sample_ids, input_ids.device)
+    batch, length = input_ids.shape
+    numbers, num_samples = number_samples(batch, length, sample_ids, input_ids.device)
     t, banom_coin, ppm_coin, ppm_draw = _rand(4 * num_samples, input_ids.device, generator).view(4, num_samples)
     position_draw = _rand(input_ids.numel(), input_ids.device, generator).view_as(input_ids)
 
@@ -117,12 +118,12 @@ def corrupt(
 
 
 def _spans_before_a_random_one(
-    span_ids: torch.LongTensor,
-    maskable: torch.BoolTensor,
-    numbers: torch.LongTensor,
+    span_ids: torch.Tensor,
+    maskable: torch.Tensor,
+    numbers: torch.Tensor,
     num_samples: int,
-    draw: torch.FloatTensor,
-) -> torch.BoolTensor:
+    draw: torch.Tensor,
+) -> torch.Tensor:
     """Mark `(batch, length)` the maskable positions whose span comes before the span that `draw` picks among their sample's."""
     rows = torch.arange(len(span_ids), device=span_ids.device)[:, None]
     spans, rank = torch.unique((rows * (span_ids.max() + 1) + span_ids)[maskable], return_inverse=True)
@@ -147,18 +148,18 @@ class JointLoss:
         audio_loss (`torch.FloatTensor` of shape `()`): Weighted cross-entropy at the masked positions, in nats.
     """
 
-    loss: torch.FloatTensor
-    text_loss: torch.FloatTensor
-    audio_loss: torch.FloatTensor
+    loss: torch.Tensor
+    text_loss: torch.Tensor
+    audio_loss: torch.Tensor
 
 
 def joint_loss(
-    logits: torch.FloatTensor,
-    labels: torch.LongTensor,
-    audio_mask: torch.BoolTensor,
-    mask_prob: torch.FloatTensor,
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    audio_mask: torch.Tensor,
+    mask_prob: torch.Tensor,
     audio_token_start_id: int,
-    sample_ids: torch.LongTensor | None = None,
+    sample_ids: torch.Tensor | None = None,
 ) -> JointLoss:
     """
     The joint bound of text and sound, from the logits of the noised sequence.
@@ -178,7 +179,8 @@ def joint_loss(
     Returns:
         [`JointLoss`].
     """
-    numbers, num_samples = number_samples(*labels.shape, sample_ids, labels.device)
+    batch, length = labels.shape
+    numbers, num_samples = number_samples(batch, length, sample_ids, labels.device)
     if mask_prob.ndim == 1:
         mask_prob = mask_prob[:, None].expand(labels.shape)
     has_label = labels != IGNORE_INDEX
@@ -197,8 +199,8 @@ def joint_loss(
 
 
 def _mean_over_samples(
-    values: torch.FloatTensor, owners: torch.LongTensor, counted: torch.LongTensor, num_samples: int
-) -> torch.FloatTensor:
+    values: torch.Tensor, owners: torch.Tensor, counted: torch.Tensor, num_samples: int
+) -> torch.Tensor:
     """Sum the values of each sample, divide by how often the sample occurs in `counted`, average over all samples."""
     sums = values.new_zeros(num_samples).index_add(0, owners, values)
     return (sums / torch.bincount(counted, minlength=num_samples).clamp(min=1)).mean()

@@ -14,6 +14,7 @@ committed: the blocks of one span see each other, so their keys and values are f
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -52,9 +53,9 @@ class DecodingRow:
         committed (`int`): How many ids the cache holds.
     """
 
-    buffer: torch.LongTensor
+    buffer: torch.Tensor
     prompt_length: int
-    config: TttConfig
+    config: Any  # a TttConfig whose markers are all set
     plan: DecodingPlan
     committed: int = 0
     length: int = field(init=False)
@@ -78,7 +79,7 @@ class DecodingRow:
         return token_id in (self.config.begin_audio_token_id, self.config.begin_last_audio_token_id)
 
     @property
-    def ids(self) -> torch.LongTensor:
+    def ids(self) -> torch.Tensor:
         """All final ids `(length,)`, prompt included."""
         return self.buffer[: self.length]
 
@@ -86,6 +87,11 @@ class DecodingRow:
     def num_new_tokens(self) -> int:
         """Final ids after the prompt."""
         return self.length - self.prompt_length
+
+    @property
+    def span_length(self) -> int:
+        """Final ids of the open span; 0 while the row writes."""
+        return 0 if self.span_start is None else self.length - self.span_start
 
     @property
     def block_length(self) -> int:
@@ -112,7 +118,7 @@ class DecodingRow:
         """Put the next masks behind the span, as many as the plan allows."""
         room = self.plan.max_new_tokens - self.num_new_tokens
         if self.plan.max_span_length is not None:
-            room = min(room, self.plan.max_span_length - (self.length - self.span_start))
+            room = min(room, self.plan.max_span_length - self.span_length)
         self.end = self.length + max(0, min(self.plan.block_length, room))
         self.buffer[self.length : self.end] = self.config.mask_token_id
         self.schedule = reveal_schedule(self.block_length, self.plan.denoising_steps)
@@ -129,7 +135,7 @@ class DecodingRow:
         kept = block[: ends[0] + 1] if ends else block
         self.length = self.end = self.length + len(kept)
         news = [kept] if kept else []
-        is_full = self.plan.max_span_length is not None and self.length - self.span_start >= self.plan.max_span_length
+        is_full = self.plan.max_span_length is not None and self.span_length >= self.plan.max_span_length
         if not ends and is_full and self.num_new_tokens < self.plan.max_new_tokens:
             news.append([self._end_marker()])
             self.append(news[-1])
@@ -138,18 +144,18 @@ class DecodingRow:
         return news
 
     def _end_marker(self) -> int:
-        is_last = int(self.buffer[self.span_start - 1]) == self.config.begin_last_audio_token_id
+        is_last = int(self.buffer[self.length - self.span_length - 1]) == self.config.begin_last_audio_token_id
         return self.config.end_last_audio_token_id if is_last else self.config.end_audio_token_id
 
 
 def open_rows(
-    prompts: list[torch.LongTensor], committed: list[int], config: TttConfig, plan: DecodingPlan
-) -> tuple[torch.LongTensor, list[DecodingRow]]:
+    prompts: list[torch.Tensor], committed: list[int], config: TttConfig, plan: DecodingPlan
+) -> tuple[torch.Tensor, list[DecodingRow]]:
     """
     Lay the prompts into one buffer.
 
     Args:
-        prompts (`list[torch.LongTensor]`): Each row's ids `(prompt,)`, without padding.
+        prompts (`list[torch.Tensor]`): Each row's ids `(prompt,)`, without padding.
         committed (`list[int]`): How many of them the cache holds already.
         config (`TttConfig`): Names the markers.
         plan (`DecodingPlan`): Bounds the replies.

@@ -30,7 +30,7 @@ def reveal_schedule(num_masks: int, num_steps: int) -> list[int]:
     return [share + (step < remainder) for step in range(num_steps)]
 
 
-def uniform(shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> torch.FloatTensor:
+def uniform(shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> torch.Tensor:
     """Draw `shape` uniform numbers where the generator lives, so that a CPU generator gives the same numbers on every device."""
     return torch.rand(shape, generator=generator, device=generator.device if generator is not None else device).to(
         device
@@ -38,8 +38,8 @@ def uniform(shape: tuple[int, ...], generator: torch.Generator | None, device: t
 
 
 def propose(
-    logits: torch.FloatTensor, lengths: Sequence[int], temperature: float, generators: Generators
-) -> tuple[torch.LongTensor, torch.FloatTensor]:
+    logits: torch.Tensor, lengths: Sequence[int], temperature: float, generators: Generators
+) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Propose an id for every position of every block.
 
@@ -67,14 +67,12 @@ def propose(
     return proposed, confidence
 
 
-def most_confident_first(
-    confidence: torch.FloatTensor, lengths: Sequence[int], generators: Generators
-) -> torch.FloatTensor:
+def most_confident_first(confidence: torch.Tensor, lengths: Sequence[int], generators: Generators) -> torch.Tensor:
     """Give a position its confidence as priority `(rows, block)`: what the model is surest of is revealed first."""
     return confidence
 
 
-def random_order(confidence: torch.FloatTensor, lengths: Sequence[int], generators: Generators) -> torch.FloatTensor:
+def random_order(confidence: torch.Tensor, lengths: Sequence[int], generators: Generators) -> torch.Tensor:
     """Give a position a random priority `(rows, block)`."""
     priority = torch.zeros_like(confidence)
     for row, (length, generator) in enumerate(zip(lengths, generators, strict=True)):
@@ -82,15 +80,13 @@ def random_order(confidence: torch.FloatTensor, lengths: Sequence[int], generato
     return priority
 
 
-REMASKING_RULES: dict[str, Callable[[torch.FloatTensor, Sequence[int], Generators], torch.FloatTensor]] = {
+REMASKING_RULES: dict[str, Callable[[torch.Tensor, Sequence[int], Generators], torch.Tensor]] = {
     "low_confidence": most_confident_first,
     "random": random_order,
 }
 
 
-def choose_revealed(
-    priority: torch.FloatTensor, is_masked: torch.BoolTensor, counts: torch.LongTensor
-) -> torch.BoolTensor:
+def choose_revealed(priority: torch.Tensor, is_masked: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     """
     Choose the positions that a step reveals.
 
@@ -107,7 +103,7 @@ def choose_revealed(
     return is_masked & (rank < counts[:, None])
 
 
-def next_text_ids(scores: torch.FloatTensor, do_sample: bool, generators: Generators) -> torch.LongTensor:
+def next_text_ids(scores: torch.Tensor, do_sample: bool, generators: Generators) -> torch.Tensor:
     """
     Choose the next text id of every row.
 

@@ -8,10 +8,10 @@ import torch
 
 
 def audio_span_ids(
-    input_ids: torch.LongTensor,
+    input_ids: torch.Tensor,
     audio_token_start_id: int,
-    sample_ids: torch.LongTensor | None = None,
-) -> torch.LongTensor:
+    sample_ids: torch.Tensor | None = None,
+) -> torch.Tensor:
     """
     Number the audio spans of each row: the modality-aware attention lets a position see its own span whole.
 
