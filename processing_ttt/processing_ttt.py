@@ -193,8 +193,6 @@ class TttProcessor(ProcessorMixin):
         self,
         text: str | list[str] | None = None,
         audio: Any = None,
-        images: Any = None,
-        videos: Any = None,
         **kwargs: Any,
     ) -> BatchFeature:
         """
@@ -203,17 +201,16 @@ class TttProcessor(ProcessorMixin):
         Args:
             text (`str` or `list[str]`): Rendered prompts (most callers want `apply_chat_template`).
             audio (*optional*): A sound, or a list with one for each `<|audio|>`, in order; each in any form that `load_sound` takes.
-            images (*optional*): Not taken; here because transformers passes it.
-            videos (*optional*): Not taken, likewise.
             kwargs: `sampling_rate` of bare arrays, and what the tokenizer takes: `return_tensors`, `padding`, ...
 
         Returns:
             `BatchFeature`: `input_ids` and `attention_mask`, padded on the left.
 
         Raises:
-            ValueError: If there is no text, or there are not as many placeholders as sounds.
+            ValueError: If there is no text, or there are not as many placeholders as sounds, or images or videos came.
         """
-        if images is not None or videos is not None:
+        # transformers passes them as None. They are not in the signature, from which it reads what a processor can take.
+        if kwargs.pop("images", None) is not None or kwargs.pop("videos", None) is not None:
             raise ValueError("A Text-to-Talk model takes text and audio only.")
         if text is None:
             raise ValueError(
