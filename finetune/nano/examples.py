@@ -26,6 +26,7 @@ from processing_ttt.vocabulary_ttt import add_ttt_tokens
 from .domain import items, text_corpus
 
 WORDS_PER_GROUP = 2
+FACTS_PER_LIST = 16
 TEXT_VOCAB_SIZE = 1024
 NOISY_SHARE = 0.3  # of the spoken questions get a little noise, at 15 to 35 dB
 GAIN_DB = (-12.0, 3.0)
@@ -132,11 +133,14 @@ def build_examples(
         frame_rate (`float`): Codes per second.
 
     Returns:
-        `dict[str, list[dict]]`: Examples by task: `text`, and with codes `chat`, `asr` and `tts`.
+        `dict[str, list[dict]]`: Examples by task: `text` and `facts`, and with codes `chat`, `asr` and `tts`.
     """
     train = [item for item in items() if item.split == "train"]
     build = layout.build_example
-    examples = {"text": [build(tokenizer, "text", item.question, reply_text=item.answer) for item in train]}
+    examples = {
+        "text": [build(tokenizer, "text", item.question, reply_text=item.answer) for item in train],
+        "facts": _lists_of_facts(tokenizer, sorted({item.answer for item in train})),
+    }
     if codes is None:
         return examples
 
@@ -154,6 +158,24 @@ def build_examples(
     read_aloud = answers + read_codes(codes / "sentences")
     examples["tts"] = [build(tokenizer, "tts", line["text"], reply_groups=groups(line)) for line in read_aloud]
     return examples
+
+
+def _lists_of_facts(
+    tokenizer: PreTrainedTokenizerFast, answers: list[str], rounds: int = 10, seed: int = 0
+) -> list[Example]:
+    """
+    Write answers as plain text, a line each. Every answer restates its question, so this is arithmetic at eight ids a fact, where a question
+    and its answer in a conversation take nearly forty.
+    """
+    rng = random.Random(seed)
+    lists = []
+    for _ in range(rounds):
+        rng.shuffle(answers)
+        for start in range(0, len(answers), FACTS_PER_LIST):
+            text = "\n".join(answers[start : start + FACTS_PER_LIST])
+            ids = [*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id]
+            lists.append({"input_ids": ids, "labels": list(ids)})
+    return lists
 
 
 class PackedBatches(IterableDataset):
