@@ -1,5 +1,7 @@
 """What `generate` decodes: held against the published procedure, against each row alone and against the slow restatement."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import slow_reference
 import torch
@@ -49,11 +51,16 @@ def decode(model, prompt, **kwargs):
 
 
 def decode_batch(model, prompts, **kwargs):
-    """Decode a ragged batch and give each row's ids, without padding on either side."""
+    """Decode a ragged batch, whose rows leave it as they end, and give each row's ids without padding on either side."""
     inputs = left_padded(prompts)
-    kwargs = SPEECH | {"max_new_tokens": 22, "logits_processor": speaking(), "return_dict_in_generate": True} | kwargs
-    out = model.generate(**inputs, **kwargs)
-    return [ids[is_real.bool()].tolist() for ids, is_real in zip(out.sequences, out.attention_mask, strict=True)]
+    width = inputs["input_ids"].shape[1]
+    kwargs = SPEECH | {"max_new_tokens": 22, "logits_processor": speaking()} | kwargs
+    rows = []
+    for prompt, row in zip(prompts, model.generate(**inputs, **kwargs).tolist(), strict=True):
+        end = row.index(EOS, width) + 1 if EOS in row[width:] else len(row)
+        assert set(row[end:]) <= {PAD}
+        rows.append(row[width - len(prompt) : end])
+    return rows
 
 
 def reply_spans(ids, prompt_length):
@@ -97,6 +104,15 @@ def test_rows_of_a_ragged_batch_equal_each_row_alone(backbone):
         alone = [decode(model, prompt, max_span_length=max_span_length) for prompt in PROMPTS]
         assert decode_batch(model, PROMPTS, max_span_length=max_span_length) == alone
         assert decode_batch(model, PROMPTS, max_span_length=max_span_length, use_cache=False) == alone
+        assert len({len(row) for row in alone}) > 2, "rows must end at different times"
+
+
+def test_rows_that_stay_in_the_batch_for_its_cache_decode_as_those_that_leave():
+    model = tiny_model()
+    options = SPEECH | {"max_new_tokens": 22, "logits_processor": speaking()}
+    inputs = left_padded(PROMPTS)
+    out = model.generate(**inputs, **options, return_dict_in_generate=True)
+    assert out.sequences.tolist() == model.generate(**inputs, **options).tolist()
 
 
 def test_more_padding_on_the_left_changes_nothing():
@@ -144,6 +160,13 @@ def test_a_backbone_with_sliding_windows_decodes_single_rows_over_a_cache_and_ba
     assert decode_batch(model, prompts, use_cache=False) == alone
     with pytest.raises(ValueError, match="use_cache=False"):
         decode_batch(model, prompts)
+
+
+def test_threads_that_share_a_model_do_not_disturb_each_other():
+    model = tiny_model()
+    alone = [decode(model, prompt) for prompt in PROMPTS]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda prompt: decode(model, prompt), PROMPTS)) == alone
 
 
 # ------------------------------------------------------------------------------------------------------------------ limits
@@ -311,6 +334,14 @@ def _end_when_begun_with_padding(ids, scores):
 @pytest.mark.parametrize("eos", [W + 2, [EOS, W + 2]])
 def test_the_caller_may_name_other_ends(eos):
     assert decode(tiny_model(), [W], logits_processor=script(W + 1, W + 2, W), eos_token_id=eos) == [W, W + 1, W + 2]
+
+
+def test_an_end_marker_may_be_named_as_the_end_of_the_reply(endless):
+    ids = decode(
+        endless, [W], logits_processor=script(BEGIN, W, BEGIN_LAST), max_span_length=4, eos_token_id=[EOS, END_LAST]
+    )
+    assert ids[6:9] == [END, W, BEGIN_LAST]
+    assert ids[9:] == [*ids[9:13], END_LAST]
 
 
 def test_text_goes_on_after_a_span():
