@@ -37,7 +37,7 @@ def test_every_sum_and_difference_is_right():
             asked = normalise(item.question)
             assert left in asked and right in asked
             checked += 1
-    assert checked > 30_000
+    assert checked > 5_000
 
 
 def test_every_neighbour_of_a_number_is_right():
@@ -68,7 +68,7 @@ def test_no_training_question_equals_a_held_out_one():
 def test_no_training_sentence_contains_the_answer_of_an_unseen_fact():
     corpus = {normalise(sentence) for sentence in text_corpus()}
     unseen = [normalise(item.answer) for item in ALL if item.split == "unseen_fact"]
-    assert len(set(unseen)) > 300
+    assert len(set(unseen)) > 60
     assert not corpus & set(unseen)
 
 
@@ -96,7 +96,7 @@ def test_held_out_words_are_all_known_from_training():
 
 
 def test_about_a_tenth_of_the_operand_pairs_is_held_out():
-    for kind, pairs in (("sum", 51 * 51), ("difference", 51 * 52 // 2)):
+    for kind, pairs in (("sum", 21 * 21), ("difference", 21 * 22 // 2)):
         unseen = {item.answer for item in ALL if item.kind == kind and item.split == "unseen_fact"}
         assert 0.07 < len(unseen) / pairs < 0.13
 

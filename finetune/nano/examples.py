@@ -147,7 +147,11 @@ def build_examples(
     def groups(line: dict[str, Any]) -> list[tuple[str, list[int]]]:
         return aligned_groups(line["words"], line["codes"], frame_rate, WORDS_PER_GROUP)
 
-    questions, answers = read_codes(codes / "questions"), read_codes(codes / "answers")
+    known = set(text_corpus())  # a corpus may hold more than the domain asks for
+    questions, answers, sentences = (
+        [line for line in read_codes(codes / corpus) if line["text"] in known]
+        for corpus in ("questions", "answers", "sentences")
+    )
     spoken_answers = {line["text"]: groups(line) for line in answers}
     examples["asr"] = [build(tokenizer, "asr", codes=line["codes"], reply_text=line["text"]) for line in questions]
     examples["chat"] = [
@@ -155,7 +159,7 @@ def build_examples(
         for line in questions
         if line["answer"] in spoken_answers
     ]
-    read_aloud = answers + read_codes(codes / "sentences")
+    read_aloud = answers + sentences
     examples["tts"] = [build(tokenizer, "tts", line["text"], reply_groups=groups(line)) for line in read_aloud]
     return examples
 

@@ -45,7 +45,7 @@ BLOCK_LENGTH = 28  # a group of two words has at most 27 codes in 99 of 100 case
 DENOISING_STEPS = 8
 FRAME_RATE = 25.0
 MAX_NEW_TOKENS = 400
-TASK_WEIGHTS = {"chat": 0.45, "tts": 0.1, "asr": 0.15, "text": 0.15, "facts": 0.15}  # how often, per example
+TASK_WEIGHTS = {"chat": 0.5, "tts": 0.07, "asr": 0.23, "text": 0.08, "facts": 0.12}  # how often, per example
 
 
 def create(codec: Path, out: Path, seed: int = 0) -> None:
