@@ -24,6 +24,7 @@ from modeling_fixtures import (
 from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
 from modeling_ttt import TttForConditionalGeneration
+from modeling_ttt.objective_ttt import corrupt
 
 IGNORED = -100
 W, C = FIRST_WORD, CODE_0
@@ -312,6 +313,37 @@ def test_the_model_noises_its_own_input(model):
         found[was_masked] = out.logits.detach()
     torch.testing.assert_close(found[True], model(masked).logits.detach(), **CLOSE)
     torch.testing.assert_close(found[False], model(ids).logits.detach(), **CLOSE)
+
+
+def test_the_noise_of_packed_rows_is_drawn_sample_by_sample(model):
+    """Two samples whose spans touch: each has one span only, so nothing is preserved, whatever PPM draws."""
+    model.config.clean_audio_prob, model.config.prefix_preservation_prob = 0.0, 1.0
+    model.train()
+    ids = torch.tensor([[W, BEGIN, C, C + 1, C + 2, C + 3, C + 4, W]])
+    sample_ids = torch.tensor([[0, 0, 0, 0, 0, 1, 1, 1]])
+    position_ids = torch.tensor([[0, 1, 2, 3, 4, 0, 1, 2]])
+    for seed in range(5):
+        packed = {"position_ids": position_ids, "sample_ids": sample_ids}
+        own = model(ids, labels=ids, generator=torch.Generator().manual_seed(seed), **packed)
+        noised = corrupt(
+            ids,
+            ids,
+            torch.tensor([[-1, -1, 0, 0, 0, 1, 1, -1]]),
+            MASK,
+            clean_audio_prob=0.0,
+            prefix_preservation_prob=1.0,
+            sample_ids=sample_ids,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        given = model(
+            noised.input_ids,
+            labels=ids,
+            audio_mask=noised.audio_mask,
+            mask_prob=noised.mask_prob,
+            **packed,
+        )
+        torch.testing.assert_close(own.audio_loss, given.audio_loss)
+        torch.testing.assert_close(own.text_loss, given.text_loss)
 
 
 def test_given_noise_is_taken_as_it_is(model):
