@@ -169,7 +169,8 @@ class TttProcessor(ProcessorMixin):
         Args:
             conversation (`list[dict]` or `list[list[dict]]`): Messages, or a batch of conversations.
             chat_template (`str`, *optional*): Instead of the processor's own.
-            kwargs: `add_generation_prompt`, `tokenize`, `return_dict`, `return_tensors`, `processor_kwargs`, ... of the base class.
+            kwargs: `add_generation_prompt`, `tokenize`, `return_dict`, `return_tensors` (torch tensors by default in a dictionary),
+                `processor_kwargs`, ... of the base class.
 
         Returns:
             `str` or `list[str]`, or with `tokenize=True` ids, or with `return_dict=True` a `BatchFeature` of `input_ids` and
@@ -183,6 +184,8 @@ class TttProcessor(ProcessorMixin):
             )
             if has_audio:
                 processor_kwargs["sampling_rate"] = self.codec_config.sampling_rate
+            if kwargs.get("return_dict") and "return_tensors" not in processor_kwargs:
+                kwargs.setdefault("return_tensors", "pt")  # a dictionary is what `generate` takes
             kwargs["processor_kwargs"] = processor_kwargs
         return super().apply_chat_template(conversation, chat_template, **kwargs)
 

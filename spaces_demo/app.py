@@ -37,7 +37,9 @@ def build_demo(model: PreTrainedModel, processor: TttProcessor) -> gr.Blocks:
         if not question_path and not question_text.strip():
             raise gr.Error("Record a question, upload one, or write one.")
         try:
-            conversation = processor.conversation("chat", text=None if question_path else question_text, audio=question_path)
+            conversation = processor.conversation(
+                "chat", text=None if question_path else question_text, audio=question_path
+            )
             inputs = processor.apply_chat_template(
                 conversation, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
             )
@@ -49,10 +51,12 @@ def build_demo(model: PreTrainedModel, processor: TttProcessor) -> gr.Blocks:
         return reply.text, (reply.sampling_rate, reply.audio) if len(reply.audio) else None
 
     with gr.Blocks(title="Text-to-Talk") as demo:
-        gr.Markdown("# Text-to-Talk\nOne Transformer that writes text token by token and speaks by denoising blocks of audio tokens.")
+        gr.Markdown(
+            "# Text-to-Talk\nOne Transformer that writes text token by token and speaks by denoising blocks of audio tokens."
+        )
         with gr.Row():
             with gr.Column():
-                sound = gr.Audio(sources=["microphone", "upload"], type="filepath", label="Your question", max_length=MAX_QUESTION_SECONDS)
+                sound = gr.Audio(sources=["microphone", "upload"], type="filepath", label="Your question")
                 text = gr.Textbox(label="… or in writing", placeholder="What is seven plus five?", max_length=500)
                 ask = gr.Button("Ask", variant="primary")
             with gr.Column():
@@ -70,7 +74,7 @@ def main() -> None:
     options = parser.parse_args()
     source = options.model or str(nano_checkpoint())
     model = AutoModel.from_pretrained(source).to("cuda" if torch.cuda.is_available() else "cpu").eval()
-    processor = AutoProcessor.from_pretrained(source)
+    processor = AutoProcessor.from_pretrained(source, max_audio_seconds=MAX_QUESTION_SECONDS)
     build_demo(model, processor).launch(server_port=options.port, max_file_size=MAX_FILE_SIZE)
 
 

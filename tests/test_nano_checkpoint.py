@@ -58,7 +58,9 @@ def test_the_copied_sources_are_those_of_the_packages():
     for copy in FOLDER.glob("*.py"):
         originals = [package / copy.name for package in packages if (package / copy.name).is_file()]
         assert len(originals) == 1, copy.name
-        assert copy.read_text() == originals[0].read_text(), f"{copy.name} differs; run `python -m finetune.nano.copy_sources`"
+        assert copy.read_text() == originals[0].read_text(), (
+            f"{copy.name} differs; run `python -m finetune.nano.copy_sources`"
+        )
 
 
 def test_weights_are_stored_in_bfloat16_and_computed_in_float32(nano):

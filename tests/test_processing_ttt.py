@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from clean_process import NOT_INSTALLED
 from processing_fixtures import tiny_tokenizer
 from transformers import AutoModel, AutoProcessor, AutoTokenizer
 
@@ -433,8 +434,6 @@ def test_a_saved_processor_runs_where_the_packages_are_not_installed(saved, proc
     AutoProcessor.from_pretrained(saved).save_pretrained(tmp_path / "again")  # saved again from the installed package
     soundfile.write(tmp_path / "question.wav", tone(), RATE, subtype="FLOAT")
     script = f"""
-import sys, importlib.util
-assert importlib.util.find_spec("processing_ttt") is None
 from transformers import AutoProcessor
 processor = AutoProcessor.from_pretrained({str(tmp_path / "again")!r}, trust_remote_code=True)
 inputs = processor.apply_chat_template(
@@ -446,7 +445,12 @@ print(processor.decode_reply(processor.layout.build_reply([1], [1, 2])).audio.sh
 """
     environment = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "PATH": os.environ["PATH"]}
     result = subprocess.run(
-        [sys.executable, "-I", "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300
+        [sys.executable, "-I", "-c", NOT_INSTALLED + script],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert result.returncode == 0, result.stderr
     expected = prompt_ids(processor, processor.conversation("asr", audio=(tone(), RATE)))["input_ids"].tolist()

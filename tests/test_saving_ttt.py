@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from clean_process import NOT_INSTALLED
 from modeling_fixtures import BEGIN, FIRST_WORD, tiny_config, tiny_model
 from safetensors import safe_open
 from transformers import (
@@ -114,17 +115,9 @@ def test_generation_options_are_saved_beside_the_model_and_used(tmp_path):
     assert AutoModel.from_pretrained(tmp_path).generate(torch.tensor([PROMPT]))[0].tolist() == expected
 
 
-# Runs where neither package can be imported: what loads is the folder's own code.
 CLEAN_PROCESS = """
-import importlib.abc, json, sys
+import json
 from pathlib import Path
-
-class NotInstalled(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("modeling_ttt", "processing_ttt", "finetune"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, NotInstalled())
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMultimodalLM, AutoModelForTextToWaveform
 
@@ -167,7 +160,7 @@ def test_without_the_packages_the_folder_loads_as_remote_code_and_generates_the_
         "OMP_NUM_THREADS": "1",
     }
     done = subprocess.run(
-        [sys.executable, "-I", "-c", CLEAN_PROCESS, json.dumps(job)],
+        [sys.executable, "-I", "-c", NOT_INSTALLED + CLEAN_PROCESS, json.dumps(job)],
         env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
