@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from modeling_fixtures import tiny_model
+from modeling_fixtures import END, END_LAST, tiny_model
 
 torch.set_num_threads(1)
 
@@ -10,6 +10,25 @@ torch.set_num_threads(1)
 @pytest.fixture
 def model():
     return tiny_model()
+
+
+@pytest.fixture
+def endless(model):
+    """A model that never closes a span by itself."""
+    with torch.no_grad():
+        model.lm_head.weight[[END, END_LAST]] = 0.0  # a score of 0, always below the best of twenty random codes
+    return model
+
+
+@pytest.fixture
+def forwards(model):
+    """The query length of every forward of the backbone."""
+    lengths = []
+    hook = model.model.register_forward_hook(
+        lambda module, args, kwargs, output: lengths.append(kwargs["inputs_embeds"].shape[1]), with_kwargs=True
+    )
+    yield lengths
+    hook.remove()
 
 
 @pytest.fixture

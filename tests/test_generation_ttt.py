@@ -191,15 +191,6 @@ def test_max_new_tokens_is_never_exceeded_wherever_it_falls(max_span_length):
     assert ended_in_a_span > 3
 
 
-@pytest.fixture
-def endless():
-    """A model that never closes a span by itself."""
-    model = tiny_model()
-    with torch.no_grad():
-        model.lm_head.weight[[END, END_LAST]] = 0.0  # a score of 0, always below the best of twenty random codes
-    return model
-
-
 def test_a_block_is_as_long_as_asked_and_shorter_only_at_the_limits(endless):
     ids = decode(endless, [W], logits_processor=script(BEGIN), max_new_tokens=12, block_length=5)
     assert len(ids) == 13 and all(CODE_0 <= i < CODE_0 + CODEBOOK_SIZE for i in ids[2:])
