@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 import torch
 from tqdm import tqdm
-from transformers import AutoModel, AutoProcessor
+from transformers import AutoProcessor
 
+from modeling_ttt import TttForConditionalGeneration
 from processing_ttt import TttProcessor, TttReply
 
 from .domain import normalise, text_corpus
@@ -40,7 +41,7 @@ class Checkpoint:
     """A model with its processor, asked in batches."""
 
     def __init__(self, folder: Path, **options: Any):
-        self.model = AutoModel.from_pretrained(folder).eval()
+        self.model = TttForConditionalGeneration.from_pretrained(folder).eval()
         self.processor: TttProcessor = AutoProcessor.from_pretrained(folder)
         self.options = options
 

@@ -1,0 +1,287 @@
+"""
+Sound from wherever it comes (path, bytes, file, array, dataset value) to one mono waveform at the rate that a codec hears.
+
+Knows file formats, sample types, channels and rates, and says clearly what is wrong with a sound. Knows no codec and no tokens. Nothing
+is fetched from the network.
+"""
+
+import io
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from torchaudio.functional import resample
+
+try:
+    import av
+except ImportError:  # PyAV reads what soundfile cannot (m4a, webm, ...); without it such files are an error
+    av = None  # type: ignore[assignment]
+
+
+MAX_CHANNELS = 8
+SILENCE_PEAK = 1e-4  # -80 dBFS: at most three steps of a 16-bit file
+FLOAT_PEAK = 32.0  # floats beyond it were never scaled to [-1, 1]
+_FULL_SCALE = {"int8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31}
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """What a source holds: `array` (any sample type, one or two axes), its rate in Hz if known, and its name for error messages."""
+
+    array: np.ndarray
+    sampling_rate: Any
+    name: str
+
+
+def load_sound(
+    audio: Any, target_sampling_rate: int, sampling_rate: int | None = None, max_seconds: float | None = 600.0
+) -> np.ndarray:
+    """
+    Read, check, mix and resample one sound.
+
+    Args:
+        audio: A path; the bytes of a file; an open binary file; `{"array", "sampling_rate"}`; `{"bytes", "path"}` (an undecoded
+            `datasets.Audio` value); `(array, rate)` or `(rate, array)`; a decoder with `get_all_samples()` (a decoded `datasets.Audio`
+            value); or an array, tensor or list of samples, with its rate in `sampling_rate`. Arrays are `(samples,)`,
+            `(channels, samples)` or `(samples, channels)` (the shorter axis holds the channels); float in [-1, 1], int8, int16, int32
+            or uint8.
+        target_sampling_rate (`int`): Rate of the result, in Hz.
+        sampling_rate (`int`, *optional*): Rate of a bare array, in Hz. Where the source knows its own rate, that one counts.
+        max_seconds (`float`, *optional*, defaults to 600): Longest sound taken, in seconds; `None` for no limit.
+
+    Returns:
+        `np.ndarray` of shape `(samples,)`, float32: The mean of the channels at `target_sampling_rate`.
+
+    Raises:
+        FileNotFoundError: If a path leads to no file.
+        TypeError: If `audio` is of another kind or its samples of another type.
+        ValueError: If the sound is empty, silent, too long, damaged, holds NaN or infinity, or has no valid rate.
+    """
+    samples = _read(audio, sampling_rate, max_seconds)
+    rate = _checked_rate(samples)
+    mono = _mono(_as_float(samples), samples.name)
+    _check_content(mono, rate, samples.name, max_seconds)
+    return _resampled(mono, rate, target_sampling_rate)
+
+
+def as_list_of_sounds(audio: Any) -> list[Any]:
+    """
+    Tell one sound from several: a list is a list of sounds, unless it is one of samples.
+
+    Args:
+        audio: `None`, one sound in any form that `load_sound` takes, or a list of sounds.
+
+    Returns:
+        `list`: The sounds.
+    """
+    if audio is None:
+        return []
+    if isinstance(audio, list) and not (audio and isinstance(audio[0], (int, float))):
+        return audio
+    return [audio]
+
+
+def resolve_audio_parts(conversation: Any, load: Callable[[Any, int | None], np.ndarray]) -> tuple[Any, bool]:
+    """
+    Copy a conversation, or a batch of them, with every sound in it loaded: what transformers then passes on as it is.
+
+    Args:
+        conversation (`list[dict]` or `list[list[dict]]`): Messages. An audio part has its sound as `audio`, `path`, `url`, `bytes` or
+            `array`, and for an array perhaps `sampling_rate`.
+        load (callable): Makes a waveform of a sound and its rate (or `None`).
+
+    Returns:
+        `tuple`: The copy, and whether there is sound in it.
+
+    Raises:
+        ValueError: If an audio part has no sound.
+    """
+    if isinstance(conversation, (list, tuple)):
+        resolved = [resolve_audio_parts(element, load) for element in conversation]
+        return [element for element, _ in resolved], any(has_audio for _, has_audio in resolved)
+    content = conversation.get("content")
+    if not isinstance(content, (list, tuple)):
+        return dict(conversation), False
+    parts = [_with_waveform(part, load) if part.get("type") == "audio" else part for part in content]
+    return {**conversation, "content": parts}, any(part.get("type") == "audio" for part in parts)
+
+
+def _with_waveform(part: Mapping, load: Callable[[Any, int | None], np.ndarray]) -> dict[str, Any]:
+    sounds = [part[key] for key in ("audio", "path", "url", "bytes", "array") if part.get(key) is not None]
+    if not sounds:
+        raise ValueError('An audio part of a message needs its sound: {"type": "audio", "audio": ...}.')
+    return {"type": "audio", "audio": load(sounds[0], part.get("sampling_rate"))}
+
+
+# ------------------------------------------------------------------------------------------------------------------- sources
+
+
+def _read(audio: Any, sampling_rate: int | None, max_seconds: float | None) -> _Samples:
+    if isinstance(audio, (str, os.PathLike)):
+        return _read_path(audio, max_seconds)
+    if isinstance(audio, (bytes, bytearray, memoryview)):
+        return _read_file(io.BytesIO(audio), "the audio bytes", max_seconds)
+    if isinstance(audio, Mapping):
+        return _read_mapping(audio, sampling_rate, max_seconds)
+    if isinstance(audio, tuple) and len(audio) == 2:
+        array, rate = reversed(audio) if isinstance(audio[0], (int, float, np.number)) else audio
+        return _Samples(_as_array(array), rate, "the audio array")
+    if isinstance(audio, (np.ndarray, torch.Tensor, list, tuple)):
+        return _Samples(_as_array(audio), sampling_rate, "the audio array")
+    if callable(getattr(audio, "get_all_samples", None)):  # torchcodec's AudioDecoder, which need not be installed
+        decoded = audio.get_all_samples()
+        return _Samples(_as_array(decoded.data), decoded.sample_rate, "the decoded audio")
+    if callable(getattr(audio, "read", None)):
+        name = getattr(audio, "name", None)
+        name = _quoted(name) if isinstance(name, str) else "the audio file"
+        return _read_file(io.BytesIO(audio.read()), name, max_seconds)
+    raise TypeError(
+        f"Cannot read sound from a {type(audio).__name__}: give a path, the bytes of a file, an open file, "
+        '{"array": ..., "sampling_rate": ...}, (array, rate), or an array with `sampling_rate`.'
+    )
+
+
+def _read_mapping(audio: Mapping, sampling_rate: int | None, max_seconds: float | None) -> _Samples:
+    name = _quoted(audio["path"]) if audio.get("path") else "the audio array"
+    if audio.get("array") is not None:
+        rate = audio.get("sampling_rate")
+        return _Samples(_as_array(audio["array"]), sampling_rate if rate is None else rate, name)
+    if audio.get("bytes") is not None:
+        return _read_file(io.BytesIO(audio["bytes"]), name if audio.get("path") else "the audio bytes", max_seconds)
+    if audio.get("path"):
+        return _read_path(audio["path"], max_seconds)
+    raise ValueError(
+        f"A sound given as a dictionary needs 'array' and 'sampling_rate', or 'bytes', or 'path', but has {', '.join(map(repr, audio)) or 'nothing'}."
+    )
+
+
+def _read_path(path: str | os.PathLike, max_seconds: float | None) -> _Samples:
+    path, name = os.path.expanduser(os.fspath(path)), _quoted(path)
+    if path.startswith(("http://", "https://")):
+        raise ValueError(f"{name} is a web address, and nothing is fetched from the network: download it first.")
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"There is no audio file {name}.")
+    if not os.path.isfile(path):
+        raise ValueError(f"{name} is not a file: give the path of one audio file.")
+    with open(path, "rb") as handle:
+        return _read_file(handle, name, max_seconds)
+
+
+def _read_file(handle: Any, name: str, max_seconds: float | None) -> _Samples:
+    """Decode a file with soundfile or else with PyAV, reading no further than shows that it is too long."""
+    if not handle.read(1):
+        raise ValueError(f"{name} is empty: it has no bytes.")
+    handle.seek(0)
+    try:
+        with soundfile.SoundFile(handle) as file:
+            limit = -1 if max_seconds is None else int(max_seconds * file.samplerate) + 2
+            array = file.read(frames=limit, dtype="float32", always_2d=True)  # (samples, channels)
+            return _Samples(array.mean(axis=1), file.samplerate, name)
+    except soundfile.SoundFileError as error:
+        if av is None:
+            raise ValueError(
+                f"{name} cannot be read as audio ({error}): it is damaged or of a format that needs PyAV (`pip install av`)."
+            ) from error
+    handle.seek(0)
+    return _read_with_pyav(handle, name, max_seconds)
+
+
+def _read_with_pyav(handle: Any, name: str, max_seconds: float | None) -> _Samples:
+    chunks: list[np.ndarray] = []
+    try:
+        with av.open(handle) as container:
+            if not container.streams.audio:
+                raise ValueError(f"{name} holds no audio.")
+            rate = container.streams.audio[0].rate
+            room = float("inf") if max_seconds is None else max_seconds * rate + 2
+            resampler = av.AudioResampler(format="fltp")
+            for frame in container.decode(audio=0):
+                chunks += [converted.to_ndarray() for converted in resampler.resample(frame)]
+                room -= frame.samples
+                if room < 0:
+                    break
+    except av.error.FFmpegError as error:
+        raise ValueError(f"{name} cannot be read as audio ({error}): it is damaged or of an unknown format.") from error
+    array = np.concatenate(chunks, axis=1).mean(axis=0) if chunks else np.zeros(0, np.float32)  # (channels, samples)
+    return _Samples(array, rate, name)
+
+
+def _quoted(path: str | os.PathLike) -> str:
+    path = os.fspath(path)
+    return repr(path if len(path) <= 300 else f"{path[:300]}...")
+
+
+def _as_array(samples: Any) -> np.ndarray:
+    if isinstance(samples, torch.Tensor):
+        samples = samples.detach().cpu()
+        return (samples.float() if samples.dtype == torch.bfloat16 else samples).numpy()
+    return np.asarray(samples)
+
+
+# -------------------------------------------------------------------------------------------------------------------- checks
+
+
+def _checked_rate(samples: _Samples) -> int:
+    rate = samples.sampling_rate
+    if rate is None:
+        raise ValueError(
+            f"The rate of {samples.name} is not known: give `sampling_rate`, or the sound as "
+            '{"array": ..., "sampling_rate": ...}.'
+        )
+    if isinstance(rate, bool) or not isinstance(rate, (int, float, np.number)) or rate != int(rate) or rate < 1:
+        raise ValueError(f"The sampling rate of {samples.name} must be a whole number of Hz, but is {rate!r}.")
+    return int(rate)
+
+
+def _as_float(samples: _Samples) -> np.ndarray:
+    array, kind = samples.array, str(samples.array.dtype)
+    if array.dtype.kind == "f":
+        return array.astype(np.float32)
+    if kind in _FULL_SCALE:
+        return (array / _FULL_SCALE[kind]).astype(np.float32)
+    if kind == "uint8":
+        return (array.astype(np.float32) - 128.0) / 128.0
+    raise TypeError(
+        f"The samples of {samples.name} are {kind}: convert them to float in [-1, 1], int8, int16, int32 or uint8."
+    )
+
+
+def _mono(array: np.ndarray, name: str) -> np.ndarray:
+    if array.ndim == 1:
+        return array
+    if array.ndim != 2 or min(array.shape) > MAX_CHANNELS:
+        raise ValueError(
+            f"{name} has the shape {array.shape}: one sound is (samples,), (channels, samples) or (samples, channels) with up to "
+            f"{MAX_CHANNELS} channels."
+        )
+    return array.mean(axis=0 if array.shape[0] < array.shape[1] else 1)
+
+
+def _check_content(mono: np.ndarray, rate: int, name: str, max_seconds: float | None) -> None:
+    if mono.size == 0:
+        raise ValueError(f"{name} is empty: it has no samples.")
+    if not np.isfinite(mono).all():
+        raise ValueError(f"{name} holds NaN or infinite samples: the sound is damaged.")
+    peak = float(np.abs(mono).max())
+    if peak > FLOAT_PEAK:
+        raise ValueError(
+            f"{name} has samples up to {peak:.0f}: float samples must lie in [-1, 1], so divide them by full scale."
+        )
+    if peak <= SILENCE_PEAK:
+        raise ValueError(f"{name} is silent: its largest sample is {peak:.1g} of full scale.")
+    if max_seconds is not None and mono.size > max_seconds * rate + 1:  # resampling rounds the length up
+        raise ValueError(
+            f"{name} is longer than {max_seconds:g} s: cut it, or raise `max_audio_seconds` of the processor."
+        )
+
+
+def _resampled(mono: np.ndarray, rate: int, target: int) -> np.ndarray:
+    if rate == target:
+        return np.ascontiguousarray(mono)
+    if max(rate, target) // np.gcd(rate, target) > 4000:
+        rate = max(10, round(rate, -1))  # 11127 Hz as 11130: 0.5 cents off, and a thousandth of the filter
+    return resample(torch.from_numpy(np.ascontiguousarray(mono)), rate, target).numpy()

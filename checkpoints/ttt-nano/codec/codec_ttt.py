@@ -1,0 +1,314 @@
+"""
+The small speech codec of Text-to-Talk: waveforms <-> one stream of codes.
+
+    samples -> standard level -> log-mel -> encoder -> finite scalar quantisation -> codes
+    codes -> decoder -> log-mel -> vocoder (magnitude and phase, inverse STFT) -> samples
+
+It knows the contract of a codec (`encode`, `decode`, `config.frame_rate`, `config.codebook_size`,
+`config.sampling_rate`, `config.output_sampling_rate`) and nothing about token ids, text, files or resampling.
+`encode` needs the whole utterance (its level is measured over all of it); `decode` depends on a short, exactly known
+stretch of codes (`config.decode_context` before, `config.decode_lookahead` after), so sound can be made while codes
+are still coming.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModel, AutoModelForAudioTokenization
+from transformers import initialization as init
+from transformers.audio_utils import mel_filter_bank
+from transformers.modeling_utils import PreTrainedAudioTokenizerBase
+from transformers.utils import ModelOutput, can_return_tuple
+
+from .codec_configuration_ttt import TttCodecConfig
+from .codec_layers_ttt import (
+    TttCodecBlock,
+    TttCodecDecoder,
+    TttCodecEncoder,
+    TttCodecQuantizer,
+    TttCodecVocoder,
+)
+
+PADDING_CODE = -1
+
+
+@dataclass
+class TttCodecOutput(ModelOutput):
+    """
+    What the codec returns; a field that was not computed is `None`.
+
+    Args:
+        audio_codes (`torch.LongTensor` of shape `(batch, 1, frames)`): Codes, 0 .. codebook_size - 1; -1 after the end
+            of a shorter row.
+        audio_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): Samples in [-1, 1] at
+            `config.output_sampling_rate`; 0 after the end of a shorter row.
+    """
+
+    audio_codes: torch.Tensor | None = None
+    audio_values: torch.Tensor | None = None
+
+
+class TttCodecLogMel(nn.Module):
+    """
+    Samples `(batch, samples)`, a whole number of codes long, -> normalised log-mel frames `(batch, mel_frames, mel)`,
+    float32.
+
+    Frame m is centred on its own hop; beyond the ends there is silence.
+    """
+
+    window: torch.Tensor
+    filters: torch.Tensor
+
+    def __init__(self, config: TttCodecConfig):
+        super().__init__()
+        self.config = config
+        self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
+        self.register_buffer("filters", self.mel_filters(), persistent=False)
+
+    def mel_filters(self) -> torch.Tensor:
+        """Triangular mel filters of shape `(n_fft/2 + 1, mel)`, each with a peak of 1."""
+        config = self.config
+        filters = mel_filter_bank(
+            config.n_fft // 2 + 1,
+            config.num_mel_bins,
+            0.0,
+            config.sampling_rate / 2,
+            config.sampling_rate,
+            mel_scale="slaney",
+        )
+        return torch.from_numpy(filters).float()
+
+    def forward(self, samples: torch.Tensor) -> torch.Tensor:
+        config = self.config
+        padded = F.pad(samples.float(), (config.window_overhang, config.window_overhang))
+        spectrum = torch.stft(
+            padded, config.n_fft, config.hop_length, window=self.window.float(), center=False, return_complex=True
+        )
+        mel = spectrum.abs().transpose(1, 2) @ self.filters.float()
+        return (mel.clamp(min=config.mel_floor).log() - config.mel_mean) / config.mel_std
+
+
+class TttCodecModel(PreTrainedAudioTokenizerBase):
+    """
+    A speech codec with one codebook: 16 kHz sound to 25 codes per second and back, with the default configuration.
+
+    Args:
+        config ([`TttCodecConfig`]): Configuration.
+
+    Example:
+        ```python
+        codec = AutoModel.from_pretrained("checkpoints/ttt-nano/codec")
+        codes = codec.encode(waveform[None, None]).audio_codes  # (1, 1, ceil(samples / 640))
+        sound = codec.decode(codes).audio_values  # (1, 1, frames * 640)
+        ```
+    """
+
+    config_class = TttCodecConfig
+    base_model_prefix = "codec"
+    main_input_name = "input_values"
+    input_modalities = "audio"
+
+    def __init__(self, config: TttCodecConfig):
+        super().__init__(config)
+        self.log_mel = TttCodecLogMel(config)
+        self.encoder = TttCodecEncoder(config)
+        self.quantizer = TttCodecQuantizer(config.fsq_levels)
+        self.decoder = TttCodecDecoder(config)
+        self.vocoder = TttCodecVocoder(config)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        if isinstance(module, (nn.Linear, nn.Conv1d)) and module.bias is not None:
+            fan_in = module.weight[0].numel()
+            init.normal_(module.weight, std=fan_in**-0.5)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, TttCodecBlock):
+            init.constant_(module.layer_scale, module.layer_scale_init_value)
+        elif isinstance(module, TttCodecLogMel):
+            # Not stored, so `from_pretrained` leaves them uninitialised: computed again here.
+            init.copy_(module.window, torch.hann_window(self.config.n_fft))
+            init.copy_(module.filters, module.mel_filters())
+        elif isinstance(module, TttCodecVocoder):
+            init.copy_(module.window, torch.hann_window(self.config.n_fft))
+
+    def encode(self, input_values: torch.Tensor, padding_mask: torch.Tensor | None = None) -> TttCodecOutput:
+        """
+        Sound to codes. The level of the sound does not matter: each row is brought to the standard level first.
+
+        Args:
+            input_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): Sound at `config.sampling_rate`.
+            padding_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for sound, 0 for padding *after*
+                the sound of a shorter row.
+
+        Returns:
+            [`TttCodecOutput`] with `audio_codes` of shape `(batch, 1, ceil(samples / samples_per_code))`. A row of n
+            samples has ceil(n / samples_per_code) codes, the same as alone; after them stands -1.
+
+        Raises:
+            ValueError: If the input is not one channel of finite float samples, is empty, or the mask does not fit.
+        """
+        lengths = self._validate_sound(input_values, padding_mask)
+        config = self.config
+        frames = -(-input_values.shape[-1] // config.samples_per_code)
+        samples = F.pad(input_values[:, 0].float(), (0, frames * config.samples_per_code - input_values.shape[-1]))
+        row_frames = -(-lengths // config.samples_per_code)
+        mask = self._frame_mask(row_frames, frames)
+        samples = samples.masked_fill(torch.arange(samples.shape[1], device=samples.device) >= lengths[:, None], 0.0)
+        mel = self.log_mel(self.standard_level(samples)).to(self.dtype)
+        latents = self.encoder(mel, mask.to(self.dtype)[..., None])
+        codes = self.quantizer.codes(self.quantizer.bins(latents)).masked_fill(~mask, PADDING_CODE)
+        return TttCodecOutput(audio_codes=codes[:, None])
+
+    def decode(self, audio_codes: torch.Tensor) -> TttCodecOutput:
+        """
+        Codes to sound, at the standard level.
+
+        The sound of code i, samples `[i, i + 1) * samples_per_code`, depends on the codes i - `config.decode_context`
+        .. i + `config.decode_lookahead` and no others.
+
+        Args:
+            audio_codes (`torch.LongTensor` of shape `(batch, 1, frames)`): Codes; -1 only after the end of a shorter
+                row.
+
+        Returns:
+            [`TttCodecOutput`] with `audio_values` of shape `(batch, 1, frames * samples_per_code)`, float32; a shorter
+            row is followed by zeros.
+
+        Raises:
+            ValueError: If the codes have another shape or type, are empty, or are out of range.
+        """
+        codes = self._validate_codes(audio_codes)
+        sounds = codes != PADDING_CODE
+        mask = None if sounds.all() else sounds.to(self.dtype)[..., None]
+        mel = self.decoder(self.quantizer.from_codes(codes.clamp(min=0)).to(self.dtype), mask)
+        mel_mask = None if mask is None else mask.repeat_interleave(self.config.mel_frames_per_code, dim=1)
+        samples = self.vocoder(mel, mel_mask).clamp(-1.0, 1.0)
+        if not sounds.all():
+            samples = samples * sounds.repeat_interleave(self.config.samples_per_code, dim=1)
+        return TttCodecOutput(audio_values=samples[:, None])
+
+    @can_return_tuple
+    def forward(self, input_values: torch.Tensor, padding_mask: torch.Tensor | None = None) -> TttCodecOutput:
+        """
+        Sound to codes and back to sound.
+
+        Args:
+            input_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): As for `encode`.
+            padding_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): As for `encode`.
+
+        Returns:
+            [`TttCodecOutput`] with both fields.
+        """
+        codes = self.encode(input_values, padding_mask)["audio_codes"]
+        return TttCodecOutput(audio_codes=codes, audio_values=self.decode(codes).audio_values)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """
+        Save weights, configuration and the code of the codec, so that the folder loads where this package is missing.
+
+        Args:
+            save_directory (`str` or `os.PathLike`): Folder.
+            args, kwargs: As for [`~PreTrainedModel.save_pretrained`].
+        """
+        # The library writes the one Auto class that a model is registered for; the codec has two.
+        self.config.auto_map = {"AutoModelForAudioTokenization": "codec_ttt.TttCodecModel"}
+        super().save_pretrained(save_directory, *args, **kwargs)
+
+    def standard_level(self, samples: torch.Tensor) -> torch.Tensor:
+        """
+        Bring each row to the standard level of active speech.
+
+        The level is the mean power of those stretches of one code's length that are at most 30 dB weaker than the
+        strongest one, so pauses do not count.
+
+        Args:
+            samples (`torch.FloatTensor` of shape `(batch, frames * samples_per_code)`): Sound, zeros after the end of a
+                shorter row.
+
+        Returns:
+            `torch.FloatTensor` of the same shape.
+        """
+        return samples * self.level_gain(samples)
+
+    def level_gain(self, samples: torch.Tensor) -> torch.Tensor:
+        """The factor of shape `(batch, 1)` that `standard_level` applies."""
+        config = self.config
+        power = samples.reshape(samples.shape[0], -1, config.samples_per_code).square().mean(-1)  # (batch, frames)
+        active = power >= power.amax(-1, keepdim=True) * 1e-3
+        level = (power * active).sum(-1, keepdim=True) / active.sum(-1, keepdim=True)
+        gain = (10 ** (config.active_level_db / 10) / level.clamp(min=1e-20)).sqrt()
+        return gain.clamp(max=10 ** (config.max_gain_db / 20))
+
+    def _frame_mask(self, row_frames: torch.Tensor, frames: int) -> torch.Tensor:
+        return torch.arange(frames, device=row_frames.device) < row_frames[:, None]  # (batch, frames)
+
+    def _validate_sound(self, input_values: torch.Tensor, padding_mask: torch.Tensor | None) -> torch.Tensor:
+        """Samples of each row, shape `(batch,)`; a clear error for what cannot be encoded."""
+        shape = tuple(input_values.shape)
+        if input_values.ndim != 3 or shape[1] != 1:
+            raise ValueError(
+                f"The codec hears one channel: input_values must have the shape (batch, 1, samples), got {shape}. "
+                "Average the channels and add the missing dimension."
+            )
+        if 0 in shape:
+            raise ValueError(f"There is no sound to encode: input_values has the shape {shape}.")
+        if not input_values.is_floating_point():
+            raise ValueError(
+                f"input_values must be floating point samples in [-1, 1], got {input_values.dtype}; "
+                "divide integer samples by their full scale."
+            )
+        if not torch.isfinite(input_values).all():
+            raise ValueError("input_values holds NaN or infinite samples; the sound is damaged.")
+        if padding_mask is None:
+            return torch.full((shape[0],), shape[2], device=input_values.device)
+        if tuple(padding_mask.shape) != (shape[0], shape[2]):
+            raise ValueError(
+                f"padding_mask must have the shape (batch, samples) = {(shape[0], shape[2])}, "
+                f"got {tuple(padding_mask.shape)}."
+            )
+        valid = padding_mask.to(device=input_values.device, dtype=torch.bool)
+        if not valid[:, 0].all() or (valid[:, 1:] & ~valid[:, :-1]).any():
+            raise ValueError(
+                "padding_mask must be ones followed by zeros in every row: pad on the right, and no row may be empty."
+            )
+        return valid.sum(-1)
+
+    def _validate_codes(self, audio_codes: torch.Tensor) -> torch.Tensor:
+        """Codes of shape `(batch, frames)`; a clear error for what cannot be decoded."""
+        shape = tuple(audio_codes.shape)
+        if audio_codes.ndim != 3 or shape[1] != 1:
+            raise ValueError(
+                f"The codec has one codebook: audio_codes must have the shape (batch, 1, frames), got {shape}."
+            )
+        if 0 in shape:
+            raise ValueError(f"There are no codes to decode: audio_codes has the shape {shape}.")
+        if audio_codes.dtype not in (torch.int64, torch.int32, torch.int16):
+            raise ValueError(f"audio_codes must be integers (int16, int32 or int64), got {audio_codes.dtype}.")
+        codes = audio_codes[:, 0].long()
+        outside = (codes < PADDING_CODE) | (codes >= self.config.codebook_size)
+        if outside.any():
+            raise ValueError(
+                f"audio_codes must lie in 0..{self.config.codebook_size - 1}, got {int(codes[outside][0])}; "
+                "subtract the vocabulary's offset of code 0 from token ids."
+            )
+        padding = codes == PADDING_CODE
+        if padding[:, 0].any() or (padding[:, :-1] & ~padding[:, 1:]).any():
+            raise ValueError("A code of -1 marks padding and may stand only after the end of a row.")
+        return codes
+
+
+AutoConfig.register(TttCodecConfig.model_type, TttCodecConfig, exist_ok=True)
+for auto_class in (AutoModel, AutoModelForAudioTokenization):
+    auto_class.register(TttCodecConfig, TttCodecModel, exist_ok=True)
+TttCodecModel.register_for_auto_class()
+TttCodecConfig.register_for_auto_class()
+
+__all__ = ["TttCodecConfig", "TttCodecModel", "TttCodecOutput"]

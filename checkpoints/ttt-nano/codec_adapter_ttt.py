@@ -1,0 +1,158 @@
+"""
+Speech codecs of transformers in the shape of `TttCodecModel`: one codebook, `encode` from samples, `decode` to samples.
+
+Knows how DAC (its first codebook), X-Codec 2 and NeuCodec differ from that shape. Knows no tokens, no files and no text.
+"""
+
+import math
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from transformers.utils import ModelOutput
+
+CONTRACT = ("sampling_rate", "output_sampling_rate", "frame_rate", "codebook_size")
+FEATURE_CODECS = ("xcodec2", "neucodec")  # these hear through a feature extractor of their own
+ADAPTED_CODECS = ("dac", *FEATURE_CODECS)
+
+
+@dataclass(frozen=True)
+class AdaptedCodecConfig:
+    """
+    What a processor asks of a codec's configuration.
+
+    Args:
+        model_type (`str`): The codec's own type.
+        sampling_rate (`int`): Rate of the sound that it hears, in Hz.
+        output_sampling_rate (`int`): Rate of the sound that it makes, in Hz.
+        frame_rate (`float`): Codes per second.
+        codebook_size (`int`): Number of codes.
+    """
+
+    model_type: str
+    sampling_rate: int
+    output_sampling_rate: int
+    frame_rate: float
+    codebook_size: int
+
+
+@dataclass
+class AdaptedCodecOutput(ModelOutput):
+    """
+    What `CodecAdapter` returns; a field that was not computed is `None`.
+
+    Args:
+        audio_codes (`torch.LongTensor` of shape `(1, 1, frames)`): Codes.
+        audio_values (`torch.FloatTensor` of shape `(1, 1, samples)`): Samples.
+    """
+
+    audio_codes: torch.LongTensor | None = None
+    audio_values: torch.FloatTensor | None = None
+
+
+class CodecAdapter:
+    """
+    A codec of transformers behind the interface of `TttCodecModel`, for one sound at a time.
+
+    Args:
+        model (`PreTrainedModel`): A DAC, X-Codec 2 or NeuCodec model.
+        feature_extractor (`FeatureExtractionMixin`, *optional*): X-Codec 2 and NeuCodec need theirs.
+    """
+
+    def __init__(self, model: Any, feature_extractor: Any = None):
+        self.model = model
+        self.feature_extractor = feature_extractor
+        self.config = adapted_config(model.config)
+        if self.config.model_type in FEATURE_CODECS and feature_extractor is None:
+            raise ValueError(
+                f"A {self.config.model_type} codec hears through its feature extractor: give `CodecAdapter(model, feature_extractor)`."
+            )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the codec's weights lie."""
+        return self.model.device
+
+    def to(self, *args: Any, **kwargs: Any) -> "CodecAdapter":
+        """Move the codec as `torch.nn.Module.to` does."""
+        self.model.to(*args, **kwargs)
+        return self
+
+    def eval(self) -> "CodecAdapter":
+        """Put the codec into evaluation mode."""
+        self.model.eval()
+        return self
+
+    def encode(self, input_values: torch.Tensor, padding_mask: torch.Tensor | None = None) -> AdaptedCodecOutput:
+        """
+        Turn one sound into codes.
+
+        Args:
+            input_values (`torch.FloatTensor` of shape `(1, 1, samples)`): Sound at `config.sampling_rate`.
+            padding_mask (*optional*): Must be `None`: one sound needs no padding.
+
+        Returns:
+            [`AdaptedCodecOutput`] with `audio_codes`.
+        """
+        if len(input_values) != 1 or padding_mask is not None:
+            raise ValueError(f"This codec takes one sound at a time, but {len(input_values)} came, or a padding mask.")
+        if self.config.model_type == "dac":
+            hop = math.prod(self.model.config.downsampling_ratios)
+            padded = F.pad(input_values, (0, -input_values.shape[-1] % hop))
+            return AdaptedCodecOutput(audio_codes=self.model.encode(padded, n_quantizers=1).audio_codes.long())
+        rate = self.config.sampling_rate
+        features = self.feature_extractor(input_values[0, 0].cpu().numpy(), sampling_rate=rate, return_tensors="pt")
+        return AdaptedCodecOutput(audio_codes=self.model.encode(**features.to(self.device)).audio_codes.long())
+
+    def decode(self, audio_codes: torch.Tensor) -> AdaptedCodecOutput:
+        """
+        Turn codes into sound.
+
+        Args:
+            audio_codes (`torch.LongTensor` of shape `(1, 1, frames)`): Codes.
+
+        Returns:
+            [`AdaptedCodecOutput`] with `audio_values`.
+        """
+        values = self.model.decode(audio_codes=audio_codes).audio_values
+        return AdaptedCodecOutput(audio_values=values.reshape(1, 1, -1))
+
+    def save_pretrained(self, folder: str | os.PathLike) -> None:
+        """Write the codec, and its feature extractor if it has one, to a folder."""
+        self.model.save_pretrained(folder)
+        if self.feature_extractor is not None:
+            self.feature_extractor.save_pretrained(folder)
+
+
+def adapted_config(config: Any) -> Any:
+    """
+    Read what a processor asks of a codec's configuration, whichever codec it is.
+
+    Args:
+        config (`PreTrainedConfig`): A codec's configuration.
+
+    Returns:
+        `PreTrainedConfig` that follows the contract already, or an [`AdaptedCodecConfig`].
+
+    Raises:
+        ValueError: If the codec neither follows the contract nor has an adapter.
+    """
+    if isinstance(config, AdaptedCodecConfig):
+        return config
+    if config.model_type == "dac":
+        rate, hop = config.sampling_rate, math.prod(config.downsampling_ratios)
+        return AdaptedCodecConfig("dac", rate, rate, rate / hop, config.codebook_size)
+    if config.model_type in FEATURE_CODECS:
+        heard = config.sampling_rate if config.model_type == "xcodec2" else config.input_sampling_rate
+        spoken = config.sampling_rate if config.model_type == "xcodec2" else config.output_sampling_rate
+        frame_rate = heard / math.prod(config.downsampling_ratios)
+        return AdaptedCodecConfig(config.model_type, heard, spoken, frame_rate, math.prod(config.quantization_levels))
+    missing = [name for name in CONTRACT if getattr(config, name, None) is None]
+    if missing:
+        raise ValueError(
+            f"A codec of type {config.model_type!r} cannot be used: its configuration lacks {', '.join(missing)}. Use a TttCodecModel, "
+            f"one of {', '.join(ADAPTED_CODECS)}, or a codec with one codebook and these fields."
+        )
+    return config

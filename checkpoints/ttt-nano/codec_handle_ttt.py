@@ -1,0 +1,214 @@
+"""
+The codec of a processor: known by name, loaded when it is first needed, once, whichever thread asks.
+
+Knows where a codec lies (in the checkpoint's own folder or Hub repository, or elsewhere) and how it is loaded and saved. Knows no tokens.
+"""
+
+import logging
+import os
+import shutil
+import threading
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub import snapshot_download
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+
+from .codec_adapter_ttt import ADAPTED_CODECS, FEATURE_CODECS, CodecAdapter, adapted_config
+from .codec_ttt import TttCodecModel  # noqa: F401 - its module registers it with the Auto classes
+
+logger = logging.getLogger(__name__)
+
+CODEC_FOLDER = "codec"  # of a checkpoint
+OWN_CODEC = f"./{CODEC_FOLDER}"
+
+
+class CodecHandle:
+    """
+    A codec that is loaded on first use. Copies share it, a pickle carries its name and not its weights.
+
+    Args:
+        name_or_path (`str`): `./folder` in the checkpoint named by `source`, or a folder or Hub id of its own.
+        source (`str`, *optional*): Folder or Hub id of the checkpoint.
+        subfolder (`str`, *optional*): Where in `source` the checkpoint lies.
+        revision (`str`, *optional*): Revision of `source` on the Hub.
+        loading_kwargs (`dict`, *optional*): Further arguments of `from_pretrained` (`token`, `cache_dir`, `trust_remote_code`, ...).
+    """
+
+    def __init__(
+        self,
+        name_or_path: str,
+        source: str | None = None,
+        subfolder: str = "",
+        revision: str | None = None,
+        loading_kwargs: dict[str, Any] | None = None,
+    ):
+        self.name_or_path = name_or_path
+        self.source = source
+        self.subfolder = subfolder
+        self.revision = revision
+        self.loading_kwargs = loading_kwargs or {}
+        self._config: Any = None
+        self._model: Any = None
+        self._is_given = False
+        self._lock = threading.RLock()
+
+    @property
+    def config(self) -> Any:
+        """The codec's configuration; reading it does not load the weights."""
+        if self._model is not None:
+            return self._model.config
+        with self._lock:
+            if self._config is None:
+                self._config = adapted_config(self._load(AutoConfig))
+        return self._config
+
+    @property
+    def model(self) -> Any:
+        """The codec, loaded in float32 on first use."""
+        if self._model is None:
+            with self._lock:
+                if self._model is None:
+                    self._model = self._load_model()
+        return self._model
+
+    @model.setter
+    def model(self, model: Any) -> None:
+        needs_adapter = not isinstance(model, CodecAdapter) and model.config.model_type in ADAPTED_CODECS
+        with self._lock:
+            self._model, self._is_given = CodecAdapter(model) if needs_adapter else model, True
+
+    def encode(self, waveform: np.ndarray) -> list[int]:
+        """
+        Turn sound into codes.
+
+        Args:
+            waveform (`np.ndarray` of shape `(samples,)`, float32): Sound at `config.sampling_rate`.
+
+        Returns:
+            `list[int]`: Codes.
+        """
+        codec = self.model
+        with torch.inference_mode():
+            codes = codec.encode(torch.from_numpy(waveform)[None, None].to(codec.device)).audio_codes  # (1, 1, frames)
+        return codes[0, 0].tolist()
+
+    def decode(self, codes: list[int]) -> np.ndarray:
+        """
+        Turn codes into sound.
+
+        Args:
+            codes (`list[int]`): Codes, at least one.
+
+        Returns:
+            `np.ndarray` of shape `(samples,)`, float32: Sound at `config.output_sampling_rate`.
+        """
+        codec = self.model
+        with torch.inference_mode():
+            values = codec.decode(torch.tensor(codes, device=codec.device)[None, None]).audio_values  # (1, 1, samples)
+        return values[0, 0].float().cpu().numpy()
+
+    def save(self, folder: str) -> str:
+        """
+        Put the codec into a checkpoint folder, whether it was loaded or not. A codec with a Hub id of its own stays where it is.
+
+        Args:
+            folder (`str`): The checkpoint folder.
+
+        Returns:
+            `str`: The name by which a processor in that folder finds the codec.
+        """
+        target = os.path.join(folder, CODEC_FOLDER)
+        location = None if self._is_given else self._location()
+        if (
+            location is not None
+            and location[0] is not None
+            and not self._is_relative
+            and not os.path.isdir(location[0])
+        ):
+            return self.name_or_path
+        if self._model is not None:
+            self._model.save_pretrained(target)
+        elif location is None:
+            if not os.path.isdir(target):
+                logger.warning(
+                    "The processor has no codec yet, so none was saved: put one into %r before loading.", target
+                )
+        else:
+            self._copy_folder(*location, target)
+        return OWN_CODEC
+
+    @property
+    def _is_relative(self) -> bool:
+        return self.name_or_path.startswith("./")
+
+    def _location(self) -> tuple[str, str] | None:
+        """Folder or Hub id, and the subfolder in it; `None` for a codec in the checkpoint of a processor that came from no checkpoint."""
+        if not self._is_relative:
+            return self.name_or_path, ""
+        if self.source is None:
+            return None
+        subfolder = "/".join(part for part in (self.subfolder, self.name_or_path[2:]) if part)
+        return (os.path.join(self.source, subfolder), "") if os.path.isdir(self.source) else (self.source, subfolder)
+
+    def _load_model(self) -> Any:
+        # Auto classes look for a PEFT adapter too, and without these arguments they ask the Hub for it even when told not to.
+        cache = {
+            key: self.loading_kwargs[key] for key in ("cache_dir", "local_files_only") if key in self.loading_kwargs
+        }
+        model = self._load(AutoModel, dtype=torch.float32, adapter_kwargs=cache).eval()
+        if model.config.model_type not in ADAPTED_CODECS:
+            return model
+        needs_features = model.config.model_type in FEATURE_CODECS
+        return CodecAdapter(model, self._load(AutoFeatureExtractor) if needs_features else None)
+
+    def _load(self, auto_class: Any, **kwargs: Any) -> Any:
+        location = self._location()
+        if location is None:
+            raise ValueError(
+                f"The processor was not loaded from a checkpoint, so its codec {self.name_or_path!r} cannot be found: set "
+                "`processor.codec`, or give `codec_name_or_path` as a folder or Hub id."
+            )
+        path, subfolder = location
+        kwargs = {**self.loading_kwargs, **kwargs}
+        if self._is_relative and not os.path.isdir(path):
+            kwargs["revision"] = self.revision
+        try:
+            return auto_class.from_pretrained(path, subfolder=subfolder, **kwargs)
+        except (OSError, ValueError) as error:
+            where = f"{path}/{subfolder}" if subfolder else path
+            raise OSError(
+                f"The codec {where!r} cannot be loaded ({str(error).splitlines()[0]}): a codec's folder holds config.json and "
+                "model.safetensors. Put it there, or give `codec_name_or_path`."
+            ) from error
+
+    def _copy_folder(self, path: str, subfolder: str, target: str) -> None:
+        if not os.path.isdir(path):
+            hub_kwargs = {
+                key: self.loading_kwargs[key]
+                for key in ("token", "cache_dir", "local_files_only")
+                if key in self.loading_kwargs
+            }
+            path = snapshot_download(path, revision=self.revision, allow_patterns=f"{subfolder}/*", **hub_kwargs)
+            path = os.path.join(path, subfolder)
+        if not os.path.isdir(path):
+            if not os.path.isdir(target):
+                logger.warning(
+                    "There is no codec in %r, so none was saved: put one into %r before loading.", path, target
+                )
+        elif os.path.realpath(path) != os.path.realpath(target):
+            shutil.copytree(path, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+
+    def __deepcopy__(self, memo: dict) -> "CodecHandle":
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {**self.__dict__, "_lock": None}
+        if not self._is_given:
+            state["_model"] = None
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.RLock()

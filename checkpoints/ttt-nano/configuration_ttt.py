@@ -1,0 +1,179 @@
+"""
+Configuration of Text-to-Talk (TtT).
+
+Knows the backbone's configuration and which ids of the one vocabulary are sound. Knows no weights, no text and no waveform.
+"""
+
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+# Layers that keep a running state instead of keys and values can neither see an audio span whole nor take a draft back.
+ATTENTION_LAYER_TYPES = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
+
+
+@strict
+class TttConfig(PreTrainedConfig):
+    r"""
+    Configuration of [`TttForConditionalGeneration`]: a decoder-only backbone and the layout of its joint vocabulary of text and sound.
+
+    Every id from `audio_token_start_id` on is an audio position; a maximal run of audio positions is an audio span.
+
+    Args:
+        text_config (`PreTrainedConfig` or `dict`, *optional*, defaults to a Qwen2 config):
+            Configuration of the backbone: any decoder-only causal language model of transformers.
+        audio_token_start_id (`int`, *optional*): First id of the audio alphabet. `None` while a released layout is not resolved yet.
+        audio_codebook_size (`int`, *optional*, defaults to 16384): Number of codes of the codec's one codebook.
+        audio_code_offset (`int`, *optional*, defaults to `audio_token_start_id`): Id of code 0.
+        mask_token_id (`int`, *optional*): The absorbing state of the diffusion; an audio position, never generated.
+        begin_audio_token_id (`int`, *optional*): Text id that opens a span of sound.
+        begin_last_audio_token_id (`int`, *optional*): Text id that opens the last, free-length span of a reply.
+        end_audio_token_id (`int`, *optional*): Audio id that closes a span of a reply.
+        end_last_audio_token_id (`int`, *optional*): Audio id that closes the last span of a reply.
+        clean_audio_prob (`float`, *optional*, defaults to 0.3):
+            BANOM: probability that no audio of a training sample is masked, so that its text learns to follow clean audio.
+        prefix_preservation_prob (`float`, *optional*, defaults to 0.3):
+            PPM: probability that the spans before a random one of a training sample stay clean.
+        pad_token_id (`int`, *optional*): Padding id.
+        eos_token_id (`int` or `list[int]`, *optional*): Id(s) that end a reply.
+        bos_token_id (`int`, *optional*): Beginning of sequence, for backbones that have one.
+        tie_word_embeddings (`bool`, *optional*, defaults to the backbone's): Share the input embedding with the output projection.
+        initializer_range (`float`, *optional*, defaults to 0.02): Standard deviation of freshly initialised weights.
+
+    Raises:
+        ValueError: naming the field, if an id lies outside the vocabulary or on the wrong side of `audio_token_start_id`, if a marker is
+            also a code, if a probability is not in [0, 1], or if the backbone is not made of attention layers.
+    """
+
+    model_type = "ttt"
+    _auto_class = "AutoConfig"
+    sub_configs_defaults = {"text_config": SubConfigSpec(config_class=AutoConfig, model_type="qwen2")}  # noqa: RUF012
+    keys_to_ignore_at_inference = ["past_key_values", "text_loss", "audio_loss"]  # noqa: RUF012
+
+    text_config: Any = None
+    audio_token_start_id: int | None = None
+    audio_codebook_size: int = 16384
+    audio_code_offset: int | None = None
+    mask_token_id: int | None = None
+    begin_audio_token_id: int | None = None
+    begin_last_audio_token_id: int | None = None
+    end_audio_token_id: int | None = None
+    end_last_audio_token_id: int | None = None
+    clean_audio_prob: float = 0.3
+    prefix_preservation_prob: float = 0.3
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    tie_word_embeddings: bool = False
+    initializer_range: float = 0.02
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Resolve the backbone, fill what follows from other fields, and check that the ids fit together."""
+        super().__post_init__(**kwargs)
+        # Tying is read from the outer config only: without this a tied checkpoint would get a random output projection.
+        self.tie_word_embeddings = self.tie_word_embeddings or bool(
+            getattr(self.text_config, "tie_word_embeddings", False)
+        )
+        if self.audio_code_offset is None:
+            self.audio_code_offset = self.audio_token_start_id
+        self._check_backbone()
+        self._check_probabilities()
+        self._check_vocabulary()
+
+    @property
+    def vocab_size(self) -> int:
+        """Size of the joint vocabulary, which is the backbone's."""
+        return self.text_config.vocab_size
+
+    @vocab_size.setter
+    def vocab_size(self, value: int) -> None:
+        self.text_config.vocab_size = value
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "TttConfig":
+        """
+        Read a configuration from a dictionary, as `from_pretrained` does.
+
+        Args:
+            config_dict (`dict[str, Any]`): Contents of a `config.json`; that of a plain language model becomes the backbone's.
+            kwargs: Fields to change, and what `PreTrainedConfig.from_dict` takes.
+
+        Returns:
+            [`TttConfig`]: The configuration; over a plain language model, one whose ids of sound are not set yet.
+        """
+        if "text_config" not in config_dict and config_dict.get("model_type", cls.model_type) != cls.model_type:
+            shared = {name: config_dict.get(name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+            config_dict = {"text_config": config_dict, **shared}
+        return super().from_dict(config_dict, **kwargs)
+
+    @property
+    def end_of_span_token_ids(self) -> tuple[int | None, int | None]:
+        """The two audio ids that close a span."""
+        return self.end_audio_token_id, self.end_last_audio_token_id
+
+    def _check_backbone(self) -> None:
+        foreign = set(getattr(self.text_config, "layer_types", None) or ()) - ATTENTION_LAYER_TYPES
+        if foreign or self.text_config.is_encoder_decoder:
+            raise ValueError(
+                f"`text_config` must describe a decoder-only attention backbone; model type {self.text_config.model_type!r} "
+                f"{'is an encoder-decoder' if self.text_config.is_encoder_decoder else f'has layers of type {sorted(foreign)}'}."
+            )
+
+    def _check_probabilities(self) -> None:
+        for name in ("clean_audio_prob", "prefix_preservation_prob"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"`{name}` must be a probability in [0, 1], got {getattr(self, name)}.")
+
+    def _check_vocabulary(self) -> None:
+        """Ids that are still `None` (a released layout before it is resolved) are not checked here: using them raises."""
+        ids = {name: getattr(self, name) for name in self if name.endswith("_token_id")}
+        ids |= {"audio_token_start_id": self.audio_token_start_id, "audio_code_offset": self.audio_code_offset}
+        for name, value in ids.items():
+            for token_id in value if isinstance(value, list) else [value]:
+                if token_id is not None and not 0 <= token_id < self.vocab_size:
+                    raise ValueError(f"`{name}` is {token_id}, outside the vocabulary of {self.vocab_size} ids.")
+        if self.audio_codebook_size < 1:
+            raise ValueError(f"`audio_codebook_size` must be at least 1, got {self.audio_codebook_size}.")
+        if self.audio_token_start_id is None or self.audio_code_offset is None:
+            return
+        if self.audio_code_offset < self.audio_token_start_id:
+            raise ValueError(
+                f"`audio_code_offset` ({self.audio_code_offset}) must not lie before `audio_token_start_id` ({self.audio_token_start_id})."
+            )
+        codes = range(self.audio_code_offset, self.audio_code_offset + self.audio_codebook_size)
+        if codes[-1] >= self.vocab_size:
+            raise ValueError(
+                f"`audio_codebook_size` of {self.audio_codebook_size} codes from id {codes[0]} does not fit into a vocabulary of "
+                f"{self.vocab_size} ids; resize the embeddings or correct `audio_code_offset`."
+            )
+        self._check_markers(codes)
+
+    def _check_markers(self, codes: range) -> None:
+        for name in ("mask_token_id", "end_audio_token_id", "end_last_audio_token_id"):
+            token_id = getattr(self, name)
+            if token_id in codes:
+                raise ValueError(f"`{name}` ({token_id}) is also a code: codes are {codes[0]} to {codes[-1]}.")
+            if token_id is not None and token_id < self.audio_token_start_id:
+                raise ValueError(
+                    f"`{name}` ({token_id}) must be an audio id, at least `audio_token_start_id` ({self.audio_token_start_id})."
+                )
+        if self.mask_token_id is not None and self.mask_token_id in self.end_of_span_token_ids:
+            raise ValueError(f"`mask_token_id` ({self.mask_token_id}) must differ from the end markers.")
+        for name in (
+            "begin_audio_token_id",
+            "begin_last_audio_token_id",
+            "pad_token_id",
+            "bos_token_id",
+            "eos_token_id",
+        ):
+            value = getattr(self, name)
+            for token_id in value if isinstance(value, list) else [value]:
+                if token_id is not None and token_id >= self.audio_token_start_id:
+                    raise ValueError(
+                        f"`{name}` ({token_id}) must be a text id, below `audio_token_start_id` ({self.audio_token_start_id})."
+                    )
+
+
+__all__ = ["TttConfig"]

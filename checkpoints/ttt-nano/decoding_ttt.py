@@ -1,0 +1,365 @@
+"""
+Decoding: text token by token, sound block by block, in one loop over one exact cache.
+
+Knows the model and a batch of rows. Knows no waveform, no text and no options of `generate`.
+
+    prefill ─► ┌────────────────────── one forward ──────────────────────┐
+               │ rows that write: their last id (after a span: the span) │ ─► next text id ─► begin marker? open a block of masks
+               │ rows that speak: open span + block, not kept            │ ─► reveal some masks ─► none left? cut, close or go on
+               └─────────────────────────────────────────────────────────┘ ◄─ until every row ends
+
+Nothing before a span attends into it, so keys and values up to its begin marker are final. A denoising step runs the open span alone against
+them and takes its own keys and values back; the closed span is run once more as it is, and kept: its last position gives the next text id.
+Without a cache this is the published procedure, the whole sequence at every step, by the same code with nothing ever kept.
+
+Rows advance on their own: in the same forward one may write and another speak. The cache's slots are shared, so a row that keeps less than
+another gets holes, which the attention mask hides; positions count only the row's own ids.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel
+from transformers.cache_utils import Cache, DynamicCache
+from transformers.generation import LogitsProcessorList, StoppingCriteriaList
+from transformers.generation.streamers import BaseStreamer
+from transformers.utils import ModelOutput
+
+from .rows_ttt import DecodingPlan, DecodingRow, open_rows
+from .samplers_ttt import REMASKING_RULES, Generators, choose_revealed, next_text_ids, propose
+from .spans_ttt import audio_span_ids
+
+
+@dataclass
+class TttGenerateOutput(ModelOutput):
+    """
+    Output of `generate(..., return_dict_in_generate=True)`.
+
+    Args:
+        sequences (`torch.LongTensor` of shape `(batch, length)`): Prompt and reply, right-padded after a row's end.
+        attention_mask (`torch.LongTensor` of shape `(batch, length)`): 1 where `sequences` holds an id of the row.
+        num_forwards (`int`): Forward passes of the model, prefill included.
+        tokens_per_forward (`torch.FloatTensor` of shape `(batch,)`): New ids of each row per forward pass until its end.
+        past_key_values (`Cache`, *optional*): Keys and values of the first columns of `sequences`, under the first columns of
+            `attention_mask`: as many columns as are final in every row.
+    """
+
+    sequences: torch.Tensor
+    attention_mask: torch.Tensor | None = None
+    num_forwards: int | None = None
+    tokens_per_forward: torch.Tensor | None = None
+    past_key_values: Cache | None = None
+
+
+@dataclass
+class _Query:
+    """What one forward runs: `ids`, `is_real`, `position_ids` `(running rows, queries)`; rows are left-aligned and padded to the longest."""
+
+    ids: torch.Tensor
+    is_real: torch.Tensor
+    position_ids: torch.Tensor
+
+
+class BlockDecoder:
+    """
+    Decodes one batch.
+
+    Args:
+        model (`TttForConditionalGeneration`): Scores ids.
+        input_ids (`torch.LongTensor` of shape `(batch, prompt)`): Prompts, left-padded.
+        logits_processor (`LogitsProcessorList`): Acts on the scores of text ids.
+        stopping_criteria (`StoppingCriteriaList`): Asked after each text id and each block.
+        generation_config (`GenerationConfig`): Checked options, see `generation_ttt.py`.
+        streamer (`BaseStreamer`, *optional*): Told of each text id, each block and each appended end marker.
+        attention_mask (`torch.LongTensor` of shape `(batch, prompt)`, *optional*): 0 marks padding.
+        past_key_values (`DynamicCache`, *optional*): `None` decodes without a cache.
+        generator (`torch.Generator` or a list of one per row, *optional*): Source of all randomness.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        input_ids: torch.Tensor,
+        logits_processor: LogitsProcessorList,
+        stopping_criteria: StoppingCriteriaList,
+        generation_config: GenerationConfig,
+        streamer: BaseStreamer | None = None,
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: DynamicCache | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        **unused: Any,
+    ):
+        self.model = model
+        self.logits_processor = logits_processor
+        self.stopping_criteria = stopping_criteria
+        self.options = generation_config
+        self.streamer = streamer
+        self.cache = past_key_values
+        self.prompt_ids = input_ids.to(model.device)
+        is_real = torch.ones_like(self.prompt_ids) if attention_mask is None else attention_mask.to(model.device)
+        self.prompt_is_real = is_real.bool()
+        self.generators = _one_per_row(generator, len(input_ids))
+        self.audio_ids = model.eligible_audio_ids()
+        self.num_forwards = 0
+        self._mask_layout: list[tuple[int, int, int, bool]] | None = None
+        self._mask: Any = None
+
+        cached = self.cache.get_seq_length() if self.cache is not None else 0
+        self.slots = self.prompt_is_real[:, :cached]  # (running rows, cached): which slots hold a key of the row
+        self.buffer, self.rows = self._open_rows(cached)
+        self.row_forwards = [0] * len(self.rows)
+        self.running = list(range(len(self.rows)))
+        for index in self.running:
+            self._go_on_speaking(index)
+
+    def _open_rows(self, cached: int) -> tuple[torch.Tensor, list[DecodingRow]]:
+        prompt_length = self.prompt_ids.shape[1]
+        if not prompt_length:
+            raise ValueError("`generate` needs `input_ids`: embeddings alone do not say which positions are sound.")
+        if cached >= prompt_length:
+            raise ValueError(
+                f"`past_key_values` hold {cached} positions, `input_ids` only {prompt_length}: pass the whole sequence, cached part included."
+            )
+        if not self.prompt_is_real.any(-1).all():
+            raise ValueError("A prompt is empty: every row of `attention_mask` needs at least one 1.")
+        if len(self.prompt_ids) > 1 and self.cache is not None and _has_windows(self.model.config.text_config):
+            raise ValueError(
+                "This backbone attends in windows, which count cache slots; decode its batches with `use_cache=False`, or row by row."
+            )
+        plan = DecodingPlan(
+            max_new_tokens=self.options.max_length - prompt_length,
+            block_length=self.options.block_length,
+            denoising_steps=self.options.denoising_steps,
+            max_span_length=self.options.max_span_length,
+        )
+        prompts = [ids[is_real] for ids, is_real in zip(self.prompt_ids, self.prompt_is_real, strict=True)]
+        buffer, rows = open_rows(prompts, self.slots.sum(-1).tolist(), self.model.config, plan)
+        if any(row.num_to_commit < 0 for row in rows):
+            raise ValueError(
+                "`past_key_values` reach into a span that is still open; pass a cache that ends before its begin marker."
+            )
+        return buffer, rows
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every row has ended."""
+        return all(row.finished for row in self.rows)
+
+    def step(self) -> None:
+        """Run one forward, and let every row take what it needs from it."""
+        writing = [i for i in self.running if not self.rows[i].finished and self.rows[i].span_start is None]
+        speaking = [i for i in self.running if not self.rows[i].finished and self.rows[i].span_start is not None]
+        first_columns = {i: self.rows[i].committed for i in self.running}
+        hidden_states = dict(zip(self.running, self._forward(), strict=True))  # row -> (queries, hidden)
+        if writing:
+            last = [hidden_states[i][self.rows[i].length - first_columns[i] - 1] for i in writing]
+            self._write(writing, torch.stack(last))
+        if speaking:
+            longest = max(self.rows[i].block_length for i in speaking)
+            blocks = []
+            for i in speaking:
+                start = self.rows[i].length - first_columns[i]
+                block = hidden_states[i][start : start + self.rows[i].block_length]
+                blocks.append(torch.nn.functional.pad(block, (0, 0, 0, longest - len(block))))
+            self._speak(speaking, torch.stack(blocks))
+        self._drop_finished_rows()
+
+    # One forward
+
+    def _gather_query(self) -> _Query:
+        rows = [self.rows[i] for i in self.running]
+        device = self.buffer.device
+        starts = torch.tensor([row.committed for row in rows], device=device)[:, None]
+        counts = torch.tensor([0 if row.finished else row.end - row.committed for row in rows], device=device)[:, None]
+        columns = torch.arange(int(max(0 if row.finished else row.end - row.committed for row in rows)), device=device)
+        is_real = columns < counts  # (rows, queries)
+        position_ids = torch.where(is_real, starts + columns, 0)
+        ids = self.buffer[self.running].gather(1, position_ids)
+        return _Query(ids, is_real, position_ids)
+
+    def _forward(self) -> torch.Tensor:
+        """Run the open ends of all running rows, `(running rows, queries, hidden)`, and keep what is final."""
+        query = self._gather_query()
+        inputs_embeds = self.model.get_input_embeddings()(query.ids)
+        outputs = self.model.model(
+            inputs_embeds=inputs_embeds,
+            attention_mask=self._attention_mask(query, inputs_embeds),
+            position_ids=query.position_ids,
+            past_key_values=self.cache,
+            use_cache=self.cache is not None,
+        )
+        self.num_forwards += 1
+        for i in self.running:
+            self.row_forwards[i] += not self.rows[i].finished
+        self._keep(query)
+        return outputs.last_hidden_state
+
+    def _attention_mask(self, query: _Query, inputs_embeds: torch.Tensor) -> Any:
+        """Build the mask, or take the last one again: it does not change between the denoising steps of a block."""
+        layout = [(row.committed, row.length, row.end, row.finished) for row in (self.rows[i] for i in self.running)]
+        if layout != self._mask_layout:
+            span_ids = audio_span_ids(query.ids, self.model.audio_token_start_id)
+            self._mask = self.model.modality_aware_mask(
+                inputs_embeds,
+                span_ids.masked_fill(~query.is_real, -1),
+                torch.cat([self.slots, query.is_real], dim=1),
+                self.cache,
+            )
+            self._mask_layout = layout
+        return self._mask
+
+    def _keep(self, query: _Query) -> None:
+        """Leave in the cache what is final of this forward, and take the drafts back."""
+        if self.cache is None:
+            return
+        rows = [self.rows[i] for i in self.running]
+        kept = [0 if row.finished else row.num_to_commit for row in rows]
+        num_slots = max(kept)
+        self.cache.crop(num_slots - query.ids.shape[1])
+        columns = torch.arange(num_slots, device=self.slots.device)
+        self.slots = torch.cat([self.slots, columns < torch.tensor(kept, device=self.slots.device)[:, None]], dim=1)
+        for row, count in zip(rows, kept, strict=True):
+            row.committed += count
+
+    # What rows take from it
+
+    def _write(self, writing: list[int], hidden_states: torch.Tensor) -> None:
+        """Give the rows that write their next text id, from the hidden states `(rows, hidden)` of their last position."""
+        scores = self._process(writing, self.model.text_logits(hidden_states).float())
+        token_ids = next_text_ids(scores, self.options.do_sample, [self.generators[i] for i in writing])
+        for i, token_id, row_scores in zip(writing, token_ids.tolist(), scores, strict=True):
+            self.rows[i].write(token_id)
+            self._tell([[token_id]])
+            self._ask_to_stop(i, row_scores[None])
+            self._go_on_speaking(i)
+
+    def _process(self, writing: list[int], scores: torch.Tensor) -> torch.Tensor:
+        """Let the logits processors see each row's own ids; rows of one length share a call."""
+        processed = scores.clone()
+        lengths = [self.rows[i].num_new_tokens for i in writing]
+        for length in set(lengths):
+            members = [n for n, other in enumerate(lengths) if other == length]
+            ids = torch.stack([self._padded_ids(writing[n]) for n in members])
+            processed[members] = self.logits_processor(ids, scores[members])
+        return processed
+
+    def _speak(self, speaking: list[int], hidden_states: torch.Tensor) -> None:
+        """Reveal some masks of the rows that speak, from the hidden states `(rows, block, hidden)` of their blocks."""
+        rows = [self.rows[i] for i in speaking]
+        lengths = [row.block_length for row in rows]
+        generators = [self.generators[i] for i in speaking]
+        blocks = torch.nn.utils.rnn.pad_sequence([row.buffer[row.length : row.end] for row in rows], batch_first=True)
+        logits = self.model.audio_logits(hidden_states)  # (rows, block, codes and end markers)
+        proposed, confidence = propose(logits, lengths, self.options.audio_temperature, generators)
+        priority = REMASKING_RULES[self.options.remasking](confidence, lengths, generators)
+        counts = torch.tensor([row.schedule.pop(0) for row in rows], device=blocks.device)
+        revealed = choose_revealed(priority, blocks == self.model.config.mask_token_id, counts)
+        blocks = torch.where(revealed, self.audio_ids[proposed], blocks)
+        for i, row, block in zip(speaking, rows, blocks, strict=True):
+            row.buffer[row.length : row.end] = block[: row.block_length]
+            if not row.schedule:
+                self._tell(row.close_block())
+                self._ask_to_stop(i)
+                self._go_on_speaking(i)
+
+    def _go_on_speaking(self, index: int) -> None:
+        """Open the next block of a row inside a span."""
+        row = self.rows[index]
+        if row.finished or row.span_start is None:
+            return
+        row.open_block()
+        if not row.block_length:  # the prompt's open span leaves no room for another block
+            self._tell(row.close_block())
+            self._ask_to_stop(index)
+
+    def _tell(self, news: Sequence[list[int]]) -> None:
+        if self.streamer is not None:
+            for token_ids in news:
+                self.streamer.put(torch.tensor(token_ids))
+
+    def _ask_to_stop(self, index: int, scores: torch.Tensor | None = None) -> None:
+        row = self.rows[index]
+        row.finished = bool(self.stopping_criteria(self._padded_ids(index)[None], scores).all())
+
+    def _drop_finished_rows(self) -> None:
+        """Let finished rows leave the batch, unless the cache is handed back with all its rows."""
+        left = [n for n, i in enumerate(self.running) if not self.rows[i].finished]
+        if self.returns_cache or len(left) == len(self.running):
+            return
+        self.running = [self.running[n] for n in left]
+        self.slots = self.slots[left]
+        if self.cache is not None and left:
+            self.cache.batch_select_indices(torch.tensor(left, device=self.slots.device))
+
+    # What comes back
+
+    @property
+    def returns_cache(self) -> bool:
+        """Whether the cache outlives decoding: in the output, or because it is the caller's own."""
+        if self.cache is None:
+            return False
+        return bool(self.options.return_dict_in_generate) or getattr(self.cache, "_is_user_defined", False)
+
+    def _new_ids(self, index: int) -> torch.Tensor:
+        row = self.rows[index]
+        return row.buffer[row.prompt_length : row.length]
+
+    def _padded_ids(self, index: int) -> torch.Tensor:
+        return torch.cat([self.prompt_ids[index], self._new_ids(index)])
+
+    def sequences(self) -> torch.Tensor:
+        """Give prompts and replies `(batch, length)`, right-padded after a row's end."""
+        pad = self.options._pad_token_tensor
+        replies = [self._new_ids(i) for i in range(len(self.rows))]
+        padded = torch.nn.utils.rnn.pad_sequence(
+            replies, batch_first=True, padding_value=int(pad) if pad is not None else 0
+        )
+        return torch.cat([self.prompt_ids, padded], dim=1)
+
+    def output(self) -> TttGenerateOutput:
+        """Give the sequences with what it took, and the cache aligned to them."""
+        sequences = self.sequences()
+        counts = torch.tensor([row.num_new_tokens for row in self.rows], device=sequences.device)
+        columns = torch.arange(sequences.shape[1] - self.prompt_ids.shape[1], device=sequences.device)
+        is_real = torch.cat([self.prompt_is_real, columns < counts[:, None]], dim=1)
+        forwards = torch.tensor(self.row_forwards, device=sequences.device).clamp(min=1)
+        return TttGenerateOutput(
+            sequences=sequences,
+            attention_mask=is_real.long(),
+            num_forwards=self.num_forwards,
+            tokens_per_forward=counts / forwards,
+            past_key_values=self._align_cache(is_real),
+        )
+
+    def _align_cache(self, is_real: torch.Tensor) -> DynamicCache | None:
+        """Move every row's keys and values to the columns of its ids, and cut at the first column that is not final in some row."""
+        if self.cache is None:
+            return None
+        final = [is_real[i].nonzero()[:, 0][row.committed :] for i, row in enumerate(self.rows)]
+        width = min(int(open_[0]) if len(open_) else is_real.shape[1] for open_ in final)
+        source = torch.zeros(len(self.rows), width, dtype=torch.long, device=is_real.device)
+        for i, slots in enumerate(self.slots):
+            columns = is_real[i, :width].nonzero()[:, 0]
+            source[i, columns] = slots.nonzero()[: len(columns), 0]
+        for layer in self.cache.layers:
+            index = source[:, None, :, None].expand(-1, layer.keys.shape[1], -1, -1)
+            layer.keys = layer.keys.gather(2, index.expand(-1, -1, -1, layer.keys.shape[-1]))
+            layer.values = layer.values.gather(2, index.expand(-1, -1, -1, layer.values.shape[-1]))
+        return self.cache
+
+
+def _one_per_row(generator: torch.Generator | list[torch.Generator] | None, num_rows: int) -> Generators:
+    if not isinstance(generator, list | tuple):
+        return [generator] * num_rows
+    if len(generator) != num_rows:
+        raise ValueError(f"`generator` has {len(generator)} generators for {num_rows} rows; pass one, or one per row.")
+    return generator
+
+
+def _has_windows(config: Any) -> bool:
+    layer_types = getattr(config, "layer_types", None)
+    if layer_types is not None:
+        return set(layer_types) != {"full_attention"}
+    return any(getattr(config, name, None) is not None for name in ("sliding_window", "attention_chunk_size"))

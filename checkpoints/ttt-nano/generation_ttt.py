@@ -1,0 +1,182 @@
+"""
+`generate`: the options of decoding, their defaults and checks, and what comes back.
+
+Knows transformers' generation machinery, whose hooks it overrides, and leaves the loop itself to `decoding_ttt.py`. Knows no waveform and no text.
+"""
+
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, GenerationMixin
+from transformers.cache_utils import DynamicCache
+from transformers.generation import GenerationMode, LogitsProcessorList, StoppingCriteriaList
+from transformers.generation.streamers import BaseStreamer
+
+from .decoding_ttt import BlockDecoder, TttGenerateOutput
+from .samplers_ttt import REMASKING_RULES
+
+# Our own generation parameters live in a plain GenerationConfig, beside transformers' own; these hold when neither it nor the caller says.
+GENERATION_DEFAULTS: dict[str, Any] = {
+    "block_length": 32,
+    "denoising_steps": 10,
+    "audio_temperature": 0.0,
+    "remasking": "low_confidence",
+    "max_span_length": None,
+    "confidence_threshold": None,
+    "audio_guidance_scale": None,
+}
+NOT_BUILT_YET = ("confidence_threshold", "audio_guidance_scale")
+UNSUPPORTED_OUTPUTS = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
+
+
+class TttGenerationMixin(GenerationMixin):
+    """`generate` for models that write text and speak in spans of audio tokens."""
+
+    def generate(
+        self, inputs: torch.Tensor | None = None, *args: Any, **kwargs: Any
+    ) -> torch.Tensor | TttGenerateOutput:
+        """
+        Continue a conversation in text and sound.
+
+        Besides transformers' own options, which act on the text:
+
+        Args:
+            inputs (`torch.LongTensor` of shape `(batch, length)`, *optional*): Prompts, left-padded; also as `input_ids`.
+            block_length (`int`, *optional*, defaults to 32): Masks of a block of sound.
+            denoising_steps (`int`, *optional*, defaults to 10): Forward passes over a block.
+            audio_temperature (`float`, *optional*, defaults to 0.0): 0 takes the best code; above, codes are drawn.
+            remasking (`str`, *optional*, defaults to `"low_confidence"`): Which positions a step reveals: `"low_confidence"` the surest ones,
+                `"random"` any.
+            max_span_length (`int`, *optional*): Generated ids of a span, after which it is closed. No limit but `max_new_tokens` by default.
+            use_cache (`bool`, *optional*, defaults to `True`): `False` runs the whole sequence again at every step, with the same result.
+            generator (`torch.Generator` or a list of one per row, *optional*): Source of all randomness; torch's global generator by default.
+            streamer (`BaseStreamer`, *optional*): Is given the prompt, each text id, each block after cutting, and appended end markers.
+            return_dict_in_generate (`bool`, *optional*, defaults to `False`): Return a [`TttGenerateOutput`].
+            kwargs: As in `GenerationMixin.generate`.
+
+        Returns:
+            `torch.LongTensor` of shape `(batch, length)`, prompt and reply, right-padded, or [`TttGenerateOutput`].
+
+        Raises:
+            ValueError: for options out of their range or not supported (beam search, assisted decoding, ...), for a streamer with more than
+                one row, and for models whose config lacks the markers of sound.
+        """
+        streamer = kwargs.get("streamer")
+        if streamer is None:
+            return super().generate(inputs, *args, **kwargs)
+        try:
+            prompt = inputs if inputs is not None else kwargs.get("input_ids")
+            if prompt is not None and len(prompt) > 1:
+                raise ValueError(
+                    f"A streamer follows one row, got a batch of {len(prompt)}; generate row by row, or without a streamer."
+                )
+            return super().generate(inputs, *args, **kwargs)
+        finally:
+            streamer.end()  # a consumer that waits in another thread must not wait for ever
+
+    def _prepare_generation_config(
+        self, generation_config: GenerationConfig | None, **kwargs: Any
+    ) -> tuple[GenerationConfig, dict]:
+        kwargs.pop("generation_mode", None)  # the any-to-any pipeline passes it on
+        own = {name: kwargs.pop(name) for name in GENERATION_DEFAULTS if name in kwargs}
+        generation_config, model_kwargs = super()._prepare_generation_config(generation_config, **kwargs)
+        for name, default in GENERATION_DEFAULTS.items():
+            if own.get(name) is not None:
+                setattr(generation_config, name, own[name])
+            elif getattr(generation_config, name, None) is None:
+                setattr(generation_config, name, default)
+        _check_generation_config(generation_config)
+        return generation_config, model_kwargs
+
+    def _validate_generation_mode(
+        self, generation_mode: GenerationMode, generation_config: GenerationConfig, generation_mode_kwargs: dict
+    ) -> None:
+        if generation_mode not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE):
+            raise ValueError(
+                f"Text-to-Talk decodes greedily or by sampling, not by {generation_mode.value.replace('_', ' ')}."
+            )
+        if "streamer" in generation_mode_kwargs and (generation_config.num_return_sequences or 1) > 1:
+            raise ValueError(
+                f"A streamer follows one row, `num_return_sequences` asks for {generation_config.num_return_sequences}."
+            )
+        if generation_mode_kwargs.get("synced_gpus"):
+            raise ValueError("`synced_gpus=True` is not supported: gather the model on each device before `generate`.")
+        super()._validate_generation_mode(generation_mode, generation_config, generation_mode_kwargs)
+
+    def _prepare_cache_for_generation(
+        self, generation_config: GenerationConfig, model_kwargs: dict, *args: Any, **kwargs: Any
+    ) -> None:
+        if generation_config.cache_implementation not in (None, "dynamic"):
+            raise ValueError(
+                f"`cache_implementation={generation_config.cache_implementation!r}` is not supported yet; leave it out."
+            )
+        cache = model_kwargs.get("past_key_values")
+        if cache is None and generation_config.use_cache is not False:
+            # Layers that keep everything, also for sliding windows (the mask narrows those): a draft can then always be taken back.
+            model_kwargs["past_key_values"] = DynamicCache()
+        elif cache is not None and (type(cache) is not DynamicCache or any(cache.is_sliding)):
+            raise ValueError(
+                "`past_key_values` must be a `DynamicCache()` made without a config, as `generate` returns it."
+            )
+        elif cache is not None:
+            cache._is_user_defined = True  # as transformers marks it: the caller goes on with it
+
+    def _sample(
+        self,
+        input_ids: torch.Tensor,
+        logits_processor: LogitsProcessorList,
+        stopping_criteria: StoppingCriteriaList,
+        generation_config: GenerationConfig,
+        synced_gpus: bool = False,
+        streamer: BaseStreamer | None = None,
+        **model_kwargs: Any,
+    ) -> torch.Tensor | TttGenerateOutput:
+        """Decode a batch (called by `generate`, greedy or sampling)."""
+        self._check_markers()
+        decoder = BlockDecoder(
+            self, input_ids, logits_processor, stopping_criteria, generation_config, streamer, **model_kwargs
+        )
+        while not decoder.is_finished:
+            decoder.step()
+        if not decoder.returns_cache and not generation_config.return_dict_in_generate:
+            return decoder.sequences()
+        output = decoder.output()  # also aligns a cache that the caller passed
+        return output if generation_config.return_dict_in_generate else output.sequences
+
+    def _check_markers(self) -> None:
+        names = ("audio_token_start_id", "mask_token_id", "begin_audio_token_id", "begin_last_audio_token_id", "end_audio_token_id",
+                 "end_last_audio_token_id")  # fmt: skip
+        missing = [name for name in names if getattr(self.config, name) is None]
+        if missing:
+            raise ValueError(
+                f"The config lacks {', '.join(missing)}: run `ttt convert` on the checkpoint, or set them to the tokenizer's ids."
+            )
+
+
+def _check_generation_config(config: GenerationConfig) -> None:
+    for name in ("block_length", "denoising_steps"):
+        if not _is_count(getattr(config, name)):
+            raise ValueError(f"`{name}` must be an integer of at least 1, got {getattr(config, name)!r}.")
+    if config.max_span_length is not None and not _is_count(config.max_span_length):
+        raise ValueError(f"`max_span_length` must be an integer of at least 1 or None, got {config.max_span_length!r}.")
+    if config.audio_temperature < 0:
+        raise ValueError(f"`audio_temperature` must not be negative, got {config.audio_temperature}.")
+    if config.remasking not in REMASKING_RULES:
+        raise ValueError(f"`remasking` must be one of {', '.join(REMASKING_RULES)}, got {config.remasking!r}.")
+    for name in NOT_BUILT_YET:
+        if getattr(config, name) is not None:
+            raise ValueError(f"`{name}` is not supported yet; leave it out.")
+    if config.guidance_scale not in (None, 1):
+        raise ValueError(
+            "`guidance_scale` is not supported: its unconditional pass follows text id by id and misses the sound; leave it out."
+        )
+    for name in UNSUPPORTED_OUTPUTS:
+        if getattr(config, name):
+            raise ValueError(f"`{name}` is not supported: text and sound are scored over different ids; leave it out.")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and value >= 1
+
+
+__all__ = ["GENERATION_DEFAULTS", "TttGenerateOutput", "TttGenerationMixin"]

@@ -1,0 +1,332 @@
+"""
+The Text-to-Talk model: any decoder-only backbone under modality-aware attention, with one output projection for text and sound.
+
+Knows token ids in and logits out. Knows no waveform, no text and no file format; decoding lives in `generation_ttt.py`, the objective in
+`objective_ttt.py`.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import AutoModel, PreTrainedModel
+from transformers.cache_utils import Cache
+from transformers.masking_utils import create_masks_for_generate
+from transformers.utils import ModelOutput, can_return_tuple
+
+from .configuration_ttt import TttConfig
+from .generation_ttt import TttGenerationMixin
+from .objective_ttt import Corruption, corrupt, joint_loss
+from .spans_ttt import audio_span_ids
+
+# Losses of evaluation runs are comparable because they all see the same noise.
+EVAL_CORRUPTION_SEED = 0
+
+MODEL_AUTO_CLASSES = ("AutoModel", "AutoModelForCausalLM", "AutoModelForMultimodalLM", "AutoModelForTextToWaveform")
+
+
+@dataclass
+class TttOutput(ModelOutput):
+    """
+    Output of [`TttForConditionalGeneration`].
+
+    Args:
+        loss (`torch.FloatTensor` of shape `()`, *optional*, returned with `labels`): `text_loss + audio_loss`.
+        logits (`torch.FloatTensor` of shape `(batch, length, vocab_size)`): Scores of the next text id, or, at a masked position, of its own id.
+        text_loss (`torch.FloatTensor` of shape `()`, *optional*, returned with `labels`): Next-token loss on text, in nats.
+        audio_loss (`torch.FloatTensor` of shape `()`, *optional*, returned with `labels`): Weighted loss at masked positions, in nats.
+        past_key_values (`Cache`, *optional*): Keys and values of everything seen so far.
+        hidden_states (`tuple[torch.Tensor]`, *optional*): Of the backbone.
+        attentions (`tuple[torch.Tensor]`, *optional*): Of the backbone.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    text_loss: torch.Tensor | None = None
+    audio_loss: torch.Tensor | None = None
+    past_key_values: Cache | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+class TttPreTrainedModel(PreTrainedModel):
+    """Loading, saving and initialisation of Text-to-Talk models."""
+
+    config_class = TttConfig
+    base_model_prefix = "model"
+    input_modalities = ("text", "audio")
+    output_modalities = ("text", "audio")
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_flash_attn = False  # takes no mask, so it cannot show a span to itself whole
+    _supports_attention_backend = True
+
+    # Saving copies the source files, so that the folder loads with `trust_remote_code=True` where TtT is not installed.
+    _auto_class = "AutoModel"
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """Save weights, config and source files; every Auto class that holds the model is named in the config."""
+        self.config.auto_map = {
+            "AutoConfig": "configuration_ttt.TttConfig",
+            **{auto_class: "modeling_ttt.TttForConditionalGeneration" for auto_class in MODEL_AUTO_CLASSES},
+        }
+        if self.can_generate():
+            # A generation config that is marked as derived from the model's loses our own options when it is loaded.
+            self.generation_config._from_model_config = False
+        super().save_pretrained(save_directory, **kwargs)
+
+
+class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
+    """
+    Text-to-Talk: writes text token by token and speaks by denoising blocks of audio tokens.
+
+    Query i sees key j iff j <= i or both lie in the same audio span (paper, section 3.2).
+    """
+
+    _tp_plan = {"lm_head": "colwise_gather_output"}  # noqa: RUF012 - as in transformers
+    accepts_loss_kwargs = False  # the loss is a mean over samples, not over tokens
+
+    def __init__(self, config: TttConfig):
+        super().__init__(config)
+        self.model = AutoModel.from_config(config.text_config)
+        self.lm_head = nn.Linear(config.text_config.hidden_size, config.vocab_size, bias=False)
+        embedding = self.model.get_input_embeddings().weight
+        name = next(name for name, parameter in self.model.named_parameters() if parameter is embedding)
+        self._tied_weights_keys = {"lm_head.weight": f"model.{name}"}
+        self.post_init()
+
+    def modality_aware_mask(
+        self,
+        inputs_embeds: torch.Tensor,
+        span_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        position_ids: torch.Tensor | None = None,
+    ) -> Any:
+        """
+        Build the attention mask that the backbone takes, by the library's own masking utilities.
+
+        Args:
+            inputs_embeds (`torch.FloatTensor` of shape `(batch, queries, hidden_size)`): Only its shape, dtype and device count.
+            span_ids (`torch.LongTensor` of shape `(batch, queries)`): From `audio_span_ids`.
+            attention_mask (`torch.Tensor` of shape `(batch, cached + queries)`, *optional*): 0 hides a position. A ready mask passes through.
+            past_key_values (`Cache`, *optional*): What the queries attend to besides themselves.
+            position_ids (`torch.LongTensor` of shape `(batch, queries)`, *optional*): Packed samples show by positions that start again at 0.
+
+        Returns:
+            Whatever the attention implementation takes: a tensor, a `BlockMask`, `None`, or a dict of these by layer type.
+        """
+        cached = past_key_values.get_seq_length() if past_key_values is not None else 0
+        return create_masks_for_generate(
+            config=self.model.config,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            position_ids=position_ids,
+            block_sequence_ids=F.pad(span_ids, (int(cached), 0), value=-1),
+        )
+
+    def text_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """
+        Score the text ids, and nothing else, as the next id.
+
+        Args:
+            hidden_states (`torch.FloatTensor` of shape `(..., hidden_size)`): Output of the backbone.
+
+        Returns:
+            `torch.FloatTensor` of shape `(..., vocab_size)`: Logits, -inf from `audio_token_start_id` on.
+        """
+        logits = self._project(hidden_states, slice(self.audio_token_start_id))
+        return F.pad(logits, (0, self.config.vocab_size - logits.shape[-1]), value=-torch.inf)
+
+    def audio_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """
+        Score the ids that a denoising step may reveal: the codes and the two end markers, in the order of `eligible_audio_ids`.
+
+        Args:
+            hidden_states (`torch.FloatTensor` of shape `(..., hidden_size)`): Output of the backbone at masked positions.
+
+        Returns:
+            `torch.FloatTensor` of shape `(..., audio_codebook_size + 2)`: Logits.
+        """
+        first = self.config.audio_code_offset
+        codes = slice(first, first + self.config.audio_codebook_size)
+        return self._project(hidden_states, codes, list(self.config.end_of_span_token_ids))
+
+    def eligible_audio_ids(self) -> torch.Tensor:
+        """List the ids that the columns of `audio_logits` score, `(audio_codebook_size + 2,)`."""
+        first = self.config.audio_code_offset
+        return torch.tensor(
+            [*range(first, first + self.config.audio_codebook_size), *self.config.end_of_span_token_ids],
+            device=self.device,
+        )
+
+    def _project(self, hidden_states: torch.Tensor, *columns: slice | list[int]) -> torch.Tensor:
+        """Score some columns of the vocabulary, without touching the weights of the others."""
+        if type(self.lm_head) is nn.Linear and type(self.lm_head.weight) is nn.Parameter:
+            hidden_states = hidden_states.to(self.lm_head.weight.device)
+            logits = [F.linear(hidden_states, self.lm_head.weight[part]) for part in columns]
+        else:  # a quantized, adapted or sharded projection knows how to compute itself, and only as a whole
+            scores = self.lm_head(hidden_states)
+            logits = [scores[..., part] for part in columns]
+        return self._scale_logits(torch.cat(logits, dim=-1))
+
+    def _scale_logits(self, logits: torch.Tensor) -> torch.Tensor:
+        """Do after the projection what the backbone's own language model does (gemma caps, granite divides, cohere multiplies)."""
+        config = self.config.text_config
+        if getattr(config, "logits_scaling", None) is not None:
+            logits = logits / config.logits_scaling
+        if getattr(config, "logit_scale", None) is not None:
+            logits = logits * config.logit_scale
+        cap = getattr(config, "final_logit_softcapping", None)
+        return logits if cap is None else torch.tanh(logits / cap) * cap
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        audio_mask: torch.Tensor | None = None,
+        mask_prob: torch.Tensor | None = None,
+        sample_ids: torch.Tensor | None = None,
+        generator: torch.Generator | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs: Any,
+    ) -> TttOutput:
+        """
+        Score a sequence of text and sound, and learn from it where there are labels.
+
+        With `labels` and without `audio_mask` the model noises `input_ids` itself: in train mode from `generator` (torch's global one by
+        default), in eval mode from a fixed seed. With `audio_mask` and `mask_prob`, `input_ids` are taken as noised already.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch, length)`): Token ids.
+            attention_mask (`torch.Tensor` of shape `(batch, cached + length)`, *optional*):
+                0 hides a position. A mask made by `modality_aware_mask` passes through.
+            position_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*):
+                Positions; in packed rows they start again with every sample and `attention_mask` is left out.
+            past_key_values (`Cache`, *optional*): Keys and values of what came before; audio spans do not reach into it.
+            inputs_embeds (`torch.FloatTensor` of shape `(batch, length, hidden_size)`, *optional*):
+                Instead of `input_ids`, for text only: embeddings do not say which positions are sound.
+            labels (`torch.LongTensor` of shape `(batch, length)`, *optional*): Clean ids, -100 where nothing is learnt.
+            audio_mask (`torch.BoolTensor` of shape `(batch, length)`, *optional*): Masked positions, if the caller drew the noise.
+            mask_prob (`torch.FloatTensor` of shape `(batch,)` or `(batch, length)`, *optional*): Probability the caller masked with.
+            sample_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*):
+                Sample of each position in packed rows: 0, 1, ... in each row, -1 for padding. Losses are means over samples.
+            generator (`torch.Generator`, *optional*): Source of the noise in train mode.
+            use_cache (`bool`, *optional*): Return `past_key_values`.
+            logits_to_keep (`int` or `torch.Tensor`, *optional*, defaults to 0): Score only the last positions (0: all), or these ones.
+            kwargs: For the backbone.
+
+        Returns:
+            [`TttOutput`].
+
+        Raises:
+            ValueError: if only one of `audio_mask` and `mask_prob` is given, or neither or both of `input_ids` and `inputs_embeds`, or if
+                `labels` come without `input_ids` or with `logits_to_keep`.
+        """
+        if (audio_mask is None) != (mask_prob is None):
+            raise ValueError(
+                "`audio_mask` and `mask_prob` belong together: pass both, or neither and let the model draw the noise."
+            )
+        if labels is not None and (input_ids is None or not _keeps_all(logits_to_keep)):
+            raise ValueError(
+                "`labels` need `input_ids` and the logits of every position; leave out `inputs_embeds` and `logits_to_keep`."
+            )
+        if labels is not None and input_ids is not None and audio_mask is None:
+            noised = self._draw_noise(input_ids, labels, sample_ids, generator)
+            input_ids, labels, audio_mask, mask_prob = (
+                noised.input_ids,
+                noised.labels,
+                noised.audio_mask,
+                noised.mask_prob,
+            )
+
+        inputs_embeds, span_ids = self._embed(input_ids, inputs_embeds, sample_ids)
+        if attention_mask is None or (isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2):
+            attention_mask = self.modality_aware_mask(
+                inputs_embeds, span_ids, attention_mask, past_key_values, position_ids
+            )
+
+        outputs = self.model(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        kept = slice(-logits_to_keep or None, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self._scale_logits(self.lm_head(outputs.last_hidden_state[:, kept]))
+        losses = None
+        if labels is not None and audio_mask is not None and mask_prob is not None:
+            losses = joint_loss(logits, labels, audio_mask, mask_prob, self.audio_token_start_id, sample_ids)
+        return TttOutput(
+            loss=losses.loss if losses else None,
+            logits=logits,
+            text_loss=losses.text_loss if losses else None,
+            audio_loss=losses.audio_loss if losses else None,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    @property
+    def audio_token_start_id(self) -> int:
+        """First id of the audio alphabet; a `ValueError` if the checkpoint does not say."""
+        if self.config.audio_token_start_id is None:
+            raise ValueError(
+                "`config.audio_token_start_id` is not set, so text and sound cannot be told apart; set it to the first audio id."
+            )
+        return self.config.audio_token_start_id
+
+    def _embed(
+        self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None, sample_ids: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give embeddings `(batch, length, hidden_size)` and span ids `(batch, length)`; bare embeddings are taken for text."""
+        if input_ids is not None and inputs_embeds is None:
+            span_ids = audio_span_ids(input_ids, self.audio_token_start_id, sample_ids)
+            return self.model.get_input_embeddings()(input_ids), span_ids
+        if inputs_embeds is not None and input_ids is None:
+            return inputs_embeds, torch.full(inputs_embeds.shape[:2], -1, device=inputs_embeds.device)
+        raise ValueError("Pass exactly one of `input_ids` and `inputs_embeds`.")
+
+    def _draw_noise(
+        self,
+        input_ids: torch.Tensor,
+        labels: torch.Tensor,
+        sample_ids: torch.Tensor | None,
+        generator: torch.Generator | None,
+    ) -> Corruption:
+        if self.config.mask_token_id is None:
+            raise ValueError(
+                "`config.mask_token_id` is not set, so audio cannot be masked for training; set it to the id of the mask."
+            )
+        if not self.training:
+            generator = torch.Generator().manual_seed(EVAL_CORRUPTION_SEED)
+        return corrupt(
+            input_ids,
+            labels,
+            audio_span_ids(input_ids, self.audio_token_start_id, sample_ids),
+            mask_token_id=self.config.mask_token_id,
+            clean_audio_prob=self.config.clean_audio_prob,
+            prefix_preservation_prob=self.config.prefix_preservation_prob,
+            sample_ids=sample_ids,
+            generator=generator,
+        )
+
+
+def _keeps_all(logits_to_keep: int | torch.Tensor) -> bool:
+    return isinstance(logits_to_keep, int) and logits_to_keep == 0
+
+
+__all__ = ["TttForConditionalGeneration", "TttOutput", "TttPreTrainedModel"]

@@ -1,0 +1,206 @@
+"""
+The training objective: absorbing diffusion over audio spans, next-token prediction over text, in one joint bound.
+
+Pure functions of tensors: they know ids, labels and logits, and neither a model nor a dataset. A *sample* is what the losses are averaged
+over: a row of the batch, or, in packed rows, the positions that share a sample id.
+
+Text-to-Talk (arXiv 2509.20072), section 3: partial-order factorisation, BANOM, PPM. (SST cuts the data before it gets here.)
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+IGNORE_INDEX = -100
+MIN_MASK_PROB = 1e-3  # eps: keeps the weight 1 / p of a barely noised sample finite
+
+
+@dataclass
+class Corruption:
+    """
+    One draw of the forward process.
+
+    Args:
+        input_ids (`torch.LongTensor` of shape `(batch, length)`): The ids with masked positions replaced by the mask.
+        labels (`torch.LongTensor` of shape `(batch, length)`): The clean ids; additionally -100 on audio that was preserved.
+        audio_mask (`torch.BoolTensor` of shape `(batch, length)`): The masked positions.
+        mask_prob (`torch.FloatTensor` of shape `(batch, length)`): Probability p with which the position's sample was masked.
+    """
+
+    input_ids: torch.Tensor
+    labels: torch.Tensor
+    audio_mask: torch.Tensor
+    mask_prob: torch.Tensor
+
+
+def number_samples(
+    batch: int, length: int, sample_ids: torch.Tensor | None, device: torch.device
+) -> tuple[torch.Tensor, int]:
+    """
+    Number the samples of a batch.
+
+    Args:
+        batch (`int`): Rows.
+        length (`int`): Positions of a row.
+        sample_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*):
+            0, 1, ... for the packed samples of a row, a negative number for padding. `None`: every row is one sample.
+        device (`torch.device`): Where the result lies.
+
+    Returns:
+        `tuple`: the samples' numbers `(batch, length)`, consecutive over the whole batch, and how many samples there are. Padding counts
+        to the first sample of the batch; it carries no labels, so it adds nothing.
+    """
+    if sample_ids is None:
+        return torch.arange(batch, device=device)[:, None].expand(batch, length), batch
+    rows = torch.arange(batch, device=device)[:, None].expand_as(sample_ids)
+    real = sample_ids >= 0
+    key = rows * (sample_ids.max() + 1) + sample_ids
+    used, number = torch.unique(key[real], return_inverse=True)
+    numbers = torch.zeros_like(sample_ids)
+    numbers[real] = number
+    return numbers, len(used)
+
+
+def _rand(count: int, device: torch.device, generator: torch.Generator | None) -> torch.Tensor:
+    """Draw `count` uniform numbers where the generator lives: a CPU generator gives the same numbers on every device."""
+    return torch.rand(count, generator=generator, device=generator.device if generator is not None else device).to(
+        device
+    )
+
+
+def corrupt(
+    input_ids: torch.Tensor,
+    labels: torch.Tensor,
+    span_ids: torch.Tensor,
+    mask_token_id: int,
+    clean_audio_prob: float,
+    prefix_preservation_prob: float,
+    sample_ids: torch.Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Corruption:
+    """
+    Draw the forward process for every sample: t ~ U(0, 1), p = (1 - eps) t + eps, and each maskable position is masked with probability p.
+
+    Maskable are the audio positions with a label. BANOM keeps all audio of a sample clean with `clean_audio_prob`; otherwise PPM keeps the
+    spans before a random one clean with `prefix_preservation_prob`, and takes their labels away.
+
+    Args:
+        input_ids (`torch.LongTensor` of shape `(batch, length)`): Clean ids.
+        labels (`torch.LongTensor` of shape `(batch, length)`): Clean ids to learn, -100 elsewhere (prompt, padding).
+        span_ids (`torch.LongTensor` of shape `(batch, length)`): From `audio_span_ids`.
+        mask_token_id (`int`): The absorbing state.
+        clean_audio_prob (`float`): BANOM's probability.
+        prefix_preservation_prob (`float`): PPM's probability.
+        sample_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*): Packed samples, see `number_samples`.
+        generator (`torch.Generator`, *optional*): Source of all randomness; torch's global generator, as dropout uses it, by default.
+
+    Returns:
+        [`Corruption`].
+    """
+    batch, length = input_ids.shape
+    numbers, num_samples = number_samples(batch, length, sample_ids, input_ids.device)
+    t, banom_coin, ppm_coin, ppm_draw = _rand(4 * num_samples, input_ids.device, generator).view(4, num_samples)
+    position_draw = _rand(input_ids.numel(), input_ids.device, generator).view_as(input_ids)
+
+    mask_prob = ((1 - MIN_MASK_PROB) * t + MIN_MASK_PROB)[numbers]
+    maskable = (span_ids >= 0) & (labels != IGNORE_INDEX)
+    has_ppm = (ppm_coin < prefix_preservation_prob)[numbers]
+    preserved = has_ppm & _spans_before_a_random_one(span_ids, maskable, numbers, num_samples, ppm_draw)
+    is_noised = (banom_coin >= clean_audio_prob)[numbers]
+    audio_mask = maskable & ~preserved & is_noised & (position_draw < mask_prob)
+    return Corruption(
+        input_ids=input_ids.masked_fill(audio_mask, mask_token_id),
+        labels=labels.masked_fill(preserved, IGNORE_INDEX),
+        audio_mask=audio_mask,
+        mask_prob=mask_prob,
+    )
+
+
+def _spans_before_a_random_one(
+    span_ids: torch.Tensor,
+    maskable: torch.Tensor,
+    numbers: torch.Tensor,
+    num_samples: int,
+    draw: torch.Tensor,
+) -> torch.Tensor:
+    """Mark `(batch, length)` the maskable positions whose span comes before the span that `draw` picks among their sample's."""
+    rows = torch.arange(len(span_ids), device=span_ids.device)[:, None]
+    spans, rank = torch.unique((rows * (span_ids.max() + 1) + span_ids)[maskable], return_inverse=True)
+    owners = torch.zeros_like(spans).scatter_(0, rank, numbers[maskable])  # the sample of each span, ascending
+    count = torch.bincount(owners, minlength=num_samples)
+    picked = (
+        torch.minimum((draw * count).long(), count - 1) + count.cumsum(0) - count
+    )  # (num_samples,), as a rank in the batch
+    before = torch.zeros_like(maskable)
+    before[maskable] = rank < picked[numbers[maskable]]
+    return before
+
+
+@dataclass
+class JointLoss:
+    """
+    The bound and its two parts.
+
+    Args:
+        loss (`torch.FloatTensor` of shape `()`): `text_loss + audio_loss`.
+        text_loss (`torch.FloatTensor` of shape `()`): Cross-entropy of the next text id, in nats.
+        audio_loss (`torch.FloatTensor` of shape `()`): Weighted cross-entropy at the masked positions, in nats.
+    """
+
+    loss: torch.Tensor
+    text_loss: torch.Tensor
+    audio_loss: torch.Tensor
+
+
+def joint_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    audio_mask: torch.Tensor,
+    mask_prob: torch.Tensor,
+    audio_token_start_id: int,
+    sample_ids: torch.Tensor | None = None,
+) -> JointLoss:
+    """
+    The joint bound of text and sound, from the logits of the noised sequence.
+
+    Text is predicted by the position before it, and averaged over the sample's text targets. Sound is predicted by its own masked
+    position, weighted 1 / p, summed and divided by the sample's maskable positions. Both are then averaged over the samples; a sample
+    without targets of one kind adds 0 to it.
+
+    Args:
+        logits (`torch.FloatTensor` of shape `(batch, length, vocab_size)`): Output of the model for the noised ids.
+        labels (`torch.LongTensor` of shape `(batch, length)`): Clean ids, -100 where nothing is learnt.
+        audio_mask (`torch.BoolTensor` of shape `(batch, length)`): The masked positions.
+        mask_prob (`torch.FloatTensor` of shape `(batch,)` or `(batch, length)`): Probability with which the sample was masked.
+        audio_token_start_id (`int`): First id of the audio alphabet.
+        sample_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*): Packed samples, see `number_samples`.
+
+    Returns:
+        [`JointLoss`].
+    """
+    batch, length = labels.shape
+    numbers, num_samples = number_samples(batch, length, sample_ids, labels.device)
+    if mask_prob.ndim == 1:
+        mask_prob = mask_prob[:, None].expand(labels.shape)
+    has_label = labels != IGNORE_INDEX
+    is_audio = labels >= audio_token_start_id
+
+    is_text = has_label & ~is_audio
+    is_text[:, 0] = False  # nothing comes before it
+    is_text[:, 1:] &= numbers[:, 1:] == numbers[:, :-1]
+    nats = F.cross_entropy(logits[:, :-1][is_text[:, 1:]].float(), labels[is_text], reduction="none")
+    text_loss = _mean_over_samples(nats, numbers[is_text], numbers[is_text], num_samples)
+
+    is_masked = audio_mask & is_audio
+    nats = F.cross_entropy(logits[is_masked].float(), labels[is_masked], reduction="none") / mask_prob[is_masked]
+    audio_loss = _mean_over_samples(nats, numbers[is_masked], numbers[is_audio], num_samples)
+    return JointLoss(text_loss + audio_loss, text_loss, audio_loss)
+
+
+def _mean_over_samples(
+    values: torch.Tensor, owners: torch.Tensor, counted: torch.Tensor, num_samples: int
+) -> torch.Tensor:
+    """Sum the values of each sample, divide by how often the sample occurs in `counted`, average over all samples."""
+    sums = values.new_zeros(num_samples).index_add(0, owners, values)
+    return (sums / torch.bincount(counted, minlength=num_samples).clamp(min=1)).mean()

@@ -1,0 +1,34 @@
+"""
+Which positions are one audio span: the one place that says so.
+
+Knows ids only. The modality-aware attention, the objective and the decoder all ask here.
+"""
+
+import torch
+
+
+def audio_span_ids(
+    input_ids: torch.Tensor,
+    audio_token_start_id: int,
+    sample_ids: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """
+    Number the audio spans of each row: the modality-aware attention lets a position see its own span whole.
+
+    Args:
+        input_ids (`torch.LongTensor` of shape `(batch, length)`): Token ids; an id >= `audio_token_start_id` is an audio position.
+        audio_token_start_id (`int`): First id of the audio alphabet.
+        sample_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*):
+            Which sample of a packed row a position belongs to. A span never reaches over the border of two samples.
+
+    Returns:
+        `torch.LongTensor` of shape `(batch, length)`: 0, 1, ... for the positions of the first, second, ... span of the row, -1 for text.
+        The numbers go on across packed samples, so they are unique in the row.
+    """
+    is_audio = input_ids >= audio_token_start_id
+    continues = torch.zeros_like(is_audio)
+    continues[:, 1:] = is_audio[:, :-1]
+    if sample_ids is not None:
+        continues[:, 1:] &= sample_ids[:, 1:] == sample_ids[:, :-1]
+    opens = is_audio & ~continues
+    return torch.where(is_audio, opens.cumsum(-1) - 1, -1)

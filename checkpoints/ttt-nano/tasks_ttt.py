@@ -1,0 +1,128 @@
+"""
+The tasks of a Text-to-Talk model and how a prompt asks for one: system prompts, the chat template, a one-turn conversation.
+
+Knows roles and messages as transformers' chat templates do. Knows no ids, no codes and no waveform.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from .vocabulary_ttt import AUDIO_PLACEHOLDER
+
+
+@dataclass(frozen=True)
+class TttTask:
+    """
+    What a task is given and what it answers.
+
+    Args:
+        system_prompt (`str`): States the task to the model.
+        needs_audio (`bool`): Whether the user must send sound; if not, `takes_audio` says whether it may.
+        takes_audio (`bool`): Whether the user may send sound.
+        speaks (`bool`): Whether the reply is text and audio interleaved; if not, it is text only.
+    """
+
+    system_prompt: str
+    needs_audio: bool
+    takes_audio: bool
+    speaks: bool
+
+
+TASKS = {
+    "chat": TttTask("Answer the user in text and speech.", needs_audio=False, takes_audio=True, speaks=True),
+    "asr": TttTask("Write down what the user says.", needs_audio=True, takes_audio=True, speaks=False),
+    "tts": TttTask("Read the user's text aloud.", needs_audio=False, takes_audio=False, speaks=True),
+    "text": TttTask("Answer the user in text.", needs_audio=False, takes_audio=False, speaks=False),
+    "caption": TttTask("Describe the sound in text.", needs_audio=True, takes_audio=True, speaks=False),
+}
+
+# The wording that the authors' released checkpoints were trained with, as far as their sample data shows it (there is no sample for tts).
+_RELEASED = "generate 13 text tokens followed by 26 audio tokens, and repeat this pattern until the {} is complete."
+RELEASED_SYSTEM_PROMPTS = {
+    "chat": "You are an audio-to-audio chat model. The user will provide you with an audio input. Your task is to respond in an "
+    "interleaved format: " + _RELEASED.format("response"),
+    "asr": "You are an Automatic Speech Recognition (ASR) model. The user will provide you with an audio input. Your task is to "
+    "transcribe the audio into text and output the result in an interleaved format: "
+    + _RELEASED.format("transcription"),
+    "text": "You are a helpful model.",
+    "caption": "You are a helpful audio model. The user will provide you with a text-based instruction and an audio input. Your task is "
+    "to follow the instruction based on the audio and output the result in an interleaved format: "
+    + _RELEASED.format("transcription"),
+}
+
+
+def chat_template(default_system_prompt: str = TASKS["chat"].system_prompt) -> str:
+    """
+    Write the Jinja chat template: Qwen's framing, with each sound as one `<|audio|>` placeholder.
+
+    Args:
+        default_system_prompt (`str`): What stands in front of a conversation that does not begin with a system message.
+
+    Returns:
+        `str`: The template.
+    """
+    quoted = default_system_prompt.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
+    return (
+        "{%- if messages[0]['role'] != 'system' -%}"
+        "{{- '<|im_start|>system\\n" + quoted + "<|im_end|>\\n' -}}"
+        "{%- endif -%}"
+        "{%- for message in messages -%}"
+        "{{- '<|im_start|>' + message['role'] + '\\n' -}}"
+        "{%- if message['content'] is string -%}"
+        "{{- message['content'] -}}"
+        "{%- else -%}"
+        "{%- for part in message['content'] -%}"
+        "{%- if part['type'] == 'text' -%}"
+        "{{- part['text'] -}}"
+        "{%- elif part['type'] == 'audio' and message['role'] == 'user' -%}"
+        "{{- '" + AUDIO_PLACEHOLDER + "' -}}"
+        "{%- else -%}"
+        "{{- raise_exception('A ' + message['role'] + ' message cannot hold ' + part['type'] + "
+        "': a user message takes text and audio, any other message text only.') -}}"
+        "{%- endif -%}"
+        "{%- endfor -%}"
+        "{%- endif -%}"
+        "{{- '<|im_end|>\\n' -}}"
+        "{%- endfor -%}"
+        "{%- if add_generation_prompt -%}"
+        "{{- '<|im_start|>assistant\\n' -}}"
+        "{%- endif -%}"
+    )
+
+
+CHAT_TEMPLATE = chat_template()
+
+
+def task_messages(
+    task: str, text: str | None = None, audio: Any = None, system_prompt: str | None = None
+) -> list[dict[str, Any]]:
+    """
+    Write a conversation of one turn that asks for a task.
+
+    Args:
+        task (`str`): One of `TASKS`.
+        text (`str`, *optional*): The user's text; beside audio it stands in front of it.
+        audio (*optional*): The user's sound, in any form the processor takes (the layout only looks whether it is there).
+        system_prompt (`str`, *optional*): Instead of the task's own.
+
+    Returns:
+        `list[dict]`: A system and a user message.
+
+    Raises:
+        ValueError: If the task is unknown, or lacks what it needs, or gets what it cannot take.
+    """
+    if task not in TASKS:
+        raise ValueError(f"Unknown task {task!r}: choose one of {', '.join(TASKS)}.")
+    if TASKS[task].needs_audio and audio is None:
+        raise ValueError(f"The task {task!r} needs audio.")
+    if not TASKS[task].takes_audio and audio is not None:
+        raise ValueError(f"The task {task!r} takes text only, but audio came.")
+    if text is None and audio is None:
+        raise ValueError(f"The task {task!r} needs text{' or audio' if TASKS[task].takes_audio else ''}.")
+    content = [] if text is None else [{"type": "text", "text": text}]
+    if audio is not None:
+        content.append({"type": "audio", "audio": audio})
+    return [
+        {"role": "system", "content": TASKS[task].system_prompt if system_prompt is None else system_prompt},
+        {"role": "user", "content": content},
+    ]
