@@ -25,7 +25,7 @@ from processing_ttt.vocabulary_ttt import add_ttt_tokens
 
 from .domain import items, text_corpus
 
-WORDS_PER_GROUP = 2
+WORDS_PER_GROUP = 1
 FACTS_PER_LIST = 16
 TEXT_VOCAB_SIZE = 1024
 NOISY_SHARE = 0.3  # of the spoken questions get a little noise, at 15 to 35 dB

@@ -40,12 +40,13 @@ from processing_ttt.processing_ttt import TttProcessor
 from processing_ttt.vocabulary_ttt import TttVocabulary
 
 from .examples import PackedBatches, build_examples, encode_corpus, train_tokenizer
+from .muon import MuonAdamW
 
-BLOCK_LENGTH = 28  # a group of two words has at most 27 codes in 99 of 100 cases, and one end marker
+BLOCK_LENGTH = 16  # a word has at most 15 codes in 95 of 100 cases, and one end marker
 DENOISING_STEPS = 8
 FRAME_RATE = 25.0
 MAX_NEW_TOKENS = 400
-TASK_WEIGHTS = {"chat": 0.5, "tts": 0.07, "asr": 0.23, "text": 0.08, "facts": 0.12}  # how often, per example
+TASK_WEIGHTS = {"chat": 0.45, "tts": 0.15, "asr": 0.25, "text": 0.05, "facts": 0.1}  # how often, per example
 
 
 def create(codec: Path, out: Path, seed: int = 0) -> None:
@@ -133,8 +134,6 @@ def train(
         learning_rate=learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=min(100, steps // 10),
-        weight_decay=0.05,
-        adam_beta2=0.98,
         max_grad_norm=1.0,
         bf16=True,
         use_cpu=not torch.cuda.is_available(),
@@ -150,6 +149,7 @@ def train(
         args=arguments,
         train_dataset=PackedBatches(examples, TASK_WEIGHTS, layout, tokens_per_batch, row_length, BLOCK_LENGTH),
         data_collator=lambda batches: batches[0],
+        optimizers=(MuonAdamW(model, learning_rate, weight_decay=0.05), None),
         callbacks=[_Clock(out / "time.json")],
     )
     last = get_last_checkpoint(out) if out.is_dir() else None

@@ -1,0 +1,48 @@
+"""
+The optimiser of nano: Muon for the matrices of the layers, AdamW for embeddings, head and vectors.
+
+Muon (Jordan et al., 2024) orthogonalises the momentum of each matrix; with updates of AdamW's size ("match_rms_adamw", Moonshot AI,
+arXiv 2502.16982) one learning rate serves both. torch has both optimisers; here they only become one, as transformers' Trainer wants.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """
+    Muon and AdamW as one optimiser, with one learning rate and one schedule.
+
+    Args:
+        model (`nn.Module`): Two-dimensional parameters below `layers` go to Muon, all others to AdamW.
+        lr (`float`): Of both.
+        weight_decay (`float`): Of Muon's matrices and of AdamW's embeddings and head; vectors have none.
+        betas (`tuple[float, float]`, *optional*, defaults to (0.9, 0.98)): Of AdamW.
+    """
+
+    def __init__(self, model: nn.Module, lr: float, weight_decay: float, betas: tuple[float, float] = (0.9, 0.98)):
+        named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+        hidden = [p for name, p in named if p.ndim == 2 and ".layers." in name]
+        tables = [p for name, p in named if p.ndim == 2 and ".layers." not in name]
+        vectors = [p for _, p in named if p.ndim != 2]
+        self.muon = torch.optim.Muon(hidden, lr, weight_decay, adjust_lr_fn="match_rms_adamw")
+        groups = [{"params": tables, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        self.adamw = torch.optim.AdamW(groups, lr, betas)
+        super().__init__([*self.muon.param_groups, *self.adamw.param_groups], {})  # the very same groups: a schedule reaches them
+
+    def step(self, closure: Any = None) -> None:
+        """Take one step of each."""
+        self.muon.step()
+        self.adamw.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Both states, side by side."""
+        return {"muon": self.muon.state_dict(), "adamw": self.adamw.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore both states, and share their groups again."""
+        self.muon.load_state_dict(state_dict["muon"])
+        self.adamw.load_state_dict(state_dict["adamw"])
+        self.param_groups = [*self.muon.param_groups, *self.adamw.param_groups]
