@@ -133,6 +133,7 @@ class BlockDecoder:
             block_length=self.options.block_length,
             denoising_steps=self.options.denoising_steps,
             max_span_length=self.options.max_span_length,
+            first_block_length=self.options.first_block_length,
         )
         prompts = [ids[is_real] for ids, is_real in zip(self.prompt_ids, self.prompt_is_real, strict=True)]
         buffer, rows = open_rows(prompts, self.slots.sum(-1).tolist(), self.model.config, plan)
@@ -259,7 +260,9 @@ class BlockDecoder:
         blocks = torch.where(revealed, self.audio_ids[proposed], blocks)
         for i, row, block in zip(speaking, rows, blocks, strict=True):
             row.buffer[row.length : row.end] = block[: row.block_length]
-            if not row.schedule:
+            if row.schedule:
+                self._show_draft(row)
+            else:
                 self._tell(row.close_block())
                 self._ask_to_stop(i)
                 self._go_on_speaking(i)
@@ -278,6 +281,10 @@ class BlockDecoder:
         if self.streamer is not None:
             for token_ids in news:
                 self.streamer.put(torch.tensor(token_ids))
+
+    def _show_draft(self, row: DecodingRow) -> None:
+        if hasattr(self.streamer, "put_draft"):
+            self.streamer.put_draft(row.buffer[row.length : row.end].clone())
 
     def _ask_to_stop(self, index: int, scores: torch.Tensor | None = None) -> None:
         row = self.rows[index]

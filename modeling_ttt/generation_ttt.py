@@ -18,6 +18,7 @@ from .samplers_ttt import REMASKING_RULES
 # Our own generation parameters live in a plain GenerationConfig, beside transformers' own; these hold when neither it nor the caller says.
 GENERATION_DEFAULTS: dict[str, Any] = {
     "block_length": 32,
+    "first_block_length": None,
     "denoising_steps": 10,
     "audio_temperature": 0.0,
     "remasking": "low_confidence",
@@ -43,6 +44,7 @@ class TttGenerationMixin(GenerationMixin):
         Args:
             inputs (`torch.LongTensor` of shape `(batch, length)`, *optional*): Prompts, left-padded; also as `input_ids`.
             block_length (`int`, *optional*, defaults to 32): Masks of a block of sound.
+            first_block_length (`int`, *optional*): Masks of the first block of a reply, if other: a shorter one is heard sooner.
             denoising_steps (`int`, *optional*, defaults to 10): Forward passes over a block.
             audio_temperature (`float`, *optional*, defaults to 0.0): 0 takes the best code; above, codes are drawn.
             remasking (`str`, *optional*, defaults to `"low_confidence"`): Which positions a step reveals: `"low_confidence"` the surest ones,
@@ -50,7 +52,9 @@ class TttGenerationMixin(GenerationMixin):
             max_span_length (`int`, *optional*): Generated ids of a span, after which it is closed. No limit but `max_new_tokens` by default.
             use_cache (`bool`, *optional*, defaults to `True`): `False` runs the whole sequence again at every step, with the same result.
             generator (`torch.Generator` or a list of one per row, *optional*): Source of all randomness; torch's global generator by default.
-            streamer (`BaseStreamer`, *optional*): Is given the prompt, each text id, each block after cutting, and appended end markers.
+            streamer (`BaseStreamer`, *optional*): Is given the prompt, each text id, each block after cutting, and appended end markers; and
+                where it has the attribute: `put_draft(ids)` a block after each denoising step but its last, masks included; `fail(error)` an
+                exception before it is raised; `is_cancelled` is asked before each forward, and ends decoding with what there is.
             return_dict_in_generate (`bool`, *optional*, defaults to `False`): Return a [`TttGenerateOutput`].
             kwargs: As in `GenerationMixin.generate`.
 
@@ -71,6 +75,10 @@ class TttGenerationMixin(GenerationMixin):
                     f"A streamer follows one row, got a batch of {len(prompt)}; generate row by row, or without a streamer."
                 )
             return super().generate(inputs, *args, **kwargs)
+        except Exception as error:
+            if hasattr(streamer, "fail"):
+                streamer.fail(error)
+            raise
         finally:
             streamer.end()  # a consumer that waits in another thread must not wait for ever
 
@@ -136,7 +144,7 @@ class TttGenerationMixin(GenerationMixin):
         decoder = BlockDecoder(
             self, input_ids, logits_processor, stopping_criteria, generation_config, streamer, **model_kwargs
         )
-        while not decoder.is_finished:
+        while not decoder.is_finished and not getattr(streamer, "is_cancelled", False):
             decoder.step()
         if not decoder.returns_cache and not generation_config.return_dict_in_generate:
             return decoder.sequences()
@@ -157,8 +165,10 @@ def _check_generation_config(config: GenerationConfig) -> None:
     for name in ("block_length", "denoising_steps"):
         if not _is_count(getattr(config, name)):
             raise ValueError(f"`{name}` must be an integer of at least 1, got {getattr(config, name)!r}.")
-    if config.max_span_length is not None and not _is_count(config.max_span_length):
-        raise ValueError(f"`max_span_length` must be an integer of at least 1 or None, got {config.max_span_length!r}.")
+    for name in ("first_block_length", "max_span_length"):
+        value = getattr(config, name)
+        if value is not None and not _is_count(value):
+            raise ValueError(f"`{name}` must be an integer of at least 1 or None, got {value!r}.")
     if config.audio_temperature < 0:
         raise ValueError(f"`audio_temperature` must not be negative, got {config.audio_temperature}.")
     if config.remasking not in REMASKING_RULES:

@@ -32,12 +32,14 @@ class DecodingPlan:
         block_length (`int`): Masks of a block.
         denoising_steps (`int`): Forward passes over a block.
         max_span_length (`int`, *optional*): Generated ids of a span, its generated end marker included.
+        first_block_length (`int`, *optional*): Masks of a reply's first block, if other.
     """
 
     max_new_tokens: int
     block_length: int
     denoising_steps: int
     max_span_length: int | None
+    first_block_length: int | None = None
 
 
 @dataclass
@@ -62,6 +64,7 @@ class DecodingRow:
     end: int = field(init=False)
     span_start: int | None = field(init=False, default=None)
     schedule: list[int] = field(init=False, default_factory=list)
+    num_blocks: int = field(init=False, default=0)
     finished: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
@@ -119,7 +122,10 @@ class DecodingRow:
         room = self.plan.max_new_tokens - self.num_new_tokens
         if self.plan.max_span_length is not None:
             room = min(room, self.plan.max_span_length - self.span_length)
-        self.end = self.length + max(0, min(self.plan.block_length, room))
+        is_first = self.num_blocks == 0
+        block_length = (is_first and self.plan.first_block_length) or self.plan.block_length
+        self.num_blocks += 1
+        self.end = self.length + max(0, min(block_length, room))
         self.buffer[self.length : self.end] = self.config.mask_token_id
         self.schedule = reveal_schedule(self.block_length, self.plan.denoising_steps)
 
