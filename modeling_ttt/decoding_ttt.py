@@ -16,6 +16,7 @@ Rows advance on their own: in the same forward one may write and another speak. 
 another gets holes, which the attention mask hides; positions count only the row's own ids.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,8 +28,9 @@ from transformers.generation import LogitsProcessorList, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 from transformers.utils import ModelOutput
 
+from .denoising_ttt import BlockDenoiser
 from .rows_ttt import DecodingPlan, DecodingRow, open_rows
-from .samplers_ttt import REMASKING_RULES, Generators, choose_revealed, next_text_ids, propose
+from .samplers_ttt import Generators, guide, next_text_ids
 from .spans_ttt import audio_span_ids
 
 
@@ -55,10 +57,15 @@ class TttGenerateOutput(ModelOutput):
 
 @dataclass
 class _Query:
-    """What one forward runs: `ids`, `is_real`, `position_ids` `(running rows, queries)`; rows are left-aligned and padded to the longest."""
+    """
+    What one forward runs, each `(running rows, queries)`; rows are left-aligned and padded to the longest.
+
+    `is_apart` marks a second copy of a row's block, which sees nothing but itself: the unconditional branch of guidance.
+    """
 
     ids: torch.Tensor
     is_real: torch.Tensor
+    is_apart: torch.Tensor
     position_ids: torch.Tensor
 
 
@@ -101,7 +108,11 @@ class BlockDecoder:
         is_real = torch.ones_like(self.prompt_ids) if attention_mask is None else attention_mask.to(model.device)
         self.prompt_is_real = is_real.bool()
         self.generators = _one_per_row(generator, len(input_ids))
-        self.audio_ids = model.eligible_audio_ids()
+        self.denoiser = BlockDenoiser(model.config, generation_config, model.eligible_audio_ids())
+        self.log_priors: dict[int, torch.Tensor] = {}  # by begin marker
+        self.priors_taken: set[tuple[int, int]] = set()  # (row, begin marker)
+        self.guides_apart = self._guides("none")
+        self.guides_masked = self._guides("masked")
         self.num_forwards = 0
         self._mask_layout: list[tuple[int, int, int, bool]] | None = None
         self._mask: Any = None
@@ -133,6 +144,7 @@ class BlockDecoder:
             block_length=self.options.block_length,
             denoising_steps=self.options.denoising_steps,
             max_span_length=self.options.max_span_length,
+            reveal_schedule=self.options.reveal_schedule,
             first_block_length=self.options.first_block_length,
         )
         prompts = [ids[is_real] for ids, is_real in zip(self.prompt_ids, self.prompt_is_real, strict=True)]
@@ -143,6 +155,9 @@ class BlockDecoder:
             )
         return buffer, rows
 
+    def _guides(self, context: str) -> bool:
+        return bool(self.options.audio_guidance_scale) and self.options.audio_guidance_context == context
+
     @property
     def is_finished(self) -> bool:
         """Whether every row has ended."""
@@ -152,33 +167,39 @@ class BlockDecoder:
         """Run one forward, and let every row take what it needs from it."""
         writing = [i for i in self.running if not self.rows[i].finished and self.rows[i].span_start is None]
         speaking = [i for i in self.running if not self.rows[i].finished and self.rows[i].span_start is not None]
-        first_columns = {i: self.rows[i].committed for i in self.running}
+        ends = {i: self.rows[i].end - self.rows[i].committed for i in self.running}  # of the row's queries
         hidden_states = dict(zip(self.running, self._forward(), strict=True))  # row -> (queries, hidden)
         if writing:
-            last = [hidden_states[i][self.rows[i].length - first_columns[i] - 1] for i in writing]
-            self._write(writing, torch.stack(last))
+            self._write(writing, torch.stack([hidden_states[i][ends[i] - 1] for i in writing]))
         if speaking:
-            longest = max(self.rows[i].block_length for i in speaking)
-            blocks = []
-            for i in speaking:
-                start = self.rows[i].length - first_columns[i]
-                block = hidden_states[i][start : start + self.rows[i].block_length]
-                blocks.append(torch.nn.functional.pad(block, (0, 0, 0, longest - len(block))))
-            self._speak(speaking, torch.stack(blocks))
+            lengths = {i: self.rows[i].block_length for i in speaking}
+            blocks = [hidden_states[i][ends[i] - lengths[i] : ends[i]] for i in speaking]
+            unconditional = None
+            if self.guides_apart:
+                unconditional = [hidden_states[i][ends[i] : ends[i] + lengths[i]] for i in speaking]
+            elif self.guides_masked:
+                unconditional = self._forward_masked(speaking)
+            self._speak(speaking, _padded(blocks), _padded(unconditional) if unconditional else None)
         self._drop_finished_rows()
 
     # One forward
 
     def _gather_query(self) -> _Query:
-        rows = [self.rows[i] for i in self.running]
         device = self.buffer.device
-        starts = torch.tensor([row.committed for row in rows], device=device)[:, None]
-        counts = torch.tensor([0 if row.finished else row.end - row.committed for row in rows], device=device)[:, None]
-        columns = torch.arange(int(max(0 if row.finished else row.end - row.committed for row in rows)), device=device)
-        is_real = columns < counts  # (rows, queries)
-        position_ids = torch.where(is_real, starts + columns, 0)
+
+        def column(numbers: list[int]) -> torch.Tensor:
+            return torch.tensor(numbers, device=device)[:, None]
+
+        rows = [self.rows[i] for i in self.running]
+        counts = [0 if row.finished else row.end - row.committed for row in rows]
+        copies = [row.block_length if self.guides_apart and not row.finished else 0 for row in rows]
+        columns = torch.arange(max(map(sum, zip(counts, copies, strict=True))), device=device)
+        is_real = columns < column(counts) + column(copies)
+        is_apart = is_real & (columns >= column(counts))
+        position_ids = columns + column([row.committed for row in rows]) - is_apart * column(copies)
+        position_ids = position_ids.where(is_real, 0)
         ids = self.buffer[self.running].gather(1, position_ids)
-        return _Query(ids, is_real, position_ids)
+        return _Query(ids, is_real, is_apart, position_ids)
 
     def _forward(self) -> torch.Tensor:
         """Run the open ends of all running rows, `(running rows, queries, hidden)`, and keep what is final."""
@@ -201,15 +222,42 @@ class BlockDecoder:
         """Build the mask, or take the last one again: it does not change between the denoising steps of a block."""
         layout = [(row.committed, row.length, row.end, row.finished) for row in (self.rows[i] for i in self.running)]
         if layout != self._mask_layout:
-            span_ids = audio_span_ids(query.ids, self.model.audio_token_start_id)
+            span_ids = audio_span_ids(query.ids, self.model.audio_token_start_id).masked_fill(~query.is_real, -1)
+            span_ids = span_ids.masked_fill(query.is_apart, query.ids.shape[1])  # a span of its own
             self._mask = self.model.modality_aware_mask(
                 inputs_embeds,
-                span_ids.masked_fill(~query.is_real, -1),
+                span_ids,
                 torch.cat([self.slots, query.is_real], dim=1),
                 self.cache,
+                is_apart=query.is_apart if self.guides_apart else None,
             )
             self._mask_layout = layout
         return self._mask
+
+    def _forward_masked(self, speaking: list[int]) -> list[torch.Tensor]:
+        """Run the blocks once more with everything around them masked (the published unconditional branch): no cache can help here."""
+        sequences = []
+        for row in (self.rows[i] for i in speaking):
+            masks = torch.full_like(row.ids, self.model.config.mask_token_id)
+            sequences.append(torch.cat([masks, row.buffer[row.length : row.end]]))
+        for i in speaking:
+            self.row_forwards[i] += 1
+        hidden_states = self._forward_apart(sequences)
+        return [
+            states[row.length : row.end]
+            for states, row in zip(hidden_states, (self.rows[i] for i in speaking), strict=True)
+        ]
+
+    def _forward_apart(self, sequences: list[torch.Tensor]) -> torch.Tensor:
+        """Run whole sequences of ids without the cache, `(sequences, longest, hidden)`."""
+        ids = torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True)
+        lengths = torch.tensor([len(sequence) for sequence in sequences], device=ids.device)[:, None]
+        is_real = torch.arange(ids.shape[1], device=ids.device) < lengths
+        inputs_embeds = self.model.get_input_embeddings()(ids)
+        span_ids = audio_span_ids(ids, self.model.audio_token_start_id).masked_fill(~is_real, -1)
+        mask = self.model.modality_aware_mask(inputs_embeds, span_ids, is_real)
+        self.num_forwards += 1
+        return self.model.model(inputs_embeds=inputs_embeds, attention_mask=mask, use_cache=False).last_hidden_state
 
     def _keep(self, query: _Query) -> None:
         """Leave in the cache what is final of this forward, and take the drafts back."""
@@ -246,26 +294,41 @@ class BlockDecoder:
             processed[members] = self.logits_processor(ids, scores[members])
         return processed
 
-    def _speak(self, speaking: list[int], hidden_states: torch.Tensor) -> None:
+    def _speak(self, speaking: list[int], hidden_states: torch.Tensor, unconditional: torch.Tensor | None) -> None:
         """Reveal some masks of the rows that speak, from the hidden states `(rows, block, hidden)` of their blocks."""
         rows = [self.rows[i] for i in speaking]
-        lengths = [row.block_length for row in rows]
-        generators = [self.generators[i] for i in speaking]
-        blocks = torch.nn.utils.rnn.pad_sequence([row.buffer[row.length : row.end] for row in rows], batch_first=True)
         logits = self.model.audio_logits(hidden_states)  # (rows, block, codes and end markers)
-        proposed, confidence = propose(logits, lengths, self.options.audio_temperature, generators)
-        priority = REMASKING_RULES[self.options.remasking](confidence, lengths, generators)
-        counts = torch.tensor([row.schedule.pop(0) for row in rows], device=blocks.device)
-        revealed = choose_revealed(priority, blocks == self.model.config.mask_token_id, counts)
-        blocks = torch.where(revealed, self.audio_ids[proposed], blocks)
-        for i, row, block in zip(speaking, rows, blocks, strict=True):
-            row.buffer[row.length : row.end] = block[: row.block_length]
+        if unconditional is not None:
+            logits = guide(logits, self.model.audio_logits(unconditional), self.options.audio_guidance_scale)
+        log_prior = self._log_prior(speaking) if self.denoiser.rule.needs_prior else None
+        self.denoiser.step(rows, logits, [self.generators[i] for i in speaking], log_prior)
+        for i, row in zip(speaking, rows, strict=True):
             if row.schedule:
                 self._show_draft(row)
             else:
                 self._tell(row.close_block())
                 self._ask_to_stop(i)
                 self._go_on_speaking(i)
+
+    def _log_prior(self, speaking: list[int]) -> torch.Tensor:
+        """
+        Score the ids where nothing is known, `(rows, ids)`: their mean probability in a block of masks behind a begin marker alone.
+
+        It depends on nothing else, so one forward for each of the two markers is all it costs a whole `generate`.
+        """
+        priors = []
+        for i in speaking:
+            row = self.rows[i]
+            if row.begin_marker not in self.log_priors:
+                block = torch.full((self.options.block_length,), self.model.config.mask_token_id)
+                ids = torch.cat([torch.tensor([row.begin_marker]), block]).to(self.buffer.device)
+                logits = self.model.audio_logits(self._forward_apart([ids])[0][1:]).float()
+                self.log_priors[row.begin_marker] = logits.log_softmax(-1).logsumexp(0) - math.log(len(block))
+            if (i, row.begin_marker) not in self.priors_taken:
+                self.priors_taken.add((i, row.begin_marker))
+                self.row_forwards[i] += 1
+            priors.append(self.log_priors[row.begin_marker])
+        return torch.stack(priors)
 
     def _go_on_speaking(self, index: int) -> None:
         """Open the next block of a row inside a span."""
@@ -283,8 +346,9 @@ class BlockDecoder:
                 self.streamer.put(torch.tensor(token_ids))
 
     def _show_draft(self, row: DecodingRow) -> None:
-        if hasattr(self.streamer, "put_draft"):
-            self.streamer.put_draft(row.buffer[row.length : row.end].clone())
+        put_draft = getattr(self.streamer, "put_draft", None)
+        if put_draft is not None:
+            put_draft(row.buffer[row.length : row.end].clone())
 
     def _ask_to_stop(self, index: int, scores: torch.Tensor | None = None) -> None:
         row = self.rows[index]
@@ -355,6 +419,10 @@ class BlockDecoder:
             layer.keys = layer.keys.gather(2, index.expand(-1, -1, -1, layer.keys.shape[-1]))
             layer.values = layer.values.gather(2, index.expand(-1, -1, -1, layer.values.shape[-1]))
         return self.cache
+
+
+def _padded(blocks: list[torch.Tensor]) -> torch.Tensor:
+    return torch.nn.utils.rnn.pad_sequence(blocks, batch_first=True)
 
 
 def _one_per_row(generator: torch.Generator | list[torch.Generator] | None, num_rows: int) -> Generators:

@@ -13,20 +13,30 @@ from transformers.generation import GenerationMode, LogitsProcessorList, Stoppin
 from transformers.generation.streamers import BaseStreamer
 
 from .decoding_ttt import BlockDecoder, TttGenerateOutput
-from .samplers_ttt import REMASKING_RULES
+from .samplers_ttt import REMASKING_RULES, REVEAL_SCHEDULES
 
 # Our own generation parameters live in a plain GenerationConfig, beside transformers' own; these hold when neither it nor the caller says.
 GENERATION_DEFAULTS: dict[str, Any] = {
     "block_length": 32,
     "first_block_length": None,
     "denoising_steps": 10,
-    "audio_temperature": 0.0,
+    "reveal_schedule": "linear",
     "remasking": "low_confidence",
-    "max_span_length": None,
     "confidence_threshold": None,
+    "entropy_bound": None,
+    "block_early_stop": False,
+    "audio_temperature": 0.0,
+    "audio_top_k": None,
+    "audio_top_p": None,
     "audio_guidance_scale": None,
+    "audio_guidance_context": "masked",
+    "max_span_length": None,
 }
-NOT_BUILT_YET = ("confidence_threshold", "audio_guidance_scale")
+CHOICES: dict[str, tuple[str, ...]] = {
+    "remasking": tuple(REMASKING_RULES),
+    "reveal_schedule": REVEAL_SCHEDULES,
+    "audio_guidance_context": ("masked", "none"),
+}
 UNSUPPORTED_OUTPUTS = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
 
 
@@ -46,9 +56,22 @@ class TttGenerationMixin(GenerationMixin):
             block_length (`int`, *optional*, defaults to 32): Masks of a block of sound.
             first_block_length (`int`, *optional*): Masks of the first block of a reply, if other: a shorter one is heard sooner.
             denoising_steps (`int`, *optional*, defaults to 10): Forward passes over a block.
-            audio_temperature (`float`, *optional*, defaults to 0.0): 0 takes the best code; above, codes are drawn.
+            reveal_schedule (`str`, *optional*, defaults to `"linear"`): How the masks are spread over the steps, or `"cosine"`: few at first.
             remasking (`str`, *optional*, defaults to `"low_confidence"`): Which positions a step reveals: `"low_confidence"` the surest ones,
-                `"random"` any.
+                `"random"` any, `"calibrated"` the surest against the prior of their code (one more forward for each begin marker in use),
+                `"entropy"` those of the most decided distributions, `"margin"` those furthest before their rival.
+            confidence_threshold (`float`, *optional*): Reveal all positions that are at least this probable, and one in any case, instead of
+                a fixed number; after `denoising_steps` all that is left.
+            entropy_bound (`float`, *optional*): The same with positions whose entropies sum to at most this many nats.
+            block_early_stop (`bool`, *optional*, defaults to `False`): End a block once everything before its first end marker is revealed.
+                What follows is cut anyway, so ids stay the same and forwards are saved; draws of later blocks change.
+            audio_temperature (`float`, *optional*, defaults to 0.0): 0 takes the best code; above, codes are drawn ...
+            audio_top_k (`int`, *optional*): ... from this many best ones only ...
+            audio_top_p (`float`, *optional*): ... and from those that together are this probable.
+            audio_guidance_scale (`float`, *optional*): Classifier-free guidance of the sound, 0.1 in the paper.
+            audio_guidance_context (`str`, *optional*, defaults to `"masked"`): What the unconditional branch sees: `"masked"` the whole
+                sequence with everything around the block masked, as published, at a second, uncached forward per step; `"none"` the block
+                alone, as more queries of the same forward.
             max_span_length (`int`, *optional*): Generated ids of a span, after which it is closed. No limit but `max_new_tokens` by default.
             use_cache (`bool`, *optional*, defaults to `True`): `False` runs the whole sequence again at every step, with the same result.
             generator (`torch.Generator` or a list of one per row, *optional*): Source of all randomness; torch's global generator by default.
@@ -165,17 +188,25 @@ def _check_generation_config(config: GenerationConfig) -> None:
     for name in ("block_length", "denoising_steps"):
         if not _is_count(getattr(config, name)):
             raise ValueError(f"`{name}` must be an integer of at least 1, got {getattr(config, name)!r}.")
-    for name in ("first_block_length", "max_span_length"):
+    for name in ("first_block_length", "max_span_length", "audio_top_k"):
         value = getattr(config, name)
         if value is not None and not _is_count(value):
             raise ValueError(f"`{name}` must be an integer of at least 1 or None, got {value!r}.")
     if config.audio_temperature < 0:
         raise ValueError(f"`audio_temperature` must not be negative, got {config.audio_temperature}.")
-    if config.remasking not in REMASKING_RULES:
-        raise ValueError(f"`remasking` must be one of {', '.join(REMASKING_RULES)}, got {config.remasking!r}.")
-    for name in NOT_BUILT_YET:
-        if getattr(config, name) is not None:
-            raise ValueError(f"`{name}` is not supported yet; leave it out.")
+    if config.audio_guidance_scale is not None and config.audio_guidance_scale < 0:
+        raise ValueError(f"`audio_guidance_scale` must not be negative, got {config.audio_guidance_scale}.")
+    for name, choices in CHOICES.items():
+        if getattr(config, name) not in choices:
+            raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {getattr(config, name)!r}.")
+    for name, upper in (("confidence_threshold", 1.0), ("audio_top_p", 1.0), ("entropy_bound", float("inf"))):
+        value = getattr(config, name)
+        if value is not None and not 0 <= value <= upper:
+            raise ValueError(f"`{name}` must lie between 0 and {upper:g}, got {value}.")
+    if config.confidence_threshold is not None and config.entropy_bound is not None:
+        raise ValueError(
+            "`confidence_threshold` and `entropy_bound` both say how much a step reveals; pass one of them."
+        )
     if config.guidance_scale not in (None, 1):
         raise ValueError(
             "`guidance_scale` is not supported: its unconditional pass follows text id by id and misses the sound; leave it out."

@@ -106,6 +106,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         attention_mask: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
         position_ids: torch.Tensor | None = None,
+        is_apart: torch.Tensor | None = None,
     ) -> Any:
         """
         Build the attention mask that the backbone takes, by the library's own masking utilities.
@@ -116,17 +117,26 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
             attention_mask (`torch.Tensor` of shape `(batch, cached + queries)`, *optional*): 0 hides a position. A ready mask passes through.
             past_key_values (`Cache`, *optional*): What the queries attend to besides themselves.
             position_ids (`torch.LongTensor` of shape `(batch, queries)`, *optional*): Packed samples show by positions that start again at 0.
+            is_apart (`torch.BoolTensor` of shape `(batch, queries)`, *optional*): Queries that see their own span and nothing before it.
 
         Returns:
             Whatever the attention implementation takes: a tensor, a `BlockMask`, `None`, or a dict of these by layer type.
         """
         cached = past_key_values.get_seq_length() if past_key_values is not None else 0
+        sees_before = None
+        if is_apart is not None:
+            apart = F.pad(is_apart, (int(cached), 0))
+
+            def sees_before(batch, head, query, key):
+                return ~apart[batch, query]
+
         return create_masks_for_generate(
             config=self.model.config,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             past_key_values=past_key_values,
             position_ids=position_ids,
+            and_mask_function=sees_before,
             block_sequence_ids=F.pad(span_ids, (int(cached), 0), value=-1),
         )
 

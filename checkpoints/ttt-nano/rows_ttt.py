@@ -33,13 +33,15 @@ class DecodingPlan:
         denoising_steps (`int`): Forward passes over a block.
         max_span_length (`int`, *optional*): Generated ids of a span, its generated end marker included.
         first_block_length (`int`, *optional*): Masks of a reply's first block, if other.
+        reveal_schedule (`str`, *optional*, defaults to `"linear"`): How a block's masks are spread over its steps.
     """
 
     max_new_tokens: int
     block_length: int
     denoising_steps: int
-    max_span_length: int | None
+    max_span_length: int | None = None
     first_block_length: int | None = None
+    reveal_schedule: str = "linear"
 
 
 @dataclass
@@ -127,7 +129,7 @@ class DecodingRow:
         self.num_blocks += 1
         self.end = self.length + max(0, min(block_length, room))
         self.buffer[self.length : self.end] = self.config.mask_token_id
-        self.schedule = reveal_schedule(self.block_length, self.plan.denoising_steps)
+        self.schedule = reveal_schedule(self.block_length, self.plan.denoising_steps, self.plan.reveal_schedule)
 
     def close_block(self) -> list[list[int]]:
         """
@@ -149,8 +151,14 @@ class DecodingRow:
             self.span_start = None
         return news
 
+    @property
+    def begin_marker(self) -> int:
+        """The marker that opened the span; the ordinary one where a prompt begins inside a span."""
+        marker = int(self.buffer[self.span_start - 1]) if self.span_start else None
+        return marker if marker is not None and self.opens_span(marker) else self.config.begin_audio_token_id
+
     def _end_marker(self) -> int:
-        is_last = int(self.buffer[self.length - self.span_length - 1]) == self.config.begin_last_audio_token_id
+        is_last = self.begin_marker == self.config.begin_last_audio_token_id
         return self.config.end_last_audio_token_id if is_last else self.config.end_audio_token_id
 
 
