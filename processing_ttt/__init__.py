@@ -10,7 +10,9 @@ from .audio_input_ttt import load_sound
 from .codec_ttt import TttCodecConfig, TttCodecModel, TttCodecOutput
 from .layout_ttt import ParsedReply, TttLayout, aligned_groups
 from .processing_ttt import TttProcessor
+from .reply_stream_ttt import TttAudioChunk, TttBlockDraft, TttStreamEvent, TttTextDelta
 from .reply_ttt import TttReply
+from .streaming_ttt import AsyncTttStreamer, TttStreamer
 from .tasks_ttt import CHAT_TEMPLATE, RELEASED_SYSTEM_PROMPTS, TASKS
 from .vocabulary_ttt import TttVocabulary, add_ttt_tokens
 
@@ -22,13 +24,19 @@ __all__ = [
     "CHAT_TEMPLATE",
     "RELEASED_SYSTEM_PROMPTS",
     "TASKS",
+    "AsyncTttStreamer",
     "ParsedReply",
+    "TttAudioChunk",
+    "TttBlockDraft",
     "TttCodecConfig",
     "TttCodecModel",
     "TttCodecOutput",
     "TttLayout",
     "TttProcessor",
     "TttReply",
+    "TttStreamEvent",
+    "TttStreamer",
+    "TttTextDelta",
     "TttVocabulary",
     "add_ttt_tokens",
     "aligned_groups",
