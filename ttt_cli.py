@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from processing_ttt import TttProcessor, TttReply
+    from processing_ttt import TttProcessor, TttReply, TttStreamer
 
 app = typer.Typer(
     name="ttt",
@@ -65,6 +65,9 @@ MaxNewTokens = Annotated[
         min=1, help="Longest reply, in ids of text and sound. The checkpoint's setting by default.", show_default=False
     ),
 ]
+Stream = Annotated[
+    bool, typer.Option("--stream", help="Print and write the reply as it comes. Ctrl-C ends it, and keeps what came.")
+]
 
 
 @dataclass
@@ -77,15 +80,22 @@ class Talker:
 
     def ask(self, task: str, text: str | None = None, audio: Path | None = None) -> "TttReply":
         """Run one turn: encode the question, generate, decode the reply."""
-        inputs = self.processor.apply_chat_template(
+        inputs = self._inputs(task, text, audio)
+        ids = self.model.generate(**inputs, **self.options)
+        return self.processor.decode_reply(ids[0, inputs["input_ids"].shape[1] :])
+
+    def stream(self, task: str, text: str | None = None, audio: Path | None = None) -> "TttStreamer":
+        """Begin one turn, to be followed while it is generated."""
+        return self.processor.stream_reply(self.model, self._inputs(task, text, audio), **self.options)
+
+    def _inputs(self, task: str, text: str | None, audio: Path | None) -> Any:
+        return self.processor.apply_chat_template(
             self.processor.conversation(task, text=text, audio=audio),
             add_generation_prompt=True,
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
-        )
-        ids = self.model.generate(**inputs.to(self.model.device), **self.options)
-        return self.processor.decode_reply(ids[0, inputs["input_ids"].shape[1] :])
+        ).to(self.model.device)
 
 
 def _load(model: str, device: str, dtype: Dtype, seed: int | None, **options: Any) -> Talker:
@@ -115,15 +125,55 @@ def _check_out(out: Path) -> None:
         raise FileNotFoundError(f"The folder of {str(out)!r} does not exist; create it, or choose another --out.")
 
 
-def _write_reply(reply: "TttReply", out: Path, seconds: float, talker: Talker) -> None:
+NO_SOUND = "The reply has no sound, so no file was written."
+
+
+def _answer(talker: Talker, out: Path, task: str, text: str | None = None, audio: Path | None = None) -> None:
+    """Generate a reply, then print its text and write its sound."""
+    start = time.perf_counter()
+    reply = talker.ask(task, text, audio)
+    seconds = time.perf_counter() - start
     typer.echo(reply.text)
     if not len(reply.audio):
-        typer.echo("The reply has no sound, so no file was written.", err=True)
+        typer.echo(NO_SOUND, err=True)
         return
     talker.processor.save_audio(reply, out)
     typer.echo(
         f"{reply.seconds:.2f} s of speech in {out}, answered in {seconds:.2f} s: real-time factor {seconds / reply.seconds:.2f}"
     )
+
+
+def _answer_as_it_comes(
+    talker: Talker, out: Path, task: str, text: str | None = None, audio: Path | None = None
+) -> None:
+    """Print a reply's text and write its sound while it is generated; Ctrl-C ends it and leaves a whole file."""
+    from processing_ttt import SoundWriter, TttAudioChunk, TttTextDelta
+
+    start = time.perf_counter()
+    writer = SoundWriter(out, talker.processor.codec_config.output_sampling_rate)
+    first_audio = 0.0
+    interrupted = False
+    try:
+        with writer, talker.stream(task, text, audio) as stream:
+            for event in stream:
+                if isinstance(event, TttTextDelta):
+                    typer.echo(event.text, nl=False)
+                elif isinstance(event, TttAudioChunk):
+                    first_audio = first_audio or time.perf_counter() - start
+                    writer.write(event.audio)
+    except KeyboardInterrupt:
+        interrupted = True
+    seconds = time.perf_counter() - start
+    typer.echo()
+    if not writer.num_samples:
+        typer.echo(NO_SOUND, err=True)
+    else:
+        typer.echo(
+            f"{writer.seconds:.2f} s of speech in {out}, the first after {first_audio:.2f} s, "
+            f"{'interrupted after' if interrupted else 'all in'} {seconds:.2f} s: real-time factor {seconds / writer.seconds:.2f}"
+        )
+    if interrupted:
+        raise typer.Exit(130)  # as a shell reports a process that Ctrl-C ended
 
 
 @app.command()
@@ -132,6 +182,7 @@ def talk(
     text: Annotated[str | None, typer.Option(help="A written question.")] = None,
     out: Annotated[Path, typer.Option(help="Where the spoken answer goes.")] = Path("reply.wav"),
     transcribe: Annotated[bool, typer.Option(help="Print first what was heard (a second pass).")] = False,
+    stream: Stream = False,
     model: Model = "",
     device: Device = "auto",
     dtype: DtypeOption = Dtype.auto,
@@ -158,9 +209,8 @@ def talk(
     if transcribe and audio is not None:
         typer.echo(f"Heard: {talker.ask('asr', audio=audio).text}")
     talker.processor.codec  # noqa: B018 - loading is not part of the answer's time
-    start = time.perf_counter()
-    reply = talker.ask("chat", text=text, audio=audio)
-    _write_reply(reply, out, time.perf_counter() - start, talker)
+    answer = _answer_as_it_comes if stream else _answer
+    answer(talker, out, "chat", text=text, audio=audio)
 
 
 @app.command()
@@ -182,6 +232,7 @@ def transcribe(
 def speak(
     text: Annotated[str, typer.Option(help="What to say.")],
     out: Annotated[Path, typer.Option(help="Where the speech goes.")] = Path("speech.wav"),
+    stream: Stream = False,
     model: Model = "",
     device: Device = "auto",
     dtype: DtypeOption = Dtype.auto,
@@ -204,9 +255,8 @@ def speak(
         max_new_tokens=max_new_tokens,
     )
     talker.processor.codec  # noqa: B018 - loading is not part of the speaking time
-    start = time.perf_counter()
-    reply = talker.ask("tts", text=text)
-    _write_reply(reply, out, time.perf_counter() - start, talker)
+    answer = _answer_as_it_comes if stream else _answer
+    answer(talker, out, "tts", text=text)
 
 
 def _quiet() -> None:

@@ -11,7 +11,7 @@ from .codec_ttt import TttCodecConfig, TttCodecModel, TttCodecOutput
 from .layout_ttt import ParsedReply, TttLayout, aligned_groups
 from .processing_ttt import TttProcessor
 from .reply_stream_ttt import TttAudioChunk, TttBlockDraft, TttStreamEvent, TttTextDelta
-from .reply_ttt import TttReply
+from .reply_ttt import SoundWriter, TttReply
 from .streaming_ttt import AsyncTttStreamer, TttStreamer
 from .tasks_ttt import CHAT_TEMPLATE, RELEASED_SYSTEM_PROMPTS, TASKS
 from .vocabulary_ttt import TttVocabulary, add_ttt_tokens
@@ -26,6 +26,7 @@ __all__ = [
     "TASKS",
     "AsyncTttStreamer",
     "ParsedReply",
+    "SoundWriter",
     "TttAudioChunk",
     "TttBlockDraft",
     "TttCodecConfig",

@@ -7,7 +7,6 @@ stands the model's `generate`.
 
 import copy
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,13 +19,13 @@ from .codec_handle_ttt import OWN_CODEC, CodecHandle
 from .codec_stream_ttt import CodecStream
 from .layout_ttt import TASKS, TttLayout, chat_template, task_messages
 from .reply_ttt import TttReply, write_sound
-from .streaming_ttt import AsyncTttStreamer, TttStreamer
+from .streaming_ttt import ReplyStreamingMixin
 from .vocabulary_ttt import AUDIO_CODE, AUDIO_PLACEHOLDER, BEGIN_OF_AUDIO, END_OF_AUDIO, TttVocabulary
 
 _CODEC_KWARGS = ("cache_dir", "force_download", "local_files_only", "token", "trust_remote_code")
 
 
-class TttProcessor(ProcessorMixin):
+class TttProcessor(ReplyStreamingMixin, ProcessorMixin):
     r"""
     Turns conversations into a model's inputs and a model's replies into text and sound.
 
@@ -283,45 +282,6 @@ class TttProcessor(ProcessorMixin):
             sampling_rate=self.codec_config.output_sampling_rate,
             finished=parsed.finished,
         )
-
-    def stream_reply(
-        self, model: Any, inputs: Mapping[str, Any], drafts: bool = False, queue_size: int = 64, **generate_kwargs: Any
-    ) -> TttStreamer:
-        """
-        Generate a reply in a thread of its own, and iterate over its text and sound meanwhile.
-
-        Args:
-            model (`TttForConditionalGeneration`): Generates.
-            inputs (`BatchFeature` or `dict`): One prompt, as `apply_chat_template` returns it, on the model's device.
-            drafts (`bool`, defaults to `False`): Whether blocks of sound are shown while they are denoised.
-            queue_size (`int`, defaults to 64): Most events that wait for the consumer; when there are more, `generate` waits.
-            generate_kwargs: Further arguments of `generate`.
-
-        Returns:
-            [`TttStreamer`]: Yields [`TttTextDelta`], [`TttAudioChunk`] and [`TttBlockDraft`]; stops generating when it is closed.
-
-        Example:
-            ```python
-            with processor.stream_reply(model, inputs) as stream:
-                for event in stream:
-                    print(event)
-            ```
-        """
-        return TttStreamer(self, drafts, queue_size).start(model, inputs, **generate_kwargs)
-
-    def stream_reply_async(
-        self, model: Any, inputs: Mapping[str, Any], drafts: bool = False, queue_size: int = 64, **generate_kwargs: Any
-    ) -> AsyncTttStreamer:
-        """
-        `stream_reply` for `async for` and `async with`, inside a running event loop, which it never blocks.
-
-        Args:
-            model, inputs, drafts, queue_size, generate_kwargs: As for `stream_reply`.
-
-        Returns:
-            [`AsyncTttStreamer`]: Yields the same events.
-        """
-        return AsyncTttStreamer(self, drafts, queue_size).start(model, inputs, **generate_kwargs)
 
     def batch_decode_reply(self, ids: Any) -> list[TttReply]:
         """

@@ -7,15 +7,13 @@ out. Joined, the texts and sounds of all events are those of `TttProcessor.decod
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from .codec_stream_ttt import CodecStream
 from .layout_ttt import ReplyParser
-
-if TYPE_CHECKING:
-    from .processing_ttt import TttProcessor
+from .vocabulary_ttt import TttVocabulary
 
 REPLACEMENT = "\ufffd"  # what a tokenizer writes for bytes that are no character, or not yet one
 
@@ -112,6 +110,22 @@ class TextStream:
         return self.decode(self._told + self._held)[len(self.decode(self._told)) :] if self._held else ""
 
 
+class DecodesReplies(Protocol):
+    """What of a [`TttProcessor`] a stream needs."""
+
+    vocabulary: TttVocabulary
+
+    @property
+    def codec_config(self) -> Any:
+        """The codec's configuration."""
+
+    def decode_text(self, text_ids: list[int]) -> str:
+        """Turn text ids into text."""
+
+    def codec_stream(self) -> CodecStream:
+        """Begin a sound."""
+
+
 class ReplyDecoder:
     """
     Turns one reply into events.
@@ -120,7 +134,7 @@ class ReplyDecoder:
         processor ([`TttProcessor`]): Its vocabulary, tokenizer and codec. The codec is loaded when the first code comes.
     """
 
-    def __init__(self, processor: "TttProcessor"):
+    def __init__(self, processor: DecodesReplies):
         self.processor = processor
         self.parser = ReplyParser(processor.vocabulary)
         self.text = TextStream(processor.decode_text)

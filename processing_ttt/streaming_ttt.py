@@ -21,12 +21,10 @@ import torch
 from transformers.generation.streamers import BaseStreamer
 
 from .event_queue_ttt import EventQueue, QueueEnd
-from .reply_stream_ttt import ReplyDecoder, TttStreamEvent
+from .reply_stream_ttt import DecodesReplies, ReplyDecoder, TttStreamEvent
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-    from .processing_ttt import TttProcessor
 
 
 ONE_REPLY = "A streamer follows one reply: make a new one for the next."
@@ -127,7 +125,7 @@ class ReplyFeed(BaseStreamer):
 class _Streamer(BaseStreamer):
     """What the two streamers share: all but how one waits for an event."""
 
-    def __init__(self, processor: "TttProcessor", drafts: bool = False, queue_size: int = 64):
+    def __init__(self, processor: DecodesReplies, drafts: bool = False, queue_size: int = 64):
         self._queue: EventQueue[TttStreamEvent] = EventQueue(queue_size)
         self._feed = ReplyFeed(ReplyDecoder(processor), self._queue, drafts)
         weakref.finalize(self, self._queue.cancel).atexit = False  # nobody is left to consume
@@ -262,7 +260,7 @@ class AsyncTttStreamer(_Streamer):
         ```
     """
 
-    def __init__(self, processor: "TttProcessor", drafts: bool = False, queue_size: int = 64):
+    def __init__(self, processor: DecodesReplies, drafts: bool = False, queue_size: int = 64):
         super().__init__(processor, drafts, queue_size)
         self._news = asyncio.Event()
         self._queue.on_news = partial(_tell_loop, asyncio.get_running_loop(), self._news, self._queue)
@@ -292,6 +290,59 @@ class AsyncTttStreamer(_Streamer):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+class ReplyStreamingMixin:
+    """Streaming for a processor that decodes replies."""
+
+    def stream_reply(
+        self: DecodesReplies,
+        model: Any,
+        inputs: Mapping[str, Any],
+        drafts: bool = False,
+        queue_size: int = 64,
+        **generate_kwargs: Any,
+    ) -> TttStreamer:
+        """
+        Generate a reply in a thread of its own, and iterate over its text and sound meanwhile.
+
+        Args:
+            model (`TttForConditionalGeneration`): Generates.
+            inputs (`BatchFeature` or `dict`): One prompt, as `apply_chat_template` returns it, on the model's device.
+            drafts (`bool`, defaults to `False`): Whether blocks of sound are shown while they are denoised.
+            queue_size (`int`, defaults to 64): Most events that wait for the consumer; when there are more, `generate` waits.
+            generate_kwargs: Further arguments of `generate`.
+
+        Returns:
+            [`TttStreamer`]: Yields [`TttTextDelta`], [`TttAudioChunk`] and [`TttBlockDraft`]; stops generating when it is closed.
+
+        Example:
+            ```python
+            with processor.stream_reply(model, inputs) as stream:
+                for event in stream:
+                    print(event)
+            ```
+        """
+        return TttStreamer(self, drafts, queue_size).start(model, inputs, **generate_kwargs)
+
+    def stream_reply_async(
+        self: DecodesReplies,
+        model: Any,
+        inputs: Mapping[str, Any],
+        drafts: bool = False,
+        queue_size: int = 64,
+        **generate_kwargs: Any,
+    ) -> AsyncTttStreamer:
+        """
+        `stream_reply` for `async for` and `async with`, inside a running event loop, which it never blocks.
+
+        Args:
+            model, inputs, drafts, queue_size, generate_kwargs: As for `stream_reply`.
+
+        Returns:
+            [`AsyncTttStreamer`]: Yields the same events.
+        """
+        return AsyncTttStreamer(self, drafts, queue_size).start(model, inputs, **generate_kwargs)
 
 
 def _tell_loop(loop: asyncio.AbstractEventLoop, news: asyncio.Event, queue: EventQueue[Any]) -> None:
