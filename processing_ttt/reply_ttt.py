@@ -81,7 +81,6 @@ class SoundWriter:
     def __init__(self, path: str | os.PathLike, sampling_rate: int):
         self.path = path
         self.sampling_rate = sampling_rate
-        self.num_samples = 0
         self._format = sound_format(path)
         self._file: soundfile.SoundFile | None = None
 
@@ -92,7 +91,11 @@ class SoundWriter:
                 os.fspath(self.path), "w", self.sampling_rate, channels=1, format=self._format
             )
         self._file.write(samples)
-        self.num_samples += len(samples)
+
+    @property
+    def num_samples(self) -> int:
+        """How many samples the file holds."""
+        return 0 if self._file is None else self._file.frames
 
     @property
     def seconds(self) -> float:
@@ -100,9 +103,11 @@ class SoundWriter:
         return self.num_samples / self.sampling_rate
 
     def close(self) -> None:
-        """Complete the file, if there is one."""
-        if self._file is not None:
+        """Complete the file, if there is one; one that was interrupted before its first sample goes."""
+        if self._file is not None and not self._file.closed:
             self._file.close()
+            if not self.num_samples:
+                os.remove(self.path)
 
     def __enter__(self) -> "SoundWriter":
         return self
