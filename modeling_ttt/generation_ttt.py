@@ -111,12 +111,16 @@ class TttGenerationMixin(GenerationMixin):
         kwargs.pop("generation_mode", None)  # the any-to-any pipeline passes it on
         own = {name: kwargs.pop(name) for name in GENERATION_DEFAULTS if name in kwargs}
         generation_config, model_kwargs = super()._prepare_generation_config(generation_config, **kwargs)
-        for name, default in GENERATION_DEFAULTS.items():
+        defaults = GENERATION_DEFAULTS | {
+            "block_length": self.config.span_block_length or GENERATION_DEFAULTS["block_length"]
+        }
+        for name, default in defaults.items():
             if own.get(name) is not None:
                 setattr(generation_config, name, own[name])
             elif getattr(generation_config, name, None) is None:
                 setattr(generation_config, name, default)
         _check_generation_config(generation_config)
+        self._check_blocks(generation_config)
         return generation_config, model_kwargs
 
     def _validate_generation_mode(
@@ -173,6 +177,22 @@ class TttGenerationMixin(GenerationMixin):
             return decoder.sequences()
         output = decoder.output()  # also aligns a cache that the caller passed
         return output if generation_config.return_dict_in_generate else output.sequences
+
+    def _check_blocks(self, generation_config: GenerationConfig) -> None:
+        """Under block-causal attention, refuse blocks other than those of training."""
+        length = self.config.span_block_length
+        if length is None:
+            return
+        for name in ("block_length", "first_block_length"):
+            if getattr(generation_config, name) not in (length, None):
+                raise ValueError(
+                    f"This model was trained on blocks of {length} (`config.span_block_length`), `{name}` is "
+                    f"{getattr(generation_config, name)}; leave it out."
+                )
+        if generation_config.audio_guidance_scale and generation_config.audio_guidance_context == "masked":
+            raise ValueError(
+                'Guidance against a masked sequence needs `config.span_attention="full"`; pass `audio_guidance_context="none"`.'
+            )
 
     def _check_markers(self) -> None:
         names = ("audio_token_start_id", "mask_token_id", "begin_audio_token_id", "begin_last_audio_token_id", "end_audio_token_id",

@@ -10,6 +10,7 @@ Knows the model and a batch of rows. Knows no waveform, no text and no options o
 
 Nothing before a span attends into it, so keys and values up to its begin marker are final. A denoising step runs the open span alone against
 them and takes its own keys and values back; the closed span is run once more as it is, and kept: its last position gives the next text id.
+Under block-causal attention the same holds block by block, and a finished block is kept as soon as the next one is run.
 Without a cache this is the published procedure, the whole sequence at every step, by the same code with nothing ever kept.
 
 Rows advance on their own: in the same forward one may write and another speak. The cache's slots are shared, so a row that keeps less than
@@ -28,10 +29,10 @@ from transformers.generation import LogitsProcessorList, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 from transformers.utils import ModelOutput
 
+from .cache_ttt import RowCache
 from .denoising_ttt import BlockDenoiser
 from .rows_ttt import DecodingPlan, DecodingRow, open_rows
 from .samplers_ttt import Generators, guide, next_text_ids
-from .spans_ttt import audio_span_ids
 
 
 @dataclass
@@ -103,7 +104,6 @@ class BlockDecoder:
         self.stopping_criteria = stopping_criteria
         self.options = generation_config
         self.streamer = streamer
-        self.cache = past_key_values
         self.prompt_ids = input_ids.to(model.device)
         is_real = torch.ones_like(self.prompt_ids) if attention_mask is None else attention_mask.to(model.device)
         self.prompt_is_real = is_real.bool()
@@ -117,25 +117,26 @@ class BlockDecoder:
         self._mask_layout: list[tuple[int, int, int, bool]] | None = None
         self._mask: Any = None
 
-        cached = self.cache.get_seq_length() if self.cache is not None else 0
-        self.slots = self.prompt_is_real[:, :cached]  # (running rows, cached): which slots hold a key of the row
-        self.buffer, self.rows = self._open_rows(cached)
+        self.cache = RowCache(past_key_values, self.prompt_is_real)  # of the running rows
+        self.buffer, self.rows = self._open_rows()
         self.row_forwards = [0] * len(self.rows)
         self.running = list(range(len(self.rows)))
         for index in self.running:
             self._go_on_speaking(index)
 
-    def _open_rows(self, cached: int) -> tuple[torch.Tensor, list[DecodingRow]]:
+    def _open_rows(self) -> tuple[torch.Tensor, list[DecodingRow]]:
         prompt_length = self.prompt_ids.shape[1]
+        cached = self.cache.slots.shape[1]
         if not prompt_length:
             raise ValueError("`generate` needs `input_ids`: embeddings alone do not say which positions are sound.")
-        if cached >= prompt_length:
-            raise ValueError(
-                f"`past_key_values` hold {cached} positions, `input_ids` only {prompt_length}: pass the whole sequence, cached part included."
-            )
         if not self.prompt_is_real.any(-1).all():
             raise ValueError("A prompt is empty: every row of `attention_mask` needs at least one 1.")
-        if len(self.prompt_ids) > 1 and self.cache is not None and _has_windows(self.model.config.text_config):
+        if not self.prompt_is_real[:, cached:].any(-1).all():
+            raise ValueError(
+                f"`past_key_values` hold {cached} positions, `input_ids` only {prompt_length} with nothing new in some row: pass the whole "
+                "sequence, cached part included."
+            )
+        if len(self.prompt_ids) > 1 and self.cache.cache is not None and _has_windows(self.model.config.text_config):
             raise ValueError(
                 "This backbone attends in windows, which count cache slots; decode its batches with `use_cache=False`, or row by row."
             )
@@ -146,10 +147,11 @@ class BlockDecoder:
             max_span_length=self.options.max_span_length,
             reveal_schedule=self.options.reveal_schedule,
             first_block_length=self.options.first_block_length,
+            span_block_length=self.model.config.span_block_length,
         )
         prompts = [ids[is_real] for ids, is_real in zip(self.prompt_ids, self.prompt_is_real, strict=True)]
-        buffer, rows = open_rows(prompts, self.slots.sum(-1).tolist(), self.model.config, plan)
-        if any(row.num_to_commit < 0 for row in rows):
+        buffer, rows = open_rows(prompts, self.cache.num_committed(), self.model.config, plan)
+        if any(row.num_to_commit < 0 or not row.begins_with_a_block for row in rows):
             raise ValueError(
                 "`past_key_values` reach into a span that is still open; pass a cache that ends before its begin marker."
             )
@@ -209,26 +211,26 @@ class BlockDecoder:
             inputs_embeds=inputs_embeds,
             attention_mask=self._attention_mask(query, inputs_embeds),
             position_ids=query.position_ids,
-            past_key_values=self.cache,
-            use_cache=self.cache is not None,
+            past_key_values=self.cache.cache,
+            use_cache=self.cache.cache is not None,
         )
         self.num_forwards += 1
         for i in self.running:
             self.row_forwards[i] += not self.rows[i].finished
-        self._keep(query)
+        self._keep(query.ids.shape[1])
         return outputs.last_hidden_state
 
     def _attention_mask(self, query: _Query, inputs_embeds: torch.Tensor) -> Any:
         """Build the mask, or take the last one again: it does not change between the denoising steps of a block."""
         layout = [(row.committed, row.length, row.end, row.finished) for row in (self.rows[i] for i in self.running)]
         if layout != self._mask_layout:
-            span_ids = audio_span_ids(query.ids, self.model.audio_token_start_id).masked_fill(~query.is_real, -1)
-            span_ids = span_ids.masked_fill(query.is_apart, query.ids.shape[1])  # a span of its own
+            span_ids = self.model.attention_span_ids(query.ids).masked_fill(~query.is_real, -1)
+            span_ids = span_ids.masked_fill(query.is_apart, query.ids.shape[1] ** 2)  # a span of its own
             self._mask = self.model.modality_aware_mask(
                 inputs_embeds,
                 span_ids,
-                torch.cat([self.slots, query.is_real], dim=1),
-                self.cache,
+                torch.cat([self.cache.slots, query.is_real], dim=1),
+                self.cache.cache,
                 is_apart=query.is_apart if self.guides_apart else None,
             )
             self._mask_layout = layout
@@ -254,23 +256,18 @@ class BlockDecoder:
         lengths = torch.tensor([len(sequence) for sequence in sequences], device=ids.device)[:, None]
         is_real = torch.arange(ids.shape[1], device=ids.device) < lengths
         inputs_embeds = self.model.get_input_embeddings()(ids)
-        span_ids = audio_span_ids(ids, self.model.audio_token_start_id).masked_fill(~is_real, -1)
+        span_ids = self.model.attention_span_ids(ids).masked_fill(~is_real, -1)
         mask = self.model.modality_aware_mask(inputs_embeds, span_ids, is_real)
         self.num_forwards += 1
         return self.model.model(inputs_embeds=inputs_embeds, attention_mask=mask, use_cache=False).last_hidden_state
 
-    def _keep(self, query: _Query) -> None:
-        """Leave in the cache what is final of this forward, and take the drafts back."""
-        if self.cache is None:
-            return
+    def _keep(self, num_queries: int) -> None:
         rows = [self.rows[i] for i in self.running]
-        kept = [0 if row.finished else row.num_to_commit for row in rows]
-        num_slots = max(kept)
-        self.cache.crop(num_slots - query.ids.shape[1])
-        columns = torch.arange(num_slots, device=self.slots.device)
-        self.slots = torch.cat([self.slots, columns < torch.tensor(kept, device=self.slots.device)[:, None]], dim=1)
-        for row, count in zip(rows, kept, strict=True):
-            row.committed += count
+        counts = [0 if row.finished else row.num_to_commit for row in rows]
+        self.cache.keep(num_queries, counts)
+        if self.cache.cache is not None:
+            for row, count in zip(rows, counts, strict=True):
+                row.committed += count
 
     # What rows take from it
 
@@ -360,18 +357,16 @@ class BlockDecoder:
         if self.returns_cache or len(left) == len(self.running):
             return
         self.running = [self.running[n] for n in left]
-        self.slots = self.slots[left]
-        if self.cache is not None and left:
-            self.cache.batch_select_indices(torch.tensor(left, device=self.slots.device))
+        self.cache.select(left)
 
     # What comes back
 
     @property
     def returns_cache(self) -> bool:
         """Whether the cache outlives decoding: in the output, or because it is the caller's own."""
-        if self.cache is None:
+        if self.cache.cache is None:
             return False
-        return bool(self.options.return_dict_in_generate) or getattr(self.cache, "_is_user_defined", False)
+        return bool(self.options.return_dict_in_generate) or getattr(self.cache.cache, "_is_user_defined", False)
 
     def _new_ids(self, index: int) -> torch.Tensor:
         row = self.rows[index]
@@ -401,24 +396,8 @@ class BlockDecoder:
             attention_mask=is_real.long(),
             num_forwards=self.num_forwards,
             tokens_per_forward=counts / forwards,
-            past_key_values=self._align_cache(is_real),
+            past_key_values=self.cache.align(is_real),
         )
-
-    def _align_cache(self, is_real: torch.Tensor) -> DynamicCache | None:
-        """Move every row's keys and values to the columns of its ids, and cut at the first column that is not final in some row."""
-        if self.cache is None:
-            return None
-        final = [is_real[i].nonzero()[:, 0][row.committed :] for i, row in enumerate(self.rows)]
-        width = min(int(open_[0]) if len(open_) else is_real.shape[1] for open_ in final)
-        source = torch.zeros(len(self.rows), width, dtype=torch.long, device=is_real.device)
-        for i, slots in enumerate(self.slots):
-            columns = is_real[i, :width].nonzero()[:, 0]
-            source[i, columns] = slots.nonzero()[: len(columns), 0]
-        for layer in self.cache.layers:
-            index = source[:, None, :, None].expand(-1, layer.keys.shape[1], -1, -1)
-            layer.keys = layer.keys.gather(2, index.expand(-1, -1, -1, layer.keys.shape[-1]))
-            layer.values = layer.values.gather(2, index.expand(-1, -1, -1, layer.values.shape[-1]))
-        return self.cache
 
 
 def _padded(blocks: list[torch.Tensor]) -> torch.Tensor:
