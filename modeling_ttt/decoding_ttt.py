@@ -140,6 +140,13 @@ class BlockDecoder:
             raise ValueError(
                 "This backbone attends in windows, which count cache slots; decode its batches with `use_cache=False`, or row by row."
             )
+        context = getattr(self.model.config.text_config, "max_position_embeddings", None)
+        needed = int(self.prompt_is_real.sum(-1).max()) + self.options.max_length - prompt_length
+        if context is not None and needed > context:
+            raise ValueError(
+                f"A prompt of {needed - self.options.max_length + prompt_length} ids and {self.options.max_length - prompt_length} new ones "
+                f"need {needed} positions, this model has {context}: lower `max_new_tokens`, or shorten the conversation."
+            )
         plan = DecodingPlan(
             max_new_tokens=self.options.max_length - prompt_length,
             block_length=self.options.block_length,
