@@ -18,7 +18,7 @@ another gets holes, which the attention mask hides; positions count only the row
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ from transformers.generation import LogitsProcessorList, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 from transformers.utils import ModelOutput
 
-from .cache_ttt import RowCache
+from .cache_ttt import Query, RowCache, StaticRowCache, has_windows
 from .denoising_ttt import BlockDenoiser
 from .rows_ttt import DecodingPlan, DecodingRow, open_rows
 from .samplers_ttt import Generators, guide, next_text_ids
@@ -56,20 +56,6 @@ class TttGenerateOutput(ModelOutput):
     past_key_values: Cache | None = None
 
 
-@dataclass
-class _Query:
-    """
-    What one forward runs, each `(running rows, queries)`; rows are left-aligned and padded to the longest.
-
-    `is_apart` marks a second copy of a row's block, which sees nothing but itself: the unconditional branch of guidance.
-    """
-
-    ids: torch.Tensor
-    is_real: torch.Tensor
-    is_apart: torch.Tensor
-    position_ids: torch.Tensor
-
-
 class BlockDecoder:
     """
     Decodes one batch.
@@ -84,6 +70,8 @@ class BlockDecoder:
         attention_mask (`torch.LongTensor` of shape `(batch, prompt)`, *optional*): 0 marks padding.
         past_key_values (`DynamicCache`, *optional*): `None` decodes without a cache.
         generator (`torch.Generator` or a list of one per row, *optional*): Source of all randomness.
+        static_cache (`StaticRowCache`, *optional*): Instead of `past_key_values`.
+        backbone (`Callable`, *optional*): The model's backbone, compiled for the shapes that `static_cache` leaves; runs all but the prefill.
     """
 
     def __init__(
@@ -97,9 +85,12 @@ class BlockDecoder:
         attention_mask: torch.Tensor | None = None,
         past_key_values: DynamicCache | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
+        static_cache: StaticRowCache | None = None,
+        backbone: Callable[..., Any] | None = None,
         **unused: Any,
     ):
         self.model = model
+        self.backbone = backbone or model.model
         self.logits_processor = logits_processor
         self.stopping_criteria = stopping_criteria
         self.options = generation_config
@@ -117,7 +108,7 @@ class BlockDecoder:
         self._mask_layout: list[tuple[int, int, int, bool]] | None = None
         self._mask: Any = None
 
-        self.cache = RowCache(past_key_values, self.prompt_is_real)  # of the running rows
+        self.cache = static_cache or RowCache(past_key_values, self.prompt_is_real)  # of the running rows
         self.buffer, self.rows = self._open_rows()
         self.row_forwards = [0] * len(self.rows)
         self.running = list(range(len(self.rows)))
@@ -126,7 +117,7 @@ class BlockDecoder:
 
     def _open_rows(self) -> tuple[torch.Tensor, list[DecodingRow]]:
         prompt_length = self.prompt_ids.shape[1]
-        cached = self.cache.slots.shape[1]
+        cached = self.cache.slots.shape[1] if isinstance(self.cache, RowCache) else 0
         if not prompt_length:
             raise ValueError("`generate` needs `input_ids`: embeddings alone do not say which positions are sound.")
         if not self.prompt_is_real.any(-1).all():
@@ -136,7 +127,7 @@ class BlockDecoder:
                 f"`past_key_values` hold {cached} positions, `input_ids` only {prompt_length} with nothing new in some row: pass the whole "
                 "sequence, cached part included."
             )
-        if len(self.prompt_ids) > 1 and self.cache.cache is not None and _has_windows(self.model.config.text_config):
+        if len(self.prompt_ids) > 1 and self.cache.cache is not None and has_windows(self.model.config.text_config):
             raise ValueError(
                 "This backbone attends in windows, which count cache slots; decode its batches with `use_cache=False`, or row by row."
             )
@@ -193,7 +184,7 @@ class BlockDecoder:
 
     # One forward
 
-    def _gather_query(self) -> _Query:
+    def _gather_query(self) -> Query:
         device = self.buffer.device
 
         def column(numbers: list[int]) -> torch.Tensor:
@@ -202,19 +193,21 @@ class BlockDecoder:
         rows = [self.rows[i] for i in self.running]
         counts = [0 if row.finished else row.end - row.committed for row in rows]
         copies = [row.block_length if self.guides_apart and not row.finished else 0 for row in rows]
-        columns = torch.arange(max(map(sum, zip(counts, copies, strict=True))), device=device)
+        num_queries = max(map(sum, zip(counts, copies, strict=True)))
+        columns = torch.arange(self.cache.num_columns(num_queries) if self.num_forwards else num_queries, device=device)
         is_real = columns < column(counts) + column(copies)
         is_apart = is_real & (columns >= column(counts))
         position_ids = columns + column([row.committed for row in rows]) - is_apart * column(copies)
         position_ids = position_ids.where(is_real, 0)
         ids = self.buffer[self.running].gather(1, position_ids)
-        return _Query(ids, is_real, is_apart, position_ids)
+        return Query(ids, is_real, position_ids, is_apart if self.guides_apart else None)
 
     def _forward(self) -> torch.Tensor:
         """Run the open ends of all running rows, `(running rows, queries, hidden)`, and keep what is final."""
         query = self._gather_query()
         inputs_embeds = self.model.get_input_embeddings()(query.ids)
-        outputs = self.model.model(
+        backbone = self.backbone if self.num_forwards else self.model.model  # a prompt may have any length
+        outputs = backbone(
             inputs_embeds=inputs_embeds,
             attention_mask=self._attention_mask(query, inputs_embeds),
             position_ids=query.position_ids,
@@ -227,19 +220,11 @@ class BlockDecoder:
         self._keep(query.ids.shape[1])
         return outputs.last_hidden_state
 
-    def _attention_mask(self, query: _Query, inputs_embeds: torch.Tensor) -> Any:
+    def _attention_mask(self, query: Query, inputs_embeds: torch.Tensor) -> Any:
         """Build the mask, or take the last one again: it does not change between the denoising steps of a block."""
         layout = [(row.committed, row.length, row.end, row.finished) for row in (self.rows[i] for i in self.running)]
         if layout != self._mask_layout:
-            span_ids = self.model.attention_span_ids(query.ids).masked_fill(~query.is_real, -1)
-            span_ids = span_ids.masked_fill(query.is_apart, query.ids.shape[1] ** 2)  # a span of its own
-            self._mask = self.model.modality_aware_mask(
-                inputs_embeds,
-                span_ids,
-                torch.cat([self.cache.slots, query.is_real], dim=1),
-                self.cache.cache,
-                is_apart=query.is_apart if self.guides_apart else None,
-            )
+            self._mask = self.cache.attention_mask(self.model, query, inputs_embeds)
             self._mask_layout = layout
         return self._mask
 
@@ -361,7 +346,7 @@ class BlockDecoder:
     def _drop_finished_rows(self) -> None:
         """Let finished rows leave the batch, unless the cache is handed back with all its rows."""
         left = [n for n, i in enumerate(self.running) if not self.rows[i].finished]
-        if self.returns_cache or len(left) == len(self.running):
+        if self.returns_cache or len(left) == len(self.running) or not isinstance(self.cache, RowCache):
             return
         self.running = [self.running[n] for n in left]
         self.cache.select(left)
@@ -417,10 +402,3 @@ def _one_per_row(generator: torch.Generator | list[torch.Generator] | None, num_
     if len(generator) != num_rows:
         raise ValueError(f"`generator` has {len(generator)} generators for {num_rows} rows; pass one, or one per row.")
     return generator
-
-
-def _has_windows(config: Any) -> bool:
-    layer_types = getattr(config, "layer_types", None)
-    if layer_types is not None:
-        return set(layer_types) != {"full_attention"}
-    return any(getattr(config, name, None) is not None for name in ("sliding_window", "attention_chunk_size"))
