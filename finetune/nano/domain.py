@@ -16,6 +16,7 @@ import random
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 SPLITS = ("train", "unseen_fact", "unseen_sentence", "unseen_template")
 HELD_OUT_SHARE = 0.1
@@ -173,6 +174,39 @@ def text_corpus(seed: int = 0) -> list[str]:
     """
     train = [item for item in items(seed) if item.split == "train"]
     return sorted({item.question for item in train} | {item.answer for item in train})
+
+
+def drills(count: int, seed: int = 0) -> list[str]:
+    """
+    Words of the training sentences in random order, for dictation: what is heard has to be written down word by word, not guessed.
+
+    Args:
+        count (`int`): How many.
+        seed (`int`, *optional*, defaults to 0): Decides the words.
+
+    Returns:
+        `list[str]`: Distinct sentences of three to seven words. Numbers that only ever meet in an unseen fact do not meet here either.
+    """
+    rng = random.Random(seed)
+    corpus = text_corpus()
+    numbers = sorted({word for text in corpus for word in normalise(text).split() if word in _NUMBER_WORDS})
+    proper = {*DAYS, *MONTHS, *NAMES, "I"}
+    others = sorted(
+        {w for text in corpus for w in re.findall(r"[A-Za-z]+", text) if w in proper or w.islower()} - set(numbers)
+    )
+    kept_apart = {frozenset(_number_words_in(item.question)) for item in items() if item.split == "unseen_fact"}
+    found: dict[str, None] = {}
+    while len(found) < count:
+        chosen = [rng.choice(numbers if rng.random() < 0.4 else others) for _ in range(rng.randint(3, 7))]
+        spoken = sorted(set(_number_words_in(" ".join(chosen))))
+        pairs = {frozenset(pair) for pair in combinations(spoken, 2)}
+        if not pairs & kept_apart:
+            found[_sentence(" ".join(chosen) + ".")] = None
+    return list(found)
+
+
+def _number_words_in(text: str) -> list[str]:
+    return [word for word in normalise(text).split() if word in _NUMBER_WORDS]
 
 
 def normalise(text: str) -> str:

@@ -129,7 +129,7 @@ def build_examples(
     Args:
         tokenizer (`PreTrainedTokenizerFast`): Nano's.
         layout (`TttLayout`): Nano's.
-        codes (`Path`, *optional*): Folder with the encoded corpora `questions`, `answers` and `sentences`; without it, text only.
+        codes (`Path`, *optional*): Folder with the encoded corpora `questions`, `drills`, `answers` and `sentences`; without it, text only.
         frame_rate (`float`): Codes per second.
 
     Returns:
@@ -153,7 +153,8 @@ def build_examples(
         for corpus in ("questions", "answers", "sentences")
     )
     spoken_answers = {line["text"]: groups(line) for line in answers}
-    examples["asr"] = [build(tokenizer, "asr", codes=line["codes"], reply_text=line["text"]) for line in questions]
+    dictated = questions + read_codes(codes / "drills")
+    examples["asr"] = [build(tokenizer, "asr", codes=line["codes"], reply_text=line["text"]) for line in dictated]
     examples["chat"] = [
         build(tokenizer, "chat", codes=line["codes"], reply_groups=spoken_answers[line["answer"]])
         for line in questions

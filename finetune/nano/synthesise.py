@@ -6,6 +6,7 @@ The speech that nano is trained and measured on, written to disk once, resumably
     python -m finetune.nano.synthesise answers --out data/answers      # every training answer once, voice slt
     python -m finetune.nano.synthesise answers-heldout --out data/answers-heldout  # the answers of unseen facts, voice slt
     python -m finetune.nano.synthesise sentences --out data/sentences  # training questions in the answers' voice: more to learn to speak from
+    python -m finetune.nano.synthesise drills --out data/drills        # words in random order for dictation, two voices
     python -m finetune.nano.synthesise test --out data/test            # held-out questions, and seen ones spoken anew
 
 Format of an output folder, 16 kHz mono:
@@ -37,7 +38,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .domain import Item, items
+from .domain import Item, drills, items
 from .voices import SAMPLING_RATE, Voice
 
 WORDNET = Path("/usr/share/wordnet")
@@ -197,6 +198,25 @@ def sentence_jobs(count: int) -> list[Job]:
     return [_question(item, ANSWER_VOICE, ANSWER_STRETCH) for item in islice(distinct.values(), count)]
 
 
+def drill_jobs(count: int, seed: int = 3) -> list[Job]:
+    """
+    Words in random order, in the voices of the questions.
+
+    Args:
+        count (`int`): How many.
+        seed (`int`, *optional*, defaults to 3): Of words, voices and paces.
+
+    Returns:
+        `list[Job]`: Distinct texts.
+    """
+    rng = random.Random(seed)
+    voices = rng.choices(list(QUESTION_VOICES), list(QUESTION_VOICES.values()), k=count)
+    return [
+        Job(text, voice, rng.choice(QUESTION_STRETCHES), "train", {"kind": "drill", "answer": text})
+        for text, voice in zip(drills(count, seed), voices, strict=True)
+    ]
+
+
 def test_question_jobs(seed: int = 2) -> list[Job]:
     """
     Questions to measure with: each split's kinds equally often, at paces that no training question has.
@@ -347,12 +367,13 @@ def read_corpus(folder: Path) -> Iterator[tuple[dict, np.ndarray]]:
 
 def main(arguments: Iterable[str] | None = None) -> None:
     """Command line: see the module's docstring."""
-    corpora = ("codec", "questions", "answers", "answers-heldout", "sentences", "test")
+    corpora = ("codec", "questions", "answers", "answers-heldout", "sentences", "drills", "test")
     parser = argparse.ArgumentParser(description="Synthesise nano's speech.")
     parser.add_argument("corpus", choices=corpora)
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
     parser.add_argument("--count", type=int, default=40_000, help="spoken questions")
     parser.add_argument("--sentences", type=int, default=8_000, help="distinct questions in the voice of the answers")
+    parser.add_argument("--drills", type=int, default=12_000, help="sentences of words in random order")
     options = parser.parse_args(arguments)
     if options.corpus == "codec":
         jobs = codec_jobs(phrases=4_000, sentences=3_000)
@@ -360,6 +381,8 @@ def main(arguments: Iterable[str] | None = None) -> None:
         jobs = question_jobs(options.count)
     elif options.corpus == "sentences":
         jobs = sentence_jobs(options.sentences)
+    elif options.corpus == "drills":
+        jobs = drill_jobs(options.drills)
     elif options.corpus == "test":
         jobs = test_question_jobs()
     else:
