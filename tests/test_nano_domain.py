@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 import pytest
 
 from finetune.nano import domain
-from finetune.nano.domain import items, keywords, normalise, number_words, text_corpus
+from finetune.nano.domain import drills, items, keywords, normalise, number_words, text_corpus
 
 ALL = items()
 TRAIN = [item for item in ALL if item.split == "train"]
@@ -170,7 +170,7 @@ def test_answers_are_spoken_once_each_and_those_of_unseen_facts_apart():
     assert sorted(job.text for job in trained) == sorted({item.answer for item in TRAIN})
     assert {job.text for job in held_out} == {item.answer for item in ALL if item.split == "unseen_fact"}
     assert {job.split for job in trained} == {"train"} and {job.split for job in held_out} == {"unseen_fact"}
-    assert {(job.voice, job.stretch) for job in trained + held_out} == {("slt", 1.0)}
+    assert {(job.voice, job.stretch) for job in trained + held_out} == {("slt", synthesise.ANSWER_STRETCH)}
 
 
 def test_drills_are_distinct_known_words_and_keep_unseen_facts_apart():
