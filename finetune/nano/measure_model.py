@@ -221,8 +221,15 @@ def card_tables(result: dict[str, Any]) -> str:
     ]
     by_kind = [f"| {kind} | {value['n']} | {value['exact']:.2f} |" for kind, value in kinds.items()]
     return "\n".join(
-        ["| what | measured |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows), ""]
-        + ["| kind of question | n | answer exact |", "|---|---|---|", *by_kind]
+        [
+            "| what | measured |",
+            "|---|---|",
+            *(f"| {name} | {value} |" for name, value in rows),
+            "",
+            "| kind of question | n | answer exact |",
+            "|---|---|---|",
+            *by_kind,
+        ]
     )
 
 
