@@ -1,12 +1,13 @@
 """The spoken domain of nano: right answers, and held-out questions that no training sentence contains."""
 
+import random
 import re
 from collections import Counter, defaultdict
 
 import pytest
 
 from finetune.nano import domain
-from finetune.nano.domain import drills, items, keywords, normalise, number_words, text_corpus
+from finetune.nano.domain import drills, items, keywords, normalise, number_words, text_corpus, wrapped
 
 ALL = items()
 TRAIN = [item for item in ALL if item.split == "train"]
@@ -183,6 +184,14 @@ def test_drills_are_distinct_known_words_and_keep_unseen_facts_apart():
     assert len(pairs) > 100
     for text in drilled:
         words = normalise(text).split()
-        assert 3 <= len(words) <= 7 and known.issuperset(words)
+        assert 3 <= len(words) <= 12 and known.issuperset(words)
         assert not any(pair <= set(words) for pair in pairs)
     assert sum(bool(numbers & set(normalise(text).split())) for text in drilled) > 200
+
+
+def test_a_wrapped_question_still_holds_the_question():
+    rng = random.Random(0)
+    texts = {wrapped("What is two plus two?", rng) for _ in range(200)}
+    assert len(texts) == len(domain.WRAPPERS)
+    assert all(text.endswith(", what is two plus two?") and text[0].isupper() for text in texts)
+    assert not texts & {item.question for item in ALL}

@@ -6,6 +6,7 @@ The speech that nano is trained and measured on, written to disk once, resumably
     python -m finetune.nano.synthesise answers --out data/answers      # every training answer once, voice slt
     python -m finetune.nano.synthesise answers-heldout --out data/answers-heldout  # the answers of unseen facts, voice slt
     python -m finetune.nano.synthesise sentences --out data/sentences  # training questions in the answers' voice: more to learn to speak from
+    python -m finetune.nano.synthesise wrapped --out data/wrapped      # the same with other words around them
     python -m finetune.nano.synthesise drills --out data/drills        # words in random order for dictation, two voices
     python -m finetune.nano.synthesise test --out data/test            # held-out questions, and seen ones spoken anew
 
@@ -14,7 +15,7 @@ Format of an output folder, 16 kHz mono:
 - `shard-00000.jsonl`: one line per utterance, `{"id", "voice", "stretch", "text", "start", "samples", "words", "split", ...}`:
   `start` is the first sample in the shard, `words` is `[[word, start_s, end_s], ...]`, contiguous from 0 to the utterance's end, and
   `" ".join` of the words is the text. All but codec add `kind` and `answer` (of the question; of answers, the text itself).
-  `split` is "train" or "test" for codec, one of `domain.SPLITS` otherwise; in test, "train" marks a seen question.
+  Wrapped questions also have `question`, what was wrapped. `split` is "train" or "test" for codec, one of `domain.SPLITS` otherwise; in test, "train" marks a seen question.
 - `time.json`: seconds spent, seconds of audio, utterances.
 A shard's `.jsonl` is renamed into place last: where it exists the shard is complete, so a reader may start while more shards are
 written, and a run that was killed goes on where it stopped. A larger `--count` extends a folder of questions.
@@ -38,7 +39,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .domain import Item, drills, items
+from .domain import Item, drills, items, wrapped
 from .voices import SAMPLING_RATE, Voice
 
 WORDNET = Path("/usr/share/wordnet")
@@ -165,6 +166,29 @@ def question_jobs(count: int, seed: int = 0) -> list[Job]:
     return jobs
 
 
+def wrapped_jobs(count: int, seed: int = 4) -> list[Job]:
+    """
+    Spoken training questions with other words around them.
+
+    Args:
+        count (`int`): How many.
+        seed (`int`, *optional*, defaults to 4): Of the choice.
+
+    Returns:
+        `list[Job]`: Distinct texts.
+    """
+    rng = random.Random(seed)
+    jobs: dict[str, Job] = {}
+    for item in _endless([item for item in _of_split("train") if item.kind not in ("name", "talk")], rng):
+        (voice,) = rng.choices(list(QUESTION_VOICES), list(QUESTION_VOICES.values()))
+        text = wrapped(item.question, rng)
+        fields = _fields(item) | {"question": item.question}
+        jobs.setdefault(text, Job(text, voice, rng.choice(QUESTION_STRETCHES), item.split, fields))
+        if len(jobs) == count:
+            break
+    return list(jobs.values())
+
+
 def answer_jobs(held_out: bool) -> list[Job]:
     """
     Every answer once, in the voice of nano.
@@ -256,9 +280,10 @@ def _of_split(split: str) -> list[Item]:
 
 def _endless(chosen: list[Item], rng: random.Random) -> Iterator[Item]:
     """Items for ever, kinds in their shares; a kind's facts come in rounds, each round with other words."""
-    rounds = {kind: _rounds([i for i in chosen if i.kind == kind], rng) for kind in KIND_SHARES}
+    shares = {kind: share for kind, share in KIND_SHARES.items() if any(item.kind == kind for item in chosen)}
+    rounds = {kind: _rounds([i for i in chosen if i.kind == kind], rng) for kind in shares}
     while True:
-        (kind,) = rng.choices(list(KIND_SHARES), list(KIND_SHARES.values()))
+        (kind,) = rng.choices(list(shares), list(shares.values()))
         yield next(rounds[kind])
 
 
@@ -367,12 +392,13 @@ def read_corpus(folder: Path) -> Iterator[tuple[dict, np.ndarray]]:
 
 def main(arguments: Iterable[str] | None = None) -> None:
     """Command line: see the module's docstring."""
-    corpora = ("codec", "questions", "answers", "answers-heldout", "sentences", "drills", "test")
+    corpora = ("codec", "questions", "answers", "answers-heldout", "sentences", "wrapped", "drills", "test")
     parser = argparse.ArgumentParser(description="Synthesise nano's speech.")
     parser.add_argument("corpus", choices=corpora)
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
     parser.add_argument("--count", type=int, default=40_000, help="spoken questions")
     parser.add_argument("--sentences", type=int, default=8_000, help="distinct questions in the voice of the answers")
+    parser.add_argument("--wrapped", type=int, default=10_000, help="questions with other words around them")
     parser.add_argument("--drills", type=int, default=12_000, help="sentences of words in random order")
     options = parser.parse_args(arguments)
     if options.corpus == "codec":
@@ -381,6 +407,8 @@ def main(arguments: Iterable[str] | None = None) -> None:
         jobs = question_jobs(options.count)
     elif options.corpus == "sentences":
         jobs = sentence_jobs(options.sentences)
+    elif options.corpus == "wrapped":
+        jobs = wrapped_jobs(options.wrapped)
     elif options.corpus == "drills":
         jobs = drill_jobs(options.drills)
     elif options.corpus == "test":

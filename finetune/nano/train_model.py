@@ -78,8 +78,9 @@ def create(codec: Path, out: Path, seed: int = 0) -> None:
 def encode(codec: Path, speech: Path, out: Path) -> None:
     """Encode the training corpora that `synthesise.py` wrote below `speech`."""
     model = TttCodecModel.from_pretrained(codec).eval()
-    for corpus in ("answers", "sentences", "questions", "drills"):
-        encode_corpus(model, speech / corpus, out / corpus, as_heard=corpus in ("questions", "drills"))
+    heard = ("questions", "wrapped", "drills")
+    for corpus in ("answers", "sentences", *heard):
+        encode_corpus(model, speech / corpus, out / corpus, as_heard=corpus in heard)
 
 
 class _Clock(TrainerCallback):
