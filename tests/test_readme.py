@@ -10,13 +10,14 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
-def test_the_readme_has_the_five_lines_and_the_pipeline():
-    assert len(PYTHON_BLOCKS) == 2
+def test_the_readme_has_the_five_lines_the_pipeline_and_a_conversation():
+    assert len(PYTHON_BLOCKS) == 3
     assert "AutoModel.from_pretrained" in PYTHON_BLOCKS[0]
     assert 'pipeline("any-to-any"' in PYTHON_BLOCKS[1]
+    assert "TttConversation(" in PYTHON_BLOCKS[2]
 
 
-@pytest.mark.parametrize("number", range(2))
+@pytest.mark.parametrize("number", range(3))
 def test_the_readme_s_python_runs(number, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # what an example writes must not land in the checkout
     (tmp_path / "checkpoints").symlink_to(ROOT / "checkpoints", target_is_directory=True)
