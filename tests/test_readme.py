@@ -27,9 +27,11 @@ def test_the_readme_s_python_runs(number, tmp_path, monkeypatch, capsys):
     assert len(printed[-1].split()) >= 2  # the answer's text
     if number == 0:
         assert (tmp_path / "reply.wav").stat().st_size > 1000
-    else:
+    elif number == 1:
         assert names["sound"].ndim == 1
         assert len(names["sound"]) > 1000
+    else:
+        assert len(printed) == 2 and len(names["conversation"].turns) == 1
 
 
 def test_ci_runs_the_readme_s_test_command():
