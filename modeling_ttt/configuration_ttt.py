@@ -32,6 +32,10 @@ class TttConfig(PreTrainedConfig):
         begin_last_audio_token_id (`int`, *optional*): Text id that opens the last, free-length span of a reply.
         end_audio_token_id (`int`, *optional*): Audio id that closes a span of a reply.
         end_last_audio_token_id (`int`, *optional*): Audio id that closes the last span of a reply.
+        span_attention (`str`, *optional*, defaults to `"full"`):
+            What a position of a span sees besides what comes before: `"full"` its whole span (the paper), `"block"` its own block of
+            `span_block_length` positions. Then earlier blocks are final and cached, so that a long span costs no more per block than a short one.
+        span_block_length (`int`, *optional*): Length of a block, with `span_attention="block"`: that of training and of decoding.
         clean_audio_prob (`float`, *optional*, defaults to 0.3):
             BANOM: probability that no audio of a training sample is masked, so that its text learns to follow clean audio.
         prefix_preservation_prob (`float`, *optional*, defaults to 0.3):
@@ -61,6 +65,8 @@ class TttConfig(PreTrainedConfig):
     begin_last_audio_token_id: int | None = None
     end_audio_token_id: int | None = None
     end_last_audio_token_id: int | None = None
+    span_attention: str = "full"
+    span_block_length: int | None = None
     clean_audio_prob: float = 0.3
     prefix_preservation_prob: float = 0.3
     pad_token_id: int | None = None
@@ -79,6 +85,7 @@ class TttConfig(PreTrainedConfig):
         if self.audio_code_offset is None:
             self.audio_code_offset = self.audio_token_start_id
         self._check_backbone()
+        self._check_span_attention()
         self._check_probabilities()
         self._check_vocabulary()
 
@@ -120,6 +127,17 @@ class TttConfig(PreTrainedConfig):
                 f"`text_config` must describe a decoder-only attention backbone; model type {self.text_config.model_type!r} "
                 f"{'is an encoder-decoder' if self.text_config.is_encoder_decoder else f'has layers of type {sorted(foreign)}'}."
             )
+
+    def _check_span_attention(self) -> None:
+        if self.span_attention not in ("full", "block"):
+            raise ValueError(f'`span_attention` must be "full" or "block", got {self.span_attention!r}.')
+        if (self.span_attention == "block") != (self.span_block_length is not None):
+            raise ValueError(
+                '`span_block_length` belongs to `span_attention="block"`, and only to it; '
+                f"got {self.span_block_length!r} with {self.span_attention!r}."
+            )
+        if self.span_block_length is not None and self.span_block_length < 1:
+            raise ValueError(f"`span_block_length` must be at least 1, got {self.span_block_length}.")
 
     def _check_probabilities(self) -> None:
         for name in ("clean_audio_prob", "prefix_preservation_prob"):

@@ -10,6 +10,7 @@ Knows the model and a batch of rows. Knows no waveform, no text and no options o
 
 Nothing before a span attends into it, so keys and values up to its begin marker are final. A denoising step runs the open span alone against
 them and takes its own keys and values back; the closed span is run once more as it is, and kept: its last position gives the next text id.
+Under block-causal attention the same holds block by block, and a finished block is kept as soon as the next one is run.
 Without a cache this is the published procedure, the whole sequence at every step, by the same code with nothing ever kept.
 
 Rows advance on their own: in the same forward one may write and another speak. The cache's slots are shared, so a row that keeps less than
@@ -17,7 +18,7 @@ another gets holes, which the attention mask hides; positions count only the row
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,10 +29,10 @@ from transformers.generation import LogitsProcessorList, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 from transformers.utils import ModelOutput
 
+from .cache_ttt import Query, RowCache, StaticRowCache, has_windows
 from .denoising_ttt import BlockDenoiser
 from .rows_ttt import DecodingPlan, DecodingRow, open_rows
 from .samplers_ttt import Generators, guide, next_text_ids
-from .spans_ttt import audio_span_ids
 
 
 @dataclass
@@ -55,20 +56,6 @@ class TttGenerateOutput(ModelOutput):
     past_key_values: Cache | None = None
 
 
-@dataclass
-class _Query:
-    """
-    What one forward runs, each `(running rows, queries)`; rows are left-aligned and padded to the longest.
-
-    `is_apart` marks a second copy of a row's block, which sees nothing but itself: the unconditional branch of guidance.
-    """
-
-    ids: torch.Tensor
-    is_real: torch.Tensor
-    is_apart: torch.Tensor
-    position_ids: torch.Tensor
-
-
 class BlockDecoder:
     """
     Decodes one batch.
@@ -83,6 +70,8 @@ class BlockDecoder:
         attention_mask (`torch.LongTensor` of shape `(batch, prompt)`, *optional*): 0 marks padding.
         past_key_values (`DynamicCache`, *optional*): `None` decodes without a cache.
         generator (`torch.Generator` or a list of one per row, *optional*): Source of all randomness.
+        static_cache (`StaticRowCache`, *optional*): Instead of `past_key_values`.
+        backbone (`Callable`, *optional*): The model's backbone, compiled for the shapes that `static_cache` leaves; runs all but the prefill.
     """
 
     def __init__(
@@ -96,14 +85,16 @@ class BlockDecoder:
         attention_mask: torch.Tensor | None = None,
         past_key_values: DynamicCache | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
+        static_cache: StaticRowCache | None = None,
+        backbone: Callable[..., Any] | None = None,
         **unused: Any,
     ):
         self.model = model
+        self.backbone = backbone or model.model
         self.logits_processor = logits_processor
         self.stopping_criteria = stopping_criteria
         self.options = generation_config
         self.streamer = streamer
-        self.cache = past_key_values
         self.prompt_ids = input_ids.to(model.device)
         is_real = torch.ones_like(self.prompt_ids) if attention_mask is None else attention_mask.to(model.device)
         self.prompt_is_real = is_real.bool()
@@ -117,27 +108,35 @@ class BlockDecoder:
         self._mask_layout: list[tuple[int, int, int, bool]] | None = None
         self._mask: Any = None
 
-        cached = self.cache.get_seq_length() if self.cache is not None else 0
-        self.slots = self.prompt_is_real[:, :cached]  # (running rows, cached): which slots hold a key of the row
-        self.buffer, self.rows = self._open_rows(cached)
+        self.cache = static_cache or RowCache(past_key_values, self.prompt_is_real)  # of the running rows
+        self.buffer, self.rows = self._open_rows()
         self.row_forwards = [0] * len(self.rows)
         self.running = list(range(len(self.rows)))
         for index in self.running:
             self._go_on_speaking(index)
 
-    def _open_rows(self, cached: int) -> tuple[torch.Tensor, list[DecodingRow]]:
+    def _open_rows(self) -> tuple[torch.Tensor, list[DecodingRow]]:
         prompt_length = self.prompt_ids.shape[1]
+        cached = self.cache.slots.shape[1] if isinstance(self.cache, RowCache) else 0
         if not prompt_length:
             raise ValueError("`generate` needs `input_ids`: embeddings alone do not say which positions are sound.")
-        if cached >= prompt_length:
-            raise ValueError(
-                f"`past_key_values` hold {cached} positions, `input_ids` only {prompt_length}: pass the whole sequence, cached part included."
-            )
         if not self.prompt_is_real.any(-1).all():
             raise ValueError("A prompt is empty: every row of `attention_mask` needs at least one 1.")
-        if len(self.prompt_ids) > 1 and self.cache is not None and _has_windows(self.model.config.text_config):
+        if not self.prompt_is_real[:, cached:].any(-1).all():
+            raise ValueError(
+                f"`past_key_values` hold {cached} positions, `input_ids` only {prompt_length} with nothing new in some row: pass the whole "
+                "sequence, cached part included."
+            )
+        if len(self.prompt_ids) > 1 and self.cache.cache is not None and has_windows(self.model.config.text_config):
             raise ValueError(
                 "This backbone attends in windows, which count cache slots; decode its batches with `use_cache=False`, or row by row."
+            )
+        context = getattr(self.model.config.text_config, "max_position_embeddings", None)
+        needed = int(self.prompt_is_real.sum(-1).max()) + self.options.max_length - prompt_length
+        if context is not None and needed > context:
+            raise ValueError(
+                f"A prompt of {needed - self.options.max_length + prompt_length} ids and {self.options.max_length - prompt_length} new ones "
+                f"need {needed} positions, this model has {context}: lower `max_new_tokens`, or shorten the conversation."
             )
         plan = DecodingPlan(
             max_new_tokens=self.options.max_length - prompt_length,
@@ -146,10 +145,11 @@ class BlockDecoder:
             max_span_length=self.options.max_span_length,
             reveal_schedule=self.options.reveal_schedule,
             first_block_length=self.options.first_block_length,
+            span_block_length=self.model.config.span_block_length,
         )
         prompts = [ids[is_real] for ids, is_real in zip(self.prompt_ids, self.prompt_is_real, strict=True)]
-        buffer, rows = open_rows(prompts, self.slots.sum(-1).tolist(), self.model.config, plan)
-        if any(row.num_to_commit < 0 for row in rows):
+        buffer, rows = open_rows(prompts, self.cache.num_committed(), self.model.config, plan)
+        if any(row.num_to_commit < 0 or not row.begins_with_a_block for row in rows):
             raise ValueError(
                 "`past_key_values` reach into a span that is still open; pass a cache that ends before its begin marker."
             )
@@ -184,7 +184,7 @@ class BlockDecoder:
 
     # One forward
 
-    def _gather_query(self) -> _Query:
+    def _gather_query(self) -> Query:
         device = self.buffer.device
 
         def column(numbers: list[int]) -> torch.Tensor:
@@ -193,44 +193,38 @@ class BlockDecoder:
         rows = [self.rows[i] for i in self.running]
         counts = [0 if row.finished else row.end - row.committed for row in rows]
         copies = [row.block_length if self.guides_apart and not row.finished else 0 for row in rows]
-        columns = torch.arange(max(map(sum, zip(counts, copies, strict=True))), device=device)
+        num_queries = max(map(sum, zip(counts, copies, strict=True)))
+        columns = torch.arange(self.cache.num_columns(num_queries) if self.num_forwards else num_queries, device=device)
         is_real = columns < column(counts) + column(copies)
         is_apart = is_real & (columns >= column(counts))
         position_ids = columns + column([row.committed for row in rows]) - is_apart * column(copies)
         position_ids = position_ids.where(is_real, 0)
         ids = self.buffer[self.running].gather(1, position_ids)
-        return _Query(ids, is_real, is_apart, position_ids)
+        return Query(ids, is_real, position_ids, is_apart if self.guides_apart else None)
 
     def _forward(self) -> torch.Tensor:
         """Run the open ends of all running rows, `(running rows, queries, hidden)`, and keep what is final."""
         query = self._gather_query()
         inputs_embeds = self.model.get_input_embeddings()(query.ids)
-        outputs = self.model.model(
+        backbone = self.backbone if self.num_forwards else self.model.model  # a prompt may have any length
+        outputs = backbone(
             inputs_embeds=inputs_embeds,
             attention_mask=self._attention_mask(query, inputs_embeds),
             position_ids=query.position_ids,
-            past_key_values=self.cache,
-            use_cache=self.cache is not None,
+            past_key_values=self.cache.cache,
+            use_cache=self.cache.cache is not None,
         )
         self.num_forwards += 1
         for i in self.running:
             self.row_forwards[i] += not self.rows[i].finished
-        self._keep(query)
+        self._keep(query.ids.shape[1])
         return outputs.last_hidden_state
 
-    def _attention_mask(self, query: _Query, inputs_embeds: torch.Tensor) -> Any:
+    def _attention_mask(self, query: Query, inputs_embeds: torch.Tensor) -> Any:
         """Build the mask, or take the last one again: it does not change between the denoising steps of a block."""
         layout = [(row.committed, row.length, row.end, row.finished) for row in (self.rows[i] for i in self.running)]
         if layout != self._mask_layout:
-            span_ids = audio_span_ids(query.ids, self.model.audio_token_start_id).masked_fill(~query.is_real, -1)
-            span_ids = span_ids.masked_fill(query.is_apart, query.ids.shape[1])  # a span of its own
-            self._mask = self.model.modality_aware_mask(
-                inputs_embeds,
-                span_ids,
-                torch.cat([self.slots, query.is_real], dim=1),
-                self.cache,
-                is_apart=query.is_apart if self.guides_apart else None,
-            )
+            self._mask = self.cache.attention_mask(self.model, query, inputs_embeds)
             self._mask_layout = layout
         return self._mask
 
@@ -254,23 +248,18 @@ class BlockDecoder:
         lengths = torch.tensor([len(sequence) for sequence in sequences], device=ids.device)[:, None]
         is_real = torch.arange(ids.shape[1], device=ids.device) < lengths
         inputs_embeds = self.model.get_input_embeddings()(ids)
-        span_ids = audio_span_ids(ids, self.model.audio_token_start_id).masked_fill(~is_real, -1)
+        span_ids = self.model.attention_span_ids(ids).masked_fill(~is_real, -1)
         mask = self.model.modality_aware_mask(inputs_embeds, span_ids, is_real)
         self.num_forwards += 1
         return self.model.model(inputs_embeds=inputs_embeds, attention_mask=mask, use_cache=False).last_hidden_state
 
-    def _keep(self, query: _Query) -> None:
-        """Leave in the cache what is final of this forward, and take the drafts back."""
-        if self.cache is None:
-            return
+    def _keep(self, num_queries: int) -> None:
         rows = [self.rows[i] for i in self.running]
-        kept = [0 if row.finished else row.num_to_commit for row in rows]
-        num_slots = max(kept)
-        self.cache.crop(num_slots - query.ids.shape[1])
-        columns = torch.arange(num_slots, device=self.slots.device)
-        self.slots = torch.cat([self.slots, columns < torch.tensor(kept, device=self.slots.device)[:, None]], dim=1)
-        for row, count in zip(rows, kept, strict=True):
-            row.committed += count
+        counts = [0 if row.finished else row.num_to_commit for row in rows]
+        self.cache.keep(num_queries, counts)
+        if self.cache.cache is not None:
+            for row, count in zip(rows, counts, strict=True):
+                row.committed += count
 
     # What rows take from it
 
@@ -357,21 +346,19 @@ class BlockDecoder:
     def _drop_finished_rows(self) -> None:
         """Let finished rows leave the batch, unless the cache is handed back with all its rows."""
         left = [n for n, i in enumerate(self.running) if not self.rows[i].finished]
-        if self.returns_cache or len(left) == len(self.running):
+        if self.returns_cache or len(left) == len(self.running) or not isinstance(self.cache, RowCache):
             return
         self.running = [self.running[n] for n in left]
-        self.slots = self.slots[left]
-        if self.cache is not None and left:
-            self.cache.batch_select_indices(torch.tensor(left, device=self.slots.device))
+        self.cache.select(left)
 
     # What comes back
 
     @property
     def returns_cache(self) -> bool:
         """Whether the cache outlives decoding: in the output, or because it is the caller's own."""
-        if self.cache is None:
+        if self.cache.cache is None:
             return False
-        return bool(self.options.return_dict_in_generate) or getattr(self.cache, "_is_user_defined", False)
+        return bool(self.options.return_dict_in_generate) or getattr(self.cache.cache, "_is_user_defined", False)
 
     def _new_ids(self, index: int) -> torch.Tensor:
         row = self.rows[index]
@@ -401,24 +388,8 @@ class BlockDecoder:
             attention_mask=is_real.long(),
             num_forwards=self.num_forwards,
             tokens_per_forward=counts / forwards,
-            past_key_values=self._align_cache(is_real),
+            past_key_values=self.cache.align(is_real),
         )
-
-    def _align_cache(self, is_real: torch.Tensor) -> DynamicCache | None:
-        """Move every row's keys and values to the columns of its ids, and cut at the first column that is not final in some row."""
-        if self.cache is None:
-            return None
-        final = [is_real[i].nonzero()[:, 0][row.committed :] for i, row in enumerate(self.rows)]
-        width = min(int(open_[0]) if len(open_) else is_real.shape[1] for open_ in final)
-        source = torch.zeros(len(self.rows), width, dtype=torch.long, device=is_real.device)
-        for i, slots in enumerate(self.slots):
-            columns = is_real[i, :width].nonzero()[:, 0]
-            source[i, columns] = slots.nonzero()[: len(columns), 0]
-        for layer in self.cache.layers:
-            index = source[:, None, :, None].expand(-1, layer.keys.shape[1], -1, -1)
-            layer.keys = layer.keys.gather(2, index.expand(-1, -1, -1, layer.keys.shape[-1]))
-            layer.values = layer.values.gather(2, index.expand(-1, -1, -1, layer.values.shape[-1]))
-        return self.cache
 
 
 def _padded(blocks: list[torch.Tensor]) -> torch.Tensor:
@@ -431,10 +402,3 @@ def _one_per_row(generator: torch.Generator | list[torch.Generator] | None, num_
     if len(generator) != num_rows:
         raise ValueError(f"`generator` has {len(generator)} generators for {num_rows} rows; pass one, or one per row.")
     return generator
-
-
-def _has_windows(config: Any) -> bool:
-    layer_types = getattr(config, "layer_types", None)
-    if layer_types is not None:
-        return set(layer_types) != {"full_attention"}
-    return any(getattr(config, name, None) is not None for name in ("sliding_window", "attention_chunk_size"))

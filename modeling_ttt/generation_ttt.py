@@ -4,14 +4,16 @@
 Knows transformers' generation machinery, whose hooks it overrides, and leaves the loop itself to `decoding_ttt.py`. Knows no waveform and no text.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, GenerationMixin
+from transformers import CompileConfig, GenerationConfig, GenerationMixin
 from transformers.cache_utils import DynamicCache
 from transformers.generation import GenerationMode, LogitsProcessorList, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
+from .cache_ttt import StaticRowCache, has_windows
 from .decoding_ttt import BlockDecoder, TttGenerateOutput
 from .samplers_ttt import REMASKING_RULES, REVEAL_SCHEDULES
 
@@ -37,6 +39,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "reveal_schedule": REVEAL_SCHEDULES,
     "audio_guidance_context": ("masked", "none"),
 }
+STATIC_CACHE_STEP = (
+    256  # positions: a few more do not change the shape of a static cache, and nothing is compiled again
+)
 UNSUPPORTED_OUTPUTS = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
 
 
@@ -74,6 +79,8 @@ class TttGenerationMixin(GenerationMixin):
                 alone, as more queries of the same forward.
             max_span_length (`int`, *optional*): Generated ids of a span, after which it is closed. No limit but `max_new_tokens` by default.
             use_cache (`bool`, *optional*, defaults to `True`): `False` runs the whole sequence again at every step, with the same result.
+            cache_implementation (`str`, *optional*, defaults to `"dynamic"`): `"static"` keeps all shapes of a step the same and, on a GPU or
+                with a `compile_config`, compiles them: one for a text id, one for a block. Same ids; the first call takes long.
             generator (`torch.Generator` or a list of one per row, *optional*): Source of all randomness; torch's global generator by default.
             streamer (`BaseStreamer`, *optional*): Is given the prompt, each text id, each block after cutting, and appended end markers; and
                 where it has the attribute: `put_draft(ids)` a block after each denoising step but its last, masks included; `fail(error)` an
@@ -111,12 +118,16 @@ class TttGenerationMixin(GenerationMixin):
         kwargs.pop("generation_mode", None)  # the any-to-any pipeline passes it on
         own = {name: kwargs.pop(name) for name in GENERATION_DEFAULTS if name in kwargs}
         generation_config, model_kwargs = super()._prepare_generation_config(generation_config, **kwargs)
-        for name, default in GENERATION_DEFAULTS.items():
+        defaults = GENERATION_DEFAULTS | {
+            "block_length": self.config.span_block_length or GENERATION_DEFAULTS["block_length"]
+        }
+        for name, default in defaults.items():
             if own.get(name) is not None:
                 setattr(generation_config, name, own[name])
             elif getattr(generation_config, name, None) is None:
                 setattr(generation_config, name, default)
         _check_generation_config(generation_config)
+        self._check_blocks(generation_config)
         return generation_config, model_kwargs
 
     def _validate_generation_mode(
@@ -137,9 +148,12 @@ class TttGenerationMixin(GenerationMixin):
     def _prepare_cache_for_generation(
         self, generation_config: GenerationConfig, model_kwargs: dict, *args: Any, **kwargs: Any
     ) -> None:
+        if generation_config.cache_implementation == "static":
+            self._check_static_cache()
+            return
         if generation_config.cache_implementation not in (None, "dynamic"):
             raise ValueError(
-                f"`cache_implementation={generation_config.cache_implementation!r}` is not supported yet; leave it out."
+                f'`cache_implementation` must be "dynamic" or "static", got {generation_config.cache_implementation!r}.'
             )
         cache = model_kwargs.get("past_key_values")
         if cache is None and generation_config.use_cache is not False:
@@ -164,15 +178,69 @@ class TttGenerationMixin(GenerationMixin):
     ) -> torch.Tensor | TttGenerateOutput:
         """Decode a batch (called by `generate`, greedy or sampling)."""
         self._check_markers()
+        is_static = generation_config.cache_implementation == "static"
+        if is_static:
+            model_kwargs["static_cache"] = self._take_static_cache(input_ids, generation_config)
+            model_kwargs["backbone"] = self._compiled_backbone(generation_config)
         decoder = BlockDecoder(
             self, input_ids, logits_processor, stopping_criteria, generation_config, streamer, **model_kwargs
         )
         while not decoder.is_finished and not getattr(streamer, "is_cancelled", False):
             decoder.step()
+        if is_static:
+            self.__dict__["_static_cache"] = decoder.cache
         if not decoder.returns_cache and not generation_config.return_dict_in_generate:
             return decoder.sequences()
         output = decoder.output()  # also aligns a cache that the caller passed
         return output if generation_config.return_dict_in_generate else output.sequences
+
+    def _check_static_cache(self) -> None:
+        attention = self.config.text_config._attn_implementation
+        if attention not in ("sdpa", "eager"):
+            raise ValueError(
+                f'A static cache needs attn_implementation "sdpa" or "eager", this model has {attention!r}.'
+            )
+        if has_windows(self.config.text_config):
+            raise ValueError('A static cache needs attention without windows; use `cache_implementation="dynamic"`.')
+
+    def _take_static_cache(self, input_ids: torch.Tensor, generation_config: GenerationConfig) -> StaticRowCache:
+        """Take the cache of the last call if it fits: compiled code knows its memory. Another thread meanwhile makes its own."""
+        longest = generation_config.max_length + generation_config.block_length  # the copy of a block lies behind it
+        max_length = -(-longest // STATIC_CACHE_STEP) * STATIC_CACHE_STEP
+        num_layers = self.config.text_config.num_hidden_layers
+        cache = self.__dict__.pop("_static_cache", None)
+        if cache is not None and cache.fits(len(input_ids), max_length, generation_config.block_length, self):
+            cache.clear()
+            return cache
+        return StaticRowCache(num_layers, len(input_ids), max_length, generation_config.block_length)
+
+    def _compiled_backbone(self, generation_config: GenerationConfig) -> Callable[..., Any] | None:
+        """Compile the backbone, by default on GPUs only: on CPUs it rarely pays (`benchmarks/decode.py`)."""
+        config = generation_config.compile_config
+        if generation_config.disable_compile or (config is None and self.device.type != "cuda"):
+            return None
+        options = (config or CompileConfig(dynamic=False)).to_dict()
+        known, backbone = self.__dict__.get("_last_compiled_backbone", (None, None))
+        if known != options:
+            backbone = torch.compile(self.model.forward, **options)
+            self.__dict__["_last_compiled_backbone"] = (options, backbone)
+        return backbone
+
+    def _check_blocks(self, generation_config: GenerationConfig) -> None:
+        """Under block-causal attention, refuse blocks other than those of training."""
+        length = self.config.span_block_length
+        if length is None:
+            return
+        for name in ("block_length", "first_block_length"):
+            if getattr(generation_config, name) not in (length, None):
+                raise ValueError(
+                    f"This model was trained on blocks of {length} (`config.span_block_length`), `{name}` is "
+                    f"{getattr(generation_config, name)}; leave it out."
+                )
+        if generation_config.audio_guidance_scale and generation_config.audio_guidance_context == "masked":
+            raise ValueError(
+                'Guidance against a masked sequence needs `config.span_attention="full"`; pass `audio_guidance_context="none"`.'
+            )
 
     def _check_markers(self) -> None:
         names = ("audio_token_start_id", "mask_token_id", "begin_audio_token_id", "begin_last_audio_token_id", "end_audio_token_id",

@@ -8,6 +8,7 @@ from transformers import AutoProcessor
 
 from .audio_input_ttt import load_sound
 from .codec_ttt import TttCodecConfig, TttCodecModel, TttCodecOutput
+from .conversation_ttt import TttConversation
 from .layout_ttt import ParsedReply, TttLayout, aligned_groups
 from .processing_ttt import TttProcessor
 from .reply_stream_ttt import TttAudioChunk, TttBlockDraft, TttStreamEvent, TttTextDelta
@@ -32,6 +33,7 @@ __all__ = [
     "TttCodecConfig",
     "TttCodecModel",
     "TttCodecOutput",
+    "TttConversation",
     "TttLayout",
     "TttProcessor",
     "TttReply",

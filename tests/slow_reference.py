@@ -31,10 +31,14 @@ def spans(ids: list[int], audio_start: int, samples: list[int] | None = None) ->
     return numbers
 
 
-def may_see(ids: list[int], audio_start: int) -> list[list[bool]]:
-    """Query i sees key j if j is not later, or if both lie in the same audio span."""
+def may_see(ids: list[int], audio_start: int, block_length: int | None = None) -> list[list[bool]]:
+    """Query i sees key j if j is not later, or if both lie in the same audio span, or in the same block of it."""
     span = spans(ids, audio_start)
-    return [[j <= i or (span[i] >= 0 and span[i] == span[j]) for j in range(len(ids))] for i in range(len(ids))]
+    block = [0 if block_length is None else (i - span.index(span[i])) // block_length for i in range(len(ids))]
+    return [
+        [j <= i or (span[i] >= 0 and (span[i], block[i]) == (span[j], block[j])) for j in range(len(ids))]
+        for i in range(len(ids))
+    ]
 
 
 class SlowTtt:
@@ -50,7 +54,7 @@ class SlowTtt:
     def logits(self, ids: list[int], visible: list[list[bool]] | None = None) -> torch.FloatTensor:
         """Score one sequence `(length, vocab_size)`, under the modality-aware mask unless another one is given."""
         if visible is None:
-            visible = may_see(ids, self.config.audio_token_start_id)
+            visible = may_see(ids, self.config.audio_token_start_id, self.config.span_block_length)
         hidden = torch.finfo(torch.float32).min
         mask = torch.tensor([[[[0.0 if sees else hidden for sees in row] for row in visible]]])  # (1, 1, queries, keys)
         return self.causal_lm(torch.tensor([ids]), attention_mask=mask, use_cache=False).logits[0]
@@ -89,6 +93,8 @@ class SlowTtt:
                 speaks, span_start = token_id in begins, len(ids)
                 continue
             room = limit - len(ids)
+            if config.span_block_length is not None:  # the prompt may end inside a block
+                block_length = config.span_block_length - (len(ids) - span_start) % config.span_block_length
             if max_span_length is not None:
                 room = min(room, max_span_length - (len(ids) - span_start))
             block = self._denoise(ids, span_start, block_length, max(room, 0), denoising_steps, **rules)
@@ -133,7 +139,11 @@ class SlowTtt:
         steps = min(steps, length)
         prior = {}  # id -> its mean probability in a block of masks after a begin marker alone
         if remasking == "calibrated":
-            alone = self.logits([ids[span_start - 1], *[mask] * block_length])[1:, eligible].softmax(-1).mean(0)
+            alone = (
+                self.logits([ids[span_start - 1], *[mask] * (config.span_block_length or block_length)])[1:, eligible]
+                .softmax(-1)
+                .mean(0)
+            )
             prior = dict(zip(eligible, alone.tolist(), strict=True))
         for step in range(steps):
             scores = self.logits(ids + block)[len(ids) :, eligible]

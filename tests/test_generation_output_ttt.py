@@ -169,7 +169,7 @@ def test_a_cache_that_cannot_be_used_is_an_error_that_says_so(model):
     with pytest.raises(ValueError, match="DynamicCache"):
         decode(model, past_key_values=StaticCache(config=model.config, max_cache_len=64))
     with pytest.raises(ValueError, match="cache_implementation"):
-        decode(model, cache_implementation="static")
+        decode(model, cache_implementation="offloaded")
 
 
 # ----------------------------------------------------------------------------------------------------------------- streamer

@@ -14,7 +14,7 @@ from streaming_fixtures import BLOCKS, assert_same_reply, prompt, sound_of, text
 from transformers import AutoModel, AutoProcessor
 
 from modeling_ttt import nano_checkpoint
-from processing_ttt import TttAudioChunk, TttBlockDraft, TttStreamer, TttTextDelta
+from processing_ttt import TttAudioChunk, TttBlockDraft, TttConversation, TttStreamer, TttTextDelta
 from processing_ttt.event_queue_ttt import EventQueue
 from processing_ttt.reply_stream_ttt import ReplyDecoder
 from processing_ttt.streaming_ttt import ReplyFeed
@@ -94,6 +94,19 @@ def test_generate_may_run_in_a_thread_of_the_caller_s_own(talker):
     thread.join()
     assert list(streamer) == []
     assert streamer.output is None
+
+
+def test_a_turn_of_a_conversation_can_be_streamed(talker):
+    conversation = TttConversation(talker.model, talker.processor)
+    for _ in range(2):
+        streamer = TttStreamer(talker.processor)
+        options = {"text": "What is seven plus five?", **talker.script(*WORDS), "streamer": streamer}
+        thread = threading.Thread(target=conversation.say, kwargs=options)
+        thread.start()
+        events = list(streamer)
+        thread.join()
+        assert_same_reply(events, conversation.turns[-1])
+    assert len(conversation.turns) == 2
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from huggingface_hub import snapshot_download
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
 from .codec_adapter_ttt import ADAPTED_CODECS, FEATURE_CODECS, CodecAdapter, adapted_config
+from .codec_stream_ttt import CodecStream, WholeCodecStream, WindowedCodecStream
 from .codec_ttt import TttCodecModel  # noqa: F401 - its module registers it with the Auto classes
 
 logger = logging.getLogger(__name__)
@@ -108,6 +109,24 @@ class CodecHandle:
         with torch.inference_mode():
             values = codec.decode(torch.tensor(codes, device=codec.device)[None, None]).audio_values  # (1, 1, samples)
         return values[0, 0].float().cpu().numpy()
+
+    def stream(self) -> CodecStream:
+        """
+        Begin a sound whose codes are still coming.
+
+        A codec that states its receptive field (`config.decode_context` and `config.decode_lookahead`, in codes) speaks as they come;
+        of any other one nothing is known to be final before the last code, and it speaks at the end.
+
+        Returns:
+            [`CodecStream`]: `push(codes)` and `finish()` give the samples of `decode` on all codes, piece by piece.
+        """
+        config = self.config
+        context, lookahead = getattr(config, "decode_context", None), getattr(config, "decode_lookahead", None)
+        if context is None or lookahead is None:
+            return WholeCodecStream(self.decode)
+        return WindowedCodecStream(
+            self.decode, context, lookahead, round(config.output_sampling_rate / config.frame_rate)
+        )
 
     def save(self, folder: str) -> str:
         """

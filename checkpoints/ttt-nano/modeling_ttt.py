@@ -20,7 +20,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 from .configuration_ttt import TttConfig
 from .generation_ttt import TttGenerationMixin
 from .objective_ttt import Corruption, corrupt, joint_loss
-from .spans_ttt import audio_span_ids
+from .spans_ttt import audio_span_ids, split_spans
 
 # Losses of evaluation runs are comparable because they all see the same noise.
 EVAL_CORRUPTION_SEED = 0
@@ -99,6 +99,22 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         self._tied_weights_keys = {"lm_head.weight": f"model.{name}"}
         self.post_init()
 
+    def attention_span_ids(self, input_ids: torch.Tensor, sample_ids: torch.Tensor | None = None) -> torch.Tensor:
+        """
+        Number what sees each other whole: the audio spans, or their blocks where `config.span_attention` says so.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch, length)`): Token ids.
+            sample_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*): Packed samples, see `forward`.
+
+        Returns:
+            `torch.LongTensor` of shape `(batch, length)`: Numbers unique in the row, -1 for text.
+        """
+        span_ids = audio_span_ids(input_ids, self.audio_token_start_id, sample_ids)
+        if self.config.span_block_length is None:
+            return span_ids
+        return split_spans(span_ids, self.config.span_block_length)
+
     def modality_aware_mask(
         self,
         inputs_embeds: torch.Tensor,
@@ -113,7 +129,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
 
         Args:
             inputs_embeds (`torch.FloatTensor` of shape `(batch, queries, hidden_size)`): Only its shape, dtype and device count.
-            span_ids (`torch.LongTensor` of shape `(batch, queries)`): From `audio_span_ids`.
+            span_ids (`torch.LongTensor` of shape `(batch, queries)`): From `attention_span_ids`: equal numbers see each other.
             attention_mask (`torch.Tensor` of shape `(batch, cached + queries)`, *optional*): 0 hides a position. A ready mask passes through.
             past_key_values (`Cache`, *optional*): What the queries attend to besides themselves.
             position_ids (`torch.LongTensor` of shape `(batch, queries)`, *optional*): Packed samples show by positions that start again at 0.
@@ -304,8 +320,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Give embeddings `(batch, length, hidden_size)` and span ids `(batch, length)`; bare embeddings are taken for text."""
         if input_ids is not None and inputs_embeds is None:
-            span_ids = audio_span_ids(input_ids, self.audio_token_start_id, sample_ids)
-            return self.model.get_input_embeddings()(input_ids), span_ids
+            return self.model.get_input_embeddings()(input_ids), self.attention_span_ids(input_ids, sample_ids)
         if inputs_embeds is not None and input_ids is None:
             return inputs_embeds, torch.full(inputs_embeds.shape[:2], -1, device=inputs_embeds.device)
         raise ValueError("Pass exactly one of `input_ids` and `inputs_embeds`.")

@@ -10,7 +10,8 @@ A row's ids live left-aligned in one buffer:
     0            committed            length                              end
 
 `committed` ids have their final keys and values in the cache. While a row speaks, its open span lies behind `span_start` and is not
-committed: the blocks of one span see each other, so their keys and values are final only when the span is closed.
+committed: the blocks of one span see each other, so their keys and values are final only when the span is closed. (Under block-causal
+attention they do not, and finished blocks are committed.)
 """
 
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ class DecodingPlan:
         max_span_length (`int`, *optional*): Generated ids of a span, its generated end marker included.
         first_block_length (`int`, *optional*): Masks of a reply's first block, if other.
         reveal_schedule (`str`, *optional*, defaults to `"linear"`): How a block's masks are spread over its steps.
+        span_block_length (`int`, *optional*): Under block-causal attention, the length of the blocks that see themselves only.
     """
 
     max_new_tokens: int
@@ -42,6 +44,7 @@ class DecodingPlan:
     max_span_length: int | None = None
     first_block_length: int | None = None
     reveal_schedule: str = "linear"
+    span_block_length: int | None = None
 
 
 @dataclass
@@ -106,7 +109,22 @@ class DecodingRow:
     @property
     def num_to_commit(self) -> int:
         """How many of the next query's ids have final keys and values, so that the cache may keep them."""
-        return (self.length if self.span_start is None else self.span_start) - self.committed
+        if self.span_start is None:
+            return self.length - self.committed
+        final_blocks = self.span_length - self._length_of_open_block
+        return self.span_start + final_blocks - self.committed
+
+    @property
+    def begins_with_a_block(self) -> bool:
+        """Whether the next query, where it begins inside the open span, begins with one of its blocks."""
+        inside = self.committed - self.span_start if self.span_start is not None else 0
+        return inside <= 0 or inside % (self.plan.span_block_length or 1) == 0
+
+    @property
+    def _length_of_open_block(self) -> int:
+        """Final ids of the open span that the next block's ids still see and are seen by."""
+        block_length = self.plan.span_block_length
+        return self.span_length % block_length if block_length else self.span_length
 
     def append(self, token_ids: list[int]) -> None:
         """Take ids as final."""
@@ -126,6 +144,8 @@ class DecodingRow:
             room = min(room, self.plan.max_span_length - self.span_length)
         is_first = self.num_blocks == 0
         block_length = (is_first and self.plan.first_block_length) or self.plan.block_length
+        if self.plan.span_block_length:  # a prompt may end inside a block: complete it
+            block_length = self.plan.span_block_length - self._length_of_open_block
         self.num_blocks += 1
         self.end = self.length + max(0, min(block_length, room))
         self.buffer[self.length : self.end] = self.config.mask_token_id
