@@ -206,6 +206,7 @@ def test_cancelling_from_another_thread_stops_within_one_forward_and_leaves_the_
 
     hook = talker.model.model.register_forward_hook(cancel_in_the_tenth)
     streamer.start(talker.model, talker.inputs, **talker.script(*WORDS))
+    list(streamer)
     output = streamer.output
     hook.remove()
     assert len(forwards) == 10 < total
@@ -310,6 +311,14 @@ def test_a_streamer_follows_one_reply(talker):
             streamer.start(talker.model, talker.inputs)
         with pytest.raises(ValueError, match="make a new one"):
             talker.model.generate(**talker.inputs, **BLOCKS, streamer=streamer)
+
+
+def test_what_generate_returned_is_there_when_the_reply_is_over(talker):
+    with stream(talker, *WORDS, queue_size=1) as streamer:
+        next(streamer)
+        with pytest.raises(ValueError, match="The reply is not over"):
+            _ = streamer.output
+    assert streamer.output.shape[1] > talker.inputs["input_ids"].shape[1]
 
 
 def test_a_queue_needs_room(talker):
