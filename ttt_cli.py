@@ -1,7 +1,7 @@
 """
-The command line: `ttt talk`, `ttt transcribe`, `ttt speak`.
+The command line: `ttt talk`, `ttt transcribe`, `ttt speak`, and from `ttt_checkpoints` `ttt convert`, `ttt init`.
 
-The only module that imports all packages. It knows options, files and messages; what they do is the packages' business.
+The two are the only modules that import all packages. This one knows options, files and messages; what they do is the packages' business.
 """
 
 import logging
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import ttt_checkpoints
+
 if TYPE_CHECKING:
     from processing_ttt import TttProcessor, TttReply, TttStreamer
 
@@ -25,6 +27,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(ttt_checkpoints.convert)
+app.command()(ttt_checkpoints.init)
 
 
 class Dtype(str, Enum):
@@ -100,7 +104,7 @@ class Talker:
 
 def _load(model: str, device: str, dtype: Dtype, seed: int | None, **options: Any) -> Talker:
     import torch
-    from transformers import AutoModel, AutoProcessor
+    from transformers import AutoConfig, AutoModel, AutoProcessor
 
     from modeling_ttt import nano_checkpoint
     from processing_ttt import TttProcessor  # noqa: F401 - registers the processor with AutoProcessor
@@ -108,6 +112,12 @@ def _load(model: str, device: str, dtype: Dtype, seed: int | None, **options: An
     source = model or str(nano_checkpoint())
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    model_type = AutoConfig.from_pretrained(source).model_type
+    if model_type != "ttt":
+        raise ValueError(
+            f"{source!r} is a {model_type} model and not Text-to-Talk yet: `ttt convert` turns a released checkpoint into one, `ttt init` "
+            "starts one from a language model."
+        )
     loaded = AutoModel.from_pretrained(source, dtype=dtype.value).to(device).eval()
     processor = AutoProcessor.from_pretrained(source)
     options = {name: value for name, value in options.items() if value is not None}
@@ -261,6 +271,9 @@ def speak(
 
 def _quiet() -> None:
     """Leave the screen to the answer: no progress bars or notes of the libraries."""
+    logging.getLogger("torch.utils._pytree").setLevel(
+        logging.ERROR
+    )  # torchao, where installed, makes it talk on import
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()

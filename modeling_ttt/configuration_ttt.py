@@ -4,11 +4,14 @@ Configuration of Text-to-Talk (TtT).
 Knows the backbone's configuration and which ids of the one vocabulary are sound. Knows no weights, no text and no waveform.
 """
 
+import os
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
+
+from .released_ttt import is_foreign_layout, is_released_layout, nest_language_model, resolve_markers
 
 # Layers that keep a running state instead of keys and values can neither see an audio span whole nor take a draft back.
 ATTENTION_LAYER_TYPES = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
@@ -99,6 +102,31 @@ class TttConfig(PreTrainedConfig):
         self.text_config.vocab_size = value
 
     @classmethod
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """
+        Read a `config.json`; that of a released checkpoint is completed from the tokenizer beside it.
+
+        Args:
+            pretrained_model_name_or_path (`str` or `os.PathLike`): Folder, `config.json` or Hub id.
+            kwargs: As for `PreTrainedConfig.get_config_dict`.
+
+        Returns:
+            `tuple[dict[str, Any], dict[str, Any]]`: Fields of the configuration, and the arguments that were not used.
+        """
+        config_dict, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        if not is_foreign_layout(config_dict):
+            return config_dict, unused
+        nested = nest_language_model(config_dict)
+        if is_released_layout(config_dict):
+            source = pretrained_model_name_or_path
+            if os.path.isfile(source):
+                source = os.path.dirname(os.path.abspath(source))
+            nested = resolve_markers(nested, source, **kwargs)
+        return nested, unused
+
+    @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "TttConfig":
         """
         Read a configuration from a dictionary, as `from_pretrained` does.
@@ -110,9 +138,8 @@ class TttConfig(PreTrainedConfig):
         Returns:
             [`TttConfig`]: The configuration; over a plain language model, one whose ids of sound are not set yet.
         """
-        if "text_config" not in config_dict and config_dict.get("model_type", cls.model_type) != cls.model_type:
-            shared = {name: config_dict.get(name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
-            config_dict = {"text_config": config_dict, **shared}
+        if is_foreign_layout(config_dict):
+            config_dict = nest_language_model(config_dict)
         return super().from_dict(config_dict, **kwargs)
 
     @property

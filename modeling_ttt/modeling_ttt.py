@@ -12,20 +12,20 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
 from transformers.masking_utils import create_masks_for_generate
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_ttt import TttConfig
 from .generation_ttt import TttGenerationMixin
+from .language_model_ttt import build_from_language_model
 from .objective_ttt import Corruption, corrupt, joint_loss
+from .pretrained_ttt import TttPreTrainedModel
 from .spans_ttt import audio_span_ids, split_spans
 
 # Losses of evaluation runs are comparable because they all see the same noise.
 EVAL_CORRUPTION_SEED = 0
-
-MODEL_AUTO_CLASSES = ("AutoModel", "AutoModelForCausalLM", "AutoModelForMultimodalLM", "AutoModelForTextToWaveform")
 
 
 @dataclass
@@ -50,34 +50,6 @@ class TttOutput(ModelOutput):
     past_key_values: Cache | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
-
-
-class TttPreTrainedModel(PreTrainedModel):
-    """Loading, saving and initialisation of Text-to-Talk models."""
-
-    config_class = TttConfig
-    base_model_prefix = "model"
-    input_modalities = ("text", "audio")
-    output_modalities = ("text", "audio")
-    supports_gradient_checkpointing = True
-    _supports_sdpa = True
-    _supports_flex_attn = True
-    _supports_flash_attn = False  # takes no mask, so it cannot show a span to itself whole
-    _supports_attention_backend = True
-
-    # Saving copies the source files, so that the folder loads with `trust_remote_code=True` where TtT is not installed.
-    _auto_class = "AutoModel"
-
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
-        """Save weights, config and source files; every Auto class that holds the model is named in the config."""
-        self.config.auto_map = {
-            "AutoConfig": "configuration_ttt.TttConfig",
-            **{auto_class: "modeling_ttt.TttForConditionalGeneration" for auto_class in MODEL_AUTO_CLASSES},
-        }
-        if self.can_generate():
-            # A generation config that is marked as derived from the model's loses our own options when it is loaded.
-            self.generation_config._from_model_config = False
-        super().save_pretrained(save_directory, **kwargs)
 
 
 class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
@@ -114,6 +86,39 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         if self.config.span_block_length is None:
             return span_ids
         return split_spans(span_ids, self.config.span_block_length)
+
+    @classmethod
+    def from_language_model(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike,
+        audio_codebook_size: int,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        generator: torch.Generator | None = None,
+        **kwargs: Any,
+    ) -> "TttForConditionalGeneration":
+        """
+        Start a new Text-to-Talk model from a causal language model: its weights, and fresh rows for the markers and the audio alphabet.
+
+        The text side stays what it was: logits of text ids after text are the language model's own, and the new ids take next to nothing of
+        their probability, because new rows are the mean of the text rows with a little noise (`initialise_new_rows`).
+
+        Args:
+            pretrained_model_name_or_path (`str` or `os.PathLike`): Folder or Hub id of any causal language model of transformers.
+            audio_codebook_size (`int`): Number of codes of the codec that it is to speak with.
+            tokenizer (`PreTrainedTokenizerBase`, *optional*): The language model's tokenizer, to be extended in place; loaded by default.
+                `processing_ttt.add_ttt_tokens` extends one in the same way.
+            generator (`torch.Generator`, *optional*): Source of the noise in the new rows; torch's global one by default.
+            kwargs: As for `AutoModelForCausalLM.from_pretrained`: `dtype`, `revision`, `token`, ...
+
+        Returns:
+            [`TttForConditionalGeneration`]: A model in eval mode, with the paper's generation settings.
+
+        Raises:
+            ValueError: if the tokenizer has audio tokens already, or the model is no decoder with a plain linear output projection.
+        """
+        return build_from_language_model(
+            cls, pretrained_model_name_or_path, audio_codebook_size, tokenizer, generator, **kwargs
+        )
 
     def modality_aware_mask(
         self,

@@ -9,6 +9,7 @@ from transformers import AutoProcessor
 from .audio_input_ttt import load_sound
 from .codec_ttt import TttCodecConfig, TttCodecModel, TttCodecOutput
 from .conversation_ttt import TttConversation
+from .hub_ttt import codec_card
 from .layout_ttt import ParsedReply, TttLayout, aligned_groups
 from .processing_ttt import TttProcessor
 from .reply_stream_ttt import TttAudioChunk, TttBlockDraft, TttStreamEvent, TttTextDelta
@@ -43,5 +44,6 @@ __all__ = [
     "TttVocabulary",
     "add_ttt_tokens",
     "aligned_groups",
+    "codec_card",
     "load_sound",
 ]

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from huggingface_hub import CommitInfo, ModelCard
 from torch import nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, AutoModelForAudioTokenization
@@ -32,6 +33,7 @@ from .codec_layers_ttt import (
     TttCodecQuantizer,
     TttCodecVocoder,
 )
+from .hub_ttt import codec_card, push_with_card
 
 PADDING_CODE = -1
 
@@ -280,6 +282,22 @@ class TttCodecModel(PreTrainedAudioTokenizerBase):
                 "padding_mask must be ones followed by zeros in every row: pad on the right, and no row may be empty."
             )
         return valid.sum(-1)
+
+    def push_to_hub(self, repo_id: str, *, card: ModelCard | None = None, **kwargs: Any) -> CommitInfo:
+        """
+        Upload the codec with its code and a card, in one commit.
+
+        Args:
+            repo_id (`str`): Repository, made if needed.
+            card (`huggingface_hub.ModelCard`, *optional*): From `codec_card`, with licence and measured numbers. By default the repository's
+                own stays, and a repository without one gets a plain one.
+            kwargs: `private`, `token`, `revision`, `create_pr`, `commit_message`, `commit_description`.
+
+        Returns:
+            `huggingface_hub.CommitInfo`: The commit.
+        """
+        kwargs["commit_message"] = kwargs.get("commit_message") or "Upload codec"
+        return push_with_card(self, repo_id, card, codec_card(repo_id, self.config), **kwargs)
 
     def _validate_codes(self, audio_codes: torch.Tensor) -> torch.Tensor:
         """Codes of shape `(batch, frames)`; a clear error for what cannot be decoded."""

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub import CommitInfo, ModelCard
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from .audio_input_ttt import as_list_of_sounds, load_sound, resolve_audio_parts
 from .codec_adapter_ttt import adapted_config
 from .codec_handle_ttt import OWN_CODEC, CodecHandle
 from .codec_stream_ttt import CodecStream
+from .hub_ttt import processor_card, push_with_card
 from .layout_ttt import TASKS, TttLayout, chat_template, task_messages
 from .reply_ttt import TttReply, write_sound
 from .streaming_ttt import ReplyStreamingMixin
@@ -422,6 +424,21 @@ class TttProcessor(ReplyStreamingMixin, ProcessorMixin):
         if push_to_hub:
             self.push_to_hub(kwargs.pop("repo_id", os.path.basename(os.path.abspath(folder))), **kwargs)
         return files
+
+    def push_to_hub(self, repo_id: str, *, card: ModelCard | None = None, **kwargs: Any) -> CommitInfo:
+        """
+        Upload the processor, its tokenizer, its codec and the code of all three, in one commit; usually to the model's repository.
+
+        Args:
+            repo_id (`str`): Repository, made if needed.
+            card (`huggingface_hub.ModelCard`, *optional*): By default the repository's own stays.
+            kwargs: `private`, `token`, `revision`, `create_pr`, `commit_message`, `commit_description`.
+
+        Returns:
+            `huggingface_hub.CommitInfo`: The commit.
+        """
+        kwargs["commit_message"] = kwargs.get("commit_message") or "Upload processor"
+        return push_with_card(self, repo_id, card, processor_card(repo_id), **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
         """

@@ -189,7 +189,9 @@ class _Streamer(BaseStreamer):
 
     @property
     def output(self) -> Any:
-        """What `generate` returned, once it has (this waits for it); `None` if it failed, or was not begun by `start`."""
+        """What `generate` returned, after the last event or `close`; `None` if it failed, or was not begun by `start`."""
+        if not self._queue.is_closed:  # waiting for a thread that waits for its consumer would never end
+            raise ValueError("The reply is not over: ask for `output` after the last event, or close the stream first.")
         self._feed.join()
         return self._feed.output
 
