@@ -195,3 +195,12 @@ def test_a_wrapped_question_still_holds_the_question():
     assert len(texts) == len(domain.WRAPPERS)
     assert all(text.endswith(", what is two plus two?") and text[0].isupper() for text in texts)
     assert not texts & {item.question for item in ALL}
+
+
+def test_larger_numbers_are_written_about_and_what_is_held_out_stays_so():
+    more = items(largest_number=domain.LARGEST_WRITTEN_NUMBER)
+    held_out = {item.answer for item in more if item.split == "unseen_fact"}
+    assert {item.answer for item in ALL if item.split == "unseen_fact"} < held_out
+    trained = {item.answer for item in more if item.split == "train"}
+    assert {item.answer for item in TRAIN} < trained and not trained & held_out
+    assert "Forty minus thirty is ten." in trained | held_out

@@ -21,6 +21,7 @@ from itertools import combinations
 SPLITS = ("train", "unseen_fact", "unseen_sentence", "unseen_template")
 HELD_OUT_SHARE = 0.1
 LARGEST_NUMBER = 20  # that version 0 is asked about; what is held out is drawn over larger ones too, so that a later version keeps it
+LARGEST_WRITTEN_NUMBER = 50  # that it reads about: tables too large to learn by heart have to be understood
 
 _SMALL_NUMBERS = [
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
@@ -144,18 +145,19 @@ def number_words(number: int) -> str:
     return _TENS[tens - 2] + (f" {_SMALL_NUMBERS[ones]}" if ones else "")
 
 
-def items(seed: int = 0) -> list[Item]:
+def items(seed: int = 0, largest_number: int = LARGEST_NUMBER) -> list[Item]:
     """
     All questions of the domain.
 
     Args:
         seed (`int`, *optional*, defaults to 0): Decides what is held out.
+        largest_number (`int`, *optional*, defaults to 20): Of sums, differences and neighbours; what is held out stays so.
 
     Returns:
         `list[Item]`: In a fixed order; question texts are distinct.
     """
     rng = random.Random(seed)
-    found = [item for family in _families() for item in _family_items(family, rng)]
+    found = [item for family in _families() for item in _family_items(family, rng, largest_number)]
     for answer, questions in TALK.items():
         held_out = questions[-1] if len(questions) >= 4 else None
         found += [Item("talk", q, answer, "unseen_template" if q == held_out else "train") for q in questions]
@@ -278,9 +280,9 @@ def keywords(text: str) -> list[str]:
     return found
 
 
-def _family_items(family: _Family, rng: random.Random) -> Iterable[Item]:
+def _family_items(family: _Family, rng: random.Random, largest_number: int) -> Iterable[Item]:
     *templates, held_out_template = family.templates
-    asked = {number_words(number) for number in range(LARGEST_NUMBER + 1)}
+    asked = {number_words(number) for number in range(largest_number + 1)}
     for slots, answer in family.facts:
         is_held_out = family.open and rng.random() < HELD_OUT_SHARE
         if family.open and not asked.issuperset(slots):

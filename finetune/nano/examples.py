@@ -23,11 +23,11 @@ from processing_ttt.layout_ttt import TttLayout, aligned_groups
 from processing_ttt.tasks_ttt import TASKS
 from processing_ttt.vocabulary_ttt import add_ttt_tokens
 
-from .domain import items, normalise, number_words, text_corpus
+from .domain import LARGEST_WRITTEN_NUMBER, items, keywords, number_words, text_corpus
 
 WORDS_PER_GROUP = 1
 FACTS_PER_LIST = 16
-NUMBERS = [number_words(number) for number in range(21)]
+NUMBERS = [number_words(number) for number in range(101)]
 TEXT_VOCAB_SIZE = 1024
 NOISY_SHARE = 0.3  # of the spoken questions get a little noise, at 15 to 35 dB
 GAIN_DB = (-12.0, 3.0)
@@ -137,10 +137,12 @@ def build_examples(
         `dict[str, list[dict]]`: Examples by task: `text` and `facts`, and with codes `chat`, `asr` and `tts`.
     """
     train = [item for item in items() if item.split == "train"]
+    more = items(largest_number=LARGEST_WRITTEN_NUMBER)
+    written = sorted({item.answer for item in more if item.split == "train"})
     build = layout.build_example
     examples = {
         "text": [build(tokenizer, "text", item.question, reply_text=item.answer) for item in train],
-        "facts": _lists_of_facts(tokenizer, sorted({item.answer for item in train})),
+        "facts": _lists_of_facts(tokenizer, written),
     }
     if codes is None:
         return examples
@@ -189,10 +191,10 @@ def _lists_of_facts(
     return lists
 
 
-def _operands(answer: str) -> tuple[str, list[int]]:
+def _operands(answer: str) -> tuple[str, tuple[int, ...]]:
     """Sort key of an answer: what is done, then the numbers it is done to."""
-    words = normalise(answer).split()
-    numbers = [NUMBERS.index(word) for word in words if word in NUMBERS]
+    words = keywords(answer)
+    numbers = tuple(NUMBERS.index(word) for word in words if word in NUMBERS)
     return " ".join(word for word in words if word not in NUMBERS), numbers[:2]
 
 

@@ -46,7 +46,7 @@ BLOCK_LENGTH = 16  # a word has at most 15 codes in 95 of 100 cases, and one end
 DENOISING_STEPS = 8
 FRAME_RATE = 25.0
 MAX_NEW_TOKENS = 400
-TASK_WEIGHTS = {"chat": 0.45, "tts": 0.15, "asr": 0.3, "text": 0.05, "facts": 0.08}  # how often, per example
+TASK_WEIGHTS = {"chat": 0.45, "tts": 0.08, "asr": 0.25, "text": 0.05, "facts": 0.2}  # how often, per example
 
 
 def create(codec: Path, out: Path, seed: int = 0) -> None:
