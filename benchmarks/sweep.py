@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-
 from finetune.nano.domain import items, text_corpus
 from finetune.nano.judge import Judge, score
 from modeling_ttt import TttForConditionalGeneration, nano_checkpoint
