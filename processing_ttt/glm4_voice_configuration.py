@@ -242,6 +242,35 @@ class Glm4VoiceVocoderConfig(PreTrainedConfig):
         """Samples per mel frame."""
         return math.prod(self.upsample_rates) * self.istft_hop_length
 
+    @property
+    def f0_context_frames(self) -> int:
+        """Frames on each side on which the pitch of a frame depends: as many as the network has convolutions of width 3."""
+        return 5
+
+    @property
+    def context_frames(self) -> int:
+        """
+        Frames on each side, of mel and of source, on which the samples of a frame depend.
+
+        Followed from the samples back to the frames; the unit is the step of the stage at hand.
+        """
+        stft = math.ceil(self.istft_n_fft / 2 / self.istft_hop_length)  # both ways: windows that overlap
+        reach = stft + 3 + 1  # conv_post, and the reflected step
+        source, rate = 0.0, math.prod(self.upsample_rates)
+        for stage in reversed(range(len(self.upsample_rates))):
+            reach += max(map(_resblock_reach, self.resblock_kernel_sizes, self.resblock_dilation_sizes))
+            own = _resblock_reach(self.source_resblock_kernel_sizes[stage], self.source_resblock_dilation_sizes[stage])
+            # A strided convolution reaches one and a half of its own steps; the STFT one more where it is stepped finely.
+            source = max(source, (reach + own + 2 + stft) / rate)
+            reach = math.ceil((reach + self.upsample_kernel_sizes[stage] / 2) / self.upsample_rates[stage])
+            rate //= self.upsample_rates[stage]
+        return max(reach + 3, math.ceil(source))  # conv_pre
+
+
+def _resblock_reach(kernel_size: int, dilations: Any) -> int:
+    """Steps on each side on which a residual block depends."""
+    return (kernel_size - 1) // 2 * (sum(dilations) + len(dilations))
+
 
 @strict
 class Glm4VoiceDecoderConfig(PreTrainedConfig):
@@ -295,6 +324,7 @@ class Glm4VoiceCodecConfig(PreTrainedConfig):
     Args:
         tokenizer_config ([`Glm4VoiceTokenizerConfig`] or `dict`, *optional*): The speech tokenizer.
         decoder_config ([`Glm4VoiceDecoderConfig`] or `dict`, *optional*): The decoder.
+        weights_license (`str`, *optional*): Licence of the weights, where it is not that of the code; saving states it beside them.
     """
 
     model_type = "glm4_voice_codec"
@@ -305,6 +335,7 @@ class Glm4VoiceCodecConfig(PreTrainedConfig):
 
     tokenizer_config: Any = None
     decoder_config: Any = None
+    weights_license: str | None = None
 
     def validate_halves(self):
         """Both must speak of the same codes."""

@@ -1,0 +1,70 @@
+"""
+The licence of the released GLM-4-Voice weights: what is shown at conversion and lies beside converted weights.
+
+Knows the terms in short and where they stand in full. Nothing of the weights is part of this project.
+"""
+
+import os
+from pathlib import Path
+
+WEIGHTS_LICENCE = "glm-4-voice"
+LICENCE_LINK = "https://huggingface.co/THUDM/glm-4-voice-9b/blob/main/LICENSE"
+NOTICE_FILE = "LICENSE-glm-4-voice.md"
+
+LICENCE_NOTICE = f"""\
+The weights of the GLM-4-Voice speech tokenizer and decoder are not under this project's licence. They were released under "The glm-4-voice
+License" ({LICENCE_LINK}); that text is what counts. In short, and without warranty:
+
+- Academic research is free. Commercial use is free after registration with the publisher (https://open.bigmodel.cn/mla/form).
+- Whoever passes the weights on, converted ones too, or offers a product with them, must enclose the licence and show "Built with glm-4".
+- A model that is created, trained or improved with them must have a name that begins with "glm-4".
+- Military and unlawful uses are excluded. The law of the People's Republic of China applies.
+
+Converting changes the layout of the files and nothing else: the same terms hold for what is written.
+"""
+
+MODEL_CARD = f"""\
+---
+license: other
+license_name: {WEIGHTS_LICENCE}
+license_link: {LICENCE_LINK}
+library_name: transformers
+tags:
+- audio
+- speech
+- neural-codec
+- text-to-talk
+base_model:
+- THUDM/glm-4-voice-tokenizer
+- THUDM/glm-4-voice-decoder
+---
+
+# The GLM-4-Voice codec, converted
+
+Speech tokenizer (16 kHz in, 12.5 codes per second, 16384 codes) and decoder (22.05 kHz out) of GLM-4-Voice as one codec of Text-to-Talk.
+Built with glm-4.
+
+```python
+from transformers import AutoModel
+
+codec = AutoModel.from_pretrained("<this folder>", trust_remote_code=True)
+codes = codec.encode(waveform[None, None]).audio_codes  # (1, 1, frames)
+sound = codec.decode(codes).audio_values  # (1, 1, samples)
+```
+
+## Licence
+
+{LICENCE_NOTICE}"""
+
+
+def write_notice(folder: str | os.PathLike) -> None:
+    """
+    Put the notice beside the weights.
+
+    Args:
+        folder (`str` or `os.PathLike`): The folder of the weights.
+    """
+    (Path(folder) / NOTICE_FILE).write_text(LICENCE_NOTICE, encoding="utf-8")
+
+
+__all__ = ["LICENCE_NOTICE", "MODEL_CARD", "WEIGHTS_LICENCE", "write_notice"]
