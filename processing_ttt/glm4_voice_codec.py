@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForAudioTokenization
 from transformers.modeling_utils import PreTrainedAudioTokenizerBase
 from transformers.utils import ModelOutput
@@ -18,6 +17,7 @@ from transformers.utils import ModelOutput
 from .glm4_voice_configuration import Glm4VoiceCodecConfig
 from .glm4_voice_decoder import Glm4VoiceDecoderModel
 from .glm4_voice_licence import WEIGHTS_LICENCE, write_notice
+from .glm4_voice_streaming import Glm4VoiceDecoderStream, Glm4VoiceTokenizerStream
 from .glm4_voice_tokenizer import Glm4VoiceTokenizerModel
 
 
@@ -65,12 +65,6 @@ class Glm4VoiceCodec(PreTrainedAudioTokenizerBase):
         self.decoder = Glm4VoiceDecoderModel(config.decoder_config)
         self.post_init()
 
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
-        for half in (self.tokenizer, self.decoder):
-            if any(module is own for own in half.modules()):
-                half._init_weights(module)
-
     def encode(self, input_values: torch.Tensor, padding_mask: torch.Tensor | None = None) -> Glm4VoiceCodecOutput:
         """
         Sound to codes. See [`Glm4VoiceTokenizerModel.encode`].
@@ -97,6 +91,27 @@ class Glm4VoiceCodec(PreTrainedAudioTokenizerBase):
             [`Glm4VoiceCodecOutput`] with `audio_values` of shape `(batch, 1, samples)`, float32; a shorter row is followed by zeros.
         """
         return Glm4VoiceCodecOutput(audio_values=self.decoder.decode(audio_codes, **kwargs).audio_values)
+
+    def encode_stream(self) -> Glm4VoiceTokenizerStream:
+        """
+        Hear one sound while it is still coming.
+
+        Returns:
+            [`Glm4VoiceTokenizerStream`]: `push(samples)` and `finish()` give codes.
+        """
+        return Glm4VoiceTokenizerStream(self.tokenizer)
+
+    def decode_stream(self, **kwargs: Any) -> Glm4VoiceDecoderStream:
+        """
+        Speak one reply while its codes are still coming.
+
+        Args:
+            kwargs: Options of [`Glm4VoiceDecoderStream`].
+
+        Returns:
+            [`Glm4VoiceDecoderStream`]: `push(codes)` and `finish()` give samples.
+        """
+        return Glm4VoiceDecoderStream(self.decoder, **kwargs)
 
     def forward(self, input_values: torch.Tensor, padding_mask: torch.Tensor | None = None) -> Glm4VoiceCodecOutput:
         """

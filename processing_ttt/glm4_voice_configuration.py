@@ -198,8 +198,9 @@ class Glm4VoiceVocoderConfig(PreTrainedConfig):
         istft_hop_length (`int`, *optional*, defaults to 4): Its hop.
         leaky_relu_slope (`float`, *optional*, defaults to 0.1): Slope below zero.
         audio_limit (`float`, *optional*, defaults to 0.99): Samples are cut at this.
-        float32_phase (`bool`, *optional*, defaults to `False`): Round the running phase to float32, as the original does, to compare with
-            it sample for sample; after 30 s the ninth harmonic then is wrong by up to 0.002 cycles.
+        float32_source (`bool`, *optional*, defaults to `False`): Compute pitch and running phase in float32 as the original does, to
+            compare with it sample for sample. Its phase is rounded to 0.004 cycles at the ninth harmonic after 30 s, and what is
+            spoken in pieces drifts away from the whole.
     """
 
     model_type = "glm4_voice_vocoder"
@@ -222,7 +223,7 @@ class Glm4VoiceVocoderConfig(PreTrainedConfig):
     istft_hop_length: int = 4
     leaky_relu_slope: float = 0.1
     audio_limit: float = 0.99
-    float32_phase: bool = False
+    float32_source: bool = False
 
     def validate_stages(self):
         """Each stage has one upsampling, one source branch and the same residual blocks."""

@@ -178,8 +178,8 @@ def fuse_weight_norm(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
     for name, tensor in weights.items():
         if name.endswith(".weight_v"):
             stem = name.removesuffix("_v")
-            norms = tensor.float().flatten(1).norm(dim=1).reshape(weights[f"{stem}_g"].shape)
-            fused[stem] = tensor.float() * (weights[f"{stem}_g"].float() / norms)
+            # The function under torch's own parametrization, so that the products are those of the original to the last bit.
+            fused[stem] = torch._weight_norm(tensor.float(), weights[f"{stem}_g"].float(), 0)
         elif not name.endswith(".weight_g"):
             fused[name] = tensor
     return fused

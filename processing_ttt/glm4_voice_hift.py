@@ -5,7 +5,7 @@ The vocoder of GLM-4-Voice (HiFT): log-mel frames -> samples at 22.05 kHz.
     log-mel -> upsampling, at each stage joined by the STFT of the source -> magnitude and phase -> inverse STFT -> samples
 
 Knows frames, pitch and samples, and how far one depends on the other. Knows no codes; random phases and noise are given. It is HiFTNet (Li et
-al., 2023) over HiFi-GAN (Kong et al., 2020) with the source of NSF (Wang et al., 2019), in CosyVoice's form. Always computed in float32.
+al., 2023) over HiFi-GAN (Kong et al., 2020) with the source of NSF (Wang et al., 2019), in CosyVoice's form. Computed in float32, the pitch in float64.
 """
 
 import math
@@ -20,18 +20,28 @@ MAX_MAGNITUDE = 100.0
 
 
 class F0Predictor(nn.Module):
-    """The pitch of each frame, in Hz: `(batch, mel, frames)` -> `(batch, frames)`."""
+    """
+    The pitch of each frame, in Hz: `(batch, mel, frames)` -> `(batch, frames)`.
+
+    Computed in float64 (it is a hundredth of the vocoder): the phase adds every rounding of the pitch up, so that in float32 a reply made in
+    pieces would drift away from the same reply made at once.
+    """
 
     def __init__(self, config: Glm4VoiceVocoderConfig):
         super().__init__()
+        self.config = config
         inputs = [config.num_mel_bins] + [config.f0_channels] * (config.f0_context_frames - 1)
         self.convs = nn.ModuleList(nn.Conv1d(channels, config.f0_channels, 3, padding=1) for channels in inputs)
         self.classifier = nn.Linear(config.f0_channels, 1)
 
     def forward(self, mel: torch.Tensor) -> torch.Tensor:
+        in_float32 = self.config.float32_source or mel.device.type == "mps"  # which has no float64
+        dtype = torch.float32 if in_float32 else torch.float64
+        hidden_states = mel.to(dtype)
         for conv in self.convs:
-            mel = F.elu(conv(mel))
-        return self.classifier(mel.transpose(1, 2))[..., 0].abs()
+            hidden_states = F.elu(F.conv1d(hidden_states, conv.weight.to(dtype), conv.bias.to(dtype), padding=1))
+        weight, bias = self.classifier.weight.to(dtype), self.classifier.bias.to(dtype)
+        return F.linear(hidden_states.transpose(1, 2), weight, bias)[..., 0].abs().float()
 
 
 class HarmonicSource(nn.Module):
@@ -78,7 +88,7 @@ class HarmonicSource(nn.Module):
         per_frame = f0.double().cpu() * config.hop_length / config.sampling_rate  # cycles of the fundamental
         before = per_frame.cumsum(1) - per_frame + (0.0 if cycles is None else cycles[:, None])  # (batch, frames)
         after = (before[:, -1] + per_frame[:, -1]) % 1
-        if config.float32_phase:
+        if config.float32_source:
             steps = f0.repeat_interleave(config.hop_length, dim=1)[:, None] * orders / config.sampling_rate
             first = (before[:, :1, None] % 1).to(f0.device).float() * orders
             return (first + steps.cumsum(-1)) % 1, after

@@ -202,18 +202,8 @@ class Glm4VoiceTokenizerModel(PreTrainedModel):
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_features[:, 0], dtype=torch.long)
-        hidden_states = self._embed(input_features)  # (batch, frames, hidden)
         mask = attention_mask[:, ::2]
-        blocks = torch.arange(mask.shape[1], device=mask.device) // self.config.quantize_causal_block_size
-        block_mask = create_causal_mask(
-            config=self.config,
-            inputs_embeds=hidden_states,
-            attention_mask=mask,
-            past_key_values=None,
-            block_sequence_ids=blocks.expand_as(mask),
-        )
-        for layer in self.layers:
-            hidden_states = layer(hidden_states, block_mask)
+        hidden_states = self._run_layers(self._embed(input_features), mask)
         codes = self._nearest_codes(hidden_states)
         positions = self.embed_positions2.weight[: codes.shape[1]]
         return Glm4VoiceTokenizerOutput(
@@ -222,23 +212,41 @@ class Glm4VoiceTokenizerModel(PreTrainedModel):
         )
 
     @torch.no_grad()
-    def encode_block(self, input_features: torch.Tensor, start: int, cache: DynamicCache) -> torch.Tensor:
+    def encode_block(
+        self, input_features: torch.Tensor, attention_mask: torch.Tensor, start: int, cache: DynamicCache
+    ) -> torch.Tensor:
         """
         Codes of one attention block, or of the open part of one, after blocks that were encoded before.
 
         Args:
             input_features (`torch.FloatTensor` of shape `(1, mel, context + mel_frames)`): Features of the block and, unless it is the
                 first one, of the `CONTEXT_MEL_FRAMES` before it.
+            attention_mask (`torch.LongTensor` of shape `(1, all_mel_frames)`): 1 for sound, from the segment's beginning to the block's end.
             start (`int`): First encoder frame of the block; a multiple of the block size.
             cache (`DynamicCache`): Keys and values of the blocks before; those of this block are added.
 
         Returns:
             `torch.LongTensor` of shape `(codes,)`.
         """
-        hidden_states = self._embed(input_features, start)
-        for layer in self.layers:  # no mask: a block sees all of itself and of the past
-            hidden_states = layer(hidden_states, None, past_key_values=cache)
-        return self._nearest_codes(hidden_states)[0]
+        return self._nearest_codes(self._run_layers(self._embed(input_features, start), attention_mask[:, ::2], cache))[
+            0
+        ]
+
+    def _run_layers(
+        self, hidden_states: torch.Tensor, mask: torch.Tensor, cache: DynamicCache | None = None
+    ) -> torch.Tensor:
+        """Encoder frames `(batch, frames, hidden)` after what is in the cache; the mask covers both."""
+        blocks = torch.arange(mask.shape[1], device=mask.device) // self.config.quantize_causal_block_size
+        block_mask = create_causal_mask(
+            config=self.config,
+            inputs_embeds=hidden_states,
+            attention_mask=mask,
+            past_key_values=cache,
+            block_sequence_ids=blocks.expand_as(mask),
+        )
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, block_mask, past_key_values=cache)
+        return hidden_states
 
     def _embed(self, input_features: torch.Tensor, start: int = 0) -> torch.Tensor:
         """Mel frames to encoder frames with their positions; context of frames before `start` is used up."""
