@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from processing_ttt.glm4_voice_configuration import Glm4VoiceTokenizerConfig
+from processing_ttt.glm4_voice_configuration import Glm4VoiceDecoderConfig, Glm4VoiceTokenizerConfig
+from processing_ttt.glm4_voice_decoder import Glm4VoiceDecoderModel
 from processing_ttt.glm4_voice_tokenizer import Glm4VoiceTokenizerModel
 
 SHARED = Path(os.environ.get("TTT_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -61,3 +62,49 @@ def noise(samples, seed=0):
     level = 0.2 + 0.1 * torch.sin(torch.arange(samples) / 1500)
     white = torch.randn(samples, generator=generator)
     return level * torch.nn.functional.avg_pool1d(white[None, None], 3, 1, 1)[0, 0]
+
+
+FLOW = {
+    "vocab_size": 64,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "block_size": 4,
+    "num_mel_bins": 8,
+    "speaker_embedding_size": 6,
+    "num_regulator_layers": 2,
+    "unet_channels": [16, 24],
+    "unet_attention_heads": 2,
+    "unet_head_dim": 8,
+    "unet_num_blocks": 1,
+    "unet_num_mid_blocks": 1,
+    "num_inference_steps": 3,
+}
+VOCODER = {
+    "num_mel_bins": 8,
+    "upsample_initial_channel": 8,
+    "f0_channels": 8,
+    "num_harmonics": 2,
+    "resblock_kernel_sizes": [3, 5],
+    "resblock_dilation_sizes": [[1, 3], [1, 3]],
+    "source_resblock_kernel_sizes": [3, 5],
+    "source_resblock_dilation_sizes": [[1, 2], [1, 2]],
+}
+
+
+def tiny_decoder_model(flow=None, vocoder=None):
+    """A small decoder whose voice has a pitch of some hundred Hz."""
+    config = Glm4VoiceDecoderConfig(flow_config={**FLOW, **(flow or {})}, vocoder_config={**VOCODER, **(vocoder or {})})
+    model = randomised(Glm4VoiceDecoderModel(config), seed=1)
+    with torch.no_grad():
+        model.vocoder.f0_predictor.classifier.weight.mul_(100)
+        model.vocoder.f0_predictor.classifier.bias.add_(150)
+        for parameter in model.flow.estimator.parameters():
+            parameter.mul_(0.5)
+    return model
+
+
+def codes_of(count, seed=0):
+    """Random codes `(1, 1, count)`."""
+    return torch.randint(0, 64, (1, 1, count), generator=torch.Generator().manual_seed(seed))
