@@ -1,5 +1,5 @@
 """
-The command line: `ttt talk`, `ttt transcribe`, `ttt speak`.
+The command line: `ttt talk`, `ttt transcribe`, `ttt speak`, `ttt convert-codec`.
 
 The only module that imports all packages. It knows options, files and messages; what they do is the packages' business.
 """
@@ -207,6 +207,28 @@ def speak(
     start = time.perf_counter()
     reply = talker.ask("tts", text=text)
     _write_reply(reply, out, time.perf_counter() - start, talker)
+
+
+@app.command("convert-codec")
+def convert_codec(
+    source: Annotated[
+        str, typer.Argument(help="Folder of glm-4-voice-tokenizer and glm-4-voice-decoder, or who has them on the Hub.")
+    ],
+    output: Annotated[Path, typer.Argument(help="Folder to write.")],
+    tokenizer: Annotated[
+        str, typer.Option(help="Folder or Hub id of the speech tokenizer, if it lies elsewhere.")
+    ] = "",
+    decoder: Annotated[str, typer.Option(help="Folder or Hub id of the decoder, if it lies elsewhere.")] = "",
+) -> None:
+    """Make one codec of the released files of GLM-4-Voice."""
+    from processing_ttt import glm4_voice_convert as convert
+    from processing_ttt.glm4_voice_licence import LICENCE_NOTICE
+
+    typer.echo(LICENCE_NOTICE)
+    convert.convert_codec(
+        tokenizer or f"{source}/{convert.TOKENIZER_NAME}", decoder or f"{source}/{convert.DECODER_NAME}", output
+    )
+    typer.echo(f"The codec is in {output}.")
 
 
 def _quiet() -> None:

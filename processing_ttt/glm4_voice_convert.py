@@ -21,7 +21,7 @@ from huggingface_hub import snapshot_download
 from .glm4_voice_codec import Glm4VoiceCodec
 from .glm4_voice_configuration import Glm4VoiceCodecConfig, Glm4VoiceDecoderConfig
 from .glm4_voice_decoder import Glm4VoiceDecoderModel
-from .glm4_voice_licence import WEIGHTS_LICENCE
+from .glm4_voice_licence import MODEL_CARD, WEIGHTS_LICENCE
 from .glm4_voice_tokenizer import Glm4VoiceTokenizerModel
 
 TOKENIZER_NAME, DECODER_NAME = "glm-4-voice-tokenizer", "glm-4-voice-decoder"
@@ -109,6 +109,7 @@ def convert_codec(
         codec = Glm4VoiceCodec(config)
     codec.tokenizer, codec.decoder = heard, spoken
     codec.eval().save_pretrained(output)
+    (Path(output) / "README.md").write_text(MODEL_CARD, encoding="utf-8")
     for folder, name in ((tokenizer_folder, TOKENIZER_NAME), (decoder_folder, DECODER_NAME)):
         for licence in folder.glob("LICENSE*"):  # the text that came with the weights
             shutil.copyfile(licence, Path(output) / f"{licence.name}-{name}")
