@@ -32,8 +32,8 @@ class Glm4VoiceCodecOutput(ModelOutput):
             shorter row.
     """
 
-    audio_codes: torch.LongTensor | None = None
-    audio_values: torch.FloatTensor | None = None
+    audio_codes: torch.Tensor | None = None
+    audio_values: torch.Tensor | None = None
 
 
 class Glm4VoiceCodec(PreTrainedAudioTokenizerBase):
@@ -124,7 +124,7 @@ class Glm4VoiceCodec(PreTrainedAudioTokenizerBase):
         Returns:
             [`Glm4VoiceCodecOutput`] with both fields.
         """
-        codes = self.encode(input_values, padding_mask).audio_codes
+        codes = self.encode(input_values, padding_mask)["audio_codes"]
         return Glm4VoiceCodecOutput(audio_codes=codes, audio_values=self.decode(codes).audio_values)
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:

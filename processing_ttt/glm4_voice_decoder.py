@@ -34,8 +34,8 @@ class Glm4VoiceDecoderOutput(ModelOutput):
         mel (`torch.FloatTensor` of shape `(batch, mel, frames)`): The log-mel frames of which they were made, likewise.
     """
 
-    audio_values: torch.FloatTensor | None = None
-    mel: torch.FloatTensor | None = None
+    audio_values: torch.Tensor | None = None
+    mel: torch.Tensor | None = None
 
 
 class DecodingNoise:

@@ -39,8 +39,9 @@ class F0Predictor(nn.Module):
         dtype = torch.float32 if in_float32 else torch.float64
         hidden_states = mel.to(dtype)
         for conv in self.convs:
-            hidden_states = F.elu(F.conv1d(hidden_states, conv.weight.to(dtype), conv.bias.to(dtype), padding=1))
-        weight, bias = self.classifier.weight.to(dtype), self.classifier.bias.to(dtype)
+            weight, bias = (parameter.to(dtype) for parameter in conv.parameters())
+            hidden_states = F.elu(F.conv1d(hidden_states, weight, bias, padding=1))
+        weight, bias = (parameter.to(dtype) for parameter in self.classifier.parameters())
         return F.linear(hidden_states.transpose(1, 2), weight, bias)[..., 0].abs().float()
 
 

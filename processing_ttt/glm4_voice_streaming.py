@@ -5,6 +5,8 @@ Knows what may be given out already, what has to wait, and what has to be kept. 
 however long the whole has become. Knows no tokens, no threads and no sound card.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from transformers import DynamicCache
@@ -239,7 +241,7 @@ class Glm4VoiceDecoderStream:
         overlap_frames: int = 10,
     ):
         self._model = model
-        self._options = {
+        self._options: dict[str, Any] = {
             "speaker_embedding": speaker_embedding,
             "num_inference_steps": num_inference_steps,
             "guidance_scale": guidance_scale,

@@ -38,8 +38,8 @@ class Glm4VoiceTokenizerOutput(ModelOutput):
             which is what the layers above the codebook were trained on.
     """
 
-    audio_codes: torch.LongTensor | None = None
-    last_hidden_state: torch.FloatTensor | None = None
+    audio_codes: torch.Tensor | None = None
+    last_hidden_state: torch.Tensor | None = None
 
 
 class Glm4VoiceTokenizerModel(PreTrainedModel):
@@ -71,9 +71,10 @@ class Glm4VoiceTokenizerModel(PreTrainedModel):
         self.conv1 = nn.Conv1d(config.num_mel_bins, width, kernel_size=3)
         self.conv2 = nn.Conv1d(width, width, kernel_size=3, stride=2)
         self.embed_positions = nn.Embedding(positions, width)
-        self.layers = nn.ModuleList(WhisperEncoderLayer(config) for _ in range(config.quantize_position))
-        for index, layer in enumerate(self.layers):
+        layers = [WhisperEncoderLayer(config) for _ in range(config.quantize_position)]
+        for index, layer in enumerate(layers):
             layer.self_attn.layer_idx = index  # where a cache keeps the layer's keys and values
+        self.layers = nn.ModuleList(layers)
         self.codebook = nn.Embedding(config.quantize_vocab_size, width)
         self.embed_positions2 = nn.Embedding(positions // config.pooling_kernel_size, width)
         # Statistics of the codebook's training, and what lies above it in a whole encoder.

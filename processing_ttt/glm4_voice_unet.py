@@ -117,11 +117,14 @@ class UNetStage(nn.Module):
         )
         self.resample = resample
 
-    def forward(self, hidden_states: torch.Tensor, time: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    def forward(
+        self, hidden_states: torch.Tensor, time: torch.Tensor, mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         frames = self.resnet(hidden_states, time, mask).transpose(1, 2)
         for transformer in self.transformers:
             frames = transformer(frames, mask)
-        return zero_padding(frames.transpose(1, 2), mask)
+        hidden_states = zero_padding(frames.transpose(1, 2), mask)
+        return hidden_states, self.resample(hidden_states)  # at the level's own rate, and at that of the next one
 
 
 class Glm4VoiceUNet(nn.Module):
@@ -172,19 +175,17 @@ class Glm4VoiceUNet(nn.Module):
         embedded = self.time_embedding(time)
         hidden_states, skips = frames, []
         for stage in self.down_blocks:
-            hidden_states = stage(hidden_states, embedded, mask)
-            skips.append((hidden_states, mask))
-            hidden_states = stage.resample(hidden_states)
-            if hidden_states.shape[-1] != skips[-1][0].shape[-1] and mask is not None:
+            skip, hidden_states = stage(hidden_states, embedded, mask)
+            skips.append((skip, mask))
+            if mask is not None and hidden_states.shape[-1] != skip.shape[-1]:
                 mask = mask[:, ::2]
             hidden_states = zero_padding(hidden_states, mask)
         for stage in self.mid_blocks:
-            hidden_states = stage(hidden_states, embedded, mask)
+            _, hidden_states = stage(hidden_states, embedded, mask)
         for stage in self.up_blocks:
             skip, mask = skips.pop()
             hidden_states = zero_padding(hidden_states[..., : skip.shape[-1]], mask)  # an odd row came back even
-            hidden_states = stage(torch.cat([hidden_states, skip], dim=1), embedded, mask)
-            hidden_states = stage.resample(hidden_states)
+            _, hidden_states = stage(torch.cat([hidden_states, skip], dim=1), embedded, mask)
         hidden_states = F.mish(self.final_norm(self.final_conv(zero_padding(hidden_states, mask)), mask))
         return zero_padding(self.final_proj(hidden_states), mask)
 
