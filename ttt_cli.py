@@ -1,7 +1,7 @@
 """
-The command line: `ttt talk`, `ttt transcribe`, `ttt speak`, `ttt convert-codec`.
+The command line: `ttt talk`, `ttt transcribe`, `ttt speak`, and from `ttt_checkpoints` `ttt convert`, `ttt convert-codec`, `ttt init`.
 
-The only module that imports all packages. It knows options, files and messages; what they do is the packages' business.
+The two are the only modules that import all packages. This one knows options, files and messages; what they do is the packages' business.
 """
 
 import logging
@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import ttt_checkpoints
+
 if TYPE_CHECKING:
-    from processing_ttt import TttProcessor, TttReply
+    from processing_ttt import TttProcessor, TttReply, TttStreamer
 
 app = typer.Typer(
     name="ttt",
@@ -25,6 +27,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(ttt_checkpoints.convert)
+app.command()(ttt_checkpoints.convert_codec)
+app.command()(ttt_checkpoints.init)
 
 
 class Dtype(str, Enum):
@@ -65,6 +70,9 @@ MaxNewTokens = Annotated[
         min=1, help="Longest reply, in ids of text and sound. The checkpoint's setting by default.", show_default=False
     ),
 ]
+Stream = Annotated[
+    bool, typer.Option("--stream", help="Print and write the reply as it comes. Ctrl-C ends it, and keeps what came.")
+]
 
 
 @dataclass
@@ -77,20 +85,27 @@ class Talker:
 
     def ask(self, task: str, text: str | None = None, audio: Path | None = None) -> "TttReply":
         """Run one turn: encode the question, generate, decode the reply."""
-        inputs = self.processor.apply_chat_template(
+        inputs = self._inputs(task, text, audio)
+        ids = self.model.generate(**inputs, **self.options)
+        return self.processor.decode_reply(ids[0, inputs["input_ids"].shape[1] :])
+
+    def stream(self, task: str, text: str | None = None, audio: Path | None = None) -> "TttStreamer":
+        """Begin one turn, to be followed while it is generated."""
+        return self.processor.stream_reply(self.model, self._inputs(task, text, audio), **self.options)
+
+    def _inputs(self, task: str, text: str | None, audio: Path | None) -> Any:
+        return self.processor.apply_chat_template(
             self.processor.conversation(task, text=text, audio=audio),
             add_generation_prompt=True,
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
-        )
-        ids = self.model.generate(**inputs.to(self.model.device), **self.options)
-        return self.processor.decode_reply(ids[0, inputs["input_ids"].shape[1] :])
+        ).to(self.model.device)
 
 
 def _load(model: str, device: str, dtype: Dtype, seed: int | None, **options: Any) -> Talker:
     import torch
-    from transformers import AutoModel, AutoProcessor
+    from transformers import AutoConfig, AutoModel, AutoProcessor
 
     from modeling_ttt import nano_checkpoint
     from processing_ttt import TttProcessor  # noqa: F401 - registers the processor with AutoProcessor
@@ -98,6 +113,12 @@ def _load(model: str, device: str, dtype: Dtype, seed: int | None, **options: An
     source = model or str(nano_checkpoint())
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    model_type = AutoConfig.from_pretrained(source).model_type
+    if model_type != "ttt":
+        raise ValueError(
+            f"{source!r} is a {model_type} model and not Text-to-Talk yet: `ttt convert` turns a released checkpoint into one, `ttt init` "
+            "starts one from a language model."
+        )
     loaded = AutoModel.from_pretrained(source, dtype=dtype.value).to(device).eval()
     processor = AutoProcessor.from_pretrained(source)
     options = {name: value for name, value in options.items() if value is not None}
@@ -115,15 +136,55 @@ def _check_out(out: Path) -> None:
         raise FileNotFoundError(f"The folder of {str(out)!r} does not exist; create it, or choose another --out.")
 
 
-def _write_reply(reply: "TttReply", out: Path, seconds: float, talker: Talker) -> None:
+NO_SOUND = "The reply has no sound, so no file was written."
+
+
+def _answer(talker: Talker, out: Path, task: str, text: str | None = None, audio: Path | None = None) -> None:
+    """Generate a reply, then print its text and write its sound."""
+    start = time.perf_counter()
+    reply = talker.ask(task, text, audio)
+    seconds = time.perf_counter() - start
     typer.echo(reply.text)
     if not len(reply.audio):
-        typer.echo("The reply has no sound, so no file was written.", err=True)
+        typer.echo(NO_SOUND, err=True)
         return
     talker.processor.save_audio(reply, out)
     typer.echo(
         f"{reply.seconds:.2f} s of speech in {out}, answered in {seconds:.2f} s: real-time factor {seconds / reply.seconds:.2f}"
     )
+
+
+def _answer_as_it_comes(
+    talker: Talker, out: Path, task: str, text: str | None = None, audio: Path | None = None
+) -> None:
+    """Print a reply's text and write its sound while it is generated; Ctrl-C ends it and leaves a whole file."""
+    from processing_ttt import SoundWriter, TttAudioChunk, TttTextDelta
+
+    start = time.perf_counter()
+    writer = SoundWriter(out, talker.processor.codec_config.output_sampling_rate)
+    first_audio = 0.0
+    interrupted = False
+    try:
+        with writer, talker.stream(task, text, audio) as stream:
+            for event in stream:
+                if isinstance(event, TttTextDelta):
+                    typer.echo(event.text, nl=False)
+                elif isinstance(event, TttAudioChunk):
+                    first_audio = first_audio or time.perf_counter() - start
+                    writer.write(event.audio)
+    except KeyboardInterrupt:
+        interrupted = True
+    seconds = time.perf_counter() - start
+    typer.echo()
+    if not writer.num_samples:
+        typer.echo(NO_SOUND, err=True)
+    else:
+        typer.echo(
+            f"{writer.seconds:.2f} s of speech in {out}, the first after {first_audio:.2f} s, "
+            f"{'interrupted after' if interrupted else 'all in'} {seconds:.2f} s: real-time factor {seconds / writer.seconds:.2f}"
+        )
+    if interrupted:
+        raise typer.Exit(130)  # as a shell reports a process that Ctrl-C ended
 
 
 @app.command()
@@ -132,6 +193,7 @@ def talk(
     text: Annotated[str | None, typer.Option(help="A written question.")] = None,
     out: Annotated[Path, typer.Option(help="Where the spoken answer goes.")] = Path("reply.wav"),
     transcribe: Annotated[bool, typer.Option(help="Print first what was heard (a second pass).")] = False,
+    stream: Stream = False,
     model: Model = "",
     device: Device = "auto",
     dtype: DtypeOption = Dtype.auto,
@@ -158,9 +220,8 @@ def talk(
     if transcribe and audio is not None:
         typer.echo(f"Heard: {talker.ask('asr', audio=audio).text}")
     talker.processor.codec  # noqa: B018 - loading is not part of the answer's time
-    start = time.perf_counter()
-    reply = talker.ask("chat", text=text, audio=audio)
-    _write_reply(reply, out, time.perf_counter() - start, talker)
+    answer = _answer_as_it_comes if stream else _answer
+    answer(talker, out, "chat", text=text, audio=audio)
 
 
 @app.command()
@@ -182,6 +243,7 @@ def transcribe(
 def speak(
     text: Annotated[str, typer.Option(help="What to say.")],
     out: Annotated[Path, typer.Option(help="Where the speech goes.")] = Path("speech.wav"),
+    stream: Stream = False,
     model: Model = "",
     device: Device = "auto",
     dtype: DtypeOption = Dtype.auto,
@@ -204,35 +266,15 @@ def speak(
         max_new_tokens=max_new_tokens,
     )
     talker.processor.codec  # noqa: B018 - loading is not part of the speaking time
-    start = time.perf_counter()
-    reply = talker.ask("tts", text=text)
-    _write_reply(reply, out, time.perf_counter() - start, talker)
-
-
-@app.command("convert-codec")
-def convert_codec(
-    source: Annotated[
-        str, typer.Argument(help="Folder of glm-4-voice-tokenizer and glm-4-voice-decoder, or who has them on the Hub.")
-    ],
-    output: Annotated[Path, typer.Argument(help="Folder to write.")],
-    tokenizer: Annotated[
-        str, typer.Option(help="Folder or Hub id of the speech tokenizer, if it lies elsewhere.")
-    ] = "",
-    decoder: Annotated[str, typer.Option(help="Folder or Hub id of the decoder, if it lies elsewhere.")] = "",
-) -> None:
-    """Make one codec of the released files of GLM-4-Voice."""
-    from processing_ttt import glm4_voice_convert as convert
-    from processing_ttt.glm4_voice_licence import LICENCE_NOTICE
-
-    typer.echo(LICENCE_NOTICE)
-    convert.convert_codec(
-        tokenizer or f"{source}/{convert.TOKENIZER_NAME}", decoder or f"{source}/{convert.DECODER_NAME}", output
-    )
-    typer.echo(f"The codec is in {output}.")
+    answer = _answer_as_it_comes if stream else _answer
+    answer(talker, out, "tts", text=text)
 
 
 def _quiet() -> None:
     """Leave the screen to the answer: no progress bars or notes of the libraries."""
+    logging.getLogger("torch.utils._pytree").setLevel(
+        logging.ERROR
+    )  # torchao, where installed, makes it talk on import
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()

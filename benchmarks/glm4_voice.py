@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
 from processing_ttt.glm4_voice_codec import Glm4VoiceCodec
@@ -60,10 +61,10 @@ def hear_in_pieces(codec: Glm4VoiceCodec, sound: torch.Tensor) -> list[int]:
     return codes + stream.finish()
 
 
-def speak_in_pieces(codec: Glm4VoiceCodec, codes: torch.Tensor) -> torch.Tensor:
+def speak_in_pieces(codec: Glm4VoiceCodec, codes: torch.Tensor) -> np.ndarray:
     """Sound of codes that come a block at a time."""
     stream = codec.decode_stream()
-    return torch.cat([*(stream.push(block) for block in codes.split(BLOCK)), stream.finish()])
+    return np.concatenate([*(stream.push(block) for block in codes.split(BLOCK)), stream.finish()])
 
 
 def speak_all_again(codec: Glm4VoiceCodec, codes: torch.Tensor) -> torch.Tensor:
@@ -73,7 +74,7 @@ def speak_all_again(codec: Glm4VoiceCodec, codes: torch.Tensor) -> torch.Tensor:
     return sound
 
 
-def first_sound(codec: Glm4VoiceCodec, codes: torch.Tensor) -> torch.Tensor:
+def first_sound(codec: Glm4VoiceCodec, codes: torch.Tensor) -> np.ndarray:
     """The first samples of a stream."""
     stream = codec.decode_stream()
     for block in codes.split(BLOCK):

@@ -15,8 +15,11 @@ from transformers import (
 )
 
 from .configuration_ttt import TttConfig
+from .convert_ttt_to_hf import convert_released_model
 from .generation_ttt import TttGenerateOutput
-from .modeling_ttt import TttForConditionalGeneration, TttOutput, TttPreTrainedModel
+from .model_card_ttt import model_card
+from .modeling_ttt import TttForConditionalGeneration, TttOutput
+from .pretrained_ttt import TttPreTrainedModel
 from .spans_ttt import audio_span_ids
 
 AutoConfig.register(TttConfig.model_type, TttConfig, exist_ok=True)
@@ -51,5 +54,7 @@ __all__ = [
     "TttOutput",
     "TttPreTrainedModel",
     "audio_span_ids",
+    "convert_released_model",
+    "model_card",
     "nano_checkpoint",
 ]

@@ -4,11 +4,14 @@ Configuration of Text-to-Talk (TtT).
 Knows the backbone's configuration and which ids of the one vocabulary are sound. Knows no weights, no text and no waveform.
 """
 
+import os
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
+
+from .released_ttt import is_foreign_layout, is_released_layout, nest_language_model, resolve_markers
 
 # Layers that keep a running state instead of keys and values can neither see an audio span whole nor take a draft back.
 ATTENTION_LAYER_TYPES = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
@@ -32,6 +35,10 @@ class TttConfig(PreTrainedConfig):
         begin_last_audio_token_id (`int`, *optional*): Text id that opens the last, free-length span of a reply.
         end_audio_token_id (`int`, *optional*): Audio id that closes a span of a reply.
         end_last_audio_token_id (`int`, *optional*): Audio id that closes the last span of a reply.
+        span_attention (`str`, *optional*, defaults to `"full"`):
+            What a position of a span sees besides what comes before: `"full"` its whole span (the paper), `"block"` its own block of
+            `span_block_length` positions. Then earlier blocks are final and cached, so that a long span costs no more per block than a short one.
+        span_block_length (`int`, *optional*): Length of a block, with `span_attention="block"`: that of training and of decoding.
         clean_audio_prob (`float`, *optional*, defaults to 0.3):
             BANOM: probability that no audio of a training sample is masked, so that its text learns to follow clean audio.
         prefix_preservation_prob (`float`, *optional*, defaults to 0.3):
@@ -61,6 +68,8 @@ class TttConfig(PreTrainedConfig):
     begin_last_audio_token_id: int | None = None
     end_audio_token_id: int | None = None
     end_last_audio_token_id: int | None = None
+    span_attention: str = "full"
+    span_block_length: int | None = None
     clean_audio_prob: float = 0.3
     prefix_preservation_prob: float = 0.3
     pad_token_id: int | None = None
@@ -79,6 +88,7 @@ class TttConfig(PreTrainedConfig):
         if self.audio_code_offset is None:
             self.audio_code_offset = self.audio_token_start_id
         self._check_backbone()
+        self._check_span_attention()
         self._check_probabilities()
         self._check_vocabulary()
 
@@ -92,6 +102,31 @@ class TttConfig(PreTrainedConfig):
         self.text_config.vocab_size = value
 
     @classmethod
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """
+        Read a `config.json`; that of a released checkpoint is completed from the tokenizer beside it.
+
+        Args:
+            pretrained_model_name_or_path (`str` or `os.PathLike`): Folder, `config.json` or Hub id.
+            kwargs: As for `PreTrainedConfig.get_config_dict`.
+
+        Returns:
+            `tuple[dict[str, Any], dict[str, Any]]`: Fields of the configuration, and the arguments that were not used.
+        """
+        config_dict, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        if not is_foreign_layout(config_dict):
+            return config_dict, unused
+        nested = nest_language_model(config_dict)
+        if is_released_layout(config_dict):
+            source = pretrained_model_name_or_path
+            if os.path.isfile(source):
+                source = os.path.dirname(os.path.abspath(source))
+            nested = resolve_markers(nested, source, **kwargs)
+        return nested, unused
+
+    @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "TttConfig":
         """
         Read a configuration from a dictionary, as `from_pretrained` does.
@@ -103,9 +138,8 @@ class TttConfig(PreTrainedConfig):
         Returns:
             [`TttConfig`]: The configuration; over a plain language model, one whose ids of sound are not set yet.
         """
-        if "text_config" not in config_dict and config_dict.get("model_type", cls.model_type) != cls.model_type:
-            shared = {name: config_dict.get(name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
-            config_dict = {"text_config": config_dict, **shared}
+        if is_foreign_layout(config_dict):
+            config_dict = nest_language_model(config_dict)
         return super().from_dict(config_dict, **kwargs)
 
     @property
@@ -120,6 +154,17 @@ class TttConfig(PreTrainedConfig):
                 f"`text_config` must describe a decoder-only attention backbone; model type {self.text_config.model_type!r} "
                 f"{'is an encoder-decoder' if self.text_config.is_encoder_decoder else f'has layers of type {sorted(foreign)}'}."
             )
+
+    def _check_span_attention(self) -> None:
+        if self.span_attention not in ("full", "block"):
+            raise ValueError(f'`span_attention` must be "full" or "block", got {self.span_attention!r}.')
+        if (self.span_attention == "block") != (self.span_block_length is not None):
+            raise ValueError(
+                '`span_block_length` belongs to `span_attention="block"`, and only to it; '
+                f"got {self.span_block_length!r} with {self.span_attention!r}."
+            )
+        if self.span_block_length is not None and self.span_block_length < 1:
+            raise ValueError(f"`span_block_length` must be at least 1, got {self.span_block_length}.")
 
     def _check_probabilities(self) -> None:
         for name in ("clean_audio_prob", "prefix_preservation_prob"):

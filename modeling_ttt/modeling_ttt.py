@@ -12,20 +12,20 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
 from transformers.masking_utils import create_masks_for_generate
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_ttt import TttConfig
 from .generation_ttt import TttGenerationMixin
+from .language_model_ttt import build_from_language_model
 from .objective_ttt import Corruption, corrupt, joint_loss
-from .spans_ttt import audio_span_ids
+from .pretrained_ttt import TttPreTrainedModel
+from .spans_ttt import audio_span_ids, split_spans
 
 # Losses of evaluation runs are comparable because they all see the same noise.
 EVAL_CORRUPTION_SEED = 0
-
-MODEL_AUTO_CLASSES = ("AutoModel", "AutoModelForCausalLM", "AutoModelForMultimodalLM", "AutoModelForTextToWaveform")
 
 
 @dataclass
@@ -52,34 +52,6 @@ class TttOutput(ModelOutput):
     attentions: tuple[torch.Tensor, ...] | None = None
 
 
-class TttPreTrainedModel(PreTrainedModel):
-    """Loading, saving and initialisation of Text-to-Talk models."""
-
-    config_class = TttConfig
-    base_model_prefix = "model"
-    input_modalities = ("text", "audio")
-    output_modalities = ("text", "audio")
-    supports_gradient_checkpointing = True
-    _supports_sdpa = True
-    _supports_flex_attn = True
-    _supports_flash_attn = False  # takes no mask, so it cannot show a span to itself whole
-    _supports_attention_backend = True
-
-    # Saving copies the source files, so that the folder loads with `trust_remote_code=True` where TtT is not installed.
-    _auto_class = "AutoModel"
-
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
-        """Save weights, config and source files; every Auto class that holds the model is named in the config."""
-        self.config.auto_map = {
-            "AutoConfig": "configuration_ttt.TttConfig",
-            **{auto_class: "modeling_ttt.TttForConditionalGeneration" for auto_class in MODEL_AUTO_CLASSES},
-        }
-        if self.can_generate():
-            # A generation config that is marked as derived from the model's loses our own options when it is loaded.
-            self.generation_config._from_model_config = False
-        super().save_pretrained(save_directory, **kwargs)
-
-
 class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
     """
     Text-to-Talk: writes text token by token and speaks by denoising blocks of audio tokens.
@@ -99,6 +71,55 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         self._tied_weights_keys = {"lm_head.weight": f"model.{name}"}
         self.post_init()
 
+    def attention_span_ids(self, input_ids: torch.Tensor, sample_ids: torch.Tensor | None = None) -> torch.Tensor:
+        """
+        Number what sees each other whole: the audio spans, or their blocks where `config.span_attention` says so.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch, length)`): Token ids.
+            sample_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*): Packed samples, see `forward`.
+
+        Returns:
+            `torch.LongTensor` of shape `(batch, length)`: Numbers unique in the row, -1 for text.
+        """
+        span_ids = audio_span_ids(input_ids, self.audio_token_start_id, sample_ids)
+        if self.config.span_block_length is None:
+            return span_ids
+        return split_spans(span_ids, self.config.span_block_length)
+
+    @classmethod
+    def from_language_model(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike,
+        audio_codebook_size: int,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        generator: torch.Generator | None = None,
+        **kwargs: Any,
+    ) -> "TttForConditionalGeneration":
+        """
+        Start a new Text-to-Talk model from a causal language model: its weights, and fresh rows for the markers and the audio alphabet.
+
+        The text side stays what it was: logits of text ids after text are the language model's own, and the new ids take next to nothing of
+        their probability, because new rows are the mean of the text rows with a little noise (`initialise_new_rows`).
+
+        Args:
+            pretrained_model_name_or_path (`str` or `os.PathLike`): Folder or Hub id of any causal language model of transformers.
+            audio_codebook_size (`int`): Number of codes of the codec that it is to speak with.
+            tokenizer (`PreTrainedTokenizerBase`, *optional*): The language model's tokenizer, to be extended in place; loaded by default.
+                `processing_ttt.add_ttt_tokens` extends one in the same way.
+            generator (`torch.Generator`, *optional*): Source of the noise in the new rows; torch's global one by default.
+            kwargs: As for `AutoModelForCausalLM.from_pretrained`: `dtype`, `revision`, `token`, ...
+
+        Returns:
+            [`TttForConditionalGeneration`]: A model in eval mode, with the paper's generation settings.
+
+        Raises:
+            ValueError: if the tokenizer has audio tokens already, or the model is no decoder with a plain linear output projection.
+        """
+        return build_from_language_model(
+            cls, pretrained_model_name_or_path, audio_codebook_size, tokenizer, generator, **kwargs
+        )
+
     def modality_aware_mask(
         self,
         inputs_embeds: torch.Tensor,
@@ -106,27 +127,37 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         attention_mask: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
         position_ids: torch.Tensor | None = None,
+        is_apart: torch.Tensor | None = None,
     ) -> Any:
         """
         Build the attention mask that the backbone takes, by the library's own masking utilities.
 
         Args:
             inputs_embeds (`torch.FloatTensor` of shape `(batch, queries, hidden_size)`): Only its shape, dtype and device count.
-            span_ids (`torch.LongTensor` of shape `(batch, queries)`): From `audio_span_ids`.
+            span_ids (`torch.LongTensor` of shape `(batch, queries)`): From `attention_span_ids`: equal numbers see each other.
             attention_mask (`torch.Tensor` of shape `(batch, cached + queries)`, *optional*): 0 hides a position. A ready mask passes through.
             past_key_values (`Cache`, *optional*): What the queries attend to besides themselves.
             position_ids (`torch.LongTensor` of shape `(batch, queries)`, *optional*): Packed samples show by positions that start again at 0.
+            is_apart (`torch.BoolTensor` of shape `(batch, queries)`, *optional*): Queries that see their own span and nothing before it.
 
         Returns:
             Whatever the attention implementation takes: a tensor, a `BlockMask`, `None`, or a dict of these by layer type.
         """
         cached = past_key_values.get_seq_length() if past_key_values is not None else 0
+        sees_before = None
+        if is_apart is not None:
+            apart = F.pad(is_apart, (int(cached), 0))
+
+            def sees_before(batch, head, query, key):
+                return ~apart[batch, query]
+
         return create_masks_for_generate(
             config=self.model.config,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             past_key_values=past_key_values,
             position_ids=position_ids,
+            and_mask_function=sees_before,
             block_sequence_ids=F.pad(span_ids, (int(cached), 0), value=-1),
         )
 
@@ -294,8 +325,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Give embeddings `(batch, length, hidden_size)` and span ids `(batch, length)`; bare embeddings are taken for text."""
         if input_ids is not None and inputs_embeds is None:
-            span_ids = audio_span_ids(input_ids, self.audio_token_start_id, sample_ids)
-            return self.model.get_input_embeddings()(input_ids), span_ids
+            return self.model.get_input_embeddings()(input_ids), self.attention_span_ids(input_ids, sample_ids)
         if inputs_embeds is not None and input_ids is None:
             return inputs_embeds, torch.full(inputs_embeds.shape[:2], -1, device=inputs_embeds.device)
         raise ValueError("Pass exactly one of `input_ids` and `inputs_embeds`.")

@@ -12,9 +12,13 @@ from transformers import AutoProcessor
 
 from .audio_input_ttt import load_sound
 from .codec_ttt import TttCodecConfig, TttCodecModel, TttCodecOutput
+from .conversation_ttt import TttConversation
+from .hub_ttt import codec_card
 from .layout_ttt import ParsedReply, TttLayout, aligned_groups
 from .processing_ttt import TttProcessor
-from .reply_ttt import TttReply
+from .reply_stream_ttt import TttAudioChunk, TttBlockDraft, TttStreamEvent, TttTextDelta
+from .reply_ttt import SoundWriter, TttReply
+from .streaming_ttt import AsyncTttStreamer, TttStreamer
 from .tasks_ttt import CHAT_TEMPLATE, RELEASED_SYSTEM_PROMPTS, TASKS
 from .vocabulary_ttt import TttVocabulary, add_ttt_tokens
 
@@ -40,19 +44,28 @@ __all__ = [
     "CHAT_TEMPLATE",
     "RELEASED_SYSTEM_PROMPTS",
     "TASKS",
+    "AsyncTttStreamer",
     "Glm4VoiceCodec",
     "Glm4VoiceCodecConfig",
     "Glm4VoiceDecoderModel",
     "Glm4VoiceTokenizerModel",
     "ParsedReply",
+    "SoundWriter",
+    "TttAudioChunk",
+    "TttBlockDraft",
     "TttCodecConfig",
     "TttCodecModel",
     "TttCodecOutput",
+    "TttConversation",
     "TttLayout",
     "TttProcessor",
     "TttReply",
+    "TttStreamEvent",
+    "TttStreamer",
+    "TttTextDelta",
     "TttVocabulary",
     "add_ttt_tokens",
     "aligned_groups",
+    "codec_card",
     "load_sound",
 ]

@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from huggingface_hub import CommitInfo, ModelCard
 from transformers import AutoConfig, AutoModel, AutoModelForAudioTokenization
 from transformers.modeling_utils import PreTrainedAudioTokenizerBase
 from transformers.utils import ModelOutput
 
 from .glm4_voice_configuration import Glm4VoiceCodecConfig
 from .glm4_voice_decoder import Glm4VoiceDecoderModel
-from .glm4_voice_licence import WEIGHTS_LICENCE, write_notice
+from .glm4_voice_licence import WEIGHTS_LICENCE, weights_card, write_notice
 from .glm4_voice_streaming import Glm4VoiceDecoderStream, Glm4VoiceTokenizerStream
 from .glm4_voice_tokenizer import Glm4VoiceTokenizerModel
+from .hub_ttt import codec_card, push_with_card
 
 
 @dataclass
@@ -140,6 +142,24 @@ class Glm4VoiceCodec(PreTrainedAudioTokenizerBase):
         super().save_pretrained(save_directory, *args, **kwargs)
         if self.config.weights_license == WEIGHTS_LICENCE:
             write_notice(save_directory)
+
+    def push_to_hub(self, repo_id: str, *, card: ModelCard | None = None, **kwargs: Any) -> CommitInfo:
+        """
+        Upload the codec with its code, a card and, where the weights are under one, the notice of their licence, in one commit.
+
+        Args:
+            repo_id (`str`): Repository, made if needed.
+            card (`huggingface_hub.ModelCard`, *optional*): From `codec_card`, with licence and measured numbers. By default the repository's
+                own stays, and a repository without one gets a plain one.
+            kwargs: `private`, `token`, `revision`, `create_pr`, `commit_message`, `commit_description`.
+
+        Returns:
+            `huggingface_hub.CommitInfo`: The commit.
+        """
+        kwargs["commit_message"] = kwargs.get("commit_message") or "Upload codec"
+        is_released = self.config.weights_license == WEIGHTS_LICENCE
+        plain = weights_card(repo_id, self.config) if is_released else codec_card(repo_id, self.config)
+        return push_with_card(self, repo_id, card, plain, **kwargs)
 
 
 AutoConfig.register(Glm4VoiceCodecConfig.model_type, Glm4VoiceCodecConfig, exist_ok=True)

@@ -21,7 +21,7 @@ from huggingface_hub import snapshot_download
 from .glm4_voice_codec import Glm4VoiceCodec
 from .glm4_voice_configuration import Glm4VoiceCodecConfig, Glm4VoiceDecoderConfig
 from .glm4_voice_decoder import Glm4VoiceDecoderModel
-from .glm4_voice_licence import MODEL_CARD, WEIGHTS_LICENCE
+from .glm4_voice_licence import WEIGHTS_LICENCE, weights_card
 from .glm4_voice_tokenizer import Glm4VoiceTokenizerModel
 
 TOKENIZER_NAME, DECODER_NAME = "glm-4-voice-tokenizer", "glm-4-voice-decoder"
@@ -109,7 +109,7 @@ def convert_codec(
         codec = Glm4VoiceCodec(config)
     codec.tokenizer, codec.decoder = heard, spoken
     codec.eval().save_pretrained(output)
-    (Path(output) / "README.md").write_text(MODEL_CARD, encoding="utf-8")
+    weights_card(os.fspath(output), config).save(Path(output) / "README.md")
     for folder, name in ((tokenizer_folder, TOKENIZER_NAME), (decoder_folder, DECODER_NAME)):
         for licence in folder.glob("LICENSE*"):  # the text that came with the weights
             shutil.copyfile(licence, Path(output) / f"{licence.name}-{name}")
@@ -312,9 +312,12 @@ class _Fields:
 
 def _local(source: str | os.PathLike, patterns: list[str]) -> Path:
     """The folder itself, or the files of a Hub repository."""
-    if os.path.isdir(source):
-        return Path(source)
-    return Path(snapshot_download(os.fspath(source), allow_patterns=patterns))
+    name = os.fspath(source)
+    if os.path.isdir(name):
+        return Path(name)
+    if name.startswith((".", os.sep)) or name.count("/") != 1:
+        raise FileNotFoundError(f"There is no folder {name!r}, and it is no Hub id (owner/name) either.")
+    return Path(snapshot_download(name, allow_patterns=patterns))
 
 
 __all__ = ["convert_codec", "convert_decoder", "fuse_weight_norm", "read_decoder_config"]

@@ -6,6 +6,11 @@ Knows the terms in short and where they stand in full. Nothing of the weights is
 
 import os
 from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard
+
+from .hub_ttt import codec_card
 
 WEIGHTS_LICENCE = "glm-4-voice"
 LICENCE_LINK = "https://huggingface.co/THUDM/glm-4-voice-9b/blob/main/LICENSE"
@@ -23,38 +28,27 @@ License" ({LICENCE_LINK}); that text is what counts. In short, and without warra
 Converting changes the layout of the files and nothing else: the same terms hold for what is written.
 """
 
-MODEL_CARD = f"""\
----
-license: other
-license_name: {WEIGHTS_LICENCE}
-license_link: {LICENCE_LINK}
-library_name: transformers
-tags:
-- audio
-- speech
-- neural-codec
-- text-to-talk
-base_model:
-- THUDM/glm-4-voice-tokenizer
-- THUDM/glm-4-voice-decoder
----
 
-# The GLM-4-Voice codec, converted
+def weights_card(name: str, config: Any) -> ModelCard:
+    """
+    Write the card of the converted codec.
 
-Speech tokenizer (16 kHz in, 12.5 codes per second, 16384 codes) and decoder (22.05 kHz out) of GLM-4-Voice as one codec of Text-to-Talk.
-Built with glm-4.
+    Args:
+        name (`str`): Hub id or folder, as `from_pretrained` takes it.
+        config ([`Glm4VoiceCodecConfig`]): The codec's configuration.
 
-```python
-from transformers import AutoModel
-
-codec = AutoModel.from_pretrained("<this folder>", trust_remote_code=True)
-codes = codec.encode(waveform[None, None]).audio_codes  # (1, 1, frames)
-sound = codec.decode(codes).audio_values  # (1, 1, samples)
-```
-
-## Licence
-
-{LICENCE_NOTICE}"""
+    Returns:
+        `huggingface_hub.ModelCard`: The card, with licence and origin.
+    """
+    return codec_card(
+        name,
+        config,
+        license="other",
+        license_name=WEIGHTS_LICENCE,
+        license_link=LICENCE_LINK,
+        base_model=["THUDM/glm-4-voice-tokenizer", "THUDM/glm-4-voice-decoder"],
+        about=f"The speech tokenizer and the decoder of GLM-4-Voice, converted. Built with glm-4.\n\n## Licence\n\n{LICENCE_NOTICE}",
+    )
 
 
 def write_notice(folder: str | os.PathLike) -> None:
@@ -67,4 +61,4 @@ def write_notice(folder: str | os.PathLike) -> None:
     (Path(folder) / NOTICE_FILE).write_text(LICENCE_NOTICE, encoding="utf-8")
 
 
-__all__ = ["LICENCE_NOTICE", "MODEL_CARD", "WEIGHTS_LICENCE", "write_notice"]
+__all__ = ["LICENCE_NOTICE", "WEIGHTS_LICENCE", "weights_card", "write_notice"]

@@ -268,7 +268,7 @@ class Glm4VoiceDecoderStream:
         self._finished = False
 
     @torch.no_grad()
-    def push(self, codes: list[int] | torch.Tensor) -> torch.Tensor:
+    def push(self, codes: list[int] | torch.Tensor) -> np.ndarray:
         """
         Take more codes.
 
@@ -276,7 +276,7 @@ class Glm4VoiceDecoderStream:
             codes (`list[int]` or `torch.LongTensor` of shape `(frames,)`): Codes, any number of them.
 
         Returns:
-            `torch.FloatTensor` of shape `(samples,)`: The next samples of the reply, possibly none.
+            `np.ndarray` of shape `(samples,)`, float32: The next samples of the reply, possibly none.
         """
         if self._finished:
             raise RuntimeError("This stream is finished: begin a new one for another reply.")
@@ -284,22 +284,22 @@ class Glm4VoiceDecoderStream:
         block = self._model.config.flow_config.block_size
         complete = (self._first + len(self._codes)) // block * block
         if complete <= self._decoded:
-            return torch.zeros(0)
-        return self._vocoder.push(self._next_frames(complete, last=False))
+            return np.zeros(0, dtype=np.float32)
+        return self._vocoder.push(self._next_frames(complete, last=False)).numpy()
 
     @torch.no_grad()
-    def finish(self) -> torch.Tensor:
+    def finish(self) -> np.ndarray:
         """
         Say what is left.
 
         Returns:
-            `torch.FloatTensor` of shape `(samples,)`: The last samples of the reply.
+            `np.ndarray` of shape `(samples,)`, float32: The last samples of the reply.
         """
         if self._finished or not self._first + len(self._codes):
             self._finished = True
-            return torch.zeros(0)
+            return np.zeros(0, dtype=np.float32)
         self._finished = True
-        return self._vocoder.push(self._next_frames(self._first + len(self._codes), last=True), last=True)
+        return self._vocoder.push(self._next_frames(self._first + len(self._codes), last=True), last=True).numpy()
 
     def _next_frames(self, until: int, last: bool) -> torch.Tensor:
         """Frames of the codes up to that one that can be settled, `(1, mel, frames)`."""

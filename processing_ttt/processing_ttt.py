@@ -11,19 +11,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub import CommitInfo, ModelCard
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from .audio_input_ttt import as_list_of_sounds, load_sound, resolve_audio_parts
 from .codec_adapter_ttt import adapted_config
 from .codec_handle_ttt import OWN_CODEC, CodecHandle
+from .codec_stream_ttt import CodecStream
+from .hub_ttt import processor_card, push_with_card
 from .layout_ttt import TASKS, TttLayout, chat_template, task_messages
 from .reply_ttt import TttReply, write_sound
+from .streaming_ttt import ReplyStreamingMixin
 from .vocabulary_ttt import AUDIO_CODE, AUDIO_PLACEHOLDER, BEGIN_OF_AUDIO, END_OF_AUDIO, TttVocabulary
 
 _CODEC_KWARGS = ("cache_dir", "force_download", "local_files_only", "token", "trust_remote_code")
 
 
-class TttProcessor(ProcessorMixin):
+class TttProcessor(ReplyStreamingMixin, ProcessorMixin):
     r"""
     Turns conversations into a model's inputs and a model's replies into text and sound.
 
@@ -130,6 +134,16 @@ class TttProcessor(ProcessorMixin):
             return np.zeros(0, dtype=np.float32)
         self._check_codec(self._codec_handle.config)
         return self._codec_handle.decode(codes)
+
+    def codec_stream(self) -> CodecStream:
+        """
+        Begin a sound whose codes are still coming: `decode_codes`, piece by piece.
+
+        Returns:
+            [`CodecStream`]: Takes codes with `push(codes)`, ends with `finish()`; both give samples as `decode_codes` does.
+        """
+        self._check_codec(self._codec_handle.config)
+        return self._codec_handle.stream()
 
     def _check_codec(self, config: Any) -> None:
         if config.codebook_size != self.vocabulary.codebook_size:
@@ -265,7 +279,7 @@ class TttProcessor(ProcessorMixin):
         """
         parsed = self.layout.parse_reply(_as_ids(ids))
         return TttReply(
-            text=self._decode_text(parsed.text_ids),
+            text=self.decode_text(parsed.text_ids),
             audio=self.decode_codes(parsed.codes),
             sampling_rate=self.codec_config.output_sampling_rate,
             finished=parsed.finished,
@@ -343,7 +357,16 @@ class TttProcessor(ProcessorMixin):
             audio, sampling_rate = audio.audio, sampling_rate or audio.sampling_rate
         write_sound(audio, path, sampling_rate or self.codec_config.output_sampling_rate)
 
-    def _decode_text(self, text_ids: list[int]) -> str:
+    def decode_text(self, text_ids: list[int]) -> str:
+        """
+        Turn a reply's text ids into text, as they are: no clean-up of spaces.
+
+        Args:
+            text_ids (`list[int]`): Ids of text, those of all stretches joined.
+
+        Returns:
+            `str`: The text.
+        """
         return self.tokenizer.decode(text_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def _last_message_codes(self, ids: list[int]) -> list[int]:
@@ -401,6 +424,21 @@ class TttProcessor(ProcessorMixin):
         if push_to_hub:
             self.push_to_hub(kwargs.pop("repo_id", os.path.basename(os.path.abspath(folder))), **kwargs)
         return files
+
+    def push_to_hub(self, repo_id: str, *, card: ModelCard | None = None, **kwargs: Any) -> CommitInfo:
+        """
+        Upload the processor, its tokenizer, its codec and the code of all three, in one commit; usually to the model's repository.
+
+        Args:
+            repo_id (`str`): Repository, made if needed.
+            card (`huggingface_hub.ModelCard`, *optional*): By default the repository's own stays.
+            kwargs: `private`, `token`, `revision`, `create_pr`, `commit_message`, `commit_description`.
+
+        Returns:
+            `huggingface_hub.CommitInfo`: The commit.
+        """
+        kwargs["commit_message"] = kwargs.get("commit_message") or "Upload processor"
+        return push_with_card(self, repo_id, card, processor_card(repo_id), **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
         """

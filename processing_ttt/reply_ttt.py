@@ -56,7 +56,80 @@ def write_sound(audio: Any, path: str | os.PathLike, sampling_rate: int) -> None
         raise ValueError(
             f"One sound has the shape (samples,), but {samples.shape} came: save each sound to its own file."
         )
+    soundfile.write(os.fspath(path), samples, sampling_rate, format=sound_format(path))
+
+
+class SoundWriter:
+    """
+    Writes a sound to a file as it comes: the file appears with the first samples, and is whole when the writer is closed, at whatever point.
+
+    Args:
+        path (`str` or `os.PathLike`): The file; its ending says the format (wav, flac, ogg, mp3).
+        sampling_rate (`int`): Rate of the sound, in Hz.
+
+    Raises:
+        ValueError: If no format goes by the file's ending.
+
+    Example:
+        ```python
+        with SoundWriter("reply.wav", 16000) as writer:
+            for chunk in chunks:
+                writer.write(chunk)
+        ```
+    """
+
+    def __init__(self, path: str | os.PathLike, sampling_rate: int):
+        self.path = path
+        self.sampling_rate = sampling_rate
+        self._format = sound_format(path)
+        self._file: soundfile.SoundFile | None = None
+
+    def write(self, samples: np.ndarray) -> None:
+        """Write the next samples, float32 of shape `(samples,)`."""
+        if self._file is None:
+            self._file = soundfile.SoundFile(
+                os.fspath(self.path), "w", self.sampling_rate, channels=1, format=self._format
+            )
+        self._file.write(samples)
+
+    @property
+    def num_samples(self) -> int:
+        """How many samples the file holds."""
+        return 0 if self._file is None else self._file.frames
+
+    @property
+    def seconds(self) -> float:
+        """Length of what was written, in seconds."""
+        return self.num_samples / self.sampling_rate
+
+    def close(self) -> None:
+        """Complete the file, if there is one; one that was interrupted before its first sample goes."""
+        if self._file is not None and not self._file.closed:
+            self._file.close()
+            if not self.num_samples:
+                os.remove(self.path)
+
+    def __enter__(self) -> "SoundWriter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def sound_format(path: str | os.PathLike) -> str:
+    """
+    Name the format that goes by a file's ending.
+
+    Args:
+        path (`str` or `os.PathLike`): The file.
+
+    Returns:
+        `str`: As soundfile names it.
+
+    Raises:
+        ValueError: If there is none.
+    """
     ending = os.path.splitext(os.fspath(path))[1][1:].upper()
     if ending not in soundfile.available_formats():
         raise ValueError(f"No sound format goes by the ending of {os.fspath(path)!r}: use .wav, .flac, .ogg or .mp3.")
-    soundfile.write(os.fspath(path), samples, sampling_rate, format=ending)
+    return ending

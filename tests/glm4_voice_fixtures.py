@@ -41,18 +41,19 @@ def recorded(name):
         return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
 
 
-def randomised(model, seed=0):
-    """Weights that matter: fresh ones are so small that every code would be the same."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
+def randomised(model_class, config, seed=0):
+    """A model with weights that matter, always the same: fresh ones are so small that every code would be the same."""
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        model = model_class(config)
         for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.2)
+            parameter.add_(torch.randn(parameter.shape), alpha=0.2)
     return model.eval()
 
 
 def tiny_tokenizer_model(**changes):
     """A small speech tokenizer whose codes are means that occur, so that different sounds have different codes."""
-    model = randomised(Glm4VoiceTokenizerModel(Glm4VoiceTokenizerConfig(**{**TOKENIZER, **changes})))
+    model = randomised(Glm4VoiceTokenizerModel, Glm4VoiceTokenizerConfig(**{**TOKENIZER, **changes}))
     frames = []
     hook = model.layers[-1].register_forward_hook(lambda module, inputs, output: frames.append(output[0]))
     with torch.no_grad():
@@ -103,7 +104,7 @@ VOCODER = {
 def tiny_decoder_model(flow=None, vocoder=None):
     """A small decoder whose voice has a pitch of some hundred Hz."""
     config = Glm4VoiceDecoderConfig(flow_config={**FLOW, **(flow or {})}, vocoder_config={**VOCODER, **(vocoder or {})})
-    model = randomised(Glm4VoiceDecoderModel(config), seed=1)
+    model = randomised(Glm4VoiceDecoderModel, config, seed=1)
     with torch.no_grad():
         model.vocoder.f0_predictor.classifier.weight.mul_(100)
         model.vocoder.f0_predictor.classifier.bias.add_(150)

@@ -31,10 +31,14 @@ def spans(ids: list[int], audio_start: int, samples: list[int] | None = None) ->
     return numbers
 
 
-def may_see(ids: list[int], audio_start: int) -> list[list[bool]]:
-    """Query i sees key j if j is not later, or if both lie in the same audio span."""
+def may_see(ids: list[int], audio_start: int, block_length: int | None = None) -> list[list[bool]]:
+    """Query i sees key j if j is not later, or if both lie in the same audio span, or in the same block of it."""
     span = spans(ids, audio_start)
-    return [[j <= i or (span[i] >= 0 and span[i] == span[j]) for j in range(len(ids))] for i in range(len(ids))]
+    block = [0 if block_length is None else (i - span.index(span[i])) // block_length for i in range(len(ids))]
+    return [
+        [j <= i or (span[i] >= 0 and (span[i], block[i]) == (span[j], block[j])) for j in range(len(ids))]
+        for i in range(len(ids))
+    ]
 
 
 class SlowTtt:
@@ -50,7 +54,7 @@ class SlowTtt:
     def logits(self, ids: list[int], visible: list[list[bool]] | None = None) -> torch.FloatTensor:
         """Score one sequence `(length, vocab_size)`, under the modality-aware mask unless another one is given."""
         if visible is None:
-            visible = may_see(ids, self.config.audio_token_start_id)
+            visible = may_see(ids, self.config.audio_token_start_id, self.config.span_block_length)
         hidden = torch.finfo(torch.float32).min
         mask = torch.tensor([[[[0.0 if sees else hidden for sees in row] for row in visible]]])  # (1, 1, queries, keys)
         return self.causal_lm(torch.tensor([ids]), attention_mask=mask, use_cache=False).logits[0]
@@ -65,6 +69,7 @@ class SlowTtt:
         denoising_steps: int,
         max_span_length: int | None = None,
         text_rule: Callable[[torch.LongTensor, torch.FloatTensor], torch.FloatTensor] | None = None,
+        **rules: float | str,
     ) -> list[int]:
         """Decode greedily by the published procedure: the whole sequence again for every id and every denoising step."""
         config = self.config
@@ -88,9 +93,11 @@ class SlowTtt:
                 speaks, span_start = token_id in begins, len(ids)
                 continue
             room = limit - len(ids)
+            if config.span_block_length is not None:  # the prompt may end inside a block
+                block_length = config.span_block_length - (len(ids) - span_start) % config.span_block_length
             if max_span_length is not None:
                 room = min(room, max_span_length - (len(ids) - span_start))
-            block = self._denoise(ids, min(block_length, max(room, 0)), denoising_steps)
+            block = self._denoise(ids, span_start, block_length, max(room, 0), denoising_steps, **rules)
             for token_id in block:
                 ids.append(token_id)
                 if token_id in ends:
@@ -110,22 +117,70 @@ class SlowTtt:
             scores = text_rule(torch.tensor([ids]), scores[None])[0]
         return max(range(len(scores)), key=lambda token_id: float(scores[token_id]))
 
-    def _denoise(self, ids: list[int], length: int, steps: int) -> list[int]:
+    def _denoise(
+        self,
+        ids: list[int],
+        span_start: int,
+        block_length: int,
+        room: int,
+        steps: int,
+        remasking: str = "low_confidence",
+        confidence_threshold: float | None = None,
+        entropy_bound: float | None = None,
+        audio_guidance_scale: float = 0.0,
+        audio_guidance_context: str = "masked",
+    ) -> list[int]:
         config = self.config
         eligible = [config.audio_code_offset + code for code in range(config.audio_codebook_size)]
         eligible += [config.end_audio_token_id, config.end_last_audio_token_id]
-        block = [config.mask_token_id] * length
+        mask = config.mask_token_id
+        length = min(block_length, room)
+        block = [mask] * length
         steps = min(steps, length)
+        prior = {}  # id -> its mean probability in a block of masks after a begin marker alone
+        if remasking == "calibrated":
+            alone = (
+                self.logits([ids[span_start - 1], *[mask] * (config.span_block_length or block_length)])[1:, eligible]
+                .softmax(-1)
+                .mean(0)
+            )
+            prior = dict(zip(eligible, alone.tolist(), strict=True))
         for step in range(steps):
-            count = length // steps + (1 if step < length % steps else 0)
-            scores = self.logits(ids + block)[len(ids) :]
-            best = {}  # masked position -> (confidence, id)
+            scores = self.logits(ids + block)[len(ids) :, eligible]
+            if audio_guidance_scale:
+                around = [mask] * len(ids) if audio_guidance_context == "masked" else []
+                unguided = self.logits(around + block)[len(around) :, eligible]
+                scores = unguided + (audio_guidance_scale + 1) * (scores - unguided)
+            facts = {}  # masked position -> what it would become, and what speaks for it
             for position in range(length):
-                if block[position] == config.mask_token_id:
-                    probs = scores[position, eligible].softmax(-1).tolist()
-                    best[position] = max((prob, token_id) for prob, token_id in zip(probs, eligible, strict=True))
-            for position in sorted(best, key=lambda position: (-best[position][0], position))[:count]:
-                block[position] = best[position][1]
+                if block[position] == mask:
+                    probs = scores[position].softmax(-1).tolist()
+                    best, second = sorted(probs, reverse=True)[:2]
+                    token_id = eligible[probs.index(best)]
+                    entropy = -sum(p * math.log(p) for p in probs if p > 0)
+                    priority = {
+                        "low_confidence": best,
+                        "calibrated": best / prior[token_id] if prior else 0.0,
+                        "entropy": -entropy,
+                        "margin": best - second,
+                    }[remasking]
+                    facts[position] = (priority, token_id, best, entropy)
+            ordered = sorted(facts, key=lambda position: (-facts[position][0], position))
+            count = length // steps + (1 if step < length % steps else 0)
+            chosen = ordered[:count]
+            if confidence_threshold is not None:
+                chosen = {ordered[0], *(p for p in ordered if facts[p][2] >= confidence_threshold)}
+            if entropy_bound is not None:
+                decided, spent, chosen = sorted(facts, key=lambda p: (facts[p][3], p)), 0.0, []
+                for position in decided:
+                    if spent > entropy_bound:
+                        break
+                    chosen.append(position)
+                    spent += facts[position][3]
+            for position in facts if step == steps - 1 else chosen:
+                block[position] = facts[position][1]
+            if mask not in block:
+                break
         return block
 
 

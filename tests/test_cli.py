@@ -1,7 +1,10 @@
 """The command line, run as a user does: in a process of its own, on the checkpoint in the box and on sounds that are wrong."""
 
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +58,43 @@ def test_talk_can_show_what_it_heard(tmp_path):
     done = ttt("talk", "--audio", QUESTIONS[0], "--transcribe", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Heard: ")
+
+
+SUMMARY = re.compile(
+    r"([\d.]+) s of speech in (\S+), the first after ([\d.]+) s, (all in|interrupted after) ([\d.]+) s: "
+)
+
+
+def test_talk_and_speak_stream_what_they_say_whole(tmp_path):
+    question = ("talk", "--audio", QUESTIONS[0])
+    whole, streamed = ttt(*question, cwd=tmp_path), ttt(*question, "--stream", "--out", "stream.wav", cwd=tmp_path)
+    assert streamed.returncode == 0, streamed.stderr
+    assert streamed.stdout.splitlines()[0] == whole.stdout.splitlines()[0]
+    expected, heard = soundfile.read(tmp_path / "reply.wav")[0], soundfile.read(tmp_path / "stream.wav")[0]
+    np.testing.assert_allclose(heard, expected, rtol=0, atol=2 / 2**15)  # 16-bit steps of the file
+    seconds, name, first, ending, total = SUMMARY.match(streamed.stdout.splitlines()[1]).groups()
+    assert (seconds, name, ending) == (f"{len(heard) / 16_000:.2f}", "stream.wav", "all in")
+    assert 0 < float(first) < float(total)
+    assert ttt("speak", "--stream", "--text", "Two.", cwd=tmp_path).returncode == 0
+    assert soundfile.info(tmp_path / "speech.wav").duration > 0.1
+
+
+def test_ctrl_c_leaves_the_sound_so_far_and_no_traceback(tmp_path):
+    sentence = "Seven plus five is twelve. " * 12
+    command = [sys.executable, str(ROOT / "ttt_cli.py"), "speak", "--stream", "--text", sentence, "--out", "cut.wav"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 200
+    cut = tmp_path / "cut.wav"
+    while not (cut.exists() and cut.stat().st_size > 1000):
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=100)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+    seconds, _, _, ending, _ = SUMMARY.match(stdout.splitlines()[-1]).groups()
+    assert ending == "interrupted after"
+    assert soundfile.info(cut).duration == pytest.approx(float(seconds), abs=0.006)
 
 
 def sound_file(path: Path, samples: np.ndarray) -> Path:

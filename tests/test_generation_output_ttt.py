@@ -11,6 +11,7 @@ from modeling_fixtures import (
     END_LAST,
     EOS,
     FIRST_WORD,
+    MASK,
     conversation,
     left_padded,
     script,
@@ -168,7 +169,7 @@ def test_a_cache_that_cannot_be_used_is_an_error_that_says_so(model):
     with pytest.raises(ValueError, match="DynamicCache"):
         decode(model, past_key_values=StaticCache(config=model.config, max_cache_len=64))
     with pytest.raises(ValueError, match="cache_implementation"):
-        decode(model, cache_implementation="static")
+        decode(model, cache_implementation="offloaded")
 
 
 # ----------------------------------------------------------------------------------------------------------------- streamer
@@ -238,3 +239,49 @@ def test_a_streamer_follows_one_row_only(model, options):
     with pytest.raises(ValueError, match="one row"):
         model.generate(**options, **SPEECH, streamer=streamer)
     assert streamer.ends == 1 and streamer.puts == []
+
+
+class DraftRecorder(Recorder):
+    """Also takes drafts, and can stop asking for more."""
+
+    def __init__(self, cancel_after: int | None = None):
+        super().__init__()
+        self.drafts, self.errors, self.cancel_after = [], [], cancel_after
+
+    @property
+    def is_cancelled(self):
+        return self.cancel_after is not None and len(self.puts) > self.cancel_after
+
+    def put_draft(self, value):
+        self.drafts.append((len(self.puts), value))
+
+    def fail(self, error):
+        assert self.ends == 0
+        self.errors.append(error)
+
+
+def test_a_streamer_that_takes_drafts_sees_a_block_after_each_step_but_its_last(endless):
+    streamer = DraftRecorder()
+    decode(endless, [W], logits_processor=script(W + 1, BEGIN_LAST, EOS), max_span_length=5, streamer=streamer)
+    (place, first), (same_place, second) = streamer.drafts
+    block = streamer.puts[place]
+    assert place == same_place == 3 and len(block) == 5
+    assert [(first == MASK).sum(), (second == MASK).sum()] == [3, 1]
+    for draft in (first, second):
+        assert torch.equal(draft[draft != MASK], block[draft != MASK])
+
+
+def test_a_cancelled_streamer_ends_decoding_before_the_next_forward(endless, forwards):
+    streamer = DraftRecorder(cancel_after=2)
+    ids = decode(endless, [W], logits_processor=script(W + 1, BEGIN_LAST, EOS), streamer=streamer)
+    assert ids.tolist() == [[W, W + 1, BEGIN_LAST]] and len(forwards) == 2 and streamer.ends == 1
+
+
+def test_a_streamer_learns_why_decoding_failed(model):
+    def fail(ids, scores):
+        raise RuntimeError("broken rule")
+
+    streamer = DraftRecorder()
+    with pytest.raises(RuntimeError, match="broken rule"):
+        decode(model, logits_processor=[fail], streamer=streamer)
+    assert [str(error) for error in streamer.errors] == ["broken rule"] and streamer.ends == 1

@@ -8,9 +8,9 @@ import torch
 from clean_process import NOT_INSTALLED
 from glm4_voice_fixtures import codes_of, noise, tiny_codec
 from processing_fixtures import tiny_tokenizer
-from transformers import AutoModel, AutoModelForAudioTokenization
+from transformers import AutoModel, AutoModelForAudioTokenization, AutoProcessor
 
-from processing_ttt import TttProcessor, add_ttt_tokens
+from processing_ttt import TttProcessor, add_ttt_tokens, glm4_voice_codec
 from processing_ttt.glm4_voice_codec import Glm4VoiceCodec
 from processing_ttt.glm4_voice_licence import NOTICE_FILE
 
@@ -26,6 +26,7 @@ MODULES = {
     "glm4_voice_streaming.py",
     "glm4_voice_tokenizer.py",
     "glm4_voice_unet.py",
+    "hub_ttt.py",
 }
 
 
@@ -80,7 +81,7 @@ def test_its_streams_are_its_own_halves(codec):
     hearing, speaking = codec.encode_stream(), codec.decode_stream(num_inference_steps=2)
     codes = hearing.push(sound.numpy()) + hearing.finish()
     assert codes == codec.encode(sound[None, None]).audio_codes[0, 0].tolist()
-    values = torch.cat([speaking.push(codes), speaking.finish()])
+    values = torch.from_numpy(np.concatenate([speaking.push(codes), speaking.finish()]))
     expected = codec.decode(torch.tensor(codes)[None, None], num_inference_steps=2).audio_values[0, 0]
     torch.testing.assert_close(values, expected, atol=2e-5, rtol=0)
 
@@ -118,6 +119,25 @@ def test_a_processor_hears_and_speaks_with_it(checkpoint, codec):
     expected = codec.encode(noise(30000)[None, None]).audio_codes[0, 0].tolist()
     assert codes == expected and len(set(codes)) > 3
     assert values.dtype == np.float32 and len(values) == len(codes) * 441 // 64 * 256
+
+
+def test_a_processor_speaks_with_it_while_codes_are_coming(checkpoint, codec):
+    folder, codes, _ = checkpoint
+    stream, own = AutoProcessor.from_pretrained(folder).codec_stream(), codec.decode_stream()
+    for start in range(0, len(codes), 5):
+        np.testing.assert_array_equal(stream.push(codes[start : start + 5]), own.push(codes[start : start + 5]))
+    np.testing.assert_array_equal(stream.finish(), own.finish())
+
+
+@pytest.mark.parametrize("released", [True, False])
+def test_a_pushed_codec_has_the_card_and_the_notice_of_its_weights(monkeypatch, released):
+    pushed = []
+    monkeypatch.setattr(glm4_voice_codec, "push_with_card", lambda *args, **kwargs: pushed.append((args, kwargs)))
+    tiny_codec(weights_license="glm-4-voice" if released else None).push_to_hub("name/codec", token="secret")
+    (_, repo_id, card, plain), options = pushed[0]
+    assert (repo_id, card, options) == ("name/codec", None, {"token": "secret", "commit_message": "Upload codec"})
+    assert plain.data.to_dict().get("license_name") == ("glm-4-voice" if released else None)
+    assert ("Built with glm-4" in plain.text) == released
 
 
 PROCESS = """

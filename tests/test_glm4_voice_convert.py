@@ -123,7 +123,8 @@ def test_both_halves_become_one_folder_that_carries_its_licence(released, tmp_pa
     assert (output / NOTICE_FILE).read_text() == LICENCE_NOTICE
     assert json.loads((output / "config.json").read_text())["weights_license"] == "glm-4-voice"
     card = (output / "README.md").read_text()
-    assert card.startswith("---\nlicense: other\nlicense_name: glm-4-voice\n") and LICENCE_NOTICE in card
+    assert "\nlicense: other\nlicense_name: glm-4-voice\n" in card and LICENCE_NOTICE in card
+    assert "- THUDM/glm-4-voice-decoder\n" in card
     codec.save_pretrained(tmp_path / "again")  # as a processor does that takes its codec along
     assert (tmp_path / "again" / NOTICE_FILE).read_text() == LICENCE_NOTICE
 

@@ -21,7 +21,7 @@ def streamed(model, codes, sizes, **options):
     stream, pieces = Glm4VoiceDecoderStream(model, **options), []
     for piece in codes[0, 0].split(sizes):
         pieces.append(stream.push(piece))
-    return torch.cat([*pieces, stream.finish()])
+    return torch.from_numpy(np.concatenate([*pieces, stream.finish()]))
 
 
 def vocoded(model, mel, sizes):
@@ -73,7 +73,8 @@ def test_6_a_reply_that_ends_with_nothing_pending_still_has_its_tail():
     stream = Glm4VoiceDecoderStream(model)
     first, tail = stream.push(codes[0, 0]), stream.finish()
     assert len(tail) > 0
-    torch.testing.assert_close(torch.cat([first, tail]), model.decode(codes).audio_values[0, 0], atol=2e-5, rtol=0)
+    together = torch.from_numpy(np.concatenate([first, tail]))
+    torch.testing.assert_close(together, model.decode(codes).audio_values[0, 0], atol=2e-5, rtol=0)
     assert len(stream.finish()) == 0
     with pytest.raises(RuntimeError, match="finished: begin a new one"):
         stream.push([1])
@@ -124,8 +125,7 @@ def test_10_streams_do_not_mind_under_which_mode_they_are_called():
         with torch.inference_mode(index % 2 == 0):
             pieces.append(stream.push(piece))
     pieces.append(stream.finish())
-    assert torch.equal(torch.cat(pieces), streamed(model, codes, 4))
-    assert not any(piece.requires_grad for piece in pieces)
+    assert np.array_equal(np.concatenate(pieces), streamed(model, codes, 4).numpy())
 
 
 def test_10_everything_is_made_where_the_model_lies():

@@ -131,7 +131,8 @@ def test_a_reply_in_one_piece_is_the_reply_at_once():
     model, codes, voice = tiny_decoder_model(), codes_of(20), torch.randn(1, 6)
     options = {"num_inference_steps": 2, "guidance_scale": 0.3, "speaker_embedding": voice}
     stream = Glm4VoiceDecoderStream(model, generator=torch.Generator().manual_seed(9), **options)
-    pieces = torch.cat([stream.push(codes[0, 0]), stream.finish()])
+    pieces = torch.from_numpy(np.concatenate([stream.push(codes[0, 0]), stream.finish()]))
+    assert pieces.dtype == torch.float32
     whole = model.decode(codes, generator=torch.Generator().manual_seed(9), **options).audio_values[0, 0]
     torch.testing.assert_close(pieces, whole, atol=2e-5, rtol=0)
 

@@ -1,12 +1,13 @@
 """The spoken domain of nano: right answers, and held-out questions that no training sentence contains."""
 
+import random
 import re
 from collections import Counter, defaultdict
 
 import pytest
 
 from finetune.nano import domain
-from finetune.nano.domain import items, keywords, normalise, number_words, text_corpus
+from finetune.nano.domain import drills, items, keywords, normalise, number_words, text_corpus, wrapped
 
 ALL = items()
 TRAIN = [item for item in ALL if item.split == "train"]
@@ -170,4 +171,36 @@ def test_answers_are_spoken_once_each_and_those_of_unseen_facts_apart():
     assert sorted(job.text for job in trained) == sorted({item.answer for item in TRAIN})
     assert {job.text for job in held_out} == {item.answer for item in ALL if item.split == "unseen_fact"}
     assert {job.split for job in trained} == {"train"} and {job.split for job in held_out} == {"unseen_fact"}
-    assert {(job.voice, job.stretch) for job in trained + held_out} == {("slt", 1.0)}
+    assert {(job.voice, job.stretch) for job in trained + held_out} == {("slt", synthesise.ANSWER_STRETCH)}
+
+
+def test_drills_are_distinct_known_words_and_keep_unseen_facts_apart():
+    drilled = drills(400)
+    assert len(set(drilled)) == 400 and drilled[:100] == drills(100)
+    known = {word for text in text_corpus() for word in normalise(text).split()}
+    numbers = {number_words(n) for n in range(20)} | {"twenty", "thirty", "forty"}
+    unseen = [set(normalise(i.question).split()) & numbers for i in items() if i.split == "unseen_fact"]
+    pairs = [pair for pair in unseen if len(pair) == 2]
+    assert len(pairs) > 100
+    for text in drilled:
+        words = normalise(text).split()
+        assert 3 <= len(words) <= 12 and known.issuperset(words)
+        assert not any(pair <= set(words) for pair in pairs)
+    assert sum(bool(numbers & set(normalise(text).split())) for text in drilled) > 200
+
+
+def test_a_wrapped_question_still_holds_the_question():
+    rng = random.Random(0)
+    texts = {wrapped("What is two plus two?", rng) for _ in range(200)}
+    assert len(texts) == len(domain.WRAPPERS)
+    assert all(text.endswith(", what is two plus two?") and text[0].isupper() for text in texts)
+    assert not texts & {item.question for item in ALL}
+
+
+def test_larger_numbers_are_written_about_and_what_is_held_out_stays_so():
+    more = items(largest_number=domain.LARGEST_WRITTEN_NUMBER)
+    held_out = {item.answer for item in more if item.split == "unseen_fact"}
+    assert {item.answer for item in ALL if item.split == "unseen_fact"} < held_out
+    trained = {item.answer for item in more if item.split == "train"}
+    assert {item.answer for item in TRAIN} < trained and not trained & held_out
+    assert "Forty minus thirty is ten." in trained | held_out

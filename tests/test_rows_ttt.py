@@ -18,8 +18,8 @@ CONFIG = tiny_config()
 WORD, CODE = FIRST_WORD, CODE_0 + 3
 
 
-def row_after(*prompt, max_new_tokens=20, block_length=4, denoising_steps=2, max_span_length=None):
-    plan = DecodingPlan(max_new_tokens, block_length, denoising_steps, max_span_length)
+def row_after(*prompt, max_new_tokens=20, block_length=4, denoising_steps=2, max_span_length=None, first=None):
+    plan = DecodingPlan(max_new_tokens, block_length, denoising_steps, max_span_length, first)
     return open_rows([torch.tensor(prompt)], [0], CONFIG, plan)[1][0]
 
 
@@ -171,3 +171,11 @@ def test_rows_share_one_buffer_that_holds_the_longest_reply():
     rows[1].write(FIRST_WORD + 1)
     assert buffer[1, :2].tolist() == [WORD, FIRST_WORD + 1]
     assert [row.prompt_length for row in rows] == [3, 1]
+
+
+def test_only_the_first_block_of_a_reply_has_its_own_length():
+    row = row_after(WORD, BEGIN, first=2)
+    speak(row, CODE, CODE)
+    speak(row, CODE, END, CODE, CODE)
+    row.write(BEGIN)
+    speak(row, CODE, CODE, CODE, CODE)

@@ -23,11 +23,17 @@ from modeling_ttt import TttConfig, TttForConditionalGeneration
 
 AUTO_CLASSES = (AutoModel, AutoModelForCausalLM, AutoModelForMultimodalLM, AutoModelForTextToWaveform)
 MODULES = {
+    "cache_ttt.py",
     "configuration_ttt.py",
     "decoding_ttt.py",
+    "denoising_ttt.py",
     "generation_ttt.py",
+    "language_model_ttt.py",
+    "model_card_ttt.py",
     "modeling_ttt.py",
     "objective_ttt.py",
+    "pretrained_ttt.py",
+    "released_ttt.py",
     "rows_ttt.py",
     "samplers_ttt.py",
     "spans_ttt.py",

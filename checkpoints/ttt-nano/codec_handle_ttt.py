@@ -18,6 +18,7 @@ from huggingface_hub import snapshot_download
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, PreTrainedConfig
 
 from .codec_adapter_ttt import ADAPTED_CODECS, FEATURE_CODECS, CodecAdapter, adapted_config
+from .codec_stream_ttt import CodecStream, WholeCodecStream, WindowedCodecStream
 from .codec_ttt import TttCodecModel  # noqa: F401 - its module registers it with the Auto classes
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 CODEC_FOLDER = "codec"  # of a checkpoint
 OWN_CODEC = f"./{CODEC_FOLDER}"
 
-# Codecs of this package that register themselves when they are imported. A published processor does not carry their code: it comes with the
+# Codecs of this package that register themselves when they are imported, and stream by themselves. A published processor does not carry their code: it comes with the
 # codec's own folder, as that of any codec does.
 LARGE_CODECS = {"glm4_voice_codec": ".glm4_voice_codec"}
 
@@ -114,6 +115,27 @@ class CodecHandle:
         with torch.inference_mode():
             values = codec.decode(torch.tensor(codes, device=codec.device)[None, None]).audio_values  # (1, 1, samples)
         return values[0, 0].float().cpu().numpy()
+
+    def stream(self) -> CodecStream:
+        """
+        Begin a sound whose codes are still coming.
+
+        The codec of GLM-4-Voice has a stream of its own. A codec that states its receptive field (`config.decode_context` and `config.decode_lookahead`, in codes) speaks as they come;
+        of any other one nothing is known to be final before the last code, and it speaks at the end.
+
+        Returns:
+            [`CodecStream`]: `push(codes)` and `finish()` give the samples of `decode` on all codes, piece by piece; with GLM-4-Voice not the
+            very same ones, since its flow looks at all codes at once (see [`Glm4VoiceDecoderStream`]).
+        """
+        config = self.config
+        if config.model_type in LARGE_CODECS:
+            return self.model.decode_stream()
+        context, lookahead = getattr(config, "decode_context", None), getattr(config, "decode_lookahead", None)
+        if context is None or lookahead is None:
+            return WholeCodecStream(self.decode)
+        return WindowedCodecStream(
+            self.decode, context, lookahead, round(config.output_sampling_rate / config.frame_rate)
+        )
 
     def save(self, folder: str) -> str:
         """

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from huggingface_hub import CommitInfo, ModelCard
 from torch import nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, AutoModelForAudioTokenization
@@ -33,6 +34,7 @@ from .codec_layers_ttt import (
     TttCodecQuantizer,
     TttCodecVocoder,
 )
+from .hub_ttt import codec_card, push_with_card
 
 
 @dataclass
@@ -248,6 +250,22 @@ class TttCodecModel(PreTrainedAudioTokenizerBase):
 
     def _frame_mask(self, row_frames: torch.Tensor, frames: int) -> torch.Tensor:
         return torch.arange(frames, device=row_frames.device) < row_frames[:, None]  # (batch, frames)
+
+    def push_to_hub(self, repo_id: str, *, card: ModelCard | None = None, **kwargs: Any) -> CommitInfo:
+        """
+        Upload the codec with its code and a card, in one commit.
+
+        Args:
+            repo_id (`str`): Repository, made if needed.
+            card (`huggingface_hub.ModelCard`, *optional*): From `codec_card`, with licence and measured numbers. By default the repository's
+                own stays, and a repository without one gets a plain one.
+            kwargs: `private`, `token`, `revision`, `create_pr`, `commit_message`, `commit_description`.
+
+        Returns:
+            `huggingface_hub.CommitInfo`: The commit.
+        """
+        kwargs["commit_message"] = kwargs.get("commit_message") or "Upload codec"
+        return push_with_card(self, repo_id, card, codec_card(repo_id, self.config), **kwargs)
 
 
 AutoConfig.register(TttCodecConfig.model_type, TttCodecConfig, exist_ok=True)

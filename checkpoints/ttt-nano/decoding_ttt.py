@@ -10,13 +10,15 @@ Knows the model and a batch of rows. Knows no waveform, no text and no options o
 
 Nothing before a span attends into it, so keys and values up to its begin marker are final. A denoising step runs the open span alone against
 them and takes its own keys and values back; the closed span is run once more as it is, and kept: its last position gives the next text id.
+Under block-causal attention the same holds block by block, and a finished block is kept as soon as the next one is run.
 Without a cache this is the published procedure, the whole sequence at every step, by the same code with nothing ever kept.
 
 Rows advance on their own: in the same forward one may write and another speak. The cache's slots are shared, so a row that keeps less than
 another gets holes, which the attention mask hides; positions count only the row's own ids.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +29,10 @@ from transformers.generation import LogitsProcessorList, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 from transformers.utils import ModelOutput
 
+from .cache_ttt import Query, RowCache, StaticRowCache, has_windows
+from .denoising_ttt import BlockDenoiser
 from .rows_ttt import DecodingPlan, DecodingRow, open_rows
-from .samplers_ttt import REMASKING_RULES, Generators, choose_revealed, next_text_ids, propose
-from .spans_ttt import audio_span_ids
+from .samplers_ttt import Generators, guide, next_text_ids
 
 
 @dataclass
@@ -53,15 +56,6 @@ class TttGenerateOutput(ModelOutput):
     past_key_values: Cache | None = None
 
 
-@dataclass
-class _Query:
-    """What one forward runs: `ids`, `is_real`, `position_ids` `(running rows, queries)`; rows are left-aligned and padded to the longest."""
-
-    ids: torch.Tensor
-    is_real: torch.Tensor
-    position_ids: torch.Tensor
-
-
 class BlockDecoder:
     """
     Decodes one batch.
@@ -76,6 +70,8 @@ class BlockDecoder:
         attention_mask (`torch.LongTensor` of shape `(batch, prompt)`, *optional*): 0 marks padding.
         past_key_values (`DynamicCache`, *optional*): `None` decodes without a cache.
         generator (`torch.Generator` or a list of one per row, *optional*): Source of all randomness.
+        static_cache (`StaticRowCache`, *optional*): Instead of `past_key_values`.
+        backbone (`Callable`, *optional*): The model's backbone, compiled for the shapes that `static_cache` leaves; runs all but the prefill.
     """
 
     def __init__(
@@ -89,58 +85,78 @@ class BlockDecoder:
         attention_mask: torch.Tensor | None = None,
         past_key_values: DynamicCache | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
+        static_cache: StaticRowCache | None = None,
+        backbone: Callable[..., Any] | None = None,
         **unused: Any,
     ):
         self.model = model
+        self.backbone = backbone or model.model
         self.logits_processor = logits_processor
         self.stopping_criteria = stopping_criteria
         self.options = generation_config
         self.streamer = streamer
-        self.cache = past_key_values
         self.prompt_ids = input_ids.to(model.device)
         is_real = torch.ones_like(self.prompt_ids) if attention_mask is None else attention_mask.to(model.device)
         self.prompt_is_real = is_real.bool()
         self.generators = _one_per_row(generator, len(input_ids))
-        self.audio_ids = model.eligible_audio_ids()
+        self.denoiser = BlockDenoiser(model.config, generation_config, model.eligible_audio_ids())
+        self.log_priors: dict[int, torch.Tensor] = {}  # by begin marker
+        self.priors_taken: set[tuple[int, int]] = set()  # (row, begin marker)
+        self.guides_apart = self._guides("none")
+        self.guides_masked = self._guides("masked")
         self.num_forwards = 0
         self._mask_layout: list[tuple[int, int, int, bool]] | None = None
         self._mask: Any = None
 
-        cached = self.cache.get_seq_length() if self.cache is not None else 0
-        self.slots = self.prompt_is_real[:, :cached]  # (running rows, cached): which slots hold a key of the row
-        self.buffer, self.rows = self._open_rows(cached)
+        self.cache = static_cache or RowCache(past_key_values, self.prompt_is_real)  # of the running rows
+        self.buffer, self.rows = self._open_rows()
         self.row_forwards = [0] * len(self.rows)
         self.running = list(range(len(self.rows)))
         for index in self.running:
             self._go_on_speaking(index)
 
-    def _open_rows(self, cached: int) -> tuple[torch.Tensor, list[DecodingRow]]:
+    def _open_rows(self) -> tuple[torch.Tensor, list[DecodingRow]]:
         prompt_length = self.prompt_ids.shape[1]
+        cached = self.cache.slots.shape[1] if isinstance(self.cache, RowCache) else 0
         if not prompt_length:
             raise ValueError("`generate` needs `input_ids`: embeddings alone do not say which positions are sound.")
-        if cached >= prompt_length:
-            raise ValueError(
-                f"`past_key_values` hold {cached} positions, `input_ids` only {prompt_length}: pass the whole sequence, cached part included."
-            )
         if not self.prompt_is_real.any(-1).all():
             raise ValueError("A prompt is empty: every row of `attention_mask` needs at least one 1.")
-        if len(self.prompt_ids) > 1 and self.cache is not None and _has_windows(self.model.config.text_config):
+        if not self.prompt_is_real[:, cached:].any(-1).all():
+            raise ValueError(
+                f"`past_key_values` hold {cached} positions, `input_ids` only {prompt_length} with nothing new in some row: pass the whole "
+                "sequence, cached part included."
+            )
+        if len(self.prompt_ids) > 1 and self.cache.cache is not None and has_windows(self.model.config.text_config):
             raise ValueError(
                 "This backbone attends in windows, which count cache slots; decode its batches with `use_cache=False`, or row by row."
+            )
+        context = getattr(self.model.config.text_config, "max_position_embeddings", None)
+        needed = int(self.prompt_is_real.sum(-1).max()) + self.options.max_length - prompt_length
+        if context is not None and needed > context:
+            raise ValueError(
+                f"A prompt of {needed - self.options.max_length + prompt_length} ids and {self.options.max_length - prompt_length} new ones "
+                f"need {needed} positions, this model has {context}: lower `max_new_tokens`, or shorten the conversation."
             )
         plan = DecodingPlan(
             max_new_tokens=self.options.max_length - prompt_length,
             block_length=self.options.block_length,
             denoising_steps=self.options.denoising_steps,
             max_span_length=self.options.max_span_length,
+            reveal_schedule=self.options.reveal_schedule,
+            first_block_length=self.options.first_block_length,
+            span_block_length=self.model.config.span_block_length,
         )
         prompts = [ids[is_real] for ids, is_real in zip(self.prompt_ids, self.prompt_is_real, strict=True)]
-        buffer, rows = open_rows(prompts, self.slots.sum(-1).tolist(), self.model.config, plan)
-        if any(row.num_to_commit < 0 for row in rows):
+        buffer, rows = open_rows(prompts, self.cache.num_committed(), self.model.config, plan)
+        if any(row.num_to_commit < 0 or not row.begins_with_a_block for row in rows):
             raise ValueError(
                 "`past_key_values` reach into a span that is still open; pass a cache that ends before its begin marker."
             )
         return buffer, rows
+
+    def _guides(self, context: str) -> bool:
+        return bool(self.options.audio_guidance_scale) and self.options.audio_guidance_context == context
 
     @property
     def is_finished(self) -> bool:
@@ -151,77 +167,99 @@ class BlockDecoder:
         """Run one forward, and let every row take what it needs from it."""
         writing = [i for i in self.running if not self.rows[i].finished and self.rows[i].span_start is None]
         speaking = [i for i in self.running if not self.rows[i].finished and self.rows[i].span_start is not None]
-        first_columns = {i: self.rows[i].committed for i in self.running}
+        ends = {i: self.rows[i].end - self.rows[i].committed for i in self.running}  # of the row's queries
         hidden_states = dict(zip(self.running, self._forward(), strict=True))  # row -> (queries, hidden)
         if writing:
-            last = [hidden_states[i][self.rows[i].length - first_columns[i] - 1] for i in writing]
-            self._write(writing, torch.stack(last))
+            self._write(writing, torch.stack([hidden_states[i][ends[i] - 1] for i in writing]))
         if speaking:
-            longest = max(self.rows[i].block_length for i in speaking)
-            blocks = []
-            for i in speaking:
-                start = self.rows[i].length - first_columns[i]
-                block = hidden_states[i][start : start + self.rows[i].block_length]
-                blocks.append(torch.nn.functional.pad(block, (0, 0, 0, longest - len(block))))
-            self._speak(speaking, torch.stack(blocks))
+            lengths = {i: self.rows[i].block_length for i in speaking}
+            blocks = [hidden_states[i][ends[i] - lengths[i] : ends[i]] for i in speaking]
+            unconditional = None
+            if self.guides_apart:
+                unconditional = [hidden_states[i][ends[i] : ends[i] + lengths[i]] for i in speaking]
+            elif self.guides_masked:
+                unconditional = self._forward_masked(speaking)
+            self._speak(speaking, _padded(blocks), _padded(unconditional) if unconditional else None)
         self._drop_finished_rows()
 
     # One forward
 
-    def _gather_query(self) -> _Query:
-        rows = [self.rows[i] for i in self.running]
+    def _gather_query(self) -> Query:
         device = self.buffer.device
-        starts = torch.tensor([row.committed for row in rows], device=device)[:, None]
-        counts = torch.tensor([0 if row.finished else row.end - row.committed for row in rows], device=device)[:, None]
-        columns = torch.arange(int(max(0 if row.finished else row.end - row.committed for row in rows)), device=device)
-        is_real = columns < counts  # (rows, queries)
-        position_ids = torch.where(is_real, starts + columns, 0)
+
+        def column(numbers: list[int]) -> torch.Tensor:
+            return torch.tensor(numbers, device=device)[:, None]
+
+        rows = [self.rows[i] for i in self.running]
+        counts = [0 if row.finished else row.end - row.committed for row in rows]
+        copies = [row.block_length if self.guides_apart and not row.finished else 0 for row in rows]
+        num_queries = max(map(sum, zip(counts, copies, strict=True)))
+        columns = torch.arange(self.cache.num_columns(num_queries) if self.num_forwards else num_queries, device=device)
+        is_real = columns < column(counts) + column(copies)
+        is_apart = is_real & (columns >= column(counts))
+        position_ids = columns + column([row.committed for row in rows]) - is_apart * column(copies)
+        position_ids = position_ids.where(is_real, 0)
         ids = self.buffer[self.running].gather(1, position_ids)
-        return _Query(ids, is_real, position_ids)
+        return Query(ids, is_real, position_ids, is_apart if self.guides_apart else None)
 
     def _forward(self) -> torch.Tensor:
         """Run the open ends of all running rows, `(running rows, queries, hidden)`, and keep what is final."""
         query = self._gather_query()
         inputs_embeds = self.model.get_input_embeddings()(query.ids)
-        outputs = self.model.model(
+        backbone = self.backbone if self.num_forwards else self.model.model  # a prompt may have any length
+        outputs = backbone(
             inputs_embeds=inputs_embeds,
             attention_mask=self._attention_mask(query, inputs_embeds),
             position_ids=query.position_ids,
-            past_key_values=self.cache,
-            use_cache=self.cache is not None,
+            past_key_values=self.cache.cache,
+            use_cache=self.cache.cache is not None,
         )
         self.num_forwards += 1
         for i in self.running:
             self.row_forwards[i] += not self.rows[i].finished
-        self._keep(query)
+        self._keep(query.ids.shape[1])
         return outputs.last_hidden_state
 
-    def _attention_mask(self, query: _Query, inputs_embeds: torch.Tensor) -> Any:
+    def _attention_mask(self, query: Query, inputs_embeds: torch.Tensor) -> Any:
         """Build the mask, or take the last one again: it does not change between the denoising steps of a block."""
         layout = [(row.committed, row.length, row.end, row.finished) for row in (self.rows[i] for i in self.running)]
         if layout != self._mask_layout:
-            span_ids = audio_span_ids(query.ids, self.model.audio_token_start_id)
-            self._mask = self.model.modality_aware_mask(
-                inputs_embeds,
-                span_ids.masked_fill(~query.is_real, -1),
-                torch.cat([self.slots, query.is_real], dim=1),
-                self.cache,
-            )
+            self._mask = self.cache.attention_mask(self.model, query, inputs_embeds)
             self._mask_layout = layout
         return self._mask
 
-    def _keep(self, query: _Query) -> None:
-        """Leave in the cache what is final of this forward, and take the drafts back."""
-        if self.cache is None:
-            return
+    def _forward_masked(self, speaking: list[int]) -> list[torch.Tensor]:
+        """Run the blocks once more with everything around them masked (the published unconditional branch): no cache can help here."""
+        sequences = []
+        for row in (self.rows[i] for i in speaking):
+            masks = torch.full_like(row.ids, self.model.config.mask_token_id)
+            sequences.append(torch.cat([masks, row.buffer[row.length : row.end]]))
+        for i in speaking:
+            self.row_forwards[i] += 1
+        hidden_states = self._forward_apart(sequences)
+        return [
+            states[row.length : row.end]
+            for states, row in zip(hidden_states, (self.rows[i] for i in speaking), strict=True)
+        ]
+
+    def _forward_apart(self, sequences: list[torch.Tensor]) -> torch.Tensor:
+        """Run whole sequences of ids without the cache, `(sequences, longest, hidden)`."""
+        ids = torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True)
+        lengths = torch.tensor([len(sequence) for sequence in sequences], device=ids.device)[:, None]
+        is_real = torch.arange(ids.shape[1], device=ids.device) < lengths
+        inputs_embeds = self.model.get_input_embeddings()(ids)
+        span_ids = self.model.attention_span_ids(ids).masked_fill(~is_real, -1)
+        mask = self.model.modality_aware_mask(inputs_embeds, span_ids, is_real)
+        self.num_forwards += 1
+        return self.model.model(inputs_embeds=inputs_embeds, attention_mask=mask, use_cache=False).last_hidden_state
+
+    def _keep(self, num_queries: int) -> None:
         rows = [self.rows[i] for i in self.running]
-        kept = [0 if row.finished else row.num_to_commit for row in rows]
-        num_slots = max(kept)
-        self.cache.crop(num_slots - query.ids.shape[1])
-        columns = torch.arange(num_slots, device=self.slots.device)
-        self.slots = torch.cat([self.slots, columns < torch.tensor(kept, device=self.slots.device)[:, None]], dim=1)
-        for row, count in zip(rows, kept, strict=True):
-            row.committed += count
+        counts = [0 if row.finished else row.num_to_commit for row in rows]
+        self.cache.keep(num_queries, counts)
+        if self.cache.cache is not None:
+            for row, count in zip(rows, counts, strict=True):
+                row.committed += count
 
     # What rows take from it
 
@@ -245,24 +283,41 @@ class BlockDecoder:
             processed[members] = self.logits_processor(ids, scores[members])
         return processed
 
-    def _speak(self, speaking: list[int], hidden_states: torch.Tensor) -> None:
+    def _speak(self, speaking: list[int], hidden_states: torch.Tensor, unconditional: torch.Tensor | None) -> None:
         """Reveal some masks of the rows that speak, from the hidden states `(rows, block, hidden)` of their blocks."""
         rows = [self.rows[i] for i in speaking]
-        lengths = [row.block_length for row in rows]
-        generators = [self.generators[i] for i in speaking]
-        blocks = torch.nn.utils.rnn.pad_sequence([row.buffer[row.length : row.end] for row in rows], batch_first=True)
         logits = self.model.audio_logits(hidden_states)  # (rows, block, codes and end markers)
-        proposed, confidence = propose(logits, lengths, self.options.audio_temperature, generators)
-        priority = REMASKING_RULES[self.options.remasking](confidence, lengths, generators)
-        counts = torch.tensor([row.schedule.pop(0) for row in rows], device=blocks.device)
-        revealed = choose_revealed(priority, blocks == self.model.config.mask_token_id, counts)
-        blocks = torch.where(revealed, self.audio_ids[proposed], blocks)
-        for i, row, block in zip(speaking, rows, blocks, strict=True):
-            row.buffer[row.length : row.end] = block[: row.block_length]
-            if not row.schedule:
+        if unconditional is not None:
+            logits = guide(logits, self.model.audio_logits(unconditional), self.options.audio_guidance_scale)
+        log_prior = self._log_prior(speaking) if self.denoiser.rule.needs_prior else None
+        self.denoiser.step(rows, logits, [self.generators[i] for i in speaking], log_prior)
+        for i, row in zip(speaking, rows, strict=True):
+            if row.schedule:
+                self._show_draft(row)
+            else:
                 self._tell(row.close_block())
                 self._ask_to_stop(i)
                 self._go_on_speaking(i)
+
+    def _log_prior(self, speaking: list[int]) -> torch.Tensor:
+        """
+        Score the ids where nothing is known, `(rows, ids)`: their mean probability in a block of masks behind a begin marker alone.
+
+        It depends on nothing else, so one forward for each of the two markers is all it costs a whole `generate`.
+        """
+        priors = []
+        for i in speaking:
+            row = self.rows[i]
+            if row.begin_marker not in self.log_priors:
+                block = torch.full((self.options.block_length,), self.model.config.mask_token_id)
+                ids = torch.cat([torch.tensor([row.begin_marker]), block]).to(self.buffer.device)
+                logits = self.model.audio_logits(self._forward_apart([ids])[0][1:]).float()
+                self.log_priors[row.begin_marker] = logits.log_softmax(-1).logsumexp(0) - math.log(len(block))
+            if (i, row.begin_marker) not in self.priors_taken:
+                self.priors_taken.add((i, row.begin_marker))
+                self.row_forwards[i] += 1
+            priors.append(self.log_priors[row.begin_marker])
+        return torch.stack(priors)
 
     def _go_on_speaking(self, index: int) -> None:
         """Open the next block of a row inside a span."""
@@ -279,6 +334,11 @@ class BlockDecoder:
             for token_ids in news:
                 self.streamer.put(torch.tensor(token_ids))
 
+    def _show_draft(self, row: DecodingRow) -> None:
+        put_draft = getattr(self.streamer, "put_draft", None)
+        if put_draft is not None:
+            put_draft(row.buffer[row.length : row.end].clone())
+
     def _ask_to_stop(self, index: int, scores: torch.Tensor | None = None) -> None:
         row = self.rows[index]
         row.finished = bool(self.stopping_criteria(self._padded_ids(index)[None], scores).all())
@@ -286,21 +346,19 @@ class BlockDecoder:
     def _drop_finished_rows(self) -> None:
         """Let finished rows leave the batch, unless the cache is handed back with all its rows."""
         left = [n for n, i in enumerate(self.running) if not self.rows[i].finished]
-        if self.returns_cache or len(left) == len(self.running):
+        if self.returns_cache or len(left) == len(self.running) or not isinstance(self.cache, RowCache):
             return
         self.running = [self.running[n] for n in left]
-        self.slots = self.slots[left]
-        if self.cache is not None and left:
-            self.cache.batch_select_indices(torch.tensor(left, device=self.slots.device))
+        self.cache.select(left)
 
     # What comes back
 
     @property
     def returns_cache(self) -> bool:
         """Whether the cache outlives decoding: in the output, or because it is the caller's own."""
-        if self.cache is None:
+        if self.cache.cache is None:
             return False
-        return bool(self.options.return_dict_in_generate) or getattr(self.cache, "_is_user_defined", False)
+        return bool(self.options.return_dict_in_generate) or getattr(self.cache.cache, "_is_user_defined", False)
 
     def _new_ids(self, index: int) -> torch.Tensor:
         row = self.rows[index]
@@ -330,24 +388,12 @@ class BlockDecoder:
             attention_mask=is_real.long(),
             num_forwards=self.num_forwards,
             tokens_per_forward=counts / forwards,
-            past_key_values=self._align_cache(is_real),
+            past_key_values=self.cache.align(is_real),
         )
 
-    def _align_cache(self, is_real: torch.Tensor) -> DynamicCache | None:
-        """Move every row's keys and values to the columns of its ids, and cut at the first column that is not final in some row."""
-        if self.cache is None:
-            return None
-        final = [is_real[i].nonzero()[:, 0][row.committed :] for i, row in enumerate(self.rows)]
-        width = min(int(open_[0]) if len(open_) else is_real.shape[1] for open_ in final)
-        source = torch.zeros(len(self.rows), width, dtype=torch.long, device=is_real.device)
-        for i, slots in enumerate(self.slots):
-            columns = is_real[i, :width].nonzero()[:, 0]
-            source[i, columns] = slots.nonzero()[: len(columns), 0]
-        for layer in self.cache.layers:
-            index = source[:, None, :, None].expand(-1, layer.keys.shape[1], -1, -1)
-            layer.keys = layer.keys.gather(2, index.expand(-1, -1, -1, layer.keys.shape[-1]))
-            layer.values = layer.values.gather(2, index.expand(-1, -1, -1, layer.values.shape[-1]))
-        return self.cache
+
+def _padded(blocks: list[torch.Tensor]) -> torch.Tensor:
+    return torch.nn.utils.rnn.pad_sequence(blocks, batch_first=True)
 
 
 def _one_per_row(generator: torch.Generator | list[torch.Generator] | None, num_rows: int) -> Generators:
@@ -356,10 +402,3 @@ def _one_per_row(generator: torch.Generator | list[torch.Generator] | None, num_
     if len(generator) != num_rows:
         raise ValueError(f"`generator` has {len(generator)} generators for {num_rows} rows; pass one, or one per row.")
     return generator
-
-
-def _has_windows(config: Any) -> bool:
-    layer_types = getattr(config, "layer_types", None)
-    if layer_types is not None:
-        return set(layer_types) != {"full_attention"}
-    return any(getattr(config, name, None) is not None for name in ("sliding_window", "attention_chunk_size"))

@@ -28,6 +28,7 @@ __all__ = [
     "TASKS",
     "AudioSpan",
     "ParsedReply",
+    "ReplyParser",
     "TttLayout",
     "TttTask",
     "aligned_groups",
@@ -226,7 +227,9 @@ class TttLayout:
         Returns:
             `ParsedReply`: Text ids, codes, spans, and what was wrong.
         """
-        return _ReplyParser(self.vocabulary).parse(ids)
+        parser = ReplyParser(self.vocabulary)
+        parser.push(ids)
+        return parser.finish()
 
     # --------------------------------------------------------------------------------------------------------------- examples
 
@@ -298,27 +301,36 @@ class TttLayout:
         return text_ids
 
 
-class _ReplyParser:
-    """One pass over the ids of a reply; the state is the span that is open, if any."""
+class ReplyParser:
+    """
+    Takes a reply apart as it comes, by the rules of `TttLayout.parse_reply`; the state is the span that is open, if any.
+
+    Args:
+        vocabulary (`TttVocabulary`): The ids of markers and codes.
+    """
 
     def __init__(self, vocabulary: TttVocabulary):
         self.vocabulary = vocabulary
         self.text_ids: list[int] = []
+        self.codes: list[int] = []
         self.spans: list[AudioSpan] = []
         self.open_codes: list[int] | None = None
         self.open_is_last = False
+        self.finished = False
         self.num_dropped = 0
 
-    def parse(self, ids: Iterable[int]) -> ParsedReply:
-        finished = False
+    def push(self, ids: Iterable[int]) -> None:
+        """Take the next ids; what follows the end of the reply is passed over."""
         for token_id in map(int, ids):
-            if token_id == self.vocabulary.eos_token_id:
-                finished = True
+            self.finished = self.finished or token_id == self.vocabulary.eos_token_id
+            if self.finished:
                 break
             self._take(token_id)
+
+    def finish(self) -> ParsedReply:
+        """Give the reply as far as it came."""
         self._end_span(closed=False)
-        codes = [code for span in self.spans for code in span.codes]
-        return ParsedReply(self.text_ids, codes, self.spans, finished, self.num_dropped)
+        return ParsedReply(self.text_ids, self.codes, self.spans, self.finished, self.num_dropped)
 
     def _take(self, token_id: int) -> None:
         vocabulary = self.vocabulary
@@ -326,6 +338,7 @@ class _ReplyParser:
             if self.open_codes is None:
                 self.open_codes, self.open_is_last = [], False
             self.open_codes.append(token_id - vocabulary.audio_code_offset)
+            self.codes.append(self.open_codes[-1])
         elif token_id in (vocabulary.begin_audio_token_id, vocabulary.begin_last_audio_token_id):
             self._begin_span(is_last=token_id == vocabulary.begin_last_audio_token_id)
         elif self.open_codes is not None and token_id in (

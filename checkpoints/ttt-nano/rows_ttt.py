@@ -10,7 +10,8 @@ A row's ids live left-aligned in one buffer:
     0            committed            length                              end
 
 `committed` ids have their final keys and values in the cache. While a row speaks, its open span lies behind `span_start` and is not
-committed: the blocks of one span see each other, so their keys and values are final only when the span is closed.
+committed: the blocks of one span see each other, so their keys and values are final only when the span is closed. (Under block-causal
+attention they do not, and finished blocks are committed.)
 """
 
 from dataclasses import dataclass, field
@@ -32,12 +33,18 @@ class DecodingPlan:
         block_length (`int`): Masks of a block.
         denoising_steps (`int`): Forward passes over a block.
         max_span_length (`int`, *optional*): Generated ids of a span, its generated end marker included.
+        first_block_length (`int`, *optional*): Masks of a reply's first block, if other.
+        reveal_schedule (`str`, *optional*, defaults to `"linear"`): How a block's masks are spread over its steps.
+        span_block_length (`int`, *optional*): Under block-causal attention, the length of the blocks that see themselves only.
     """
 
     max_new_tokens: int
     block_length: int
     denoising_steps: int
-    max_span_length: int | None
+    max_span_length: int | None = None
+    first_block_length: int | None = None
+    reveal_schedule: str = "linear"
+    span_block_length: int | None = None
 
 
 @dataclass
@@ -62,6 +69,7 @@ class DecodingRow:
     end: int = field(init=False)
     span_start: int | None = field(init=False, default=None)
     schedule: list[int] = field(init=False, default_factory=list)
+    num_blocks: int = field(init=False, default=0)
     finished: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
@@ -101,7 +109,22 @@ class DecodingRow:
     @property
     def num_to_commit(self) -> int:
         """How many of the next query's ids have final keys and values, so that the cache may keep them."""
-        return (self.length if self.span_start is None else self.span_start) - self.committed
+        if self.span_start is None:
+            return self.length - self.committed
+        final_blocks = self.span_length - self._length_of_open_block
+        return self.span_start + final_blocks - self.committed
+
+    @property
+    def begins_with_a_block(self) -> bool:
+        """Whether the next query, where it begins inside the open span, begins with one of its blocks."""
+        inside = self.committed - self.span_start if self.span_start is not None else 0
+        return inside <= 0 or inside % (self.plan.span_block_length or 1) == 0
+
+    @property
+    def _length_of_open_block(self) -> int:
+        """Final ids of the open span that the next block's ids still see and are seen by."""
+        block_length = self.plan.span_block_length
+        return self.span_length % block_length if block_length else self.span_length
 
     def append(self, token_ids: list[int]) -> None:
         """Take ids as final."""
@@ -119,9 +142,14 @@ class DecodingRow:
         room = self.plan.max_new_tokens - self.num_new_tokens
         if self.plan.max_span_length is not None:
             room = min(room, self.plan.max_span_length - self.span_length)
-        self.end = self.length + max(0, min(self.plan.block_length, room))
+        is_first = self.num_blocks == 0
+        block_length = (is_first and self.plan.first_block_length) or self.plan.block_length
+        if self.plan.span_block_length:  # a prompt may end inside a block: complete it
+            block_length = self.plan.span_block_length - self._length_of_open_block
+        self.num_blocks += 1
+        self.end = self.length + max(0, min(block_length, room))
         self.buffer[self.length : self.end] = self.config.mask_token_id
-        self.schedule = reveal_schedule(self.block_length, self.plan.denoising_steps)
+        self.schedule = reveal_schedule(self.block_length, self.plan.denoising_steps, self.plan.reveal_schedule)
 
     def close_block(self) -> list[list[int]]:
         """
@@ -143,8 +171,14 @@ class DecodingRow:
             self.span_start = None
         return news
 
+    @property
+    def begin_marker(self) -> int:
+        """The marker that opened the span; the ordinary one where a prompt begins inside a span."""
+        marker = int(self.buffer[self.span_start - 1]) if self.span_start else None
+        return marker if marker is not None and self.opens_span(marker) else self.config.begin_audio_token_id
+
     def _end_marker(self) -> int:
-        is_last = int(self.buffer[self.length - self.span_length - 1]) == self.config.begin_last_audio_token_id
+        is_last = self.begin_marker == self.config.begin_last_audio_token_id
         return self.config.end_last_audio_token_id if is_last else self.config.end_audio_token_id
 
 

@@ -1,5 +1,5 @@
 """
-Which positions are one audio span: the one place that says so.
+Which positions are one audio span, and which of them see each other: the one place that says so.
 
 Knows ids only. The modality-aware attention, the objective and the decoder all ask here.
 """
@@ -32,3 +32,23 @@ def audio_span_ids(
         continues[:, 1:] &= sample_ids[:, 1:] == sample_ids[:, :-1]
     opens = is_audio & ~continues
     return torch.where(is_audio, opens.cumsum(-1) - 1, -1)
+
+
+def split_spans(span_ids: torch.Tensor, block_length: int) -> torch.Tensor:
+    """
+    Number the blocks of the spans instead of the spans, for attention that sees a block whole and the future not at all.
+
+    Args:
+        span_ids (`torch.LongTensor` of shape `(batch, length)`): From `audio_span_ids`. Where a row begins inside a span, it begins with a block.
+        block_length (`int`): Positions of a block, counted from the span's first one.
+
+    Returns:
+        `torch.LongTensor` of shape `(batch, length)`: A number for each block, unique in the row; -1 for text.
+    """
+    length = span_ids.shape[-1]
+    columns = torch.arange(length, device=span_ids.device)
+    opens = torch.ones_like(span_ids, dtype=torch.bool)
+    opens[:, 1:] = span_ids[:, 1:] != span_ids[:, :-1]
+    first_columns = torch.where(opens, columns, 0).cummax(-1).values
+    block_ids = span_ids * length + (columns - first_columns) // block_length
+    return torch.where(span_ids >= 0, block_ids, -1)

@@ -16,10 +16,12 @@ import random
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 SPLITS = ("train", "unseen_fact", "unseen_sentence", "unseen_template")
 HELD_OUT_SHARE = 0.1
 LARGEST_NUMBER = 20  # that version 0 is asked about; what is held out is drawn over larger ones too, so that a later version keeps it
+LARGEST_WRITTEN_NUMBER = 50  # that it reads about: tables too large to learn by heart have to be understood
 
 _SMALL_NUMBERS = [
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
@@ -143,18 +145,19 @@ def number_words(number: int) -> str:
     return _TENS[tens - 2] + (f" {_SMALL_NUMBERS[ones]}" if ones else "")
 
 
-def items(seed: int = 0) -> list[Item]:
+def items(seed: int = 0, largest_number: int = LARGEST_NUMBER) -> list[Item]:
     """
     All questions of the domain.
 
     Args:
         seed (`int`, *optional*, defaults to 0): Decides what is held out.
+        largest_number (`int`, *optional*, defaults to 20): Of sums, differences and neighbours; what is held out stays so.
 
     Returns:
         `list[Item]`: In a fixed order; question texts are distinct.
     """
     rng = random.Random(seed)
-    found = [item for family in _families() for item in _family_items(family, rng)]
+    found = [item for family in _families() for item in _family_items(family, rng, largest_number)]
     for answer, questions in TALK.items():
         held_out = questions[-1] if len(questions) >= 4 else None
         found += [Item("talk", q, answer, "unseen_template" if q == held_out else "train") for q in questions]
@@ -173,6 +176,67 @@ def text_corpus(seed: int = 0) -> list[str]:
     """
     train = [item for item in items(seed) if item.split == "train"]
     return sorted({item.question for item in train} | {item.answer for item in train})
+
+
+WRAPPERS = (
+    "Hello, {}", "Hi, {}", "Please, {}", "So, {}", "Okay, {}", "Now, {}", "Tell me, {}", "I want to know, {}", "Do you know, {}", "Say, {}",
+    "One question, {}", "Another question, {}", "Listen, {}", "My question is, {}",
+)  # fmt: skip
+
+
+def wrapped(question: str, rng: random.Random) -> str:
+    """
+    Put a question into other words around it, so that what is asked has to be found in what is said.
+
+    Args:
+        question (`str`): A question of a kind other than name and talk, which begins with a word that is written small elsewhere.
+        rng (`random.Random`): Chooses the words.
+
+    Returns:
+        `str`: A longer question with the same answer.
+    """
+    return rng.choice(WRAPPERS).format(question[0].lower() + question[1:])
+
+
+def drills(count: int, seed: int = 0) -> list[str]:
+    """
+    Pieces of the training sentences in random order, for dictation: what is heard has to be written down word by word, not guessed.
+
+    Args:
+        count (`int`): How many.
+        seed (`int`, *optional*, defaults to 0): Decides the words.
+
+    Returns:
+        `list[str]`: Distinct sentences of three to twelve words, every other one of single words, the others of pieces of one to four
+        words. Numbers that only ever meet in an unseen fact do not meet here either.
+    """
+    rng = random.Random(seed)
+    corpus = text_corpus()
+    numbers = sorted({word for text in corpus for word in normalise(text).split() if word in _NUMBER_WORDS})
+    sentences = [re.findall(r"[A-Za-z]+", text) for text in corpus]
+    proper = {*DAYS, *MONTHS, *NAMES, "I"}
+    others = sorted({w for words in sentences for w in words if w in proper or w.islower()} - set(numbers))
+    kept_apart = {frozenset(_number_words_in(item.question)) for item in items() if item.split == "unseen_fact"}
+    found: dict[str, None] = {}
+    while len(found) < count:
+        if len(found) % 2:
+            length = rng.randint(5, 12)
+            chosen: list[str] = []
+            while len(chosen) < length:
+                words = rng.choice(sentences)
+                start, size = rng.randrange(len(words)), rng.randint(1, 4)
+                chosen += [w if w in proper else w.lower() for w in words[start : start + size]]
+            chosen = chosen[:length]
+        else:
+            chosen = [rng.choice(numbers if rng.random() < 0.4 else others) for _ in range(rng.randint(3, 9))]
+        pairs = {frozenset(pair) for pair in combinations(sorted(set(_number_words_in(" ".join(chosen)))), 2)}
+        if not pairs & kept_apart:
+            found[_sentence(" ".join(chosen) + ".")] = None
+    return list(found)
+
+
+def _number_words_in(text: str) -> list[str]:
+    return [word for word in normalise(text).split() if word in _NUMBER_WORDS]
 
 
 def normalise(text: str) -> str:
@@ -216,9 +280,9 @@ def keywords(text: str) -> list[str]:
     return found
 
 
-def _family_items(family: _Family, rng: random.Random) -> Iterable[Item]:
+def _family_items(family: _Family, rng: random.Random, largest_number: int) -> Iterable[Item]:
     *templates, held_out_template = family.templates
-    asked = {number_words(number) for number in range(LARGEST_NUMBER + 1)}
+    asked = {number_words(number) for number in range(largest_number + 1)}
     for slots, answer in family.facts:
         is_held_out = family.open and rng.random() < HELD_OUT_SHARE
         if family.open and not asked.issuperset(slots):

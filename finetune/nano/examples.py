@@ -23,10 +23,11 @@ from processing_ttt.layout_ttt import TttLayout, aligned_groups
 from processing_ttt.tasks_ttt import TASKS
 from processing_ttt.vocabulary_ttt import add_ttt_tokens
 
-from .domain import items, text_corpus
+from .domain import LARGEST_WRITTEN_NUMBER, items, keywords, number_words, text_corpus
 
 WORDS_PER_GROUP = 1
 FACTS_PER_LIST = 16
+NUMBERS = [number_words(number) for number in range(101)]
 TEXT_VOCAB_SIZE = 1024
 NOISY_SHARE = 0.3  # of the spoken questions get a little noise, at 15 to 35 dB
 GAIN_DB = (-12.0, 3.0)
@@ -129,17 +130,19 @@ def build_examples(
     Args:
         tokenizer (`PreTrainedTokenizerFast`): Nano's.
         layout (`TttLayout`): Nano's.
-        codes (`Path`, *optional*): Folder with the encoded corpora `questions`, `answers` and `sentences`; without it, text only.
+        codes (`Path`, *optional*): Folder with the encoded corpora `questions`, `wrapped`, `drills`, `answers` and `sentences`; without it, text only.
         frame_rate (`float`): Codes per second.
 
     Returns:
         `dict[str, list[dict]]`: Examples by task: `text` and `facts`, and with codes `chat`, `asr` and `tts`.
     """
     train = [item for item in items() if item.split == "train"]
+    more = items(largest_number=LARGEST_WRITTEN_NUMBER)
+    written = sorted({item.answer for item in more if item.split == "train"})
     build = layout.build_example
     examples = {
         "text": [build(tokenizer, "text", item.question, reply_text=item.answer) for item in train],
-        "facts": _lists_of_facts(tokenizer, sorted({item.answer for item in train})),
+        "facts": _lists_of_facts(tokenizer, written),
     }
     if codes is None:
         return examples
@@ -148,12 +151,14 @@ def build_examples(
         return aligned_groups(line["words"], line["codes"], frame_rate, WORDS_PER_GROUP)
 
     known = set(text_corpus())  # a corpus may hold more than the domain asks for
-    questions, answers, sentences = (
-        [line for line in read_codes(codes / corpus) if line["text"] in known]
-        for corpus in ("questions", "answers", "sentences")
-    )
+
+    def read(corpus: str) -> list[dict[str, Any]]:
+        return [line for line in read_codes(codes / corpus) if line.get("question", line["text"]) in known]
+
+    questions, answers, sentences = read("questions") + read("wrapped"), read("answers"), read("sentences")
     spoken_answers = {line["text"]: groups(line) for line in answers}
-    examples["asr"] = [build(tokenizer, "asr", codes=line["codes"], reply_text=line["text"]) for line in questions]
+    dictated = questions + read_codes(codes / "drills")
+    examples["asr"] = [build(tokenizer, "asr", codes=line["codes"], reply_text=line["text"]) for line in dictated]
     examples["chat"] = [
         build(tokenizer, "chat", codes=line["codes"], reply_groups=spoken_answers[line["answer"]])
         for line in questions
@@ -168,18 +173,29 @@ def _lists_of_facts(
     tokenizer: PreTrainedTokenizerFast, answers: list[str], rounds: int = 10, seed: int = 0
 ) -> list[Example]:
     """
-    Write answers as plain text, a line each. Every answer restates its question, so this is arithmetic at eight ids a fact, where a question
-    and its answer in a conversation take nearly forty.
+    Write answers as plain text, a line each: half of the lists at random, half in order, operand by operand. Every answer restates its
+    question, so this is arithmetic at eight ids a fact, where a question and its answer in a conversation take nearly forty.
     """
     rng = random.Random(seed)
+    in_order = sorted(
+        answers, key=_operands
+    )  # "Thirteen minus five is eight." stands before "Thirteen minus six is seven."
     lists = []
-    for _ in range(rounds):
-        rng.shuffle(answers)
-        for start in range(0, len(answers), FACTS_PER_LIST):
-            text = "\n".join(answers[start : start + FACTS_PER_LIST])
+    for number in range(rounds):
+        ordered = in_order if number % 2 else rng.sample(answers, len(answers))
+        first = rng.randrange(FACTS_PER_LIST)
+        for start in range(first, len(ordered), FACTS_PER_LIST):
+            text = "\n".join(ordered[start : start + FACTS_PER_LIST])
             ids = [*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id]
             lists.append({"input_ids": ids, "labels": list(ids)})
     return lists
+
+
+def _operands(answer: str) -> tuple[str, tuple[int, ...]]:
+    """Sort key of an answer: what is done, then the numbers it is done to."""
+    words = keywords(answer)
+    numbers = tuple(NUMBERS.index(word) for word in words if word in NUMBERS)
+    return " ".join(word for word in words if word not in NUMBERS), numbers[:2]
 
 
 class PackedBatches(IterableDataset):

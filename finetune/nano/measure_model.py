@@ -160,17 +160,77 @@ def _read(folder: Path, limit: int | None) -> tuple[list[dict], list[np.ndarray]
     ]
 
 
-def _table(result: dict[str, Any], prefix: str = "") -> list[str]:
-    rows = []
-    for name, value in result.items():
-        label = f"{prefix}{name}"
-        if isinstance(value, dict) and any(isinstance(inner, dict) for inner in value.values()):
-            rows += _table(value, f"{label}: ")
-        elif isinstance(value, dict):
-            rows.append(f"| {label} | " + ", ".join(f"{key} {number:.3g}" for key, number in value.items()) + " |")
-        else:
-            rows.append(f"| {label} | {value:.3g} |")
-    return rows
+SPLIT_NAMES = {
+    "unseen_sentence": "unseen sentence",
+    "unseen_template": "unseen template",
+    "unseen_fact": "unseen fact",
+    "train": "seen question, new sound",
+}
+
+
+def card_tables(result: dict[str, Any]) -> str:
+    """
+    Write the two tables of the model card.
+
+    Args:
+        result (`dict`): What `measure` returned.
+
+    Returns:
+        `str`: Markdown.
+    """
+    splits, kinds = result["answer by split"], result["answer by kind"]
+    held_out = [split for name, split in splits.items() if name != "train"]
+    count = sum(split["n"] for split in held_out)
+    right = sum(split["exact"] * split["n"] for split in held_out) / count
+    reply, answer, aloud, natural = (
+        result[name]
+        for name in (
+            "reply, against its own text",
+            "reply, against the right answer",
+            "speak, unseen sentences",
+            "the synthesiser itself",
+        )
+    )
+    bigram, english = "domain bigram", "general English"
+    unseen, seen = (result[f"hear, {kind} sentences"] for kind in ("unseen", "seen"))
+    rows = [
+        (f"answer's text exactly right, held-out spoken questions (n = {count})", f"{right:.2f}"),
+        *((f"– {SPLIT_NAMES[name]} (n = {splits[name]['n']})", f"{splits[name]['exact']:.2f}") for name in SPLIT_NAMES),
+        (
+            "spoken reply against its own text, WER: domain bigram / general English",
+            f"{reply[bigram]['wer']:.3f} / {reply[english]['wer']:.3f} (CER {reply[english]['cer']:.3f})",
+        ),
+        ("– numbers and keywords all heard right (domain bigram)", f"{reply[bigram]['keywords']:.2f}"),
+        ("spoken reply against the right answer, WER (domain bigram)", f"{answer[bigram]['wer']:.3f}"),
+        *(
+            (
+                f"{label}, WER: domain bigram / general English",
+                f"{heard[bigram]['wer']:.3f} / {heard[english]['wer']:.3f}",
+            )
+            for label, heard in (
+                ("unseen sentences read aloud", aloud),
+                ("the synthesiser's own speech of these", natural),
+            )
+        ),
+        ("transcription WER: unseen / seen sentences", f"{unseen['wer']:.3f} / {seen['wer']:.3f}"),
+        ("replies that end by themselves", f"{result['finished']:.2f}"),
+        (
+            f"real-time factor, one question at a time, waveform to waveform, {result['speed']['threads']} thread(s), median",
+            f"{result['speed']['real_time_factor']:.2f}",
+        ),
+    ]
+    by_kind = [f"| {kind} | {value['n']} | {value['exact']:.2f} |" for kind, value in kinds.items()]
+    return "\n".join(
+        [
+            "| what | measured |",
+            "|---|---|",
+            *(f"| {name} | {value} |" for name, value in rows),
+            "",
+            "| kind of question | n | answer exact |",
+            "|---|---|---|",
+            *by_kind,
+        ]
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -189,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = ("denoising_steps", "remasking", "audio_temperature")
     options = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
     result = measure(given.model, given.speech, given.limit, options)
-    print("\n".join(["| what | measured |", "|---|---|", *_table(result)]))
+    print(card_tables(result))
     if given.out:
         given.out.write_text(json.dumps(result, indent=2) + "\n")
 

@@ -6,6 +6,8 @@ The speech that nano is trained and measured on, written to disk once, resumably
     python -m finetune.nano.synthesise answers --out data/answers      # every training answer once, voice slt
     python -m finetune.nano.synthesise answers-heldout --out data/answers-heldout  # the answers of unseen facts, voice slt
     python -m finetune.nano.synthesise sentences --out data/sentences  # training questions in the answers' voice: more to learn to speak from
+    python -m finetune.nano.synthesise wrapped --out data/wrapped      # the same with other words around them
+    python -m finetune.nano.synthesise drills --out data/drills        # words in random order for dictation, two voices
     python -m finetune.nano.synthesise test --out data/test            # held-out questions, and seen ones spoken anew
 
 Format of an output folder, 16 kHz mono:
@@ -13,7 +15,7 @@ Format of an output folder, 16 kHz mono:
 - `shard-00000.jsonl`: one line per utterance, `{"id", "voice", "stretch", "text", "start", "samples", "words", "split", ...}`:
   `start` is the first sample in the shard, `words` is `[[word, start_s, end_s], ...]`, contiguous from 0 to the utterance's end, and
   `" ".join` of the words is the text. All but codec add `kind` and `answer` (of the question; of answers, the text itself).
-  `split` is "train" or "test" for codec, one of `domain.SPLITS` otherwise; in test, "train" marks a seen question.
+  Wrapped questions also have `question`, what was wrapped. `split` is "train" or "test" for codec, one of `domain.SPLITS` otherwise; in test, "train" marks a seen question.
 - `time.json`: seconds spent, seconds of audio, utterances.
 A shard's `.jsonl` is renamed into place last: where it exists the shard is complete, so a reader may start while more shards are
 written, and a run that was killed goes on where it stopped. A larger `--count` extends a folder of questions.
@@ -37,7 +39,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .domain import Item, items
+from .domain import Item, drills, items, wrapped
 from .voices import SAMPLING_RATE, Voice
 
 WORDNET = Path("/usr/share/wordnet")
@@ -50,15 +52,15 @@ QUESTION_VOICES = {"slt": 0.5, "kal16": 0.5}
 QUESTION_STRETCHES = (0.9, 0.95, 1.0, 1.05, 1.1)
 TEST_STRETCHES = (0.93, 0.98, 1.03, 1.08)  # none of the training ones: every test utterance is a new sound
 TEST_COUNTS = {"unseen_fact": 133, "unseen_sentence": 133, "unseen_template": 134, "train": 200}
-KIND_SHARES = {
-    "sum": 0.34,
-    "difference": 0.22,
-    "number": 0.11,
-    "opposite": 0.08,
-    "day": 0.07,
-    "colour": 0.05,
-    "month": 0.04,
-    "name": 0.04,
+KIND_SHARES = {  # small kinds run out of distinct utterances before; the others then take their place
+    "sum": 0.20,
+    "difference": 0.16,
+    "opposite": 0.14,
+    "colour": 0.10,
+    "name": 0.10,
+    "day": 0.09,
+    "number": 0.09,
+    "month": 0.07,
     "talk": 0.03,
     "mix": 0.02,
 }
@@ -164,6 +166,29 @@ def question_jobs(count: int, seed: int = 0) -> list[Job]:
     return jobs
 
 
+def wrapped_jobs(count: int, seed: int = 4) -> list[Job]:
+    """
+    Spoken training questions with other words around them.
+
+    Args:
+        count (`int`): How many.
+        seed (`int`, *optional*, defaults to 4): Of the choice.
+
+    Returns:
+        `list[Job]`: Distinct texts.
+    """
+    rng = random.Random(seed)
+    jobs: dict[str, Job] = {}
+    for item in _endless([item for item in _of_split("train") if item.kind not in ("name", "talk")], rng):
+        (voice,) = rng.choices(list(QUESTION_VOICES), list(QUESTION_VOICES.values()))
+        text = wrapped(item.question, rng)
+        fields = _fields(item) | {"question": item.question}
+        jobs.setdefault(text, Job(text, voice, rng.choice(QUESTION_STRETCHES), item.split, fields))
+        if len(jobs) == count:
+            break
+    return list(jobs.values())
+
+
 def answer_jobs(held_out: bool) -> list[Job]:
     """
     Every answer once, in the voice of nano.
@@ -195,6 +220,25 @@ def sentence_jobs(count: int) -> list[Job]:
     for item in islice(_endless(_of_split("train"), random.Random(1)), 4 * count):
         distinct.setdefault(item.question, item)
     return [_question(item, ANSWER_VOICE, ANSWER_STRETCH) for item in islice(distinct.values(), count)]
+
+
+def drill_jobs(count: int, seed: int = 3) -> list[Job]:
+    """
+    Words in random order, in the voices of the questions.
+
+    Args:
+        count (`int`): How many.
+        seed (`int`, *optional*, defaults to 3): Of words, voices and paces.
+
+    Returns:
+        `list[Job]`: Distinct texts.
+    """
+    rng = random.Random(seed)
+    voices = rng.choices(list(QUESTION_VOICES), list(QUESTION_VOICES.values()), k=count)
+    return [
+        Job(text, voice, rng.choice(QUESTION_STRETCHES), "train", {"kind": "drill", "answer": text})
+        for text, voice in zip(drills(count, seed), voices, strict=True)
+    ]
 
 
 def test_question_jobs(seed: int = 2) -> list[Job]:
@@ -236,9 +280,10 @@ def _of_split(split: str) -> list[Item]:
 
 def _endless(chosen: list[Item], rng: random.Random) -> Iterator[Item]:
     """Items for ever, kinds in their shares; a kind's facts come in rounds, each round with other words."""
-    rounds = {kind: _rounds([i for i in chosen if i.kind == kind], rng) for kind in KIND_SHARES}
+    shares = {kind: share for kind, share in KIND_SHARES.items() if any(item.kind == kind for item in chosen)}
+    rounds = {kind: _rounds([i for i in chosen if i.kind == kind], rng) for kind in shares}
     while True:
-        (kind,) = rng.choices(list(KIND_SHARES), list(KIND_SHARES.values()))
+        (kind,) = rng.choices(list(shares), list(shares.values()))
         yield next(rounds[kind])
 
 
@@ -347,12 +392,14 @@ def read_corpus(folder: Path) -> Iterator[tuple[dict, np.ndarray]]:
 
 def main(arguments: Iterable[str] | None = None) -> None:
     """Command line: see the module's docstring."""
-    corpora = ("codec", "questions", "answers", "answers-heldout", "sentences", "test")
+    corpora = ("codec", "questions", "answers", "answers-heldout", "sentences", "wrapped", "drills", "test")
     parser = argparse.ArgumentParser(description="Synthesise nano's speech.")
     parser.add_argument("corpus", choices=corpora)
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
     parser.add_argument("--count", type=int, default=40_000, help="spoken questions")
     parser.add_argument("--sentences", type=int, default=8_000, help="distinct questions in the voice of the answers")
+    parser.add_argument("--wrapped", type=int, default=10_000, help="questions with other words around them")
+    parser.add_argument("--drills", type=int, default=12_000, help="sentences of words in random order")
     options = parser.parse_args(arguments)
     if options.corpus == "codec":
         jobs = codec_jobs(phrases=4_000, sentences=3_000)
@@ -360,6 +407,10 @@ def main(arguments: Iterable[str] | None = None) -> None:
         jobs = question_jobs(options.count)
     elif options.corpus == "sentences":
         jobs = sentence_jobs(options.sentences)
+    elif options.corpus == "wrapped":
+        jobs = wrapped_jobs(options.wrapped)
+    elif options.corpus == "drills":
+        jobs = drill_jobs(options.drills)
     elif options.corpus == "test":
         jobs = test_question_jobs()
     else:

@@ -46,7 +46,7 @@ BLOCK_LENGTH = 16  # a word has at most 15 codes in 95 of 100 cases, and one end
 DENOISING_STEPS = 8
 FRAME_RATE = 25.0
 MAX_NEW_TOKENS = 400
-TASK_WEIGHTS = {"chat": 0.45, "tts": 0.15, "asr": 0.25, "text": 0.05, "facts": 0.1}  # how often, per example
+TASK_WEIGHTS = {"chat": 0.45, "tts": 0.08, "asr": 0.25, "text": 0.05, "facts": 0.2}  # how often, per example
 
 
 def create(codec: Path, out: Path, seed: int = 0) -> None:
@@ -78,8 +78,9 @@ def create(codec: Path, out: Path, seed: int = 0) -> None:
 def encode(codec: Path, speech: Path, out: Path) -> None:
     """Encode the training corpora that `synthesise.py` wrote below `speech`."""
     model = TttCodecModel.from_pretrained(codec).eval()
-    for corpus in ("answers", "sentences", "questions"):
-        encode_corpus(model, speech / corpus, out / corpus, as_heard=corpus == "questions")
+    heard = ("questions", "wrapped", "drills")
+    for corpus in ("answers", "sentences", *heard):
+        encode_corpus(model, speech / corpus, out / corpus, as_heard=corpus in heard)
 
 
 class _Clock(TrainerCallback):

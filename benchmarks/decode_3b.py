@@ -1,0 +1,133 @@
+"""
+Decoding at the size of the paper's model, with random weights: how near the steps come to what the memory allows.
+
+    python benchmarks/decode_3b.py                                  # on a GPU: the 3B geometry in bfloat16
+    python benchmarks/decode_3b.py --size tiny --device cpu         # tries the script itself
+
+A forward at batch 1 reads every weight once, so copying as many bytes is the bound: forwards per second against measured copy bandwidth over
+bytes of weights. Then a reply of 13 ids of text and spans of 26 codes (12.5 per second): real-time factor and the time to the first
+block of codes, without a codec, for eager and compiled steps.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from decode import AUDIO_TOKENS, BLOCK_LENGTH, ForcedForm, forced_reply
+from transformers import AutoConfig
+from transformers.generation.streamers import BaseStreamer
+
+from modeling_ttt import TttConfig, TttForConditionalGeneration
+
+GEOMETRIES = {
+    "3B": {"hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16, "num_key_value_heads": 2},
+    "tiny": {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2},
+}  # fmt: skip
+TEXT_IDS, CODES, FRAME_RATE, PROMPT_LENGTH = 151_670, 16_384, 12.5, 128
+
+
+def random_model(size: str, device: str, dtype: torch.dtype) -> TttForConditionalGeneration:
+    """The backbone of the released model (Qwen2.5-3B) with its vocabulary, randomly initialised where it runs."""
+    text_config = AutoConfig.for_model(
+        "qwen2", vocab_size=TEXT_IDS + CODES + 4, max_position_embeddings=32_768, **GEOMETRIES[size]
+    )
+    config = TttConfig(
+        text_config=text_config,
+        audio_token_start_id=TEXT_IDS,
+        audio_code_offset=TEXT_IDS + 1,
+        mask_token_id=TEXT_IDS + CODES + 1,
+        end_audio_token_id=TEXT_IDS + CODES + 2,
+        end_last_audio_token_id=TEXT_IDS + CODES + 3,
+        begin_audio_token_id=10,
+        begin_last_audio_token_id=11,
+        pad_token_id=0,
+        eos_token_id=1,
+    )
+    torch.manual_seed(0)
+    with torch.device(device):
+        return TttForConditionalGeneration._from_config(config, dtype=dtype).eval()
+
+
+def seconds_of(run: Callable[[], object], device: str, repeats: int) -> float:
+    """Median time of a call, the device waited for."""
+    times = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        run()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[1:])
+
+
+def copy_bandwidth(device: str) -> float:
+    """Bytes per second read by a copy (it writes as many)."""
+    source = torch.empty(2**30 if device == "cuda" else 2**26, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.numel() / seconds_of(lambda: target.copy_(source), device, 10)
+
+
+class FirstBlock(BaseStreamer):
+    """Remembers when the first block of codes came."""
+
+    def __init__(self, audio_token_start_id: int):
+        self.start_id = audio_token_start_id
+        self.seconds: float | None = None
+        self.began = time.perf_counter()
+
+    def put(self, value: torch.Tensor) -> None:
+        """Look at what came."""
+        if self.seconds is None and value.ndim == 1 and int(value[0]) >= self.start_id:
+            self.seconds = time.perf_counter() - self.began
+
+    def end(self) -> None:
+        """Nothing is left to do."""
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=list(GEOMETRIES), default="3B")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--ids", type=int, default=200)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    dtype = torch.bfloat16 if options.device == "cuda" else torch.float32
+    model = random_model(options.size, options.device, dtype)
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.model.layers.parameters())
+    bound = copy_bandwidth(options.device) / 2 / weights
+    print(f"{options.size}, {dtype}, {weights / 1e9:.2f} GB of layers, at most {bound:.0f} forwards per second\n")
+
+    prompt = torch.randint(20, TEXT_IDS, (1, PROMPT_LENGTH), device=options.device)
+    print(
+        "| steps | denoising steps | forwards per second | of the bound | real-time factor | first block, ms |\n|---|---|---|---|---|---|"
+    )
+    for name, extra in {"eager": {}, "compiled": {"cache_implementation": "static"}}.items():
+        for steps in (10, 4):
+            arguments = {"denoising_steps": steps, "return_dict_in_generate": True} | extra
+
+            def reply(ids: int = options.ids, arguments: dict = arguments, **more: object) -> object:
+                return forced_reply(model, prompt, ids, **arguments, **more)
+
+            out = reply()
+            seconds = seconds_of(reply, options.device, options.repeats)
+            first = []
+            for _ in range(options.repeats):
+                streamer = FirstBlock(TEXT_IDS)
+                reply(ids=13 + 1 + AUDIO_TOKENS, streamer=streamer)
+                first.append(streamer.seconds or float("nan"))
+            speech = int((out.sequences[0, PROMPT_LENGTH:] > TEXT_IDS).sum()) / FRAME_RATE
+            rate = out.num_forwards / seconds
+            print(
+                f"| {name} | {steps} | {rate:.0f} | {rate / bound:.2f} | {seconds / speech:.3f} | {1000 * statistics.median(first):.0f} |"
+            )
+    if options.device == "cuda":
+        print(
+            f"\npeak memory {torch.cuda.max_memory_allocated() / 1e9:.1f} GB; block of {BLOCK_LENGTH}, {ForcedForm.__doc__}"
+        )
+
+
+if __name__ == "__main__":
+    main()

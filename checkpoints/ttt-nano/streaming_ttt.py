@@ -1,0 +1,354 @@
+"""
+Streamers: text and sound of a reply while `generate` runs in another thread.
+
+    generate ── put(ids) ──► ReplyFeed: ids to events ──► EventQueue ──► TttStreamer: `for event in ...`
+        └──── is_cancelled ◄───────────────────────────────── cancel ◄──┘
+
+Knows threads, event loops and what `generate` tells a streamer. What ids say is `reply_stream_ttt`'s, how a queue ends `event_queue_ttt`'s.
+Sound is decoded in the thread of `generate`, so an event costs its consumer nothing.
+"""
+
+import asyncio
+import atexit
+import threading
+import weakref
+from collections.abc import Mapping
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers.generation.streamers import BaseStreamer
+
+from .event_queue_ttt import EventQueue, QueueEnd
+from .reply_stream_ttt import DecodesReplies, ReplyDecoder, TttStreamEvent
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+ONE_REPLY = "A streamer follows one reply: make a new one for the next."
+
+
+class ReplyFeed(BaseStreamer):
+    """
+    The end of a stream that `generate` holds. It does not know its consumer, whose disappearance can so be noticed.
+
+    Args:
+        decoder ([`ReplyDecoder`]): Turns ids into events.
+        queue ([`EventQueue`]): Takes the events.
+        drafts (`bool`): Whether drafts are events too.
+    """
+
+    def __init__(self, decoder: ReplyDecoder, queue: EventQueue[TttStreamEvent], drafts: bool):
+        self.decoder = decoder
+        self.queue = queue
+        self.drafts = drafts
+        self.token_ids: list[int] = []
+        self.output: Any = None
+        self._has_prompt = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the consumer wants no more."""
+        return self.queue.is_cancelled
+
+    def put(self, value: torch.Tensor) -> None:
+        """Take the prompt, then each text id, each block and each appended end marker."""
+        if self.is_cancelled:
+            return
+        if self.queue.is_closed:
+            raise ValueError(ONE_REPLY)
+        if self._has_prompt:
+            ids = value.tolist()
+            self.token_ids += ids
+            self._queue_all(self.decoder.push(ids))
+        self._has_prompt = True
+
+    def put_draft(self, value: torch.Tensor) -> None:
+        """Take a block after a denoising step, masks included."""
+        if self.drafts and not self.is_cancelled:
+            self.queue.put(self.decoder.draft(value.tolist()))
+
+    def fail(self, error: BaseException) -> None:
+        """Hand an exception to the consumer."""
+        self.queue.close(error)
+
+    def end(self) -> None:
+        """End the stream, finished or not; after a failure or a second time this does nothing."""
+        if self.queue.is_closed:
+            return
+        try:
+            self._queue_all(self.decoder.finish())
+        except Exception as error:
+            self.fail(error)
+            raise
+        self.queue.close()
+
+    def start(self, model: Any, generate_kwargs: dict[str, Any]) -> None:
+        """Run `generate` in a thread."""
+        if self._thread is not None:
+            raise ValueError(ONE_REPLY)
+        # A daemon, because a process must not wait for a consumer that goes down with it; but stopped before the interpreter goes, which a
+        # thread inside PyTorch does not survive.
+        self._thread = threading.Thread(
+            target=self._run, args=(model, generate_kwargs), name="ttt-generate", daemon=True
+        )
+        atexit.register(self.stop)
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait for the thread that `start` began, if it did."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def stop(self) -> None:
+        """Cancel, and wait until `generate` has returned: at most one forward and the sound of one block."""
+        self.queue.cancel()
+        self.join()
+
+    def _run(self, model: Any, generate_kwargs: dict[str, Any]) -> None:
+        try:
+            self.output = model.generate(**generate_kwargs, streamer=self)
+            self.end()
+        except BaseException as error:  # the consumer's thread is where it can be handled
+            self.fail(error)
+        finally:
+            atexit.unregister(self.stop)
+
+    def _queue_all(self, events: list[TttStreamEvent]) -> None:
+        for event in events:
+            self.queue.put(event)
+
+
+class _Streamer(BaseStreamer):
+    """What the two streamers share: all but how one waits for an event."""
+
+    def __init__(self, processor: DecodesReplies, drafts: bool = False, queue_size: int = 64):
+        self._queue: EventQueue[TttStreamEvent] = EventQueue(queue_size)
+        self._feed = ReplyFeed(ReplyDecoder(processor), self._queue, drafts)
+        weakref.finalize(self, self._queue.cancel).atexit = False  # nobody is left to consume
+
+    # What `generate` calls
+
+    def put(self, value: torch.Tensor) -> None:
+        """See `BaseStreamer.put`; waits while the queue is full."""
+        self._feed.put(value)
+
+    def put_draft(self, value: torch.Tensor) -> None:
+        """Take a block after a denoising step, masks included."""
+        self._feed.put_draft(value)
+
+    def fail(self, error: BaseException) -> None:
+        """Take an exception of `generate`, which the consumer gets after the events before it."""
+        self._feed.fail(error)
+
+    def end(self) -> None:
+        """See `BaseStreamer.end`."""
+        self._feed.end()
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether `generate` should stop."""
+        return self._feed.is_cancelled
+
+    # What the consumer asks
+
+    def start(self, model: Any, inputs: Mapping[str, Any], **generate_kwargs: Any) -> "Self":
+        """
+        Run `model.generate` in a thread of its own, where torch's modes of this thread (autocast, current CUDA stream) do not hold.
+
+        Args:
+            model (`TttForConditionalGeneration`): Generates.
+            inputs (`BatchFeature` or `dict`): One prompt, as `apply_chat_template` returns it, on the model's device.
+            generate_kwargs: Further arguments of `generate`.
+
+        Returns:
+            The streamer itself.
+
+        Raises:
+            ValueError: If the streamer was started before.
+        """
+        self._feed.start(model, {**inputs, **generate_kwargs})
+        return self
+
+    def cancel(self) -> None:
+        """Stop generating at the next forward, and end the iteration. May be called from any thread, and does not wait."""
+        self._queue.cancel()
+
+    @property
+    def token_ids(self) -> list[int]:
+        """The reply's ids so far, as `generate` told them: what `decode_reply` takes."""
+        return list(self._feed.token_ids)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model ended the reply (so far, it was not cut off)."""
+        return self._feed.decoder.parser.finished
+
+    @property
+    def output(self) -> Any:
+        """What `generate` returned, after the last event or `close`; `None` if it failed, or was not begun by `start`."""
+        if not self._queue.is_closed:  # waiting for a thread that waits for its consumer would never end
+            raise ValueError("The reply is not over: ask for `output` after the last event, or close the stream first.")
+        self._feed.join()
+        return self._feed.output
+
+
+class TttStreamer(_Streamer):
+    """
+    Iterates over a reply's text and sound while `generate` runs in another thread.
+
+    Yields [`TttTextDelta`] and [`TttAudioChunk`], which join to the text and sound of `processor.decode_reply` (see [`ReplyDecoder`] and
+    [`WindowedCodecStream`] for how exactly), and [`TttBlockDraft`] if asked to. Sound comes block by block, held back by as many codes as
+    the codec looks ahead. An exception of `generate` is raised where the events are consumed.
+
+    Leaving a `with` block, `close()` or dropping the streamer stops a reply that `start` began; so does `cancel()`, from any thread.
+
+    Args:
+        processor ([`TttProcessor`]): Decodes text and sound.
+        drafts (`bool`, defaults to `False`): Whether blocks are shown while they are denoised.
+        queue_size (`int`, defaults to 64): Most events that wait for the consumer; when there are more, `generate` waits.
+
+    Example:
+        ```python
+        with TttStreamer(processor).start(model, inputs, max_new_tokens=400) as streamer:
+            for event in streamer:
+                if isinstance(event, TttTextDelta):
+                    print(event.text, end="", flush=True)
+                elif isinstance(event, TttAudioChunk):
+                    play(event.audio, event.sampling_rate)
+        ```
+        With a thread of one's own: `Thread(target=model.generate, kwargs={**inputs, "streamer": streamer}).start()`.
+    """
+
+    def __iter__(self) -> "Self":
+        return self
+
+    def __next__(self) -> TttStreamEvent:
+        try:
+            return self._queue.get()
+        except QueueEnd:
+            raise StopIteration from None
+
+    def close(self) -> None:
+        """Stop generating, and wait until it has stopped: at most one forward and the sound of one block."""
+        self._feed.stop()
+
+    def __enter__(self) -> "Self":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncTttStreamer(_Streamer):
+    """
+    [`TttStreamer`] for `async for` and `async with`. Make it inside the running event loop, which it never blocks.
+
+    Args:
+        processor ([`TttProcessor`]): Decodes text and sound.
+        drafts (`bool`, defaults to `False`): Whether blocks are shown while they are denoised.
+        queue_size (`int`, defaults to 64): Most events that wait for the consumer; when there are more, `generate` waits.
+
+    Example:
+        ```python
+        async with AsyncTttStreamer(processor).start(model, inputs) as streamer:
+            async for event in streamer:
+                ...
+        ```
+    """
+
+    def __init__(self, processor: DecodesReplies, drafts: bool = False, queue_size: int = 64):
+        super().__init__(processor, drafts, queue_size)
+        self._news = asyncio.Event()
+        self._queue.on_news = partial(_tell_loop, asyncio.get_running_loop(), self._news, self._queue)
+
+    def __aiter__(self) -> "Self":
+        return self
+
+    async def __anext__(self) -> TttStreamEvent:
+        while True:
+            self._news.clear()
+            try:
+                event = self._queue.get_nowait()
+            except QueueEnd:
+                raise StopAsyncIteration from None
+            if event is not None:
+                return event
+            await self._news.wait()
+
+    async def aclose(self) -> None:
+        """Stop generating, and wait until it has stopped: at most one forward and the sound of one block."""
+        await asyncio.to_thread(self._feed.stop)
+
+    async def __aenter__(self) -> "Self":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class ReplyStreamingMixin:
+    """Streaming for a processor that decodes replies."""
+
+    def stream_reply(
+        self: DecodesReplies,
+        model: Any,
+        inputs: Mapping[str, Any],
+        drafts: bool = False,
+        queue_size: int = 64,
+        **generate_kwargs: Any,
+    ) -> TttStreamer:
+        """
+        Generate a reply in a thread of its own, and iterate over its text and sound meanwhile.
+
+        Args:
+            model (`TttForConditionalGeneration`): Generates.
+            inputs (`BatchFeature` or `dict`): One prompt, as `apply_chat_template` returns it, on the model's device.
+            drafts (`bool`, defaults to `False`): Whether blocks of sound are shown while they are denoised.
+            queue_size (`int`, defaults to 64): Most events that wait for the consumer; when there are more, `generate` waits.
+            generate_kwargs: Further arguments of `generate`.
+
+        Returns:
+            [`TttStreamer`]: Yields [`TttTextDelta`], [`TttAudioChunk`] and [`TttBlockDraft`]; stops generating when it is closed.
+
+        Example:
+            ```python
+            with processor.stream_reply(model, inputs) as stream:
+                for event in stream:
+                    print(event)
+            ```
+        """
+        return TttStreamer(self, drafts, queue_size).start(model, inputs, **generate_kwargs)
+
+    def stream_reply_async(
+        self: DecodesReplies,
+        model: Any,
+        inputs: Mapping[str, Any],
+        drafts: bool = False,
+        queue_size: int = 64,
+        **generate_kwargs: Any,
+    ) -> AsyncTttStreamer:
+        """
+        `stream_reply` for `async for` and `async with`, inside a running event loop, which it never blocks.
+
+        Args:
+            model, inputs, drafts, queue_size, generate_kwargs: As for `stream_reply`.
+
+        Returns:
+            [`AsyncTttStreamer`]: Yields the same events.
+        """
+        return AsyncTttStreamer(self, drafts, queue_size).start(model, inputs, **generate_kwargs)
+
+
+def _tell_loop(loop: asyncio.AbstractEventLoop, news: asyncio.Event, queue: EventQueue[Any]) -> None:
+    try:
+        loop.call_soon_threadsafe(news.set)
+    except RuntimeError:  # the loop is closed: nobody will come for the event
+        queue.cancel()

@@ -1,0 +1,78 @@
+"""
+What loading, saving and publishing add to transformers' own: source files that travel along, a model card, the end of a reply.
+
+Knows folders and repositories. Knows no layers and no decoding.
+"""
+
+import os
+from typing import Any
+
+from huggingface_hub import CommitInfo, ModelCard
+from transformers import GenerationConfig, PreTrainedModel
+
+from .configuration_ttt import TttConfig
+from .model_card_ttt import push_with_card
+
+# By this a saved config tells every Auto class which of the source files beside it to take.
+AUTO_MAP = {
+    "AutoConfig": "configuration_ttt.TttConfig",
+    "AutoModel": "modeling_ttt.TttForConditionalGeneration",
+    "AutoModelForCausalLM": "modeling_ttt.TttForConditionalGeneration",
+    "AutoModelForMultimodalLM": "modeling_ttt.TttForConditionalGeneration",
+    "AutoModelForTextToWaveform": "modeling_ttt.TttForConditionalGeneration",
+}
+
+
+class TttPreTrainedModel(PreTrainedModel):
+    """Loading, saving and initialisation of Text-to-Talk models."""
+
+    config_class = TttConfig
+    base_model_prefix = "model"
+    input_modalities = ("text", "audio")
+    output_modalities = ("text", "audio")
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_flash_attn = False  # takes no mask, so it cannot show a span to itself whole
+    _supports_attention_backend = True
+
+    # Saving copies the source files, so that the folder loads with `trust_remote_code=True` where TtT is not installed.
+    _auto_class = "AutoModel"
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """Save weights, config and source files; every Auto class that holds the model is named in the config."""
+        self.config.auto_map = dict(AUTO_MAP)
+        if self.can_generate():
+            # A generation config that is marked as derived from the model's loses our own options when it is loaded.
+            self.generation_config._from_model_config = False
+        super().save_pretrained(save_directory, **kwargs)
+
+    def push_to_hub(self, repo_id: str, *, card: ModelCard | None = None, **kwargs: Any) -> CommitInfo:
+        """
+        Upload weights, configs, source files and a model card, in one commit.
+
+        Args:
+            repo_id (`str`): Repository, made if needed.
+            card (`huggingface_hub.ModelCard`, *optional*): From `modeling_ttt.model_card`, with language, licence, base model and measured
+                numbers. By default the repository's own card stays, and a repository without one gets a plain one.
+            kwargs: `private`, `token`, `revision`, `create_pr`, `commit_message`, `commit_description`, `max_shard_size`.
+
+        Returns:
+            `huggingface_hub.CommitInfo`: The commit.
+        """
+        return push_with_card(self, repo_id, card, **kwargs)
+
+    def adjust_generation_fn(self, generation_config: GenerationConfig | None, *args: Any, **kwargs: Any) -> None:
+        """Load generation options; those of a language model, whose replies end otherwise, also get our end of a reply."""
+        super().adjust_generation_fn(generation_config, *args, **kwargs)
+        if generation_config is None and self.config.eos_token_id is not None:
+            ends = [*_as_list(self.generation_config.eos_token_id), *_as_list(self.config.eos_token_id)]
+            ends = list(dict.fromkeys(ends))
+            self.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
+
+
+def _as_list(value: int | list[int] | None) -> list[int]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+__all__ = ["AUTO_MAP", "TttPreTrainedModel"]

@@ -1,0 +1,138 @@
+"""Several turns over one cache, held against starting over; with the nano checkpoint, whose processor and model are the real ones."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoProcessor
+
+from modeling_ttt import TttForConditionalGeneration, nano_checkpoint
+from processing_ttt import TttConversation
+
+SHORT = {"max_new_tokens": 60}
+SOUND = {"array": 0.1 * np.sin(np.arange(8000) / 9).astype(np.float32), "sampling_rate": 16000}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return TttForConditionalGeneration.from_pretrained(nano_checkpoint()).eval()
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return AutoProcessor.from_pretrained(nano_checkpoint())
+
+
+@pytest.fixture
+def queries(model):
+    """The query length of every forward of the backbone."""
+    lengths = []
+    hook = model.model.register_forward_hook(
+        lambda module, args, kwargs, output: lengths.append(kwargs["inputs_embeds"].shape[1]), with_kwargs=True
+    )
+    yield lengths
+    hook.remove()
+
+
+def test_a_first_turn_is_the_ordinary_prompt(model, processor):
+    conversation = TttConversation(model, processor, **SHORT)
+    reply = conversation.say("What is two plus two?")
+    inputs = processor.apply_chat_template(
+        processor.conversation("chat", "What is two plus two?"),
+        add_generation_prompt=True, tokenize=True, return_dict=True,
+    )  # fmt: skip
+    assert conversation.ids.tolist() == model.generate(**inputs, **SHORT).tolist()
+    assert conversation.turns == [reply] and reply.text
+
+
+@pytest.mark.parametrize("max_new_tokens", [5, 23, 60, 200], ids=str)
+def test_every_turn_equals_starting_over_and_runs_only_what_is_new(model, processor, queries, max_new_tokens):
+    """Replies cut in the text, inside a span, and not at all."""
+    conversation = TttConversation(model, processor, max_new_tokens=max_new_tokens)
+    for turn in ({"text": "What is two plus two?"}, {"audio": SOUND}, {"text": "Hello.", "audio": SOUND}):
+        said = conversation.ids
+        queries.clear()
+        conversation.say(**turn)
+        assert conversation.ids[:, : said.shape[1]].tolist() == said.tolist()
+        ids = conversation.ids[0].tolist()
+        prompt = _last_prompt(processor, ids, said.shape[1])
+        over = model.generate(
+            torch.tensor([ids[:prompt]]), attention_mask=torch.ones(1, prompt), max_new_tokens=max_new_tokens
+        )
+        assert over[0].tolist() == ids
+        if said.shape[1]:
+            assert queries[0] < prompt - said.shape[1] + 40, "an open span is run again, everything before it is cached"
+
+
+def _last_prompt(processor, ids, said):
+    """Where the last reply begins: behind the second `<|im_start|>` of the turn and its role."""
+    starts = [i for i in range(said, len(ids)) if ids[i] == processor.vocabulary.begin_message_token_id]
+    newline = processor.tokenizer.encode("\n", add_special_tokens=False)
+    return ids.index(newline[-1], starts[-1]) + 1
+
+
+def test_a_turn_is_framed_as_the_template_frames_it(model, processor):
+    conversation = TttConversation(model, processor, max_new_tokens=200)
+    first = conversation.say("What is two plus two?")
+    assert first.finished
+    conversation.say("Thank you.")
+    text = processor.tokenizer.decode(conversation.ids[0])
+    assert "<|im_end|>\n<|im_start|>user\nThank you.<|im_end|>\n<|im_start|>assistant\n" in text
+    assert text.count("<|im_start|>system") == 1
+
+
+def test_rewinding_forgets_turns_and_goes_on_exactly(model, processor):
+    conversation, other = (TttConversation(model, processor, **SHORT) for _ in range(2))
+    for each in (conversation, other):
+        each.say("What is two plus two?")
+    conversation.say(audio=SOUND)
+    conversation.rewind()
+    assert len(conversation.turns) == 1 and conversation.ids.tolist() == other.ids.tolist()
+    assert conversation.say("Hello.").text == other.say("Hello.").text
+    assert conversation.ids.tolist() == other.ids.tolist()
+    conversation.rewind(2)
+    assert conversation.turns == [] and conversation.ids.shape == (1, 0)
+    conversation.say("What is two plus two?")
+    other.rewind(1)
+    assert conversation.ids.tolist() == other.ids.tolist()
+
+
+def test_more_turns_than_there_are_cannot_be_taken_back(model, processor):
+    with pytest.raises(ValueError, match="0 turns, 1 cannot"):
+        TttConversation(model, processor).rewind()
+
+
+def test_a_turn_that_fails_leaves_the_conversation_as_it_was(model, processor):
+    class Broken(Exception):
+        pass
+
+    def fail_late(ids, scores):
+        if len(calls) > 8:
+            raise Broken
+        calls.append(1)
+        return scores
+
+    calls = []
+    conversation, other = (TttConversation(model, processor, **SHORT) for _ in range(2))
+    for each in (conversation, other):
+        each.say("What is two plus two?")
+    with pytest.raises(Broken):
+        conversation.say("Hello.", logits_processor=[fail_late])
+    with pytest.raises(ValueError, match="needs text or audio"):
+        conversation.say()
+    assert len(conversation.turns) == 1
+    conversation.say("Hello.")
+    other.say("Hello.")
+    assert conversation.ids.tolist() == other.ids.tolist()
+
+
+def test_a_conversation_that_outgrows_the_context_says_so_before_it_runs(model, processor, queries):
+    conversation = TttConversation(model, processor, max_new_tokens=2040)
+    with pytest.raises(ValueError, match=r"need 20.. positions, this model has 2048: lower `max_new_tokens`"):
+        conversation.say("What is two plus two?")
+    assert not queries
+
+
+def test_the_system_prompt_can_be_ones_own(model, processor):
+    conversation = TttConversation(model, processor, "Be brief.", max_new_tokens=5)
+    conversation.say("Hello.")
+    assert processor.tokenizer.decode(conversation.ids[0]).startswith("<|im_start|>system\nBe brief.<|im_end|>")

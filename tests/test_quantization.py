@@ -1,0 +1,38 @@
+"""Quantized weights load through transformers' own `quantization_config` and still talk; without the libraries these tests skip."""
+
+import pytest
+import torch
+from transformers import BitsAndBytesConfig, TorchAoConfig
+
+from modeling_ttt import TttForConditionalGeneration, nano_checkpoint
+
+
+def torchao_8_bit():
+    quantization = pytest.importorskip("torchao.quantization")
+    return TorchAoConfig(quantization.Int8WeightOnlyConfig())
+
+
+def bitsandbytes_8_bit():
+    pytest.importorskip("bitsandbytes")
+    return BitsAndBytesConfig(load_in_8bit=True)
+
+
+def bitsandbytes_4_bit():
+    pytest.importorskip("bitsandbytes")
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.float32)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("config", "error"), [(torchao_8_bit, 0.01), (bitsandbytes_8_bit, 0.05), (bitsandbytes_4_bit, 0.3)]
+)
+def test_quantized_weights_speak_and_score_nearly_as_the_whole_ones(config, error):
+    quantized = TttForConditionalGeneration.from_pretrained(nano_checkpoint(), quantization_config=config()).eval()
+    whole = TttForConditionalGeneration.from_pretrained(nano_checkpoint()).eval()
+    assert type(quantized.model.layers[0].mlp.up_proj.weight) is not type(whole.model.layers[0].mlp.up_proj.weight)
+    ids = torch.tensor([[5, 6, 7, whole.config.begin_audio_token_id]])
+    logits, expected = quantized(ids).logits.float(), whole(ids).logits
+    assert float((logits - expected).norm() / expected.norm()) < error
+    spoken = quantized.generate(ids, max_new_tokens=20)
+    assert (spoken[0, 4:] >= whole.config.audio_token_start_id).any()
+    assert torch.equal(spoken, quantized.generate(ids, max_new_tokens=20, use_cache=False))

@@ -1,0 +1,41 @@
+"""Sound files that are written while the sound is still coming."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from processing_ttt import SoundWriter
+
+SOUND = (0.5 * np.sin(np.arange(5000) / 20)).astype(np.float32)
+
+
+@pytest.mark.parametrize("ending", ["wav", "flac"])
+def test_pieces_make_the_file_of_the_whole(tmp_path, ending):
+    soundfile.write(tmp_path / f"whole.{ending}", SOUND, 16000)
+    with SoundWriter(tmp_path / f"pieces.{ending}", 16000) as writer:
+        for piece in np.split(SOUND, [1, 640, 640, 4000]):
+            writer.write(piece)
+        assert writer.seconds == 5000 / 16000
+    assert (tmp_path / f"pieces.{ending}").read_bytes() == (tmp_path / f"whole.{ending}").read_bytes()
+
+
+def test_an_interruption_leaves_a_file_of_what_came(tmp_path):
+    with pytest.raises(KeyboardInterrupt), SoundWriter(tmp_path / "reply.wav", 16000) as writer:
+        writer.write(SOUND)
+        raise KeyboardInterrupt
+    heard, rate = soundfile.read(tmp_path / "reply.wav", dtype="float32")
+    np.testing.assert_allclose(heard, SOUND, atol=2**-15)
+    assert rate == 16000
+
+
+@pytest.mark.parametrize("pieces", [[], [SOUND[:0]]])
+def test_no_sound_is_no_file(tmp_path, pieces):
+    with SoundWriter(tmp_path / "reply.wav", 16000) as writer:
+        for piece in pieces:
+            writer.write(piece)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_ending_is_refused_before_there_is_any_sound(tmp_path):
+    with pytest.raises(ValueError, match=r"No sound format goes by the ending of .*reply\.txt"):
+        SoundWriter(tmp_path / "reply.txt", 16000)
