@@ -1,5 +1,5 @@
 """
-The commands that make checkpoints: `ttt convert` (a released one) and `ttt init` (a new one from a language model).
+The commands that make checkpoints: `ttt convert` (a released one), `ttt convert-codec` (its codec) and `ttt init` (a new one from a language model).
 
 Joins the model half, the processor half and a model card in one folder. Like `ttt_cli`, of which these commands are a part, it knows options,
 folders and messages; what is done to weights and tokens is the packages' business.
@@ -117,6 +117,32 @@ def init(
     )
     card.save(output / "README.md")
     _report(output, processor.vocabulary)
+
+
+def convert_codec(
+    source: Annotated[
+        str,
+        typer.Argument(help="Folder with glm-4-voice-tokenizer and glm-4-voice-decoder, or who has them on the Hub."),
+    ],
+    output: Output,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="Folder or Hub id of the speech tokenizer, if it lies elsewhere.", show_default=False),
+    ] = None,
+    decoder: Annotated[
+        str | None, typer.Option(help="Folder or Hub id of the decoder, if it lies elsewhere.", show_default=False)
+    ] = None,
+) -> None:
+    """Turn the released speech tokenizer and decoder of GLM-4-Voice into one codec."""
+    from processing_ttt import glm4_voice_convert as released
+    from processing_ttt.glm4_voice_licence import LICENCE_NOTICE
+
+    _check_output(output)
+    typer.echo(LICENCE_NOTICE)
+    released.convert_codec(
+        tokenizer or f"{source}/{released.TOKENIZER_NAME}", decoder or f"{source}/{released.DECODER_NAME}", output
+    )
+    typer.echo(f"Written to {output}: `ttt convert SOURCE OUTPUT --codec {output}`")
 
 
 def _check_output(output: Path) -> None:

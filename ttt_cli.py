@@ -1,5 +1,5 @@
 """
-The command line: `ttt talk`, `ttt transcribe`, `ttt speak`, and from `ttt_checkpoints` `ttt convert`, `ttt init`.
+The command line: `ttt talk`, `ttt transcribe`, `ttt speak`, and from `ttt_checkpoints` `ttt convert`, `ttt convert-codec`, `ttt init`.
 
 The two are the only modules that import all packages. This one knows options, files and messages; what they do is the packages' business.
 """
@@ -28,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(ttt_checkpoints.convert)
+app.command()(ttt_checkpoints.convert_codec)
 app.command()(ttt_checkpoints.init)
 
 

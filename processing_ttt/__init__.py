@@ -2,7 +2,11 @@
 Waveforms and text to and from token ids: the vocabulary, the layout, the codec and the processor of Text-to-Talk.
 
 Importing registers `TttProcessor` with `AutoProcessor`, and the codec with `AutoConfig`, `AutoModel` and `AutoModelForAudioTokenization`.
+The codec of GLM-4-Voice is imported when one of its names is first used.
 """
+
+import importlib
+from typing import Any
 
 from transformers import AutoProcessor
 
@@ -22,11 +26,29 @@ from .vocabulary_ttt import TttVocabulary, add_ttt_tokens
 # configuration, which belongs to the other package, is not needed.
 AutoProcessor.register("ttt", TttProcessor, exist_ok=True)
 
+_ON_FIRST_USE = {
+    "Glm4VoiceCodec": ".glm4_voice_codec",
+    "Glm4VoiceCodecConfig": ".glm4_voice_configuration",
+    "Glm4VoiceDecoderModel": ".glm4_voice_decoder",
+    "Glm4VoiceTokenizerModel": ".glm4_voice_tokenizer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ON_FIRST_USE:
+        return getattr(importlib.import_module(_ON_FIRST_USE[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
     "CHAT_TEMPLATE",
     "RELEASED_SYSTEM_PROMPTS",
     "TASKS",
     "AsyncTttStreamer",
+    "Glm4VoiceCodec",
+    "Glm4VoiceCodecConfig",
+    "Glm4VoiceDecoderModel",
+    "Glm4VoiceTokenizerModel",
     "ParsedReply",
     "SoundWriter",
     "TttAudioChunk",

@@ -1,7 +1,7 @@
 """
 Speech codecs of transformers in the shape of `TttCodecModel`: one codebook, `encode` from samples, `decode` to samples.
 
-Knows how DAC (its first codebook), X-Codec 2 and NeuCodec differ from that shape. Knows no tokens, no files and no text.
+Knows how DAC and EnCodec (their first codebooks), X-Codec 2 and NeuCodec differ from that shape. Knows no tokens, no files and no text.
 """
 
 import math
@@ -15,7 +15,7 @@ from transformers.utils import ModelOutput
 
 CONTRACT = ("sampling_rate", "output_sampling_rate", "frame_rate", "codebook_size")
 FEATURE_CODECS = ("xcodec2", "neucodec")  # these hear through a feature extractor of their own
-ADAPTED_CODECS = ("dac", *FEATURE_CODECS)
+ADAPTED_CODECS = ("dac", "encodec", *FEATURE_CODECS)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class CodecAdapter:
     A codec of transformers behind the interface of `TttCodecModel`, for one sound at a time.
 
     Args:
-        model (`PreTrainedModel`): A DAC, X-Codec 2 or NeuCodec model.
+        model (`PreTrainedModel`): A DAC, EnCodec, X-Codec 2 or NeuCodec model.
         feature_extractor (`FeatureExtractionMixin`, *optional*): X-Codec 2 and NeuCodec need theirs.
     """
 
@@ -102,6 +102,9 @@ class CodecAdapter:
             hop = math.prod(self.model.config.downsampling_ratios)
             padded = F.pad(input_values, (0, -input_values.shape[-1] % hop))
             return AdaptedCodecOutput(audio_codes=self.model.encode(padded, n_quantizers=1).audio_codes.long())
+        if self.config.model_type == "encodec":
+            # (chunks, batch, codebooks, frames): in one chunk, at the smallest bandwidth, of which the first codebook is what speaks.
+            return AdaptedCodecOutput(audio_codes=self.model.encode(input_values).audio_codes[0, :, :1].long())
         rate = self.config.sampling_rate
         features = self.feature_extractor(input_values[0, 0].cpu().numpy(), sampling_rate=rate, return_tensors="pt")
         return AdaptedCodecOutput(audio_codes=self.model.encode(**features.to(self.device)).audio_codes.long())
@@ -116,7 +119,10 @@ class CodecAdapter:
         Returns:
             [`AdaptedCodecOutput`] with `audio_values`.
         """
-        values = self.model.decode(audio_codes=audio_codes).audio_values
+        if self.config.model_type == "encodec":
+            values = self.model.decode(audio_codes[None], audio_scales=[None]).audio_values
+        else:
+            values = self.model.decode(audio_codes=audio_codes).audio_values
         return AdaptedCodecOutput(audio_values=values.reshape(1, 1, -1))
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
@@ -144,6 +150,16 @@ def adapted_config(config: Any) -> Any:
     if config.model_type == "dac":
         rate, hop = config.sampling_rate, math.prod(config.downsampling_ratios)
         return AdaptedCodecConfig("dac", rate, rate, rate / hop, config.codebook_size)
+    if config.model_type == "encodec":
+        one_stream = {"audio_channels": 1, "normalize": False, "chunk_length_s": None}
+        wrong = [name for name, value in one_stream.items() if getattr(config, name) != value]
+        if wrong:
+            raise ValueError(
+                f"This EnCodec needs more than codes to speak ({', '.join(wrong)}): use the mono one at 24 kHz, whose configuration has "
+                f"{one_stream}."
+            )
+        rate = config.sampling_rate
+        return AdaptedCodecConfig("encodec", rate, rate, rate / config.hop_length, config.codebook_size)
     if config.model_type in FEATURE_CODECS:
         heard = config.sampling_rate if config.model_type == "xcodec2" else config.input_sampling_rate
         spoken = config.sampling_rate if config.model_type == "xcodec2" else config.output_sampling_rate

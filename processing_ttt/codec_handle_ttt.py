@@ -2,8 +2,10 @@
 The codec of a processor: known by name, loaded when it is first needed, once, whichever thread asks.
 
 Knows where a codec lies (in the checkpoint's own folder or Hub repository, or elsewhere) and how it is loaded and saved. Knows no tokens.
+Of the package's codecs only the small one is imported from the start; a larger one is when a checkpoint asks for it.
 """
 
+import importlib.util
 import logging
 import os
 import shutil
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub import snapshot_download
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, PreTrainedConfig
 
 from .codec_adapter_ttt import ADAPTED_CODECS, FEATURE_CODECS, CodecAdapter, adapted_config
 from .codec_stream_ttt import CodecStream, WholeCodecStream, WindowedCodecStream
@@ -23,6 +25,10 @@ logger = logging.getLogger(__name__)
 
 CODEC_FOLDER = "codec"  # of a checkpoint
 OWN_CODEC = f"./{CODEC_FOLDER}"
+
+# Codecs of this package that register themselves when they are imported, and stream by themselves. A published processor does not carry their code: it comes with the
+# codec's own folder, as that of any codec does.
+LARGE_CODECS = {"glm4_voice_codec": ".glm4_voice_codec"}
 
 
 class CodecHandle:
@@ -114,13 +120,16 @@ class CodecHandle:
         """
         Begin a sound whose codes are still coming.
 
-        A codec that states its receptive field (`config.decode_context` and `config.decode_lookahead`, in codes) speaks as they come;
+        The codec of GLM-4-Voice has a stream of its own. A codec that states its receptive field (`config.decode_context` and `config.decode_lookahead`, in codes) speaks as they come;
         of any other one nothing is known to be final before the last code, and it speaks at the end.
 
         Returns:
-            [`CodecStream`]: `push(codes)` and `finish()` give the samples of `decode` on all codes, piece by piece.
+            [`CodecStream`]: `push(codes)` and `finish()` give the samples of `decode` on all codes, piece by piece; with GLM-4-Voice not the
+            very same ones, since its flow looks at all codes at once (see [`Glm4VoiceDecoderStream`]).
         """
         config = self.config
+        if config.model_type in LARGE_CODECS:
+            return self.model.decode_stream()
         context, lookahead = getattr(config, "decode_context", None), getattr(config, "decode_lookahead", None)
         if context is None or lookahead is None:
             return WholeCodecStream(self.decode)
@@ -194,6 +203,10 @@ class CodecHandle:
         if self._is_relative and not os.path.isdir(path):
             kwargs["revision"] = self.revision
         try:
+            stored, _ = PreTrainedConfig.get_config_dict(path, subfolder=subfolder, **kwargs)
+            own_module = LARGE_CODECS.get(stored.get("model_type"))
+            if own_module and importlib.util.find_spec(own_module, __package__):
+                importlib.import_module(own_module, __package__)
             return auto_class.from_pretrained(path, subfolder=subfolder, **kwargs)
         except (OSError, ValueError) as error:
             where = f"{path}/{subfolder}" if subfolder else path

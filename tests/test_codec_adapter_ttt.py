@@ -8,6 +8,7 @@ from transformers import (
     DacModel,
     EncodecConfig,
     EncodecModel,
+    MimiConfig,
     NeuCodecConfig,
     NeuCodecModel,
     Xcodec2Config,
@@ -16,7 +17,7 @@ from transformers import (
 )
 
 from processing_ttt import TttProcessor, add_ttt_tokens
-from processing_ttt.codec_adapter_ttt import CodecAdapter
+from processing_ttt.codec_adapter_ttt import CodecAdapter, adapted_config
 
 RATE = 16000
 SOUND = (0.3 * np.sin(np.arange(8003) / 9)).astype(np.float32)
@@ -59,6 +60,12 @@ def dac():
     return DacModel(config).eval()
 
 
+def encodec(**changes):
+    torch.manual_seed(0)
+    config = {"hidden_size": 8, "num_filters": 4, "codebook_size": 16, "num_lstm_layers": 1, **changes}
+    return EncodecModel(EncodecConfig(sampling_rate=RATE, **config)).eval()
+
+
 def xcodec2():
     torch.manual_seed(0)
     return Xcodec2Model(Xcodec2Config(**FEATURE_CODEC)).eval()
@@ -85,6 +92,30 @@ def test_dac_speaks_with_its_first_codebook():
     assert processor.codec_config.frame_rate == 25
 
 
+@pytest.mark.parametrize("bandwidth", [0.2, 0.5])  # of one codebook, and of two
+def test_encodec_speaks_with_its_first_codebook(bandwidth):
+    model = encodec(target_bandwidths=[bandwidth, 2.0])
+    with torch.no_grad():  # a fresh one has codebooks of zeros
+        model.quantizer.layers[0].codebook.embed.copy_(model.encoder(torch.from_numpy(SOUND)[None, None])[0].T[:16])
+    processor = processor_for(model)
+    codes = processor.encode_audio((SOUND, RATE))
+    with torch.no_grad():
+        encoded = model.encode(torch.from_numpy(SOUND)[None, None])
+        assert encoded.audio_codes.shape[2] == (1 if bandwidth == 0.2 else 2)
+        expected = encoded.audio_codes[:, :, :1]
+        values = model.decode(expected, encoded.audio_scales).audio_values
+    assert len(set(codes)) > 1
+    assert codes == expected[0, 0, 0].tolist()
+    np.testing.assert_array_equal(processor.decode_codes(codes), values[0, 0].numpy())
+    assert processor.codec_config.frame_rate == 50
+
+
+@pytest.mark.parametrize("field", [{"normalize": True}, {"audio_channels": 2}, {"chunk_length_s": 1.0}])
+def test_an_encodec_that_needs_more_than_codes_is_refused(field):
+    with pytest.raises(ValueError, match=rf"needs more than codes to speak \({next(iter(field))}\)"):
+        processor_for(encodec(**field))
+
+
 def test_xcodec2_hears_through_its_feature_extractor():
     model, extractor = xcodec2(), Xcodec2FeatureExtractor()
     processor = processor_for(CodecAdapter(model, extractor))
@@ -108,7 +139,7 @@ def test_neucodec_hears_at_one_rate_and_speaks_at_another():
     assert len(processor.decode_codes(codes)) == 480 * len(codes)
 
 
-@pytest.mark.parametrize("codec", [dac, lambda: CodecAdapter(xcodec2(), Xcodec2FeatureExtractor())])
+@pytest.mark.parametrize("codec", [dac, encodec, lambda: CodecAdapter(xcodec2(), Xcodec2FeatureExtractor())])
 def test_an_adapted_codec_is_saved_and_found_again(codec, tmp_path):
     processor = processor_for(codec())
     processor.save_pretrained(tmp_path)
@@ -118,7 +149,5 @@ def test_an_adapted_codec_is_saved_and_found_again(codec, tmp_path):
 
 
 def test_a_codec_that_nobody_adapted_says_what_it_lacks():
-    with pytest.raises(
-        ValueError, match=r"type 'encodec' cannot be used: its configuration lacks output_sampling_rate"
-    ):
-        processor_for(EncodecModel(EncodecConfig(hidden_size=8, num_filters=4, codebook_size=16, num_lstm_layers=1)))
+    with pytest.raises(ValueError, match=r"type 'mimi' cannot be used: its configuration lacks output_sampling_rate"):
+        adapted_config(MimiConfig())

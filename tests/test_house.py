@@ -57,5 +57,14 @@ def test_nothing_is_unpickled_or_evaluated():
     for package in (*MODEL_PACKAGES, "finetune", "spaces_demo"):
         for path in (ROOT / package).rglob("*.py"):
             tree = ast.parse(path.read_text(encoding="utf-8"))
-            calls = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
-            assert not {"torch.load", "pickle.load", "pickle.loads", "eval", "exec"} & set(calls), path
+            calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+            # A converter reads released files; `weights_only` is what keeps torch from running what they hold.
+            safe = {"torch.load"} if "_convert" in path.name and all(map(loads_weights_only, calls)) else set()
+            names = {ast.unparse(call.func) for call in calls}
+            assert not {"torch.load", "pickle.load", "pickle.loads", "eval", "exec"} & names - safe, path
+
+
+def loads_weights_only(call: ast.Call) -> bool:
+    """Whether a call is no `torch.load`, or one that says `weights_only=True`."""
+    given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+    return ast.unparse(call.func) != "torch.load" or given.get("weights_only") == "True"

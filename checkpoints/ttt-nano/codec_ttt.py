@@ -25,6 +25,7 @@ from transformers.audio_utils import mel_filter_bank
 from transformers.modeling_utils import PreTrainedAudioTokenizerBase
 from transformers.utils import ModelOutput, can_return_tuple
 
+from .codec_checks_ttt import PADDING_CODE, checked_codes, sound_lengths
 from .codec_configuration_ttt import TttCodecConfig
 from .codec_layers_ttt import (
     TttCodecBlock,
@@ -34,8 +35,6 @@ from .codec_layers_ttt import (
     TttCodecVocoder,
 )
 from .hub_ttt import codec_card, push_with_card
-
-PADDING_CODE = -1
 
 
 @dataclass
@@ -157,7 +156,7 @@ class TttCodecModel(PreTrainedAudioTokenizerBase):
         Raises:
             ValueError: If the input is not one channel of finite float samples, is empty, or the mask does not fit.
         """
-        lengths = self._validate_sound(input_values, padding_mask)
+        lengths = sound_lengths(input_values, padding_mask)
         config = self.config
         frames = -(-input_values.shape[-1] // config.samples_per_code)
         samples = F.pad(input_values[:, 0].float(), (0, frames * config.samples_per_code - input_values.shape[-1]))
@@ -187,7 +186,7 @@ class TttCodecModel(PreTrainedAudioTokenizerBase):
         Raises:
             ValueError: If the codes have another shape or type, are empty, or are out of range.
         """
-        codes = self._validate_codes(audio_codes)
+        codes = checked_codes(audio_codes, self.config.codebook_size)
         sounds = codes != PADDING_CODE
         mask = None if sounds.all() else sounds.to(self.dtype)[..., None]
         mel = self.decoder(self.quantizer.from_codes(codes.clamp(min=0)).to(self.dtype), mask)
@@ -252,37 +251,6 @@ class TttCodecModel(PreTrainedAudioTokenizerBase):
     def _frame_mask(self, row_frames: torch.Tensor, frames: int) -> torch.Tensor:
         return torch.arange(frames, device=row_frames.device) < row_frames[:, None]  # (batch, frames)
 
-    def _validate_sound(self, input_values: torch.Tensor, padding_mask: torch.Tensor | None) -> torch.Tensor:
-        """Samples of each row, shape `(batch,)`; a clear error for what cannot be encoded."""
-        shape = tuple(input_values.shape)
-        if input_values.ndim != 3 or shape[1] != 1:
-            raise ValueError(
-                f"The codec hears one channel: input_values must have the shape (batch, 1, samples), got {shape}. "
-                "Average the channels and add the missing dimension."
-            )
-        if 0 in shape:
-            raise ValueError(f"There is no sound to encode: input_values has the shape {shape}.")
-        if not input_values.is_floating_point():
-            raise ValueError(
-                f"input_values must be floating point samples in [-1, 1], got {input_values.dtype}; "
-                "divide integer samples by their full scale."
-            )
-        if not torch.isfinite(input_values).all():
-            raise ValueError("input_values holds NaN or infinite samples; the sound is damaged.")
-        if padding_mask is None:
-            return torch.full((shape[0],), shape[2], device=input_values.device)
-        if tuple(padding_mask.shape) != (shape[0], shape[2]):
-            raise ValueError(
-                f"padding_mask must have the shape (batch, samples) = {(shape[0], shape[2])}, "
-                f"got {tuple(padding_mask.shape)}."
-            )
-        valid = padding_mask.to(device=input_values.device, dtype=torch.bool)
-        if not valid[:, 0].all() or (valid[:, 1:] & ~valid[:, :-1]).any():
-            raise ValueError(
-                "padding_mask must be ones followed by zeros in every row: pad on the right, and no row may be empty."
-            )
-        return valid.sum(-1)
-
     def push_to_hub(self, repo_id: str, *, card: ModelCard | None = None, **kwargs: Any) -> CommitInfo:
         """
         Upload the codec with its code and a card, in one commit.
@@ -298,29 +266,6 @@ class TttCodecModel(PreTrainedAudioTokenizerBase):
         """
         kwargs["commit_message"] = kwargs.get("commit_message") or "Upload codec"
         return push_with_card(self, repo_id, card, codec_card(repo_id, self.config), **kwargs)
-
-    def _validate_codes(self, audio_codes: torch.Tensor) -> torch.Tensor:
-        """Codes of shape `(batch, frames)`; a clear error for what cannot be decoded."""
-        shape = tuple(audio_codes.shape)
-        if audio_codes.ndim != 3 or shape[1] != 1:
-            raise ValueError(
-                f"The codec has one codebook: audio_codes must have the shape (batch, 1, frames), got {shape}."
-            )
-        if 0 in shape:
-            raise ValueError(f"There are no codes to decode: audio_codes has the shape {shape}.")
-        if audio_codes.dtype not in (torch.int64, torch.int32, torch.int16):
-            raise ValueError(f"audio_codes must be integers (int16, int32 or int64), got {audio_codes.dtype}.")
-        codes = audio_codes[:, 0].long()
-        outside = (codes < PADDING_CODE) | (codes >= self.config.codebook_size)
-        if outside.any():
-            raise ValueError(
-                f"audio_codes must lie in 0..{self.config.codebook_size - 1}, got {int(codes[outside][0])}; "
-                "subtract the vocabulary's offset of code 0 from token ids."
-            )
-        padding = codes == PADDING_CODE
-        if padding[:, 0].any() or (padding[:, :-1] & ~padding[:, 1:]).any():
-            raise ValueError("A code of -1 marks padding and may stand only after the end of a row.")
-        return codes
 
 
 AutoConfig.register(TttCodecConfig.model_type, TttCodecConfig, exist_ok=True)

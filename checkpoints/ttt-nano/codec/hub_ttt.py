@@ -54,7 +54,7 @@ def codec_card(
     config: Any,
     language: str | Sequence[str] | None = None,
     license: str | None = None,
-    base_model: str | None = None,
+    base_model: str | Sequence[str] | None = None,
     measured: Mapping[str, Any] | None = None,
     tags: Sequence[str] = (),
     about: str = "",
@@ -68,7 +68,7 @@ def codec_card(
         config (`PreTrainedConfig`): The codec's configuration.
         language (`str` or sequence of `str`, *optional*): Language codes of what it learnt from.
         license (`str`, *optional*): Licence of the weights, by its name on the Hub.
-        base_model (`str`, *optional*): Hub id of what it was made from.
+        base_model (`str` or sequence of `str`, *optional*): Hub ids of what it was made from.
         measured (`Mapping[str, Any]`, *optional*): What was measured, and the number; a row of the card's table each.
         tags (sequence of `str`, *optional*): Besides `text-to-talk` and `speech-codec`.
         about (`str`, *optional*): What else a reader should know, in Markdown.
@@ -80,7 +80,7 @@ def codec_card(
     data = ModelCardData(
         language=list(language) if language is not None and not isinstance(language, str) else language,
         license=license,
-        base_model=base_model,
+        base_model=list(base_model) if base_model is not None and not isinstance(base_model, str) else base_model,
         library_name="transformers",
         tags=list(dict.fromkeys([TAG, "speech-codec", *tags])),
         **metadata,
