@@ -16,9 +16,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from transformers import AutoProcessor, BitsAndBytesConfig, TorchAoConfig
+from transformers import BitsAndBytesConfig, TorchAoConfig
 
 from modeling_ttt import TttForConditionalGeneration, nano_checkpoint
+from processing_ttt import TttProcessor
 
 SENTENCES = ("Seven plus five is twelve.", "The opposite of hot is cold.", "If today is Monday, tomorrow is Tuesday.")
 
@@ -55,7 +56,7 @@ def main() -> None:
     parser.add_argument("--model", default=nano_checkpoint())
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    processor = AutoProcessor.from_pretrained(options.model)
+    processor = TttProcessor.from_pretrained(options.model)
     prompts = [
         processor.apply_chat_template(
             processor.conversation("tts", text), add_generation_prompt=True, tokenize=True, return_dict=True

@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import AutoProcessor
 
 from finetune.nano.domain import items, text_corpus
 from finetune.nano.judge import Judge, score
 from modeling_ttt import TttForConditionalGeneration, nano_checkpoint
+from processing_ttt import TttProcessor
 
 BATCH_SIZE = 16
 SETTINGS: list[dict[str, Any]] = [
@@ -56,7 +56,7 @@ class ReadAloud:
 
     def __init__(self, folder: Path, texts: list[str]):
         self.model = TttForConditionalGeneration.from_pretrained(folder).eval()
-        self.processor = AutoProcessor.from_pretrained(folder)
+        self.processor = TttProcessor.from_pretrained(folder)
         self.judge = Judge(text_corpus())
         self.texts = sorted(texts, key=len)
 

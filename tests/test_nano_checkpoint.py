@@ -70,7 +70,7 @@ def test_weights_are_stored_in_bfloat16_and_computed_in_float32(nano):
 
 def test_the_generation_config_is_nano_s_own():
     config = GenerationConfig.from_pretrained(FOLDER)
-    assert (config.block_length, config.max_new_tokens) == (28, 400)
+    assert (config.block_length, config.max_new_tokens) == (16, 400)
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question["file"])

@@ -167,6 +167,7 @@ def export(model: Path, codec: Path, out: Path) -> None:
         max_new_tokens=MAX_NEW_TOKENS,
         block_length=BLOCK_LENGTH,
         denoising_steps=DENOISING_STEPS,
+        block_early_stop=True,
         eos_token_id=vocabulary.eos_token_id,
         pad_token_id=vocabulary.pad_token_id,
         sampling_rate=AutoConfig.from_pretrained(
