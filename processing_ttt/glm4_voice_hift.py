@@ -83,17 +83,17 @@ class HarmonicSource(nn.Module):
     def _turns(
         self, f0: torch.Tensor, orders: torch.Tensor, cycles: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Turns of each harmonic at each sample, modulo 1 `(batch, harmonics, samples)`, and the fundamental's before the next frame."""
+        """Turns `(batch, harmonics, samples)` of each harmonic at each sample, modulo 1, and the fundamental's before the next frame."""
         config = self.config
         # Whole frames are summed in float64 and modulo 1, so that the phase is as exact after an hour as at the beginning.
-        per_frame = f0.double().cpu() * config.hop_length / config.sampling_rate  # cycles of the fundamental
+        per_frame = f0.cpu().double() * config.hop_length / config.sampling_rate  # cycles of the fundamental
         before = per_frame.cumsum(1) - per_frame + (0.0 if cycles is None else cycles[:, None])  # (batch, frames)
         after = (before[:, -1] + per_frame[:, -1]) % 1
         if config.float32_source:
             steps = f0.repeat_interleave(config.hop_length, dim=1)[:, None] * orders / config.sampling_rate
             first = (before[:, :1, None] % 1).to(f0.device).float() * orders
             return (first + steps.cumsum(-1)) % 1, after
-        starts = ((before[:, None] * orders.double().cpu()) % 1).float().to(f0.device)  # (batch, harmonics, frames)
+        starts = ((before[:, None] * orders.cpu().double()) % 1).float().to(f0.device)  # (batch, harmonics, frames)
         within = torch.arange(1, config.hop_length + 1, device=f0.device) / config.sampling_rate
         turns = starts[..., None] + (f0[:, None] * orders)[..., None] * within
         return turns.flatten(2) % 1, after

@@ -306,5 +306,6 @@ def write_released_tokenizer(folder, model):
     size, width = model.codebook.weight.shape
     weights = {**model.state_dict(), "ema_count": torch.ones(size), "ema_weight": torch.ones(size, width)}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    config = {**TOKENIZER, "model_type": "whisper", "architectures": ["WhisperVQEncoder"], "pooling_position": 2}
+    changes = {"model_type": "whisper", "architectures": ["WhisperVQEncoder"], "quantize_vocab_size": size}
+    config = {**TOKENIZER, **changes, "pooling_position": 2}
     (folder / "config.json").write_text(json.dumps(config))
