@@ -1,6 +1,8 @@
 """The command line, run as a user does: in a process of its own, on the checkpoint in the box and on sounds that are wrong."""
 
+import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from safetensors.torch import load_file, save_file
+
+from modeling_ttt import nano_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 QUESTIONS = sorted((ROOT / "checkpoints" / "ttt-nano" / "questions").glob("*.wav"))
@@ -80,8 +85,13 @@ def test_talk_and_speak_stream_what_they_say_whole(tmp_path):
 
 
 def test_ctrl_c_leaves_the_sound_so_far_and_no_traceback(tmp_path):
-    sentence = "Seven plus five is twelve. " * 12
-    command = [sys.executable, str(ROOT / "ttt_cli.py"), "speak", "--stream", "--text", sentence, "--out", "cut.wav"]
+    shutil.copytree(nano_checkpoint(), tmp_path / "endless")
+    weights = load_file(tmp_path / "endless" / "model.safetensors")
+    eos = json.loads((tmp_path / "endless" / "config.json").read_text())["eos_token_id"]
+    weights["lm_head.weight"][eos] = 0.0  # never the best id: a reply that is still going on when it is interrupted
+    save_file(weights, tmp_path / "endless" / "model.safetensors", metadata={"format": "pt"})
+    command = [sys.executable, str(ROOT / "ttt_cli.py"), "speak", "--stream", "--text", "Seven plus five is twelve."]
+    command += ["--out", "cut.wav", "--model", "endless", "--max-new-tokens", "1500"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 200
     cut = tmp_path / "cut.wav"

@@ -24,7 +24,7 @@ def bitsandbytes_4_bit():
 
 @torch.inference_mode()
 @pytest.mark.parametrize(
-    ("config", "error"), [(torchao_8_bit, 0.01), (bitsandbytes_8_bit, 0.05), (bitsandbytes_4_bit, 0.3)]
+    ("config", "error"), [(torchao_8_bit, 0.03), (bitsandbytes_8_bit, 0.05), (bitsandbytes_4_bit, 0.3)]
 )
 def test_quantized_weights_speak_and_score_nearly_as_the_whole_ones(config, error):
     quantized = TttForConditionalGeneration.from_pretrained(nano_checkpoint(), quantization_config=config()).eval()
