@@ -24,13 +24,15 @@ class BlockTrace:
             revealed before, what it was when that happened.
         revealed_at (`list[int | None]`): The step that revealed each position, `None` for a mask.
         is_code (`list[bool]`): Where a code of sound is; elsewhere are masks and end markers.
-        seconds (`float`): When the last step was seen.
+        begun_at (`float`): When the first step was seen.
+        ended_at (`float`): When the last step was seen.
     """
 
     confidence: list[list[float]]
     revealed_at: list[int | None]
     is_code: list[bool]
-    seconds: float
+    begun_at: float
+    ended_at: float
 
     @property
     def num_steps(self) -> int:
@@ -57,12 +59,12 @@ class SpanTrace:
 
     Args:
         words (`str`): The text.
-        seconds (`float`): When its first piece was seen.
+        written_at (`float`): When the last piece of it was seen.
         blocks (`list[BlockTrace]`): The sound, block by block.
     """
 
     words: str
-    seconds: float
+    written_at: float
     blocks: list[BlockTrace] = field(default_factory=list)
 
     @property
@@ -104,6 +106,7 @@ class ReplyTrace:
             if not self.spans or self.spans[-1].blocks:
                 self.spans.append(SpanTrace("", seconds))
             self.spans[-1].words += event.text
+            self.spans[-1].written_at = seconds
         elif isinstance(event, TttBlockDraft):
             if not self.spans:
                 self.spans.append(SpanTrace("", seconds))
@@ -124,6 +127,12 @@ class ReplyTrace:
         """The sound so far, float32 of shape `(samples,)`."""
         return np.concatenate(self._chunks) if self._chunks else np.zeros(0, np.float32)
 
+    @property
+    def ended_at(self) -> float:
+        """When the last text or step was seen."""
+        times = [at for span in self.spans for at in (span.written_at, *(block.ended_at for block in span.blocks))]
+        return max(times, default=0.0)
+
     def begins(self, index: int) -> float:
         """Where a span begins in the reply's sound, in seconds."""
         return sum(span.num_codes for span in self.spans[:index]) / self.frame_rate
@@ -135,10 +144,10 @@ class ReplyTrace:
     def _take_draft(self, blocks: list[BlockTrace], draft: TttBlockDraft, seconds: float) -> None:
         if not blocks or not blocks[-1].continues_as(draft):
             length = len(draft.token_ids)
-            blocks.append(BlockTrace([], [None] * length, [False] * length, seconds))
+            blocks.append(BlockTrace([], [None] * length, [False] * length, seconds, seconds))
         block = blocks[-1]
         block.confidence.append(list(draft.confidence))
-        block.seconds = seconds
+        block.ended_at = seconds
         for i, (token_id, is_masked) in enumerate(zip(draft.token_ids, draft.is_masked, strict=True)):
             at = block.revealed_at[i]
             if at is not None:
