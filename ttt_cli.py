@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import ttt_checkpoints
+from spaces_demo.commands import demo
 
 if TYPE_CHECKING:
     from processing_ttt import TttProcessor, TttReply, TttStreamer
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.command()(ttt_checkpoints.convert)
 app.command()(ttt_checkpoints.convert_codec)
 app.command()(ttt_checkpoints.init)
+app.command()(demo)
 
 
 class Dtype(str, Enum):
