@@ -155,6 +155,8 @@ class TttGenerationMixin(GenerationMixin):
             raise ValueError(
                 f'`cache_implementation` must be "dynamic" or "static", got {generation_config.cache_implementation!r}.'
             )
+        if "past_key_values" in model_kwargs:  # its name before transformers 5.24
+            model_kwargs["cache"] = model_kwargs.pop("past_key_values")
         cache = model_kwargs.get("cache")
         if cache is None and generation_config.use_cache is not False:
             # Layers that keep everything, also for sliding windows (the mask narrows those): a draft can then always be taken back.

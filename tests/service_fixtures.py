@@ -17,6 +17,7 @@ class Gate:
 
     def __init__(self, talker: TinyTalker):
         self.forwards = 0
+        self.shut_at: int | None = None  # shuts by itself when this many have begun
         self._open = threading.Event()
         self._open.set()
         self._came = threading.Condition()
@@ -25,6 +26,8 @@ class Gate:
     def _pass(self, *_: object) -> None:
         with self._came:
             self.forwards += 1
+            if self.forwards == self.shut_at:
+                self._open.clear()
             self._came.notify_all()
         assert self._open.wait(30), "the gate was never opened"
 

@@ -29,7 +29,7 @@ from transformers.generation import LogitsProcessorList, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 from transformers.utils import ModelOutput
 
-from .cache_ttt import Query, RowCache, StaticRowCache, has_windows
+from .cache_ttt import CACHE_NAME, Query, RowCache, StaticRowCache, has_windows
 from .denoising_ttt import BlockDenoiser
 from .rows_ttt import DecodingPlan, DecodingRow, open_rows
 from .samplers_ttt import Generators, guide, next_text_ids
@@ -54,6 +54,11 @@ class TttGenerateOutput(ModelOutput):
     num_forwards: int | None = None
     tokens_per_forward: torch.Tensor | None = None
     cache: Cache | None = None
+
+    @property
+    def past_key_values(self) -> Cache | None:
+        """The cache, by its name before transformers 5.24."""
+        return self.cache
 
 
 class BlockDecoder:
@@ -211,7 +216,7 @@ class BlockDecoder:
             inputs_embeds=inputs_embeds,
             attention_mask=self._attention_mask(query, inputs_embeds),
             position_ids=query.position_ids,
-            cache=self.cache.cache,
+            **{CACHE_NAME: self.cache.cache},
             use_cache=self.cache.cache is not None,
         )
         self.num_forwards += 1
