@@ -8,15 +8,18 @@ Knows where models come from and which machine this is: a laptop, a server, or a
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from .service import Limits, TalkRequest, TalkService
+from .zero_gpu import ZeroGpuModel
 
 
-def load_service(model: str = "", device: str = "auto", adapters: dict[str, str] | None = None) -> TalkService:
+def load_service(
+    model: str = "", device: str = "auto", adapters: dict[str, str] | None = None, gpu: Callable[..., Any] | None = None
+) -> TalkService:
     """
     Load a checkpoint, and let it say one word, so that the first visitor does not wait for what PyTorch does once.
 
@@ -24,6 +27,7 @@ def load_service(model: str = "", device: str = "auto", adapters: dict[str, str]
         model (`str`, *optional*): Folder or Hub id; the nano checkpoint in the box by default.
         device (`str`, defaults to `"auto"`): `auto` is the GPU if there is one.
         adapters (`dict[str, str]`, *optional*): PEFT adapters by name, each a folder or Hub id.
+        gpu (`Callable`, *optional*): `spaces.GPU`, where a GPU is borrowed for each reply; `device` does not matter then.
 
     Returns:
         [`TalkService`].
@@ -36,11 +40,13 @@ def load_service(model: str = "", device: str = "auto", adapters: dict[str, str]
     source = model or str(nano_checkpoint())
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    limits = Limits()
+    if gpu is not None:
+        device = "cuda"
     loaded = AutoModel.from_pretrained(source).to(device).eval()
     processor = AutoProcessor.from_pretrained(source)
-    service = TalkService(loaded, processor, limits, adapters)
-    service.reply(TalkRequest(text="Hello."))
+    service = TalkService(ZeroGpuModel(loaded, gpu) if gpu else loaded, processor, Limits(), adapters)
+    if gpu is None:  # a borrowed one is not borrowed for nothing
+        service.reply(TalkRequest(text="Hello."))
     return service
 
 

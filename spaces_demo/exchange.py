@@ -21,14 +21,10 @@ from processing_ttt import TttAudioChunk, TttConversation
 
 from .limits import DemoError
 from .service import DecodingOptions, ReplySummary, SoundFile, TalkRequest, TalkService, TalkStream
+from .sound_formats import pcm16
 from .reply_trace import ReplyTrace
 
 DRAW_EVERY = 0.15  # seconds between pictures of a block; sound is passed on at once
-
-
-def pcm16(audio: np.ndarray) -> np.ndarray:
-    """Round sound to 16 bits, the one time that this is done: what is played and what is downloaded are these samples."""
-    return np.rint(np.clip(audio, -1, 1) * 32767).astype("<i2")
 
 
 @dataclass(frozen=True)
@@ -203,7 +199,7 @@ class Session:
             now = time.monotonic()
             exchange.trace.take(event, now - (stream.progress.begun_at or now))
             if isinstance(event, TttAudioChunk):
-                exchange.chunks.append(base64.b64encode(pcm16(event.audio).tobytes()).decode())
+                exchange.chunks.append(base64.b64encode(pcm16(event.audio)).decode())
             if isinstance(event, TttAudioChunk) or now - shown_at >= DRAW_EVERY:
                 shown_at = now
                 yield exchange
@@ -223,7 +219,8 @@ class Session:
         audio = exchange.trace.audio
         if len(audio) and self.folder.is_dir():
             exchange.reply_file = self.folder / f"reply-{exchange.name}.wav"
-            soundfile.write(exchange.reply_file, pcm16(audio), exchange.trace.sampling_rate)
+            samples = np.frombuffer(pcm16(audio), "<i2")  # rounded as they were for the player: what is saved is what was heard
+            soundfile.write(exchange.reply_file, samples, exchange.trace.sampling_rate)
 
     def _write_down(self, exchange: Exchange) -> Iterator[Exchange]:
         """Ask what the question's sound was, after the reply, which it must not delay."""

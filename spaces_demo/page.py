@@ -14,6 +14,7 @@ from typing import Any
 import gradio as gr
 
 from .controls import Controls, read_controls
+from .endpoints import register_endpoints
 from .examples import EXAMPLES, ExampleCache, question_bytes
 from .exchange import Exchange, Question, Session, player_value
 from .limits import DemoError
@@ -80,6 +81,7 @@ def build_demo(service: TalkService, *more: TalkService) -> gr.Blocks:
     services = {Path(one.model.name_or_path or "model").name: one for one in (service, *more)}
     with gr.Blocks(title="Text-to-Talk", delete_cache=(60, 3600)) as demo:
         Page(services)
+        register_endpoints(service)
     return demo
 
 
