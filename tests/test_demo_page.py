@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -24,12 +25,21 @@ def service():
 
 @pytest.fixture(scope="module")
 def url(service):
-    from spaces_demo.page import LOOKS, build_demo
+    import uvicorn
 
-    demo = build_demo(service)
-    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False, **LOOKS)
-    yield url
-    demo.close()
+    from spaces_demo.page import LOOKS, build_demo
+    from spaces_demo.server import build_app
+
+    app = build_app(service, build_demo(service), **LOOKS)
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        time.sleep(0.05)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join(10)
 
 
 @pytest.fixture(scope="module")
