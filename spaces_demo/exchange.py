@@ -5,7 +5,6 @@ Knows the service, sound files in a folder of its own, and the clock. Knows no G
 """
 
 import base64
-import shutil
 import tempfile
 import time
 import uuid
@@ -92,7 +91,8 @@ class Session:
     def __init__(self, service: TalkService, user: str | None = None):
         self.service = service
         self.user = user
-        self.folder = Path(tempfile.mkdtemp(prefix="ttt-talk-"))
+        self._folder = tempfile.TemporaryDirectory(prefix="ttt-talk-", ignore_cleanup_errors=True)
+        self.folder = Path(self._folder.name)
         self.exchanges: list[Exchange] = []
         self.conversation: TttConversation = service.conversation()
         self._stream: TalkStream | None = None
@@ -177,7 +177,7 @@ class Session:
     def close(self) -> None:
         """End the visit: nothing of it stays."""
         self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._folder.cleanup()
 
     def _request(self, question: Question, task: str | None = None) -> TalkRequest:
         task = task or question.task

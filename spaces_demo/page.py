@@ -105,9 +105,9 @@ class Page:
                 self.chat = gr.Chatbot(
                     label="Conversation",
                     height=380,
-                    render_markdown=False,  # what people and models write is text, whatever it looks like
+                    render_markdown=False,
                     latex_delimiters=[],
-                    buttons=["copy"],
+                    buttons=[],
                     placeholder="Tap the microphone, write, or try an example.",
                     elem_id="chat",
                 )
@@ -268,6 +268,8 @@ def messages(exchange: Exchange) -> list[dict[str, Any]]:
     """
     Write an exchange as the messages of a `gr.Chatbot`: text as it is, sounds as files to be played.
 
+    The chatbot draws text as (sanitized) HTML even where it renders no Markdown, so what people and models write is escaped here.
+
     Args:
         exchange ([`Exchange`]): A question, and its reply as far as it came.
 
@@ -282,7 +284,11 @@ def messages(exchange: Exchange) -> list[dict[str, Any]]:
         ("assistant", exchange.reply_file and {"path": str(exchange.reply_file)}),
         ("assistant", exchange.error),
     ]
-    return [{"role": role, "content": content} for role, content in said if content]
+    return [
+        {"role": role, "content": escape(content, quote=False) if isinstance(content, str) else content}
+        for role, content in said
+        if content
+    ]
 
 
 def _uploaded(path: str) -> SoundFile:

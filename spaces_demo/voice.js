@@ -218,7 +218,7 @@ class Microphone {
       if (!this.isOpen) return;
       this.memory = answer.memory;
       this.begins = answer.begins;
-      if (answer.is_over) this.finish();
+      if (answer.is_over) this.finish(true);
     } catch (error) {
       this.giveUp("The server does not hear the microphone. Try again, or write");
     } finally {
@@ -226,13 +226,15 @@ class Microphone {
     }
   }
 
-  finish() {
+  finish(isOver = false) {
     if (!this.isOpen) return;
     const rate = this.context.sampleRate;
-    const silence = this.memory ? (this.memory.silence_run * WINDOW) / HEARD_RATE : 0;
     this.close();
+    // Silence around the speech is cut; what came after the detector's last answer is kept, unless the turn was over by then.
+    const { num_windows, silence_run } = this.memory ?? { num_windows: 0, silence_run: 0 };
+    const ends = isOver ? ((num_windows - silence_run) * WINDOW) / HEARD_RATE + KEPT_AFTER : this.seconds;
     const from = Math.max(0, Math.round(((this.begins ?? 0) - KEPT_BEFORE) * rate));
-    const to = this.numFrames - Math.max(0, Math.round((silence - KEPT_AFTER) * rate));
+    const to = Math.min(this.numFrames, Math.round(ends * rate));
     show("thinking");
     trigger("asked", { sound: toBase64(wav(this.blocks, from, to, rate)) });
   }
