@@ -19,9 +19,9 @@ import soundfile
 from processing_ttt import TttAudioChunk, TttConversation
 
 from .limits import DemoError
+from .reply_trace import ReplyTrace
 from .service import DecodingOptions, ReplySummary, SoundFile, TalkRequest, TalkService, TalkStream
 from .sound_formats import pcm16
-from .reply_trace import ReplyTrace
 
 DRAW_EVERY = 0.15  # seconds between pictures of a block; sound is passed on at once
 
@@ -219,7 +219,9 @@ class Session:
         audio = exchange.trace.audio
         if len(audio) and self.folder.is_dir():
             exchange.reply_file = self.folder / f"reply-{exchange.name}.wav"
-            samples = np.frombuffer(pcm16(audio), "<i2")  # rounded as they were for the player: what is saved is what was heard
+            samples = np.frombuffer(
+                pcm16(audio), "<i2"
+            )  # rounded as they were for the player: what is saved is what was heard
             soundfile.write(exchange.reply_file, samples, exchange.trace.sampling_rate)
 
     def _write_down(self, exchange: Exchange) -> Iterator[Exchange]:

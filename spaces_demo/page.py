@@ -18,14 +18,18 @@ from .endpoints import register_endpoints
 from .examples import EXAMPLES, ExampleCache, question_bytes
 from .exchange import Exchange, Question, Session, player_value
 from .limits import DemoError
-from .pictures import LEGEND, figures, span_cards, timeline
+from .pictures import SHADES_LEGEND, TIMELINE_LEGEND, figures, span_cards, timeline
 from .service import SoundFile, TalkService
 from .turn_detection import hear
 
 HERE = Path(__file__).parent
 LOOKS = {
     "theme": gr.themes.Soft(
-        primary_hue="violet", secondary_hue="violet", neutral_hue="slate", radius_size="lg", font=["system-ui", "sans-serif"]
+        primary_hue="violet",
+        secondary_hue="violet",
+        neutral_hue="slate",
+        radius_size="lg",
+        font=["system-ui", "sans-serif"],
     ),
     "css_paths": HERE / "page.css",
 }
@@ -39,32 +43,27 @@ NOTHING_YET = '<p class="nothing-yet">Ask something: what the model does will be
 CARDS = '<div class="span-cards">${value.join("")}</div>'
 
 
-class Voice(gr.HTML):
+def voice(rate: int, max_seconds: float) -> gr.HTML:
     """
-    The button to talk, and the player of replies.
-
-    Events: `asked` with the `sound` of a wav file in base64, `stopped`.
+    Make the button to talk, and the player of replies.
 
     Args:
         rate (`int`): Samples per second of a reply.
         max_seconds (`float`): Longest question.
+
+    Returns:
+        `gr.HTML`: With the events `asked`, which brings the `sound` of a wav file in base64, and `stopped`.
     """
-
-    def __init__(self, rate: int, max_seconds: float):
-        super().__init__(
-            value=None,
-            html_template=(HERE / "voice.html").read_text(encoding="utf-8"),
-            js_on_load=(HERE / "voice.js").read_text(encoding="utf-8"),
-            server_functions=[hear],
-            apply_default_css=False,
-            elem_id="voice",
-            rate=rate,
-            max_seconds=max_seconds,
-        )
-
-    def get_block_name(self) -> str:
-        """Tell Gradio's front end that this is its HTML component."""
-        return "html"
+    return gr.HTML(
+        value=None,
+        html_template=(HERE / "voice.html").read_text(encoding="utf-8"),
+        js_on_load=(HERE / "voice.js").read_text(encoding="utf-8"),
+        server_functions=[hear],
+        apply_default_css=False,
+        elem_id="voice",
+        rate=rate,
+        max_seconds=max_seconds,
+    )
 
 
 def build_demo(service: TalkService, *more: TalkService) -> gr.Blocks:
@@ -111,7 +110,7 @@ class Page:
                     placeholder="Tap the microphone, write, or try an example.",
                     elem_id="chat",
                 )
-                self.voice = Voice(service.processor.codec_config.output_sampling_rate, limits.question_seconds)
+                self.voice = voice(service.processor.codec_config.output_sampling_rate, limits.question_seconds)
                 self.box = gr.MultimodalTextbox(
                     label="Your question",
                     show_label=False,
@@ -130,15 +129,21 @@ class Page:
                     elem_id="examples",
                 )
                 with gr.Row(elem_id="actions"):
-                    retry = gr.Button("Retry", size="sm")
-                    clear = gr.Button("Clear", size="sm")
-                    self.download = gr.DownloadButton("Save speech (wav)", size="sm", interactive=False)
+                    retry = gr.Button("Retry", size="sm", min_width=80)
+                    clear = gr.Button("Clear", size="sm", min_width=80)
+                    self.download = gr.DownloadButton("Save speech", size="sm", min_width=110, interactive=False)
             with gr.Column(scale=6, min_width=320, elem_id="inside"):
                 self.figures = gr.HTML(figures(), apply_default_css=False, elem_id="figures")
-                gr.HTML('<h2>When it is computed, and when it is heard</h2>', apply_default_css=False, elem_classes="heading")
+                gr.HTML(
+                    "<h2>When it is computed, and when it is heard</h2>" + TIMELINE_LEGEND,
+                    apply_default_css=False,
+                    elem_classes="heading",
+                )
                 self.timeline = gr.HTML(NOTHING_YET, apply_default_css=False, elem_id="timeline")
                 gr.HTML(
-                    "<h2>How each span of sound was denoised</h2>" + LEGEND, apply_default_css=False, elem_classes="heading"
+                    "<h2>How each span of sound was denoised</h2>" + SHADES_LEGEND,
+                    apply_default_css=False,
+                    elem_classes="heading",
                 )
                 self.cards = gr.HTML([], html_template=CARDS, apply_default_css=False, elem_id="cards")
         controls = Controls(services)
@@ -167,8 +172,8 @@ class Page:
         retry.click(self.retry, asked, **turn)
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         self.voice.stopped(self.stop, self.session, None, **quick)
-        clear.click(self.clear, [self.session, controls.model], self._shown, **quick)
-        controls.model.change(self.clear, [self.session, controls.model], self._shown, **quick)
+        for anew in (clear.click, self.chat.clear, controls.model.change):
+            anew(self.clear, [self.session, controls.model], self._shown, **quick)
 
     # Events: a generator shows the session as it goes
 

@@ -6,6 +6,7 @@ Pure functions of a [`ReplyTrace`]. Colours are classes, for `page.css` to paint
 horizontal places are percentages.
 """
 
+import itertools
 from html import escape
 
 import numpy as np
@@ -89,7 +90,7 @@ def _bars(samples: np.ndarray, whole: int, num_bars: int, width: float) -> str:
     """Draw a waveform as bars, those of the sound that has come out of `whole` samples."""
     edges = [round(i * whole / num_bars) for i in range(num_bars + 1)]
     pitch, middle, strokes = width / num_bars, WAVE_HEIGHT / 2, []
-    for i, (first, last) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for i, (first, last) in enumerate(itertools.pairwise(edges)):
         if len(samples) < last:
             break
         half = max(0.8, float(np.abs(samples[first:last]).max(initial=0)) * middle)
@@ -196,8 +197,18 @@ def figures(
     """
     shown = (
         ("First sound", None if first_audio is None else f"{first_audio * 1000:.0f}", "ms", "from the question's turn"),
-        ("Real-time factor", None if real_time_factor is None else f"{real_time_factor:.2f}", "", "below 1 keeps up with speech"),
-        ("Tokens per forward", None if tokens_per_forward is None else f"{tokens_per_forward:.2f}", "", "1 is one by one"),
+        (
+            "Real-time factor",
+            None if real_time_factor is None else f"{real_time_factor:.2f}",
+            "",
+            "below 1 keeps up with speech",
+        ),
+        (
+            "Tokens per forward",
+            None if tokens_per_forward is None else f"{tokens_per_forward:.2f}",
+            "",
+            "1 is one by one",
+        ),
     )
     return (
         '<dl class="figures">'
@@ -209,9 +220,19 @@ def figures(
     )
 
 
-LEGEND = (
+TIMELINE_LEGEND = (
+    '<p class="legend" aria-hidden="true">'
+    + "".join(
+        f'<svg class="timeline" width="10" height="10"><rect class="{name}" width="9" height="9"/></svg><span>{says}</span>'
+        for name, says in (("writes", "writes text"), ("denoises", "denoises sound"), ("span", "is heard"))
+    )
+    + "</p>"
+)
+SHADES_LEGEND = (
     '<p class="legend" aria-hidden="true"><span>mask</span><svg width="10" height="10"><rect class="mask1" width="9" height="9"/></svg>'
     + "<span>unsure</span>"
-    + "".join(f'<svg width="10" height="10"><rect class="code{i}" width="9" height="9"/></svg>' for i in range(NUM_SHADES))
+    + "".join(
+        f'<svg width="10" height="10"><rect class="code{i}" width="9" height="9"/></svg>' for i in range(NUM_SHADES)
+    )
     + '<span>sure</span><svg width="10" height="10"><rect class="end" width="9" height="9"/></svg><span>end of span</span></p>'
 )

@@ -11,7 +11,7 @@ from browser import chromium, need_chromium, open_page, pauses_between, recordin
 
 from modeling_ttt import nano_checkpoint
 
-gr = pytest.importorskip("gradio", reason="the demo extra is not installed")
+pytest.importorskip("gradio", reason="the demo extra is not installed")
 pytest.importorskip("silero_vad", reason="the demo extra is not installed")
 
 
@@ -187,7 +187,7 @@ def test_markup_is_text_and_a_text_that_is_too_long_is_refused_and_kept(page):
 
 
 def test_clear_begins_anew(page):
-    page.click("text=Clear")
+    page.click('#actions button:has-text("Clear")')
     page.wait_for_function("!document.querySelector('#chat [data-testid=user]')")
     assert page.locator("#cards .span-card").count() == 0 and state(page) == "idle"
 

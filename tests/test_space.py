@@ -15,7 +15,7 @@ import torch
 import yaml
 from service_fixtures import QUESTION, tiny_service
 
-gr = pytest.importorskip("gradio", reason="the demo extra is not installed")
+pytest.importorskip("gradio", reason="the demo extra is not installed")
 
 from processing_ttt import TttAudioChunk, TttBlockDraft
 from spaces_demo.service import DecodingOptions, TalkRequest
@@ -38,7 +38,9 @@ def test_the_folder_has_what_a_space_needs(space):
     assert len(header["short_description"]) <= 60  # the Hub takes no more
     assert (space / "packages.txt").read_text().split() == ["libsndfile1"]  # is read by apt-get: no comments
     for package in ("modeling_ttt", "processing_ttt", "spaces_demo"):
-        assert {path.name for path in (space / package).glob("*.py")} == {path.name for path in (ROOT / package).glob("*.py")}
+        assert {path.name for path in (space / package).glob("*.py")} == {
+            path.name for path in (ROOT / package).glob("*.py")
+        }
     assert (space / "spaces_demo" / "voice.js").is_file() and not list(space.rglob("__pycache__"))
     assert sum(path.stat().st_size for path in space.rglob("*")) < 64 * 2**20
 
@@ -136,7 +138,10 @@ def test_a_conversation_goes_on_from_one_borrowed_gpu_to_the_next():
     conversation, own_conversation = service.conversation(), own.conversation()
     for text in (QUESTION, "And six?"):
         reply = service.reply(TalkRequest(text=text, conversation=conversation, options=SAMPLED))
-        assert reply.token_ids == own.reply(TalkRequest(text=text, conversation=own_conversation, options=SAMPLED)).token_ids
+        assert (
+            reply.token_ids
+            == own.reply(TalkRequest(text=text, conversation=own_conversation, options=SAMPLED)).token_ids
+        )
     assert torch.equal(conversation.ids, own_conversation.ids)
 
 
