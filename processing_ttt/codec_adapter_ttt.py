@@ -51,8 +51,8 @@ class AdaptedCodecOutput(ModelOutput):
         audio_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): Samples; 0 after the end of a shorter row.
     """
 
-    audio_codes: torch.LongTensor | None = None
-    audio_values: torch.FloatTensor | None = None
+    audio_codes: torch.Tensor | None = None
+    audio_values: torch.Tensor | None = None
 
 
 class CodecAdapter:
