@@ -13,7 +13,9 @@ from processing_ttt.vocabulary_ttt import TttVocabulary
 
 IGNORE_INDEX = -100
 
-Example = dict[str, list]  # "input_ids" and "labels", of equal length; noised ones also have "audio_mask" and "mask_prob"
+Example = dict[
+    str, list
+]  # "input_ids" and "labels", of equal length; noised ones also have "audio_mask" and "mask_prob"
 
 # What stands where no example is. The ids are filled with the padding id.
 _FILL = {"labels": IGNORE_INDEX, "audio_mask": False, "mask_prob": 1.0}
@@ -87,9 +89,7 @@ def lay_rows(rows: Sequence[Sequence[Example]], row_length: int, pad_token_id: i
         the model sees by the positions where an example ends.
     """
     shape = (len(rows), row_length)
-    batch = {
-        field: torch.full(shape, _FILL.get(field, pad_token_id)) for field in rows[0][0]
-    }
+    batch = {field: torch.full(shape, _FILL.get(field, pad_token_id)) for field in rows[0][0]}
     batch["position_ids"] = torch.zeros(shape, dtype=torch.long)
     batch["sample_ids"] = torch.full(shape, -1)
     for index, row in enumerate(rows):
