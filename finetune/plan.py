@@ -82,6 +82,13 @@ class RowPlan:
         epoch = bisect_right(self._starts, number) - 1
         return epoch, self.epoch(epoch)[number - self._starts[epoch]]
 
+    def progress(self, number: int) -> float:
+        """Say in epochs how far the row `number` is."""
+        if number == 0:
+            return 0.0
+        epoch, _ = self.locate(number - 1)
+        return epoch + (number - self._starts[epoch]) / len(self.epoch(epoch))
+
     def rows_of(self, epochs: float) -> int:
         """Count the rows of so many epochs, the last of which may be a part of one."""
         whole = sum(len(self.epoch(epoch)) for epoch in range(int(epochs)))
