@@ -27,6 +27,7 @@ KINDS = ("recording", "caption", "dialogue", "text", "document", "messages")
 SPLITS = ("train", "validation", "test")
 INFO_FILE = "prepared.json"
 REPORT_FILE = "report.json"
+BYTES_PER_FILE = 2**29
 
 Row = dict[str, Any]
 
@@ -165,10 +166,16 @@ def save_prepared(folder: str | Path, rows: dict[str, list[Row]], info: Prepared
     """
     columns = {split: {name: [row[name] for row in rows.get(split, [])] for name in features()} for split in SPLITS}
     splits = {split: datasets.Dataset.from_dict(columns[split], features=features()) for split in SPLITS}
-    datasets.DatasetDict(splits).save_to_disk(str(folder))
+    save_splits(folder, splits)
     counts = {split: len(rows.get(split, [])) for split in SPLITS}
     hours = {split: sum(row["seconds"] for row in rows.get(split, [])) / 3600 for split in SPLITS}
     PreparedInfo(**(asdict(info) | {"counts": counts, "hours": hours})).write(Path(folder))
+
+
+def save_splits(folder: str | Path, splits: dict[str, datasets.Dataset]) -> None:
+    """Write splits as `load_from_disk` opens them; an empty one needs a file too, which the library leaves out by itself."""
+    num_shards = {split: max(1, dataset.data.nbytes // BYTES_PER_FILE) for split, dataset in splits.items()}
+    datasets.DatasetDict(splits).save_to_disk(str(folder), num_shards=num_shards)
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -1,22 +1,137 @@
 """
-The data of a training run as the Trainer takes it: rows of a plan, and the collator that noises and lays them out.
+The data of a training run as the Trainer takes it: examples of a mixture, rows of a plan, and the collator that noises and lays them out.
 
-Knows examples, plans and the objective. Knows no model and no files.
+Knows prepared data, plans and the objective. Knows no model.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
+from processing_ttt import TttProcessor
 from processing_ttt.vocabulary_ttt import TttVocabulary
 
-from .collate import Example, lay_rows, pad_batch
+from .collate import Example, fill_blocks, lay_rows, pad_batch
 from .corruption import Objective, corrupt_example
-from .plan import RowPlan
+from .mixture import MixedExamples, read_mixture
+from .plan import EpochOrder, RowPlan
+from .recipe import Recipe
+from .rows import Row, read_info
 
 VALIDATION_EPOCH = -1  # the noise of validation is always the same, and none that training draws
+VALIDATION_EXAMPLES = 256  # of which the loss is measured at each validation
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """
+    What a run learns from.
+
+    Args:
+        examples (`Sequence[dict]`): `input_ids` and `labels` each.
+        lengths (`list[int]`): Ids of each, with its blocks filled if they may be.
+        order (`Callable`): Gives the positions of an epoch's examples.
+        validation (`list[dict]`): Examples to measure the loss on.
+        recordings (`list[dict]`): Rows to measure error rates on.
+        hours (`float`): Hours of sound in the training split.
+        languages (`list[str]`): Tags.
+        left_out (`int`): Examples that are longer than `max_length`.
+    """
+
+    examples: Sequence[Example]
+    lengths: list[int]
+    order: EpochOrder
+    validation: list[Example]
+    recordings: list[Row]
+    hours: float
+    languages: list[str]
+    left_out: int
+
+
+def read_data(recipe: Recipe, processor: TttProcessor, block_length: int = 32) -> TrainingData:
+    """
+    Make the examples of a recipe.
+
+    Args:
+        recipe ([`Recipe`]): Names data and tasks.
+        processor ([`TttProcessor`]): The model's.
+        block_length (`int`, defaults to 32): Masks of a block, where blocks may be filled.
+
+    Returns:
+        [`TrainingData`]
+
+    Raises:
+        ValueError: If nothing is left to train on.
+    """
+    mixture = read_mixture(recipe.data, [task.strip() for task in recipe.tasks.split(",") if task.strip()])
+
+    def mixed(split: str) -> MixedExamples:
+        return MixedExamples(
+            mixture,
+            processor.tokenizer,
+            processor.layout,
+            split,
+            aligned=recipe.aligned,
+            system_prompts=processor.system_prompts,
+            default_language=recipe.default_language,
+            seed=recipe.seed,
+        )
+
+    examples = mixed("train")
+    lengths = [
+        len(
+            (fill_blocks(example, block_length, processor.vocabulary) if recipe.block_fill_prob else example)[
+                "input_ids"
+            ]
+        )
+        for example in (examples[i] for i in tqdm(range(len(examples)), desc="examples", leave=False))
+    ]
+    too_long = sum(length > recipe.max_length for length in lengths)
+    if too_long == len(lengths):
+        raise ValueError(
+            f"None of the {len(lengths)} training examples in {recipe.data!r} is left: "
+            + (
+                "it has no rows for these tasks."
+                if not lengths
+                else f"all are longer than max_length={recipe.max_length}."
+            )
+        )
+    if too_long:
+        logger.warning(
+            "%d of %d examples are longer than max_length=%d and left out.", too_long, len(lengths), recipe.max_length
+        )
+
+    def order(epoch: int) -> list[int]:
+        return [position for position in examples.order(epoch).tolist() if lengths[position] <= recipe.max_length]
+
+    validation = mixed("validation")
+    chosen = [
+        i for i in _evenly(len(validation), VALIDATION_EXAMPLES) if len(validation[i]["input_ids"]) <= recipe.max_length
+    ]
+    heard = [row for row, task in map(validation.row, range(len(validation))) if task == "asr"]
+    infos = [read_info(entry.path) for entry in mixture.entries]
+    return TrainingData(
+        examples=examples,
+        lengths=lengths,
+        order=order,
+        validation=[validation[i] for i in chosen],
+        recordings=[heard[i] for i in _evenly(len(heard), recipe.validation_examples)],
+        hours=sum(info.hours.get("train", 0.0) for info in infos),
+        languages=sorted({row["language"] or "" for row in heard} - {""}),
+        left_out=too_long,
+    )
+
+
+def _evenly(count: int, wanted: int) -> list[int]:
+    """Choose `wanted` of `count` positions, spread over all of them."""
+    wanted = min(count, wanted)
+    return [index * count // wanted for index in range(wanted)]
 
 
 @dataclass(frozen=True)

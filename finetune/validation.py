@@ -7,10 +7,13 @@ The sounds themselves go to files and to the curves, because a number does not t
 Knows prepared rows, a processor and where sounds go. Knows no training.
 """
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from processing_ttt import TttProcessor
 from processing_ttt.reply_ttt import write_sound
@@ -19,7 +22,21 @@ from .checkpoint import Answer, Checkpoint, Question
 from .metrics import error_rates
 from .rows import Row
 
-SoundSink = Any  # a TensorBoard SummaryWriter
+
+class TrackerSounds:
+    """
+    Sends sounds to wandb or trackio, which log alike, as TensorBoard's writer takes them.
+
+    Args:
+        name (`str`): `wandb` or `trackio`.
+    """
+
+    def __init__(self, name: str):
+        self.tracker = importlib.import_module(name)
+
+    def add_audio(self, tag: str, sound: np.ndarray, step: int, sample_rate: int) -> None:
+        """Log a sound to the run that the Trainer has opened."""
+        self.tracker.log({tag: self.tracker.Audio(sound, sample_rate=sample_rate), "train/global_step": step})
 
 
 @dataclass
@@ -32,7 +49,7 @@ class Validation:
         recordings (`Sequence[dict]`): Rows to transcribe; the first ones' texts are also spoken.
         num_sounds (`int`): How many texts.
         folder (`Path`, *optional*): Where sounds are written, `step-N-1.wav`; without it they are not.
-        sinks (`list`): TensorBoard writers that get the sounds too.
+        sinks (`list`): What gets the sounds too: TensorBoard's `SummaryWriter`, `TrackerSounds`.
         options (`dict`): For `generate`.
     """
 
@@ -40,7 +57,7 @@ class Validation:
     recordings: Sequence[Row]
     num_sounds: int = 2
     folder: Path | None = None
-    sinks: list[SoundSink] = field(default_factory=list)
+    sinks: list[Any] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
     default_language: str = "en"
 
