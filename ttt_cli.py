@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import ttt_checkpoints
+from finetune import train_commands
 
 if TYPE_CHECKING:
     from processing_ttt import TttProcessor, TttReply, TttStreamer
@@ -30,6 +31,8 @@ app = typer.Typer(
 app.command()(ttt_checkpoints.convert)
 app.command()(ttt_checkpoints.convert_codec)
 app.command()(ttt_checkpoints.init)
+app.command()(train_commands.train)
+app.command()(train_commands.evaluate)
 
 
 class Dtype(str, Enum):
