@@ -64,7 +64,7 @@ def evaluate(
     """Measure models on test sets: word and character errors, speech, answers, speed."""
     from .evaluate import TASKS, EvaluationOptions
     from .evaluate import evaluate as run
-    from .report import markdown
+    from .results_table import markdown
 
     generation = {"max_new_tokens": max_new_tokens, "denoising_steps": denoising_steps}
     options = EvaluationOptions(
