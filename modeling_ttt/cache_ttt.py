@@ -166,7 +166,9 @@ class StaticRowCache:
         """Say whether the cache can be used again for such a batch."""
         layer = self.cache.layers[0]
         shapes_fit = (len(self.committed), self.max_length, self.block_length) == (num_rows, max_length, block_length)
-        return shapes_fit and (not layer.is_initialized or (layer.device, layer.dtype) == (model.device, model.dtype))
+        return shapes_fit and (
+            not layer.is_initialized or (layer.keys.device, layer.keys.dtype) == (model.device, model.dtype)
+        )
 
     def clear(self) -> None:
         """Forget all rows. What lies in the slots is not seen before it is overwritten."""

@@ -57,7 +57,7 @@ class TttConfig(PreTrainedConfig):
     model_type = "ttt"
     _auto_class = "AutoConfig"
     sub_configs_defaults = {"text_config": SubConfigSpec(config_class=AutoConfig, model_type="qwen2")}  # noqa: RUF012
-    keys_to_ignore_at_inference = ["past_key_values", "text_loss", "audio_loss"]  # noqa: RUF012
+    keys_to_ignore_at_inference = ["cache", "text_loss", "audio_loss"]  # noqa: RUF012
 
     text_config: Any = None
     audio_token_start_id: int | None = None

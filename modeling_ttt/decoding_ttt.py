@@ -45,7 +45,7 @@ class TttGenerateOutput(ModelOutput):
         attention_mask (`torch.LongTensor` of shape `(batch, length)`): 1 where `sequences` holds an id of the row.
         num_forwards (`int`): Forward passes of the model, prefill included.
         tokens_per_forward (`torch.FloatTensor` of shape `(batch,)`): New ids of each row per forward pass until its end.
-        past_key_values (`Cache`, *optional*): Keys and values of the first columns of `sequences`, under the first columns of
+        cache (`Cache`, *optional*): Keys and values of the first columns of `sequences`, under the first columns of
             `attention_mask`: as many columns as are final in every row.
     """
 
@@ -53,7 +53,7 @@ class TttGenerateOutput(ModelOutput):
     attention_mask: torch.Tensor | None = None
     num_forwards: int | None = None
     tokens_per_forward: torch.Tensor | None = None
-    past_key_values: Cache | None = None
+    cache: Cache | None = None
 
 
 class BlockDecoder:
@@ -68,9 +68,9 @@ class BlockDecoder:
         generation_config (`GenerationConfig`): Checked options, see `generation_ttt.py`.
         streamer (`BaseStreamer`, *optional*): Told of each text id, each block and each appended end marker.
         attention_mask (`torch.LongTensor` of shape `(batch, prompt)`, *optional*): 0 marks padding.
-        past_key_values (`DynamicCache`, *optional*): `None` decodes without a cache.
+        cache (`DynamicCache`, *optional*): `None` decodes without a cache.
         generator (`torch.Generator` or a list of one per row, *optional*): Source of all randomness.
-        static_cache (`StaticRowCache`, *optional*): Instead of `past_key_values`.
+        static_cache (`StaticRowCache`, *optional*): Instead of `cache`.
         backbone (`Callable`, *optional*): The model's backbone, compiled for the shapes that `static_cache` leaves; runs all but the prefill.
     """
 
@@ -83,7 +83,7 @@ class BlockDecoder:
         generation_config: GenerationConfig,
         streamer: BaseStreamer | None = None,
         attention_mask: torch.Tensor | None = None,
-        past_key_values: DynamicCache | None = None,
+        cache: DynamicCache | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         static_cache: StaticRowCache | None = None,
         backbone: Callable[..., Any] | None = None,
@@ -108,7 +108,7 @@ class BlockDecoder:
         self._mask_layout: list[tuple[int, int, int, bool]] | None = None
         self._mask: Any = None
 
-        self.cache = static_cache or RowCache(past_key_values, self.prompt_is_real)  # of the running rows
+        self.cache = static_cache or RowCache(cache, self.prompt_is_real)  # of the running rows
         self.buffer, self.rows = self._open_rows()
         self.row_forwards = [0] * len(self.rows)
         self.running = list(range(len(self.rows)))
@@ -124,7 +124,7 @@ class BlockDecoder:
             raise ValueError("A prompt is empty: every row of `attention_mask` needs at least one 1.")
         if not self.prompt_is_real[:, cached:].any(-1).all():
             raise ValueError(
-                f"`past_key_values` hold {cached} positions, `input_ids` only {prompt_length} with nothing new in some row: pass the whole "
+                f"`cache` holds {cached} positions, `input_ids` only {prompt_length} with nothing new in some row: pass the whole "
                 "sequence, cached part included."
             )
         if len(self.prompt_ids) > 1 and self.cache.cache is not None and has_windows(self.model.config.text_config):
@@ -151,7 +151,7 @@ class BlockDecoder:
         buffer, rows = open_rows(prompts, self.cache.num_committed(), self.model.config, plan)
         if any(row.num_to_commit < 0 or not row.begins_with_a_block for row in rows):
             raise ValueError(
-                "`past_key_values` reach into a span that is still open; pass a cache that ends before its begin marker."
+                "`cache` reaches into a span that is still open; pass a cache that ends before its begin marker."
             )
         return buffer, rows
 
@@ -211,7 +211,7 @@ class BlockDecoder:
             inputs_embeds=inputs_embeds,
             attention_mask=self._attention_mask(query, inputs_embeds),
             position_ids=query.position_ids,
-            past_key_values=self.cache.cache,
+            cache=self.cache.cache,
             use_cache=self.cache.cache is not None,
         )
         self.num_forwards += 1
@@ -388,7 +388,7 @@ class BlockDecoder:
             attention_mask=is_real.long(),
             num_forwards=self.num_forwards,
             tokens_per_forward=counts / forwards,
-            past_key_values=self.cache.align(is_real),
+            cache=self.cache.align(is_real),
         )
 
 

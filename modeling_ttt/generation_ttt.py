@@ -155,14 +155,12 @@ class TttGenerationMixin(GenerationMixin):
             raise ValueError(
                 f'`cache_implementation` must be "dynamic" or "static", got {generation_config.cache_implementation!r}.'
             )
-        cache = model_kwargs.get("past_key_values")
+        cache = model_kwargs.get("cache")
         if cache is None and generation_config.use_cache is not False:
             # Layers that keep everything, also for sliding windows (the mask narrows those): a draft can then always be taken back.
-            model_kwargs["past_key_values"] = DynamicCache()
+            model_kwargs["cache"] = DynamicCache()
         elif cache is not None and (type(cache) is not DynamicCache or any(cache.is_sliding)):
-            raise ValueError(
-                "`past_key_values` must be a `DynamicCache()` made without a config, as `generate` returns it."
-            )
+            raise ValueError("`cache` must be a `DynamicCache()` made without a config, as `generate` returns it.")
         elif cache is not None:
             cache._is_user_defined = True  # as transformers marks it: the caller goes on with it
 

@@ -16,6 +16,7 @@ from transformers import AutoModel, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
 from transformers.masking_utils import create_masks_for_generate
 from transformers.utils import ModelOutput, can_return_tuple
+from transformers.utils.deprecation import deprecate_kwarg
 
 from .configuration_ttt import TttConfig
 from .generation_ttt import TttGenerationMixin
@@ -38,7 +39,7 @@ class TttOutput(ModelOutput):
         logits (`torch.FloatTensor` of shape `(batch, length, vocab_size)`): Scores of the next text id, or, at a masked position, of its own id.
         text_loss (`torch.FloatTensor` of shape `()`, *optional*, returned with `labels`): Next-token loss on text, in nats.
         audio_loss (`torch.FloatTensor` of shape `()`, *optional*, returned with `labels`): Weighted loss at masked positions, in nats.
-        past_key_values (`Cache`, *optional*): Keys and values of everything seen so far.
+        cache (`Cache`, *optional*): Keys and values of everything seen so far.
         hidden_states (`tuple[torch.Tensor]`, *optional*): Of the backbone.
         attentions (`tuple[torch.Tensor]`, *optional*): Of the backbone.
     """
@@ -47,7 +48,7 @@ class TttOutput(ModelOutput):
     logits: torch.Tensor | None = None
     text_loss: torch.Tensor | None = None
     audio_loss: torch.Tensor | None = None
-    past_key_values: Cache | None = None
+    cache: Cache | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
 
@@ -125,7 +126,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         inputs_embeds: torch.Tensor,
         span_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         position_ids: torch.Tensor | None = None,
         is_apart: torch.Tensor | None = None,
     ) -> Any:
@@ -136,14 +137,14 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
             inputs_embeds (`torch.FloatTensor` of shape `(batch, queries, hidden_size)`): Only its shape, dtype and device count.
             span_ids (`torch.LongTensor` of shape `(batch, queries)`): From `attention_span_ids`: equal numbers see each other.
             attention_mask (`torch.Tensor` of shape `(batch, cached + queries)`, *optional*): 0 hides a position. A ready mask passes through.
-            past_key_values (`Cache`, *optional*): What the queries attend to besides themselves.
+            cache (`Cache`, *optional*): What the queries attend to besides themselves.
             position_ids (`torch.LongTensor` of shape `(batch, queries)`, *optional*): Packed samples show by positions that start again at 0.
             is_apart (`torch.BoolTensor` of shape `(batch, queries)`, *optional*): Queries that see their own span and nothing before it.
 
         Returns:
             Whatever the attention implementation takes: a tensor, a `BlockMask`, `None`, or a dict of these by layer type.
         """
-        cached = past_key_values.get_seq_length() if past_key_values is not None else 0
+        cached = cache.get_seq_length() if cache is not None else 0
         sees_before = None
         if is_apart is not None:
             apart = F.pad(is_apart, (int(cached), 0))
@@ -155,7 +156,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
             config=self.model.config,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
-            past_key_values=past_key_values,
+            cache=cache,
             position_ids=position_ids,
             and_mask_function=sees_before,
             block_sequence_ids=F.pad(span_ids, (int(cached), 0), value=-1),
@@ -216,13 +217,14 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         cap = getattr(config, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
+    @deprecate_kwarg("past_key_values", "6.0.0", new_name="cache")
     @can_return_tuple
     def forward(
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         audio_mask: torch.Tensor | None = None,
@@ -245,7 +247,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
                 0 hides a position. A mask made by `modality_aware_mask` passes through.
             position_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*):
                 Positions; in packed rows they start again with every sample and `attention_mask` is left out.
-            past_key_values (`Cache`, *optional*): Keys and values of what came before; audio spans do not reach into it.
+            cache (`Cache`, *optional*): Keys and values of what came before; audio spans do not reach into it.
             inputs_embeds (`torch.FloatTensor` of shape `(batch, length, hidden_size)`, *optional*):
                 Instead of `input_ids`, for text only: embeddings do not say which positions are sound.
             labels (`torch.LongTensor` of shape `(batch, length)`, *optional*): Clean ids, -100 where nothing is learnt.
@@ -254,7 +256,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
             sample_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*):
                 Sample of each position in packed rows: 0, 1, ... in each row, -1 for padding. Losses are means over samples.
             generator (`torch.Generator`, *optional*): Source of the noise in train mode.
-            use_cache (`bool`, *optional*): Return `past_key_values`.
+            use_cache (`bool`, *optional*): Return `cache`.
             logits_to_keep (`int` or `torch.Tensor`, *optional*, defaults to 0): Score only the last positions (0: all), or these ones.
             kwargs: For the backbone.
 
@@ -284,15 +286,13 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
 
         inputs_embeds, span_ids = self._embed(input_ids, inputs_embeds, sample_ids)
         if attention_mask is None or (isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2):
-            attention_mask = self.modality_aware_mask(
-                inputs_embeds, span_ids, attention_mask, past_key_values, position_ids
-            )
+            attention_mask = self.modality_aware_mask(inputs_embeds, span_ids, attention_mask, cache, position_ids)
 
         outputs = self.model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
+            cache=cache,
             use_cache=use_cache,
             **kwargs,
         )
@@ -306,7 +306,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
             logits=logits,
             text_loss=losses.text_loss if losses else None,
             audio_loss=losses.audio_loss if losses else None,
-            past_key_values=outputs.past_key_values,
+            cache=outputs.cache,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )

@@ -67,7 +67,7 @@ class TttConversation:
             out = self.model.generate(
                 input_ids=prompt,
                 attention_mask=torch.ones_like(prompt),
-                past_key_values=self._cache,
+                cache=self._cache,
                 **options,
             )
         except BaseException:
@@ -75,7 +75,7 @@ class TttConversation:
             raise
         reply = self.processor.decode_reply(out.sequences[0, prompt.shape[1] :])
         self.ids = out.sequences.cpu()
-        self._cache = out.past_key_values
+        self._cache = out.cache
         self._ends.append(self.ids.shape[1])
         self.turns.append(reply)
         return reply

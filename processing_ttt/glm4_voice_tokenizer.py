@@ -242,11 +242,11 @@ class Glm4VoiceTokenizerModel(PreTrainedModel):
             config=self.config,
             inputs_embeds=hidden_states,
             attention_mask=mask,
-            past_key_values=cache,
+            cache=cache,
             block_sequence_ids=blocks.expand_as(mask),
         )
         for layer in self.layers:
-            hidden_states = layer(hidden_states, block_mask, past_key_values=cache)
+            hidden_states = layer(hidden_states, block_mask, cache=cache)
         return hidden_states
 
     def _embed(self, input_features: torch.Tensor, start: int = 0) -> torch.Tensor:

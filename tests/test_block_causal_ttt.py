@@ -110,7 +110,7 @@ def test_the_cache_that_comes_back_continues_exactly():
             continue
         inputs = {"input_ids": out.sequences, "attention_mask": out.attention_mask}
         fresh = model.generate(**inputs, **options)
-        assert model.generate(**inputs, **options, past_key_values=out.past_key_values).tolist() == fresh.tolist()
+        assert model.generate(**inputs, **options, cache=out.cache).tolist() == fresh.tolist()
         cached_inside_a_span += int(out.sequences[0, -1]) >= AUDIO_START
     assert cached_inside_a_span
 

@@ -40,7 +40,7 @@ def test_the_defaults_are_the_papers_and_no_id_is_guessed():
         "end_last_audio_token_id",
     ):
         assert getattr(config, name) is None, name
-    assert config.keys_to_ignore_at_inference == ["past_key_values", "text_loss", "audio_loss"]
+    assert config.keys_to_ignore_at_inference == ["cache", "text_loss", "audio_loss"]
 
 
 def test_code_zero_is_the_first_audio_id_unless_said_otherwise():

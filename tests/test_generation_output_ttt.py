@@ -40,7 +40,7 @@ def test_forwards_are_counted_as_the_backbone_sees_them(model, forwards, use_cac
     assert out.num_forwards == len(forwards)
     num_new = int(out.attention_mask.sum()) - 2
     assert out.tokens_per_forward.tolist() == [pytest.approx(num_new / len(forwards))]
-    assert (out.past_key_values is None) == (not use_cache)
+    assert (out.cache is None) == (not use_cache)
 
 
 def test_a_reply_takes_one_forward_per_word_and_its_steps_per_block(endless, forwards):
@@ -96,7 +96,7 @@ def second_turn(model, out, words, cache):
     return model.generate(
         torch.cat([out.sequences, more], 1),
         attention_mask=torch.cat([out.attention_mask, torch.ones_like(more)], 1),
-        past_key_values=cache,
+        cache=cache,
         logits_processor=speaking(),
         **SPEECH,
     )
@@ -105,15 +105,13 @@ def second_turn(model, out, words, cache):
 @pytest.mark.parametrize("limit", [4, 11, 20])
 def test_the_returned_cache_holds_what_a_fresh_forward_computes(model, limit):
     out = first_turn(model, limit)
-    cache = out.past_key_values
+    cache = out.cache
     width = cache.get_seq_length()
     # Never less than the prompts of the rows that end in words; open spans are not final.
     assert 0 < width <= out.sequences.shape[1]
     mask = out.attention_mask
     with torch.no_grad():
-        fresh = model(
-            out.sequences, mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0), use_cache=True
-        ).past_key_values
+        fresh = model(out.sequences, mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0), use_cache=True).cache
     real = mask[:, :width].bool()
     for ours, theirs in zip(cache.layers, fresh.layers, strict=True):
         for name in ("keys", "values"):
@@ -128,7 +126,7 @@ def test_the_returned_cache_holds_what_a_fresh_forward_computes(model, limit):
 def test_going_on_with_the_cache_equals_starting_over(model, limit, words):
     rows = ROWS if words else ROWS[:1]  # without new words, a row that has ended cannot go on
     out = first_turn(model, limit, rows)
-    assert second_turn(model, out, words, out.past_key_values).tolist() == second_turn(model, out, words, None).tolist()
+    assert second_turn(model, out, words, out.cache).tolist() == second_turn(model, out, words, None).tolist()
 
 
 def test_a_row_that_ended_early_may_go_on_with_the_cache_of_the_batch(model):
@@ -136,13 +134,13 @@ def test_a_row_that_ended_early_may_go_on_with_the_cache_of_the_batch(model):
         **left_padded([[W], [W + 1, W + 2]]), **SPEECH, return_dict_in_generate=True,
         logits_processor=[_row_that_starts_with_padding_ends],
     )  # fmt: skip
-    assert second_turn(model, out, 2, out.past_key_values).tolist() == second_turn(model, out, 2, None).tolist()
+    assert second_turn(model, out, 2, out.cache).tolist() == second_turn(model, out, 2, None).tolist()
 
 
 def test_the_callers_own_cache_is_filled_so_that_it_may_go_on(model):
     cache = DynamicCache()
     ids = left_padded(ROWS)
-    reply = model.generate(**ids, **SPEECH, logits_processor=speaking(), past_key_values=cache)
+    reply = model.generate(**ids, **SPEECH, logits_processor=speaking(), cache=cache)
     expected = first_turn(model, SPEECH["max_new_tokens"])
     assert reply.tolist() == expected.sequences.tolist()
     assert second_turn(model, expected, 2, cache).tolist() == second_turn(model, expected, 2, None).tolist()
@@ -151,23 +149,23 @@ def test_the_callers_own_cache_is_filled_so_that_it_may_go_on(model):
 def test_a_finished_part_of_the_prompt_is_not_computed_again(model, forwards):
     prompt = conversation(2, 30)
     with torch.no_grad():
-        cache = model(torch.tensor([[*prompt, W]]), use_cache=True).past_key_values
+        cache = model(torch.tensor([[*prompt, W]]), use_cache=True).cache
     forwards.clear()
-    decode(model, [*prompt, W, W], past_key_values=cache, max_new_tokens=1)
+    decode(model, [*prompt, W, W], cache=cache, max_new_tokens=1)
     assert forwards == [1]
 
 
 def test_a_cache_that_cannot_be_used_is_an_error_that_says_so(model):
     ids = torch.tensor([[W, W + 1]])
     with torch.no_grad():
-        cache = model(ids, use_cache=True).past_key_values
-        inside = model(torch.tensor([[W, BEGIN, C, C]]), use_cache=True).past_key_values
+        cache = model(ids, use_cache=True).cache
+        inside = model(torch.tensor([[W, BEGIN, C, C]]), use_cache=True).cache
     with pytest.raises(ValueError, match="pass the whole sequence"):
-        model.generate(ids, attention_mask=torch.ones(1, 2), past_key_values=cache)
+        model.generate(ids, attention_mask=torch.ones(1, 2), cache=cache)
     with pytest.raises(ValueError, match="still open"):
-        decode(model, [W, BEGIN, C, C, C], past_key_values=inside)
+        decode(model, [W, BEGIN, C, C, C], cache=inside)
     with pytest.raises(ValueError, match="DynamicCache"):
-        decode(model, past_key_values=StaticCache(config=model.config, max_cache_len=64))
+        decode(model, cache=StaticCache(config=model.config, max_cache_len=64))
     with pytest.raises(ValueError, match="cache_implementation"):
         decode(model, cache_implementation="offloaded")
 

@@ -146,8 +146,17 @@ def test_scoring_in_two_parts_over_the_cache_equals_scoring_at_once(backbone):
     ids = [W, BEGIN, C, C, END, W, W, BEGIN, C, MASK, C]
     with torch.no_grad():
         first = model(torch.tensor([ids[:7]]), use_cache=True)
-        second = model(torch.tensor([ids[7:]]), past_key_values=first.past_key_values)
+        second = model(torch.tensor([ids[7:]]), cache=first.cache)
     torch.testing.assert_close(torch.cat([first.logits, second.logits], 1)[0], logits_of(model, ids), **CLOSE)
+
+
+@pytest.mark.filterwarnings("ignore:.*past_key_values:FutureWarning")
+def test_the_cache_is_also_known_by_its_old_name():
+    model = tiny_model()
+    first = model(torch.tensor([[W, W + 1]]), use_cache=True)
+    assert first.past_key_values is first.cache
+    second = model(torch.tensor([[W + 2]]), past_key_values=first.past_key_values)
+    torch.testing.assert_close(second.logits[0, 0], logits_of(model, [W, W + 1, W + 2])[2], **CLOSE)
 
 
 # ---------------------------------------------------------------------------------------------------------------- packing

@@ -103,8 +103,8 @@ def test_the_cache_that_comes_back_continues_exactly():
     options = SPEECH | {"logits_processor": speaking(), "return_dict_in_generate": True}
     static = model.generate(**left_padded(PROMPTS), **options, **STATIC)
     dynamic = model.generate(**left_padded(PROMPTS), **options)
-    assert static.past_key_values.get_seq_length() == dynamic.past_key_values.get_seq_length()
-    for mine, theirs in zip(static.past_key_values.layers, dynamic.past_key_values.layers, strict=True):
+    assert static.cache.get_seq_length() == dynamic.cache.get_seq_length()
+    for mine, theirs in zip(static.cache.layers, dynamic.cache.layers, strict=True):
         real = dynamic.attention_mask[:, None, : mine.keys.shape[2], None].bool()
         torch.testing.assert_close(mine.keys.where(real, 0), theirs.keys.where(real, 0))
         torch.testing.assert_close(mine.values.where(real, 0), theirs.values.where(real, 0))
