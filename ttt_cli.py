@@ -32,6 +32,7 @@ app.command()(ttt_checkpoints.convert)
 app.command()(ttt_checkpoints.convert_codec)
 app.command()(ttt_checkpoints.init)
 app.command()(data_commands.prepare)
+app.command()(data_commands.codec_check)
 app.command()(train_commands.train)
 app.command()(train_commands.evaluate)
 
