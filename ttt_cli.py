@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import ttt_checkpoints
+from finetune import data_commands, train_commands
 
 if TYPE_CHECKING:
     from processing_ttt import TttProcessor, TttReply, TttStreamer
@@ -30,6 +31,10 @@ app = typer.Typer(
 app.command()(ttt_checkpoints.convert)
 app.command()(ttt_checkpoints.convert_codec)
 app.command()(ttt_checkpoints.init)
+app.command()(data_commands.prepare)
+app.command()(data_commands.codec_check)
+app.command()(train_commands.train)
+app.command()(train_commands.evaluate)
 
 
 class Dtype(str, Enum):
