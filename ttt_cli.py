@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import ttt_checkpoints
-from finetune import train_commands
+from finetune import data_commands, train_commands
 
 if TYPE_CHECKING:
     from processing_ttt import TttProcessor, TttReply, TttStreamer
@@ -33,6 +33,7 @@ app.command()(ttt_checkpoints.convert_codec)
 app.command()(ttt_checkpoints.init)
 app.command()(train_commands.train)
 app.command()(train_commands.evaluate)
+app.command()(data_commands.prepare)
 
 
 class Dtype(str, Enum):

@@ -64,7 +64,7 @@ def fetch(language: str, folder: Path) -> Path:
 
 
 def _run(command: list[str], folder: Path) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)  # noqa: S603 - a list, no shell
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise OSError(f"`{' '.join(command)}` failed ({last}): `apt-get update` may be needed first.")

@@ -5,7 +5,8 @@ import pytest
 
 from finetune.plan import RowPlan, shuffled
 
-LENGTHS = [random.Random(0).randint(5, 60) for _ in range(200)]
+RNG = random.Random(0)
+LENGTHS = [RNG.randint(5, 60) for _ in range(200)]
 
 
 @pytest.mark.parametrize("row_length", [64, None])
