@@ -18,10 +18,10 @@ def test_every_example_comes_once_an_epoch_in_another_order_each_time(row_length
 
 
 def test_packed_rows_are_full_and_never_too_long():
-    plan = RowPlan(LENGTHS, shuffled(200, 0), 4, 64)
+    plan = RowPlan(LENGTHS, shuffled(200, 0), 4, 256)
     sums = [sum(LENGTHS[position] for position in row) for row in plan.epoch(0)]
-    assert max(sums) <= 64
-    assert sum(sums) / (64 * len(sums)) > 0.95
+    assert max(sums) <= 256
+    assert sum(sums) / (256 * len(sums)) > 0.95
 
 
 def test_rows_of_an_update_are_of_like_length_where_they_are_padded():
