@@ -13,6 +13,7 @@ import numpy as np
 
 from .codec_stream_ttt import CodecStream
 from .layout_ttt import ReplyParser
+from .reply_ttt import TttReply
 from .vocabulary_ttt import TttVocabulary
 
 REPLACEMENT = "\ufffd"  # what a tokenizer writes for bytes that are no character, or not yet one
@@ -139,6 +140,7 @@ class ReplyDecoder:
         self.parser = ReplyParser(processor.vocabulary)
         self.text = TextStream(processor.decode_text)
         self.sound: CodecStream | None = None
+        self._told: list[TttTextDelta | TttAudioChunk] = []
 
     def push(self, ids: Iterable[int]) -> list[TttStreamEvent]:
         """
@@ -165,13 +167,28 @@ class ReplyDecoder:
         events = self._text_events(self.text.finish())
         return events if self.sound is None else events + self._audio_events(self.sound.finish())
 
+    def reply(self) -> TttReply:
+        """Join the events so far: after `finish` the reply as `decode_reply` gives it, which costs no second decoding."""
+        chunks = [event.audio for event in self._told if isinstance(event, TttAudioChunk)]
+        return TttReply(
+            text="".join(event.text for event in self._told if isinstance(event, TttTextDelta)),
+            audio=np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.float32),
+            sampling_rate=self.processor.codec_config.output_sampling_rate,
+            finished=self.parser.finished,
+        )
+
     def draft(self, ids: list[int]) -> TttBlockDraft:
         """Describe a block that is being denoised, by its ids."""
         mask_token_id = self.processor.vocabulary.mask_token_id
         return TttBlockDraft(ids, [token_id == mask_token_id for token_id in ids])
 
     def _text_events(self, text: str) -> list[TttStreamEvent]:
-        return [TttTextDelta(text)] if text else []
+        return self._tell([TttTextDelta(text)] if text else [])
 
     def _audio_events(self, audio: np.ndarray) -> list[TttStreamEvent]:
-        return [TttAudioChunk(audio, self.processor.codec_config.output_sampling_rate)] if len(audio) else []
+        rate = self.processor.codec_config.output_sampling_rate
+        return self._tell([TttAudioChunk(audio, rate)] if len(audio) else [])
+
+    def _tell(self, events: list[TttTextDelta] | list[TttAudioChunk]) -> list[TttStreamEvent]:
+        self._told += events
+        return list(events)
