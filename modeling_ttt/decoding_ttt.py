@@ -297,9 +297,8 @@ class BlockDecoder:
         log_prior = self._log_prior(speaking) if self.denoiser.rule.needs_prior else None
         self.denoiser.step(rows, logits, [self.generators[i] for i in speaking], log_prior)
         for i, row in zip(speaking, rows, strict=True):
-            if row.schedule:
-                self._show_draft(row)
-            else:
+            self._show_draft(row)
+            if not row.schedule:
                 self._tell(row.close_block())
                 self._ask_to_stop(i)
                 self._go_on_speaking(i)
@@ -342,7 +341,7 @@ class BlockDecoder:
     def _show_draft(self, row: DecodingRow) -> None:
         put_draft = getattr(self.streamer, "put_draft", None)
         if put_draft is not None:
-            put_draft(row.buffer[row.length : row.end].clone())
+            put_draft(row.buffer[row.length : row.end].clone(), row.confidence)
 
     def _ask_to_stop(self, index: int, scores: torch.Tensor | None = None) -> None:
         row = self.rows[index]

@@ -121,6 +121,17 @@ class TttConversation:
         """
         return TttStreamer(self.processor, drafts, queue_size).follow(partial(self.say, text, audio, **generate_kwargs))
 
+    def fork(self) -> "TttConversation":
+        """
+        Begin another conversation that knows what was said so far, and goes on alone. It has no cache yet: its first turn runs it all.
+
+        Returns:
+            [`TttConversation`].
+        """
+        other = TttConversation(self.model, self.processor, self.system_prompt, **self.generate_kwargs)
+        other.ids, other.turns, other._ends = self.ids.clone(), list(self.turns), list(self._ends)
+        return other
+
     def rewind(self, turns: int = 1) -> None:
         """
         Forget the last turns, of user and model.

@@ -180,3 +180,13 @@ def test_markers_that_a_user_writes_are_text(model, processor):
     ids, vocabulary = conversation.ids[0].tolist(), processor.vocabulary
     assert ids.count(vocabulary.begin_message_token_id) == 3  # system, user, and the reply
     assert not any(map(vocabulary.is_code, ids[:-5])) and processor.audio_token_id not in ids
+
+
+def test_a_fork_knows_what_was_said_and_goes_on_alone(model, processor):
+    conversation = TttConversation(model, processor, **SHORT)
+    conversation.say("What is two plus two?")
+    fork = conversation.fork()
+    said_by_fork = fork.say("What is nine minus one?")
+    assert len(conversation.turns) == 1 and len(fork.turns) == 2
+    assert conversation.say("What is nine minus one?").text == said_by_fork.text
+    assert torch.equal(conversation.ids, fork.ids)

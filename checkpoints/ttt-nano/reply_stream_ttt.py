@@ -53,15 +53,17 @@ class TttAudioChunk:
 @dataclass(frozen=True)
 class TttBlockDraft:
     """
-    A block of sound while it is denoised; the next draft, or its sound, takes its place.
+    A block of sound after a denoising step; the next draft, or its sound, takes its place.
 
     Args:
         token_ids (`list[int]`): The block's ids: codes, end markers, and masks where nothing is revealed.
         is_masked (`list[bool]`): Where the masks are.
+        confidence (`list[float]`): How probable the id is that the step proposed for each position; of those revealed before, meaningless.
     """
 
     token_ids: list[int]
     is_masked: list[bool]
+    confidence: list[float]
 
 
 TttStreamEvent: TypeAlias = TttTextDelta | TttAudioChunk | TttBlockDraft
@@ -177,10 +179,10 @@ class ReplyDecoder:
             finished=self.parser.finished,
         )
 
-    def draft(self, ids: list[int]) -> TttBlockDraft:
-        """Describe a block that is being denoised, by its ids."""
+    def draft(self, ids: list[int], confidence: list[float]) -> TttBlockDraft:
+        """Describe a block that is being denoised, by its ids and how sure the model is of each."""
         mask_token_id = self.processor.vocabulary.mask_token_id
-        return TttBlockDraft(ids, [token_id == mask_token_id for token_id in ids])
+        return TttBlockDraft(ids, [token_id == mask_token_id for token_id in ids], confidence)
 
     def _text_events(self, text: str) -> list[TttStreamEvent]:
         return self._tell([TttTextDelta(text)] if text else [])

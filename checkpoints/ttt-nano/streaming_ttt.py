@@ -66,10 +66,10 @@ class ReplyFeed(BaseStreamer):
             self._queue_all(self.decoder.push(ids))
         self._has_prompt = True
 
-    def put_draft(self, value: torch.Tensor) -> None:
-        """Take a block after a denoising step, masks included."""
+    def put_draft(self, value: torch.Tensor, confidence: torch.Tensor) -> None:
+        """Take a block after a denoising step, masks included, and how sure the model is of each position."""
         if self.drafts and not self.is_cancelled:
-            self.queue.put(self.decoder.draft(value.tolist()))
+            self.queue.put(self.decoder.draft(value.tolist(), confidence.tolist()))
 
     def fail(self, error: BaseException) -> None:
         """Hand an exception to the consumer."""
@@ -134,9 +134,9 @@ class _Streamer(BaseStreamer):
         """See `BaseStreamer.put`; waits while the queue is full."""
         self._feed.put(value)
 
-    def put_draft(self, value: torch.Tensor) -> None:
-        """Take a block after a denoising step, masks included."""
-        self._feed.put_draft(value)
+    def put_draft(self, value: torch.Tensor, confidence: torch.Tensor) -> None:
+        """Take a block after a denoising step, masks included, and how sure the model is of each position."""
+        self._feed.put_draft(value, confidence)
 
     def fail(self, error: BaseException) -> None:
         """Take an exception of `generate`, which the consumer gets after the events before it."""
