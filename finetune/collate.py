@@ -1,11 +1,11 @@
 """
-From examples (ids and labels) to batches: padded or packed, and what is changed at random on the way.
+From examples (ids and labels) to batches: padded or packed, and the changes of an example that belong to the objective.
 
-Knows ids, labels and markers. Knows no text, no waveform and no model; the noise of the diffusion is drawn by the model itself.
+Knows ids, labels and markers. Knows no text, no waveform and no model; noise is drawn in `corruption.py`, or by the model itself.
 """
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -13,7 +13,12 @@ from processing_ttt.vocabulary_ttt import TttVocabulary
 
 IGNORE_INDEX = -100
 
-Example = dict[str, list[int]]  # "input_ids" and "labels", of equal length
+Example = dict[
+    str, list
+]  # "input_ids" and "labels", of equal length; noised ones also have "audio_mask" and "mask_prob"
+
+# What stands where no example is. The ids are filled with the padding id.
+_FILL = {"labels": IGNORE_INDEX, "audio_mask": False, "mask_prob": 1.0}
 
 
 def pad_batch(examples: Sequence[Example], pad_token_id: int) -> dict[str, torch.Tensor]:
@@ -21,44 +26,42 @@ def pad_batch(examples: Sequence[Example], pad_token_id: int) -> dict[str, torch
     Stack examples, right-padded.
 
     Args:
-        examples (`Sequence[dict]`): `input_ids` and `labels` each.
+        examples (`Sequence[dict]`): `input_ids` and `labels` each, and `audio_mask` and `mask_prob` if they are noised.
         pad_token_id (`int`): What fills the shorter rows.
 
     Returns:
-        `dict`: `input_ids`, `attention_mask` and `labels`, each `(batch, longest example)`.
+        `dict`: The fields of the examples and `attention_mask`, each `(batch, longest example)`.
     """
     longest = max(len(example["input_ids"]) for example in examples)
 
-    def stack(rows: Iterable[list[int]], fill: int) -> torch.LongTensor:
+    def stack(field: str) -> torch.Tensor:
+        fill = _FILL.get(field, pad_token_id)
+        rows = [example[field] for example in examples]
         return torch.tensor([row + [fill] * (longest - len(row)) for row in rows])
 
-    return {
-        "input_ids": stack((example["input_ids"] for example in examples), pad_token_id),
-        "attention_mask": stack(([1] * len(example["input_ids"]) for example in examples), 0),
-        "labels": stack((example["labels"] for example in examples), IGNORE_INDEX),
-    }
+    lengths = torch.tensor([len(example["input_ids"]) for example in examples])
+    attention_mask = (torch.arange(longest) < lengths[:, None]).long()
+    return {field: stack(field) for field in examples[0]} | {"attention_mask": attention_mask}
 
 
-def pack_batch(examples: Sequence[Example], row_length: int, pad_token_id: int) -> dict[str, torch.Tensor]:
+def assign_rows(lengths: Sequence[int], row_length: int) -> list[list[int]]:
     """
-    Lay examples one after the other into rows, first fit, longest first. They do not see each other: positions start again with each.
+    Share examples out to packed rows: first fit, longest first.
 
     Args:
-        examples (`Sequence[dict]`): `input_ids` and `labels` each, none longer than `row_length`.
+        lengths (`Sequence[int]`): Ids of each example.
         row_length (`int`): Positions of a row.
-        pad_token_id (`int`): What fills the end of a row.
 
     Returns:
-        `dict`: `input_ids`, `labels`, `position_ids` and `sample_ids` (-1 on padding), each `(rows, row_length)`. No attention mask: the
-        model sees by the positions where an example ends.
+        `list[list[int]]`: For each row, which examples it holds, in order.
 
     Raises:
         ValueError: If an example is longer than a row.
     """
-    rows: list[list[Example]] = []
+    rows: list[list[int]] = []
     room: list[int] = []
-    for example in sorted(examples, key=lambda example: -len(example["input_ids"])):
-        length = len(example["input_ids"])
+    for example in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        length = lengths[example]
         if length > row_length:
             raise ValueError(
                 f"An example has {length} ids, a packed row only {row_length}: raise the row length or leave it out."
@@ -69,24 +72,56 @@ def pack_batch(examples: Sequence[Example], row_length: int, pad_token_id: int) 
             room.append(row_length)
         rows[index].append(example)
         room[index] -= length
+    return rows
 
-    batch = {
-        "input_ids": torch.full((len(rows), row_length), pad_token_id),
-        "labels": torch.full((len(rows), row_length), IGNORE_INDEX),
-        "position_ids": torch.zeros(len(rows), row_length, dtype=torch.long),
-        "sample_ids": torch.full((len(rows), row_length), -1),
-    }
+
+def lay_rows(rows: Sequence[Sequence[Example]], row_length: int, pad_token_id: int) -> dict[str, torch.Tensor]:
+    """
+    Lay the examples of each row one after the other. They do not see each other: positions start again with each.
+
+    Args:
+        rows (`Sequence[Sequence[dict]]`): The examples of each row, together no longer than `row_length`.
+        row_length (`int`): Positions of a row.
+        pad_token_id (`int`): What fills the end of a row.
+
+    Returns:
+        `dict`: The fields of the examples, `position_ids` and `sample_ids` (-1 on padding), each `(rows, row_length)`. No attention mask:
+        the model sees by the positions where an example ends.
+    """
+    shape = (len(rows), row_length)
+    batch = {field: torch.full(shape, _FILL.get(field, pad_token_id)) for field in rows[0][0]}
+    batch["position_ids"] = torch.zeros(shape, dtype=torch.long)
+    batch["sample_ids"] = torch.full(shape, -1)
     for index, row in enumerate(rows):
         start = 0
         for sample, example in enumerate(row):
             here = slice(start, start + len(example["input_ids"]))
-            batch["input_ids"][index, here] = torch.tensor(example["input_ids"])
-            batch["labels"][index, here] = torch.tensor(example["labels"])
+            for field, values in example.items():
+                batch[field][index, here] = torch.tensor(values)
             batch["position_ids"][index, here] = torch.arange(len(example["input_ids"]))
             batch["sample_ids"][index, here] = sample
             start = here.stop
         batch["position_ids"][index, start:] = torch.arange(row_length - start)
     return batch
+
+
+def pack_batch(examples: Sequence[Example], row_length: int, pad_token_id: int) -> dict[str, torch.Tensor]:
+    """
+    Lay examples into as few rows as first fit finds: `assign_rows`, then `lay_rows`.
+
+    Args:
+        examples (`Sequence[dict]`): `input_ids` and `labels` each, none longer than `row_length`.
+        row_length (`int`): Positions of a row.
+        pad_token_id (`int`): What fills the end of a row.
+
+    Returns:
+        `dict`: As from `lay_rows`.
+
+    Raises:
+        ValueError: If an example is longer than a row.
+    """
+    assigned = assign_rows([len(example["input_ids"]) for example in examples], row_length)
+    return lay_rows([[examples[i] for i in row] for row in assigned], row_length, pad_token_id)
 
 
 def fill_blocks(example: Example, block_length: int, vocabulary: TttVocabulary) -> Example:

@@ -11,22 +11,20 @@ of what a generator returns is that of one piece: Gradio reads it so.
 import base64
 import contextlib
 import os
-import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
+from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 from gradio_client.utils import is_file_obj_with_meta
 
 from processing_ttt import TttAudioChunk, TttTextDelta
-from processing_ttt.reply_ttt import write_sound
 
 from .limits import DemoError
 from .service import DecodingOptions, ReplySummary, TalkRequest, TalkService
-from .sound_formats import pcm16
+from .sound_formats import pcm16, wav_header
 
 Reply = tuple[str, gr.FileData | None]
 
@@ -79,8 +77,7 @@ class TalkEndpoints:
         Returns:
             The answer as text, and as speech in a wav file.
         """
-        async for reply in self._whole("chat", text, audio, options, request):
-            yield reply
+        return await self._whole("chat", text, audio, options, request)
 
     async def transcribe(
         self, audio: gr.FileData, options: dict[str, Any] | None = None, request: gr.Request | None = None
@@ -111,8 +108,7 @@ class TalkEndpoints:
         Returns:
             The speech, as a wav file.
         """
-        async for _, speech in self._whole("tts", text, None, options, request):
-            yield speech
+        return (await self._whole("tts", text, None, options, request))[1]
 
     async def talk_stream(
         self,
@@ -178,19 +174,16 @@ class TalkEndpoints:
             user=request.client.host if request is not None and request.client is not None else None,
         )
 
-    async def _whole(
-        self, task: str, text: Any, audio: Any, options: Any, request: gr.Request | None
-    ) -> AsyncIterator[Reply]:
-        """Yield the reply once: Gradio copies the file into its cache, and asks for more, and then ours can go."""
+    async def _whole(self, task: str, text: Any, audio: Any, options: Any, request: gr.Request | None) -> Reply:
         with _friendly_errors():
             summary = await self.service.reply_async(self._request(task, text, audio, options, request))
         if not len(summary.audio):
-            yield summary.text, None
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "reply.wav"
-            write_sound(summary.audio, path, summary.sampling_rate)
-            yield summary.text, gr.FileData(path=str(path), mime_type="audio/wav", orig_name=path.name)
+            return summary.text, None
+        # Gradio takes what lies in its own folder as it is, serves it, and deletes it as `delete_cache` of the page says.
+        samples = pcm16(summary.audio)
+        file = wav_header(summary.sampling_rate, len(samples)) + samples
+        path = save_bytes_to_cache(file, "reply.wav", get_upload_folder())
+        return summary.text, gr.FileData(path=path, mime_type="audio/wav", orig_name="reply.wav")
 
     async def _pieces(
         self, task: str, text: Any, audio: Any, options: Any, request: gr.Request | None

@@ -4,10 +4,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 import torch
 from streaming_fixtures import BLOCKS, TinyTalker, tiny_talker
 
-from spaces_demo.service import Limits, TalkService
+from spaces_demo.service import AsyncTalkStream, Limits, TalkService
 
 QUESTION = "What is seven plus five?"
 
@@ -58,3 +59,10 @@ def tiny_service(limits: Limits | None = None, max_new_tokens: int = 40, **kwarg
     service = TalkService(talker.model, talker.processor, limits, **kwargs)
     service.gate = Gate(talker)
     return service
+
+
+def told_to_stop(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Give an event that is set when a stream of an event loop is told to stop."""
+    told, cancel = threading.Event(), AsyncTalkStream.cancel
+    monkeypatch.setattr(AsyncTalkStream, "cancel", lambda stream: (cancel(stream), told.set()))
+    return told

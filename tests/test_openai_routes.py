@@ -10,9 +10,9 @@ import httpx
 import numpy as np
 import pytest
 import soundfile
-from service_fixtures import QUESTION, tiny_service
+from service_fixtures import QUESTION, tiny_service, told_to_stop
 
-from spaces_demo.service import AsyncTalkStream, Limits, TalkRequest
+from spaces_demo.service import Limits, TalkRequest
 
 openai = pytest.importorskip("openai", reason="the dev extra is not installed")
 fastapi = pytest.importorskip("fastapi", reason="the demo extra is not installed")
@@ -174,15 +174,8 @@ def test_a_failure_of_ours_does_not_tell_what_it_was(server, caplog):
     assert "secret" not in failure.value.response.text and "secret" in caplog.text
 
 
-@pytest.fixture
-def cancelled(monkeypatch):
-    """Set when a stream is told to stop."""
-    told, cancel = threading.Event(), AsyncTalkStream.cancel
-    monkeypatch.setattr(AsyncTalkStream, "cancel", lambda stream: (cancel(stream), told.set()))
-    return told
-
-
-def test_a_client_that_leaves_in_mid_speech_stops_the_model_within_one_forward(server, spoken, cancelled):
+def test_a_client_that_leaves_in_mid_speech_stops_the_model_within_one_forward(server, spoken, monkeypatch):
+    cancelled = told_to_stop(monkeypatch)
     service, body = server.service, {"model": "nano", "input": QUESTION, "response_format": "pcm"}
     service.gate.shut_at = held = service.gate.forwards + spoken.num_forwards - 3
     try:
@@ -199,7 +192,8 @@ def test_a_client_that_leaves_in_mid_speech_stops_the_model_within_one_forward(s
 
 @pytest.mark.parametrize("num_before", [0, 1], ids=["its turn has come", "it waits"])
 @pytest.mark.parametrize("path", ["speech", "transcriptions"])
-def test_a_client_that_leaves_before_the_first_piece_gives_its_slot_or_place_up(server, cancelled, num_before, path):
+def test_a_client_that_leaves_before_the_first_piece_gives_its_slot_or_place_up(server, monkeypatch, num_before, path):
+    cancelled = told_to_stop(monkeypatch)
     service = server.service
     body = {"json": {"model": "nano", "input": QUESTION}}
     if path == "transcriptions":

@@ -1,0 +1,74 @@
+"""
+What happens to an example at random before it is learnt from: truncation of its last span, filling of blocks, noise on its sound.
+
+All of it is drawn from (seed, epoch, row) and from nothing else. So the same examples get the same noise however they are batched, padded,
+packed or shared out to processes, and a run that is resumed goes on as if it had never stopped.
+
+Knows ids, labels and markers. Knows no batches and no model.
+"""
+
+import random
+from dataclasses import dataclass
+
+import torch
+
+from modeling_ttt.objective_ttt import corrupt
+from modeling_ttt.spans_ttt import audio_span_ids
+from processing_ttt.vocabulary_ttt import TttVocabulary
+
+from .collate import Example, fill_blocks, truncate_last_span
+
+
+@dataclass(frozen=True)
+class Objective:
+    """
+    The strategies of the paper (section 3.3) and how often each is applied, per example.
+
+    Args:
+        clean_audio_prob (`float`, defaults to 0.3): BANOM: no sound is noised, only text is learnt.
+        prefix_preservation_prob (`float`, defaults to 0.3): PPM: spans before a random one stay clean and are not learnt.
+        span_truncation_prob (`float`, defaults to 0.5): SST: the last span is cut. A reply without sound, as a transcript, is left alone.
+        block_fill_prob (`float`, defaults to 0.0): The spans of the reply are filled to whole blocks, see `fill_blocks` ...
+        block_length (`int`, defaults to 32): ... of this length.
+    """
+
+    clean_audio_prob: float = 0.3
+    prefix_preservation_prob: float = 0.3
+    span_truncation_prob: float = 0.5
+    block_fill_prob: float = 0.0
+    block_length: int = 32
+
+
+def corrupt_example(
+    example: Example, seed: int, epoch: int, row: int, objective: Objective, vocabulary: TttVocabulary
+) -> Example:
+    """
+    Draw one training view of an example.
+
+    Args:
+        example (`dict`): Clean `input_ids` and `labels`.
+        seed (`int`): Of the run.
+        epoch (`int`): How often the example has been seen.
+        row (`int`): Which example it is.
+        objective (`Objective`): What may happen to it.
+        vocabulary (`TttVocabulary`): Names the markers.
+
+    Returns:
+        `dict`: Noised `input_ids`, `labels`, `audio_mask` and `mask_prob`, lists of equal length.
+    """
+    rng = random.Random(f"{seed} {epoch} {row}")
+    if rng.random() < objective.span_truncation_prob:
+        example = truncate_last_span(example, vocabulary, rng)
+    if rng.random() < objective.block_fill_prob:
+        example = fill_blocks(example, objective.block_length, vocabulary)
+    input_ids = torch.tensor([example["input_ids"]])
+    noised = corrupt(
+        input_ids,
+        torch.tensor([example["labels"]]),
+        audio_span_ids(input_ids, vocabulary.audio_token_start_id),
+        mask_token_id=vocabulary.mask_token_id,
+        clean_audio_prob=objective.clean_audio_prob,
+        prefix_preservation_prob=objective.prefix_preservation_prob,
+        generator=torch.Generator().manual_seed(rng.getrandbits(63)),
+    )
+    return {field: value[0].tolist() for field, value in vars(noised).items()}

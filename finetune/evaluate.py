@@ -1,0 +1,247 @@
+"""
+Measure models: transcription, speech, answers, speed. Any mixture of checkpoints and adapters, on any test sets, in one table.
+
+    ttt evaluate checkpoints/ttt-nano runs/italian --data prepared/italian --data prepared/italian:train --out measured/italian
+
+- asr: recordings are transcribed. WER and CER, normalised and raw.
+- tts: their texts are read aloud, and judges write down what they hear. WER and CER of that, for each judge; DNSMOS where it is installed.
+- qa: questions are answered, spoken ones as sound. Share of right answers.
+- speed: some of each, one at a time, codes to waveform: seconds over seconds of sound, the median.
+
+Knows what is measured. How a model is asked, how texts are compared and how a table looks is the siblings' business.
+"""
+
+import gc
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from .answer_judges import make_answer_judge
+from .checkpoint import Answer, Checkpoint, Question
+from .examples import DEFAULT_LANGUAGE, tasks_of
+from .judges import make_judge, mean_opinion
+from .loading import load_model, load_processor
+from .metrics import error_rates
+from .results_table import write_report
+from .resume import peak_memory
+from .rows import Row
+from .test_sets import TestSet, load_test_set
+
+TASKS = ("asr", "tts", "qa")
+TIMED = 10  # questions of a task that are timed one by one
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """
+    How to measure.
+
+    Args:
+        tasks (`tuple[str, ...]`): Of `TASKS`; those that a set has no rows for are passed over.
+        judges (`tuple[str, ...]`): Judges of speech, see `judges.py`.
+        answer_judge (`str`): Judge of answers, see `answer_judges.py`.
+        limit (`int`, *optional*): Rows of each set.
+        batch_size (`int`): Questions answered together.
+        device (`str`, *optional*): Where models run; a GPU if there is one.
+        dtype (`str`): Number format of the weights.
+        default_language (`str`): Prompts in this language carry no tag.
+        keep_sounds (`int`): Spoken texts of each set that are written as sound files.
+        generation (`dict`): Options for `generate`.
+    """
+
+    tasks: tuple[str, ...] = TASKS
+    judges: tuple[str, ...] = ("model",)
+    answer_judge: str = "exact"
+    limit: int | None = None
+    batch_size: int = 16
+    device: str | None = None
+    dtype: str = "auto"
+    default_language: str = DEFAULT_LANGUAGE
+    keep_sounds: int = 3
+    generation: dict[str, Any] = field(default_factory=dict)
+
+
+def evaluate(models: Sequence[str], sets: Sequence[str], out: Path, options: EvaluationOptions) -> list[dict[str, Any]]:
+    """
+    Measure every model on every set, and write `results.json`, `results.md` and plots.
+
+    Args:
+        models (`Sequence[str]`): Names as `loading.py` takes them; `label=name` gives one another name in the table.
+        sets (`Sequence[str]`): Names as `test_sets.py` takes them.
+        out (`Path`): Folder of the results.
+        options ([`EvaluationOptions`]): How.
+
+    Returns:
+        `list[dict]`: One for each model, set and task.
+    """
+    unknown = [task for task in options.tasks if task not in TASKS]
+    if unknown:
+        raise ValueError(f"There is no task {unknown[0]!r} to measure: choose of {', '.join(TASKS)}.")
+    out.mkdir(parents=True, exist_ok=True)
+    results = []
+    for named in models:
+        label, equals, name = named.partition("=")
+        name = name if equals else label
+        processor = load_processor(name)
+        tests = [load_test_set(test, processor, options.limit) for test in sets]  # before any work: a name may be wrong
+        checkpoint = Checkpoint(
+            load_model(name, options.dtype, options.device or _best_device()),
+            processor,
+            options.batch_size,
+            options.default_language,
+            {"do_sample": False} | options.generation,
+        )
+        for test in tests:
+            for measured in measure(checkpoint, test, options, out / "sounds" / Path(label).name):
+                results.append({"model": label, "data": test.name} | measured)
+                (out / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+        del checkpoint
+        gc.collect()
+    write_report(results, out)
+    return results
+
+
+def measure(
+    checkpoint: Checkpoint, test: TestSet, options: EvaluationOptions, sounds: Path | None = None
+) -> list[dict[str, Any]]:
+    """
+    Measure one model on one set.
+
+    Args:
+        checkpoint ([`Checkpoint`]): The model.
+        test ([`TestSet`]): What it is asked.
+        options ([`EvaluationOptions`]): How.
+        sounds (`Path`, *optional*): Folder for some of what it says.
+
+    Returns:
+        `list[dict]`: One for each task that the set has rows for.
+    """
+    recordings = [row for row in test.rows if "asr" in tasks_of(row)]
+    dialogues = [
+        (row, right) for row, right in zip(test.rows, test.accepted, strict=True) if row["kind"] in ("dialogue", "text")
+    ]
+    results = []
+    if recordings and "asr" in options.tasks:
+        results.append(_transcription(checkpoint, recordings))
+    if recordings and "tts" in options.tasks:
+        results.append(_speech(checkpoint, recordings, options, sounds))
+    if dialogues and "qa" in options.tasks:
+        results.append(_answers(checkpoint, dialogues, options))
+    return results
+
+
+def _transcription(checkpoint: Checkpoint, rows: Sequence[Row]) -> dict[str, Any]:
+    questions = [Question("asr", codes=row["codes"], language=row["language"]) for row in rows]
+    answers = _ask(checkpoint, questions, "asr")
+    rates = error_rates([row["text"] for row in rows], [answer.text for answer in answers], _language(rows))
+    heard = [row["seconds"] for row in rows[:TIMED]]
+    factors = [
+        seconds / length for (seconds, _), length in zip(_timed(checkpoint, questions), heard, strict=True) if length
+    ]
+    return {"task": "asr", **rates.as_dict(), **_cost(factors), "finished": _finished(answers)}
+
+
+def _speech(
+    checkpoint: Checkpoint, rows: Sequence[Row], options: EvaluationOptions, folder: Path | None
+) -> dict[str, Any]:
+    """Let the model read texts aloud. A reply without sound is nothing heard, whatever a judge would make of silence."""
+    questions = [Question("tts", text=row["text"], language=row["language"]) for row in rows]
+    answers = _ask(checkpoint, questions, "tts")
+    rate = checkpoint.processor.codec_config.output_sampling_rate
+    spoken = [checkpoint.processor.decode_codes(answer.codes) for answer in answers]
+    audible = [i for i, sound in enumerate(spoken) if len(sound)]
+    texts, language = [row["text"] for row in rows], _language(rows)
+    result: dict[str, Any] = {"task": "tts", "count": len(rows), "silent": len(rows) - len(audible)}
+    for name in options.judges:
+        heard = make_judge(name, checkpoint).transcribe([spoken[i] for i in audible], rate, language)
+        written = dict(zip(audible, heard, strict=True))
+        rates = error_rates(texts, [written.get(i, "") for i in range(len(rows))], language)
+        result |= {f"wer ({name})": rates.wer, f"cer ({name})": rates.cer}
+    opinion = mean_opinion([spoken[i] for i in audible], rate)
+    if opinion is not None:
+        result["dnsmos"] = opinion
+    if folder is not None:
+        _keep(checkpoint, [spoken[i] for i in audible[: options.keep_sounds]], folder, rows)
+    factors = [seconds / length for seconds, length in _timed(checkpoint, questions) if length]
+    return {**result, **_cost(factors), "finished": _finished(answers)}
+
+
+def _answers(
+    checkpoint: Checkpoint, dialogues: Sequence[tuple[Row, list[str]]], options: EvaluationOptions
+) -> dict[str, Any]:
+    rows = [row for row, _ in dialogues]
+    questions = [
+        Question(
+            "text" if row["kind"] == "text" else "chat",
+            text=None if row["codes"] else row["text"],
+            codes=row["codes"],
+            language=row["language"],
+        )
+        for row in rows
+    ]
+    answers = _ask(checkpoint, questions, "qa")
+    judge = make_answer_judge(options.answer_judge)
+    judged = [
+        judge.is_right(row["text"], answer.text, accepted, row["language"])
+        for (row, accepted), answer in zip(dialogues, answers, strict=True)
+        if accepted
+    ]
+    factors = [seconds / length for seconds, length in _timed(checkpoint, questions) if length]
+    result: dict[str, Any] = {"task": "qa", "count": len(rows), "judged": len(judged)}
+    if judged:
+        result[f"right ({judge.name})"] = sum(judged) / len(judged)
+    return {**result, **_cost(factors), "finished": _finished(answers)}
+
+
+def _ask(checkpoint: Checkpoint, questions: Sequence[Question], name: str) -> list[Answer]:
+    with tqdm(total=len(questions), desc=name, leave=False) as bar:
+        return checkpoint.ask(questions, bar.update)
+
+
+def _timed(checkpoint: Checkpoint, questions: Sequence[Question]) -> list[tuple[float, float]]:
+    """Seconds that a question took, and seconds of sound that came; one question at a time."""
+    checkpoint.processor.codec  # noqa: B018 - loading is not part of the answer's time
+    measured = []
+    for question in questions[:TIMED]:
+        start = time.perf_counter()
+        (answer,) = checkpoint.ask([question])
+        sound = checkpoint.processor.decode_codes(answer.codes)
+        measured.append(
+            (time.perf_counter() - start, len(sound) / checkpoint.processor.codec_config.output_sampling_rate)
+        )
+    return measured
+
+
+def _cost(factors: Sequence[float]) -> dict[str, Any]:
+    return {
+        "real_time_factor": statistics.median(factors) if factors else None,
+        "threads": torch.get_num_threads(),
+        "peak_memory_bytes": peak_memory(),
+    }
+
+
+def _finished(answers: Sequence[Answer]) -> float:
+    return sum(answer.finished for answer in answers) / len(answers)
+
+
+def _keep(checkpoint: Checkpoint, sounds: Sequence[np.ndarray], folder: Path, rows: Sequence[Row]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, sound in enumerate(sounds, 1):
+        checkpoint.processor.save_audio(sound, folder / f"{rows[0]['language'] or 'speech'}-{number}.wav")
+
+
+def _language(rows: Sequence[Row]) -> str | None:
+    """The language of a set, by which its texts are normalised."""
+    return rows[0]["language"]
+
+
+def _best_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,153 @@
+"""
+Judges of speech: they write down what they hear, or say how good it sounds.
+
+    model                          the checkpoint that is evaluated, transcribing its own speech
+    pocketsphinx                   an independent recogniser for English, on a CPU, whose model comes with its wheel
+    openai/whisper-large-v3        any speech recognition model of transformers, by folder or Hub id
+
+Knows waveforms and texts. Knows no codes and no training.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torchaudio
+
+from .checkpoint import Checkpoint, Question
+
+JUDGE_RATE = 16_000
+
+
+class Judge(Protocol):
+    """Writes down speech."""
+
+    name: str
+
+    def transcribe(self, sounds: Sequence[np.ndarray], sampling_rate: int, language: str | None) -> list[str]:
+        """
+        Write down what is said.
+
+        Args:
+            sounds (`Sequence[np.ndarray]`): Float32 samples, mono.
+            sampling_rate (`int`): Of all of them, in Hz.
+            language (`str`, *optional*): Tag of the language spoken.
+
+        Returns:
+            `list[str]`: A text each.
+        """
+        ...
+
+
+def make_judge(name: str, checkpoint: Checkpoint | None = None) -> Judge:
+    """
+    Find a judge by name.
+
+    Args:
+        name (`str`): See the module's docstring.
+        checkpoint ([`Checkpoint`], *optional*): Who judges if the name is `model`.
+
+    Returns:
+        `Judge`
+
+    Raises:
+        ImportError: If it is not installed.
+        OSError: If there is no such model.
+    """
+    if name == "model":
+        if checkpoint is None:
+            raise ValueError("The judge `model` needs a model: name one, or choose another judge.")
+        return ModelJudge(checkpoint)
+    return PocketsphinxJudge() if name == "pocketsphinx" else PipelineJudge(name)
+
+
+class ModelJudge:
+    """
+    A Text-to-Talk model that hears through its own codec. It knows its own voice, and flatters it.
+
+    Args:
+        checkpoint ([`Checkpoint`]): The model.
+    """
+
+    name = "model"
+
+    def __init__(self, checkpoint: Checkpoint):
+        self.checkpoint = checkpoint
+
+    def transcribe(self, sounds: Sequence[np.ndarray], sampling_rate: int, language: str | None) -> list[str]:
+        """See `Judge`."""
+        encode = self.checkpoint.processor.encode_audio
+        questions = [Question("asr", codes=encode(sound, sampling_rate), language=language) for sound in sounds]
+        return [answer.text for answer in self.checkpoint.ask(questions)]
+
+
+class PocketsphinxJudge:
+    """The general English model of pocketsphinx."""
+
+    name = "pocketsphinx"
+
+    def __init__(self) -> None:
+        from .nano.judge import Judge as Recogniser
+
+        self.recogniser = Recogniser()
+
+    def transcribe(self, sounds: Sequence[np.ndarray], sampling_rate: int, language: str | None) -> list[str]:
+        """See `Judge`."""
+        if language is not None and language.partition("-")[0].lower() != "en":
+            raise ValueError(
+                f"pocketsphinx knows English only, but the speech is in {language!r}: choose another judge."
+            )
+        return [self.recogniser.transcribe(_at_judge_rate(sound, sampling_rate)) for sound in sounds]
+
+
+class PipelineJudge:
+    """
+    A speech recognition model of transformers.
+
+    Args:
+        name (`str`): Folder or Hub id.
+        batch_size (`int`): Sounds heard together.
+    """
+
+    def __init__(self, name: str, batch_size: int = 8):
+        from transformers import pipeline
+
+        self.name = name
+        self.batch_size = batch_size
+        device = 0 if torch.cuda.is_available() else -1
+        self.recogniser: Any = pipeline("automatic-speech-recognition", model=name, device=device)
+
+    def transcribe(self, sounds: Sequence[np.ndarray], sampling_rate: int, language: str | None) -> list[str]:
+        """See `Judge`."""
+        inputs = [{"raw": _at_judge_rate(sound, sampling_rate), "sampling_rate": JUDGE_RATE} for sound in sounds]
+        options: dict[str, Any] = {}
+        if language is not None and getattr(self.recogniser.model.generation_config, "is_multilingual", False):
+            options["generate_kwargs"] = {"language": language.partition("-")[0], "task": "transcribe"}
+        return [heard["text"].strip() for heard in self.recogniser(inputs, batch_size=self.batch_size, **options)]
+
+
+def mean_opinion(sounds: Sequence[np.ndarray], sampling_rate: int) -> float | None:
+    """
+    Estimate how good speech sounds to people: DNSMOS, overall, 1 to 5.
+
+    Args:
+        sounds (`Sequence[np.ndarray]`): Float32 samples, mono.
+        sampling_rate (`int`): Of all of them, in Hz.
+
+    Returns:
+        `float` or `None`: Mean over the sounds; `None` where `speechmos` is not installed, or there is no sound.
+    """
+    try:
+        from speechmos import dnsmos
+    except ImportError:
+        return None
+    scores = [
+        dnsmos.run(np.clip(_at_judge_rate(sound, sampling_rate), -1, 1), JUDGE_RATE)["ovrl_mos"] for sound in sounds
+    ]
+    return float(np.mean(scores)) if scores else None
+
+
+def _at_judge_rate(sound: np.ndarray, sampling_rate: int) -> np.ndarray:
+    samples = torch.from_numpy(np.asarray(sound, np.float32))
+    return torchaudio.functional.resample(samples, sampling_rate, JUDGE_RATE).numpy()

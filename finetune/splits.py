@@ -1,0 +1,62 @@
+"""
+Who is trained on and who is held out: whole groups of rows (a speaker, or a sentence) go to one split.
+
+Knows groups and shares. The outcome depends on the rows and a seed alone, not on the order in which they were prepared.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+
+from .rows import SPLITS
+
+SPLIT_BY = ("hash", "speaker", "source")
+ROOM = 1.5  # a group is not taken if it would make its split this much larger than asked for
+
+
+def hash_group(text: str | None, id: str) -> str:
+    """
+    Give the group of a row that is split by hash: rows that say the same words stay together, so that no held-out sentence was trained on.
+
+    Args:
+        text (`str`, *optional*): The words.
+        id (`str`): Of the row, which is its group if it has no words.
+
+    Returns:
+        `str`: The group.
+    """
+    words = "".join(character if character.isalnum() else " " for character in (text or "").casefold()).split()
+    return " ".join(words) or id
+
+
+def assign_splits(groups: Sequence[str | None], validation: float, test: float, seed: int = 0) -> list[str]:
+    """
+    Share out rows: first `test`, then `validation`, the rest is `train`.
+
+    Groups are taken in the order of their hashes while there is room. If none fits, the smallest one is taken, as long as another one is
+    left to train on.
+
+    Args:
+        groups (sequence of `str` or `None`): The group of each row. Rows without one are trained on.
+        validation (`float`): Share of the rows.
+        test (`float`): Share of the rows.
+        seed (`int`, defaults to 0): Chooses.
+
+    Returns:
+        `list[str]`: The split of each row.
+    """
+    sizes = Counter(group for group in groups if group is not None)
+    free = sorted(sizes, key=lambda group: hashlib.sha256(f"{seed} {group}".encode()).digest())
+    split_of: dict[str | None, str] = {}
+    for split, share in (("test", test), ("validation", validation)):
+        quota, taken = share * len(groups), 0
+        for group in list(free):
+            if taken < quota and taken + sizes[group] <= ROOM * quota and len(free) > 1:
+                split_of[group] = split
+                taken += sizes[group]
+                free.remove(group)
+        if quota and not taken and len(free) > 1:
+            smallest = min(free, key=lambda group: sizes[group])
+            split_of[smallest] = split
+            free.remove(smallest)
+    return [split_of.get(group, SPLITS[0]) for group in groups]

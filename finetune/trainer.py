@@ -1,0 +1,96 @@
+"""
+transformers' Trainer, told three things it cannot know: losses are means over samples, rows come in the order of their plan, and a
+validation also listens to the model.
+
+Knows batches as `collate.py` makes them and the outputs of the model. Knows no recipe and no files of data.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils.data import Sampler, SequentialSampler
+from transformers import Trainer
+
+Listen = Callable[[Any, int], dict[str, float]]  # model, number of updates -> metrics
+
+
+class TttTrainer(Trainer):
+    """
+    Trains a Text-to-Talk model.
+
+    The loss of an update is the mean over its samples, exactly: each batch counts by its number of samples, whatever the number of
+    accumulated batches and processes, and however many samples were packed into a row.
+
+    Args:
+        listen (`Callable`, *optional*): Asked at each evaluation with the model and the number of updates; its numbers join the metrics.
+        kwargs: As for `transformers.Trainer`.
+    """
+
+    def __init__(self, *args: Any, listen: Listen | None = None, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        # Tells the Trainer that `compute_loss` has divided by the samples of all accumulated batches, so that it does not divide again.
+        self.model_accepts_loss_kwargs = True
+        self.listen = listen
+        self._since_log: torch.Tensor | None = None
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Weight the batch's mean by its share of the samples of the update."""
+        outputs = model(**inputs)
+        samples = count_samples(inputs)
+        if model.training:
+            self._remember(outputs, inputs, samples)
+        loss = outputs["loss"]
+        if num_items_in_batch is not None:  # counted over all processes, whose gradients are averaged afterwards
+            loss = loss * (samples * self.accelerator.num_processes / num_items_in_batch)
+        return (loss, outputs) if return_outputs else loss
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, torch.Tensor]], device: torch.device) -> Any:
+        """Count samples where transformers counts tokens."""
+        if not batch_samples:
+            return None
+        count = torch.tensor(sum(count_samples(batch) for batch in batch_samples), device=device)
+        return self.accelerator.gather(count).sum() if self.args.world_size > 1 else count
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler:
+        """Rows come in the order of their plan."""
+        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+
+    def _remember(self, outputs: Any, inputs: dict[str, torch.Tensor], samples: int) -> None:
+        """Add up both parts of the loss, and the ids that were not padding, until the next point of the curves."""
+        real = inputs["sample_ids"] >= 0 if "sample_ids" in inputs else inputs["attention_mask"]
+        sums = (
+            torch.stack([outputs["text_loss"], outputs["audio_loss"], torch.ones_like(outputs["text_loss"])]) * samples
+        )
+        sums = torch.cat([sums.detach().double(), real.sum()[None].double()])
+        self._since_log = sums if self._since_log is None else self._since_log + sums
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add both parts of the loss, and say where in the data the run is."""
+        if "loss" in logs and self._since_log is not None:
+            text, audio, samples, tokens = self.accelerator.reduce(self._since_log, "sum").tolist()
+            logs |= {"text_loss": text / samples, "audio_loss": audio / samples, "tokens": tokens}
+            self._since_log = None
+        if self.state.epoch is not None and hasattr(self.train_dataset, "epoch_after"):
+            self.state.epoch = self.train_dataset.epoch_after(self.state.global_step)
+        super().log(logs, start_time)
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate the loss, then listen to the model."""
+        output = super().evaluation_loop(*args, **kwargs)
+        if self.listen is not None:
+            model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False).eval()
+            with self.compute_loss_context_manager():
+                heard = self.listen(model, self.state.global_step)
+            prefix = kwargs.get("metric_key_prefix", "eval")
+            output.metrics.update({f"{prefix}_{name}": value for name, value in heard.items()})
+        return output
+
+
+def count_samples(batch: dict[str, torch.Tensor]) -> int:
+    """Count the samples of a batch: rows, or what is packed into them."""
+    if "sample_ids" not in batch:
+        return len(batch["input_ids"])
+    return int((batch["sample_ids"].amax(-1) + 1).sum())
