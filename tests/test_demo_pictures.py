@@ -6,7 +6,6 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-pytest.importorskip("gradio", reason="the demo extra is not installed")
 
 from processing_ttt import TttAudioChunk, TttBlockDraft, TttTextDelta
 from spaces_demo.pictures import figures, shade, span_cards, timeline
