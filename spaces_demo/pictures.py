@@ -159,10 +159,13 @@ def _voice_lane(trace: ReplyTrace, spoken: list[int], total: float, top: int) ->
         samples = audio[round(begins * trace.sampling_rate) : round((begins + seconds) * trace.sampling_rate)]
         bars = _bars(samples, round(seconds * trace.sampling_rate), trace.spans[i].num_codes * BARS_PER_CODE, 100)
         words = escape(trace.spans[i].words.strip())
+        label = f'<svg x="{x}" width="{room}" height="{top}"><text x="4" y="{row}">{words}</text></svg>'
+        if heard > 0.85 * total:  # no room to the right
+            label = f'<text x="100%" y="{row}" text-anchor="end">{words}</text>'
         parts.append(
             f'<g class="heard" data-begins="{begins:.3f}" data-seconds="{seconds:.3f}">'
             f'<line class="stem" x1="{x}" x2="{x}" y1="{row - 10}" y2="{top + VOICE_LANE}"/>'
-            f'<svg x="{x}" width="{room}" height="{top}"><text x="4" y="{row}">{words}</text></svg>'
+            f"{label}"
             f'<rect class="span" x="{x}" width="{width}" y="{top}" height="{VOICE_LANE}"/>'
             f'<svg x="{x}" y="{top + 3}" width="{width}" height="{WAVE_HEIGHT}" viewBox="0 0 100 {WAVE_HEIGHT}" preserveAspectRatio="none">{bars}</svg></g>'
         )

@@ -113,11 +113,17 @@ def test_the_timeline_puts_words_over_the_sound_they_speak():
         ("denoises", "53.85%", "7.69%"),
     ]
     heard = [
-        (group.find("svg/text").text, group.find("rect").get("x"), group.find("rect").get("width"))
+        (next(group.iter("text")).text, group.find("rect").get("x"), group.find("rect").get("width"))
         for group in svg.iter("g")
         if group.get("class") == "heard"
     ]
     assert heard == [("Two plus", "38.46%", "23.08%"), ("two.", "84.62%", "15.38%")]
+
+
+def test_words_at_the_end_of_the_timeline_end_with_it():
+    trace = trace_of(TttTextDelta("Wednesday"), draft([1]), TttAudioChunk(np.zeros(100, np.float32), RATE), every=1.0)
+    (label,) = [text for text in ElementTree.fromstring(timeline(trace)).iter("text") if text.text == "Wednesday"]
+    assert (label.get("x"), label.get("text-anchor")) == ("100%", "end")
 
 
 def test_sound_is_heard_when_it_has_come_and_what_is_before_it_was_played():
