@@ -6,7 +6,6 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-
 from processing_ttt import TttAudioChunk, TttBlockDraft, TttTextDelta
 from spaces_demo.pictures import figures, shade, span_cards, timeline
 from spaces_demo.reply_trace import ReplyTrace
