@@ -126,7 +126,7 @@ class Session:
         finally:  # also when the page is closed
             self._conclude(stream, exchange)
         yield exchange
-        if question.task == "chat" and question.sound is not None and exchange.error is None and stream.progress.reply:
+        if question.task == "chat" and question.sound is not None and exchange.summary and exchange.summary.finished:
             yield from self._write_down(exchange)
 
     def recall(self, remembered: Exchange, conversation: TttConversation) -> Exchange:

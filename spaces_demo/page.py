@@ -235,8 +235,8 @@ class Page:
         adapter, task, options = read_controls(controls)
         question = Question(task, text, sound, options, adapter)
         try:
-            for _ in self.examples.ask(session, question):
-                yield self._show(session)
+            for count, _ in enumerate(self.examples.ask(session, question)):
+                yield self._show(session, keeps_box=count > 0)  # who writes on while it answers, writes on
         except DemoError as error:
             yield from self._refuse(session, error)
 
