@@ -39,6 +39,7 @@ from .sources import Source
 MEL_RATE = 16_000
 MEL_FLOOR_DB = -60.0  # below the loudest of the sound
 SOUNDS_WRITTEN = 5
+SOUNDS_AT_ONCE = 8
 SCAN = 20  # recordings looked at for each one that is wanted
 
 # Normalised character errors. A judge above the first understands too little to be asked; the others grade what the codec adds.
@@ -122,10 +123,7 @@ def check_codec(
     language = drafts[0].row["language"]
     knows = judge.name != "pocketsphinx" or language is None or language.partition("-")[0].lower() == "en"
     heard = [
-        [
-            judge.transcribe([sound], rate, language if knows else None)[0]
-            for sound in tqdm(both, desc=f"{judge.name} listens", unit="sound")
-        ]
+        _listen(judge, both, rate, language if knows else None)
         for both, rate in zip((sounds, resynthesis), rates, strict=True)
     ]
     texts = [draft.row["text"] for draft in drafts]
@@ -159,6 +157,15 @@ def check_codec(
             heard,
         )
     return check
+
+
+def _listen(judge: Judge, sounds: Sequence[np.ndarray], rate: int, language: str | None) -> list[str]:
+    heard: list[str] = []
+    with tqdm(total=len(sounds), desc=f"{judge.name} listens", unit="sound") as progress:
+        for start in range(0, len(sounds), SOUNDS_AT_ONCE):
+            heard += judge.transcribe(sounds[start : start + SOUNDS_AT_ONCE], rate, language)
+            progress.update(len(heard) - progress.n)
+    return heard
 
 
 def _recordings(source: Source, row_maker: RowMaker, count: int) -> list[Draft]:
