@@ -1,5 +1,6 @@
 """
-The command line: `ttt talk`, `ttt transcribe`, `ttt speak`, and from `ttt_checkpoints` `ttt convert`, `ttt convert-codec`, `ttt init`.
+The command line: `ttt talk`, `ttt transcribe`, `ttt speak`, and from `ttt_checkpoints` `ttt convert`, `ttt convert-codec`, `ttt init`, and
+from `finetune` the commands before, of and after training.
 
 The two are the only modules that import all packages. This one knows options, files and messages; what they do is the packages' business.
 """
@@ -8,6 +9,7 @@ import logging
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -17,6 +19,7 @@ import typer
 
 import ttt_checkpoints
 from finetune import data_commands, train_commands
+from spaces_demo.commands import demo
 
 if TYPE_CHECKING:
     from processing_ttt import TttProcessor, TttReply, TttStreamer
@@ -35,6 +38,9 @@ app.command()(data_commands.prepare)
 app.command()(data_commands.codec_check)
 app.command()(train_commands.train)
 app.command()(train_commands.evaluate)
+app.command()(train_commands.publish)
+app.command()(train_commands.merge)
+app.command()(demo)
 
 
 class Dtype(str, Enum):
@@ -78,6 +84,17 @@ MaxNewTokens = Annotated[
 Stream = Annotated[
     bool, typer.Option("--stream", help="Print and write the reply as it comes. Ctrl-C ends it, and keeps what came.")
 ]
+Adapters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--adapter",
+        help="NAME=FOLDER or a Hub id; of several, each answers in turn on the one loaded model.",
+        show_default=False,
+    ),
+]
+Language = Annotated[
+    str | None, typer.Option(help="Tag of the language, as an adapter was trained with it: it.", show_default=False)
+]
 
 
 @dataclass
@@ -87,6 +104,8 @@ class Talker:
     model: Any
     processor: "TttProcessor"
     options: dict[str, Any]
+    language: str | None = None
+    adapters: tuple[str, ...] = ()
 
     def ask(self, task: str, text: str | None = None, audio: Path | None = None) -> "TttReply":
         """Run one turn: encode the question, generate, decode the reply."""
@@ -99,8 +118,13 @@ class Talker:
         return self.processor.stream_reply(self.model, self._inputs(task, text, audio), **self.options)
 
     def _inputs(self, task: str, text: str | None, audio: Path | None) -> Any:
+        conversation = self.processor.conversation(task, text=text, audio=audio)
+        if self.language is not None:
+            from finetune.examples import system_prompt
+
+            conversation[0]["content"] = system_prompt(task, self.language, self.processor.system_prompts)
         return self.processor.apply_chat_template(
-            self.processor.conversation(task, text=text, audio=audio),
+            conversation,
             add_generation_prompt=True,
             tokenize=True,
             return_dict=True,
@@ -108,7 +132,15 @@ class Talker:
         ).to(self.model.device)
 
 
-def _load(model: str, device: str, dtype: Dtype, seed: int | None, **options: Any) -> Talker:
+def _load(
+    model: str,
+    device: str,
+    dtype: Dtype,
+    seed: int | None,
+    adapters: list[str] | None = None,
+    language: str | None = None,
+    **options: Any,
+) -> Talker:
     import torch
     from transformers import AutoConfig, AutoModel, AutoProcessor
 
@@ -126,13 +158,37 @@ def _load(model: str, device: str, dtype: Dtype, seed: int | None, **options: An
         )
     loaded = AutoModel.from_pretrained(source, dtype=dtype.value).to(device).eval()
     processor = AutoProcessor.from_pretrained(source)
+    folders = dict(_named_adapters(adapters or []))
+    if folders:
+        from finetune.adapters import load_adapters
+
+        loaded = load_adapters(loaded, folders)
     options = {name: value for name, value in options.items() if value is not None}
     temperature = options.pop("temperature", None)
     if temperature is not None:
         options |= {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
     if seed is not None:
         options["generator"] = torch.Generator().manual_seed(seed)
-    return Talker(loaded, processor, options)
+    return Talker(loaded, processor, options, language, tuple(folders))
+
+
+def _named_adapters(adapters: list[str]) -> Iterator[tuple[str, str]]:
+    """Take NAME=FOLDER apart; a single adapter needs no name."""
+    for adapter in adapters:
+        name, equals, folder = adapter.partition("=")
+        if not equals and len(adapters) > 1:
+            raise ValueError(f"Of several adapters each needs a name: --adapter NAME={adapter}.")
+        yield (name, folder) if equals else ("adapter", adapter)
+
+
+def _each_adapter(talker: Talker, out: Path) -> Iterator[Path]:
+    """Activate one adapter after the other, and say where its answer goes: `reply.wav`, of several `reply-NAME.wav`."""
+    for name in talker.adapters or ("",):
+        if name:
+            talker.model.set_adapter(name)
+        if len(talker.adapters) > 1:
+            typer.echo(f"{name}:")
+        yield out.with_stem(f"{out.stem}-{name}") if len(talker.adapters) > 1 else out
 
 
 def _check_out(out: Path) -> None:
@@ -207,6 +263,8 @@ def talk(
     audio_temperature: AudioTemperature = None,
     denoising_steps: Steps = None,
     max_new_tokens: MaxNewTokens = None,
+    adapter: Adapters = None,
+    language: Language = None,
 ) -> None:
     """Ask a question, spoken or written, and get the answer as text and speech."""
     if (audio is None) == (text is None):
@@ -217,16 +275,19 @@ def talk(
         device,
         dtype,
         seed,
+        adapter,
+        language,
         temperature=temperature,
         audio_temperature=audio_temperature,
         denoising_steps=denoising_steps,
         max_new_tokens=max_new_tokens,
     )
-    if transcribe and audio is not None:
-        typer.echo(f"Heard: {talker.ask('asr', audio=audio).text}")
     talker.processor.codec  # noqa: B018 - loading is not part of the answer's time
     answer = _answer_as_it_comes if stream else _answer
-    answer(talker, out, "chat", text=text, audio=audio)
+    for path in _each_adapter(talker, out):
+        if transcribe and audio is not None:
+            typer.echo(f"Heard: {talker.ask('asr', audio=audio).text}")
+        answer(talker, path, "chat", text=text, audio=audio)
 
 
 @app.command()
@@ -238,10 +299,15 @@ def transcribe(
     seed: Seed = None,
     temperature: Temperature = None,
     max_new_tokens: MaxNewTokens = None,
+    adapter: Adapters = None,
+    language: Language = None,
 ) -> None:
     """Write down what is said in a recording."""
-    talker = _load(model, device, dtype, seed, temperature=temperature, max_new_tokens=max_new_tokens)
-    typer.echo(talker.ask("asr", audio=audio).text)
+    talker = _load(
+        model, device, dtype, seed, adapter, language, temperature=temperature, max_new_tokens=max_new_tokens
+    )
+    for _ in _each_adapter(talker, Path("-")):
+        typer.echo(talker.ask("asr", audio=audio).text)
 
 
 @app.command()
@@ -257,6 +323,8 @@ def speak(
     audio_temperature: AudioTemperature = None,
     denoising_steps: Steps = None,
     max_new_tokens: MaxNewTokens = None,
+    adapter: Adapters = None,
+    language: Language = None,
 ) -> None:
     """Read a text aloud."""
     _check_out(out)
@@ -265,6 +333,8 @@ def speak(
         device,
         dtype,
         seed,
+        adapter,
+        language,
         temperature=temperature,
         audio_temperature=audio_temperature,
         denoising_steps=denoising_steps,
@@ -272,7 +342,8 @@ def speak(
     )
     talker.processor.codec  # noqa: B018 - loading is not part of the speaking time
     answer = _answer_as_it_comes if stream else _answer
-    answer(talker, out, "tts", text=text)
+    for path in _each_adapter(talker, out):
+        answer(talker, path, "tts", text=text)
 
 
 def _quiet() -> None:

@@ -55,13 +55,16 @@ class MarksWhole(TrainerCallback):
     def __init__(self, resumed_from: Path | None = None):
         before = json.loads((resumed_from / WHOLE).read_text()) if resumed_from is not None else {}
         self.seconds_before = before.get("seconds", 0.0)
+        self.cpu_before = before.get("cpu_seconds", 0.0)
         self.peak_before = before.get("peak_memory_bytes", 0)
         self.start = time.perf_counter()
+        self.cpu_start = time.process_time()
 
     def spent(self) -> dict[str, Any]:
-        """Seconds and peak memory of the run, all its stretches together."""
+        """Seconds on the clock and of this process on the CPU, and peak memory of the run, all its stretches together."""
         return {
             "seconds": round(self.seconds_before + time.perf_counter() - self.start, 1),
+            "cpu_seconds": round(self.cpu_before + time.process_time() - self.cpu_start, 1),
             "peak_memory_bytes": max(self.peak_before, peak_memory()),
         }
 

@@ -80,3 +80,59 @@ def evaluate(
     )
     typer.echo(markdown(run(models, data, out, options)))
     typer.echo(f"Written to {out}: results.md, results.json, plots and sounds.")
+
+
+Trained = Annotated[str, typer.Argument(help="Folder of a run: an adapter or a whole model; also BASE+ADAPTER.")]
+BaseModel = Annotated[
+    str | None, typer.Option(help="Where the adapter's base lies on the Hub, if it was a folder.", show_default=False)
+]
+Results = Annotated[Path | None, typer.Option(help="results.json of `ttt evaluate`, for the card.", show_default=False)]
+Label = Annotated[str | None, typer.Option(help="The model's name in these results.", show_default=False)]
+Datasets = Annotated[
+    list[str] | None, typer.Option("--dataset", help="Hub id of the data, for the card.", show_default=False)
+]
+License = Annotated[str | None, typer.Option(help="Licence of the weights, as cc-by-sa-3.0.", show_default=False)]
+
+
+def publish(
+    trained: Trained,
+    repository: Annotated[str, typer.Argument(help="Hub repository, made if needed.")],
+    merge: Annotated[bool, typer.Option("--merge", help="A whole model instead of an adapter.")] = False,
+    base_model: BaseModel = None,
+    results: Results = None,
+    label: Label = None,
+    dataset: Datasets = None,
+    license: License = None,
+    private: Annotated[bool, typer.Option("--private", help="A new repository is private.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch.", show_default=False)] = None,
+) -> None:
+    """Upload what was trained to the Hub, with a card of data, training and measurements."""
+    from .publish import publish as run
+
+    commit = run(
+        trained,
+        repository,
+        merge,
+        base_model,
+        private=private or None,
+        revision=revision,
+        results=results,
+        label=label,
+        datasets=dataset or (),
+        license=license,
+    )
+    typer.echo(f"Published: {commit.commit_url}")
+
+
+def merge(
+    trained: Trained,
+    out: Annotated[Path, typer.Argument(help="New or empty folder.")],
+    results: Results = None,
+    label: Label = None,
+    license: License = None,
+) -> None:
+    """Write an adapter into the weights of its base: a folder that needs no PEFT."""
+    from .publish import write_published
+
+    write_published(trained, out, merge=True, results=results, label=label, license=license)
+    typer.echo(f"Written: {out}. Try it: ttt talk --model {out}")

@@ -85,7 +85,7 @@ def tiny_recipe(checkpoint: Path, data: Path, output_dir: Path, **keys) -> Recip
         "data": str(data),
         "output_dir": str(output_dir),
         "max_steps": 6,
-        "max_length": 128,
+        "max_length": 256,
         "per_device_train_batch_size": 2,
         "logging_steps": 1,
         "eval_steps": 2,

@@ -1,0 +1,202 @@
+"""From a trained adapter to the Hub and back: cards, merged models, several adapters on one loaded model."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+from finetune_fixtures import tiny_checkpoint, tiny_data, tiny_recipe
+from huggingface_hub import ModelCard
+from loopback_hub import LoopbackHub
+
+from finetune.adapters import add_adapter, load_adapters, merge_adapter
+from finetune.loading import load_model, load_processor, split_model_name
+from finetune.publish import publish, write_published
+from finetune.train import train
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A base and two adapters trained on it."""
+    root = tmp_path_factory.mktemp("publish")
+    base, data = tiny_checkpoint(root / "base"), tiny_data(root / "data")
+    for name, rate in (("one", 1e-2), ("two", 5e-2)):
+        recipe = tiny_recipe(base, data, root / name, learning_rate=rate, max_steps=3, eval_steps=100, seed=len(name))
+        train(recipe)
+    return root
+
+
+@pytest.fixture
+def ids():
+    return torch.tensor([[5, 6, 7, 8, 9, 300, 301, 320, 321, 10]])
+
+
+@torch.no_grad()
+def logits(model, ids):
+    return model(ids).logits
+
+
+def test_adapters_are_changed_on_one_loaded_model_and_each_is_the_same_as_alone(root, ids):
+    plain = logits(load_model(str(root / "base")), ids)
+    both = load_adapters(load_model(str(root / "base")), {"one": root / "one", "two": root / "two"})
+    for name in ("one", "two", "one"):
+        both.set_adapter(name)
+        alone = load_adapters(load_model(str(root / "base")), {name: root / name})
+        torch.testing.assert_close(logits(both, ids), logits(alone, ids))
+        assert not torch.allclose(logits(both, ids), plain, atol=1e-3)
+    with both.disable_adapter():
+        torch.testing.assert_close(logits(both, ids), plain)
+
+
+def test_a_merged_adapter_is_the_same_model_without_peft(root, ids):
+    adapted = load_adapters(load_model(str(root / "base")), {"one": root / "one"})
+    merged = merge_adapter(load_model(str(root / "base")), root / "one")
+    assert type(merged).__name__ == "TttForConditionalGeneration"
+    torch.testing.assert_close(logits(merged, ids), logits(adapted, ids), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(logits(load_model(str(root / "one")), ids), logits(merged, ids))
+    torch.testing.assert_close(logits(load_model(f"{root / 'base'}+{root / 'one'}"), ids), logits(merged, ids))
+
+
+def test_wrong_adapters_are_named(root, tmp_path):
+    base = load_model(str(root / "base"))
+    with pytest.raises(ValueError, match="holds no adapter"):
+        load_adapters(base, {"one": str(root / "data")})
+    with pytest.raises(ValueError, match="letters, digits"):
+        load_adapters(base, {"it-IT": str(root / "one")})
+    with pytest.raises(ValueError, match="at least one"):
+        load_adapters(base, {})
+    config = json.loads((root / "one" / "adapter_config.json").read_text())
+    config["trainable_token_indices"] = {"embed_tokens": [99_999]}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="belongs to another model"):
+        load_adapters(base, {"other": str(tmp_path)})
+
+
+def test_an_adapter_is_published_with_its_card_and_loads_from_the_hub(root, tmp_path, ids):
+    results = [{"model": "one", "data": "data", "task": "asr", "wer": 0.25, "cer": 0.125, "count": 4, "threads": 1}]
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    program = (
+        "import sys; from finetune.publish import publish; from pathlib import Path\n"
+        "publish(sys.argv[1], 'you/ttt-it', base_model='you/base', results=Path(sys.argv[2]), label='one',"
+        " datasets=['you/voices'], license='cc-by-sa-3.0')\n"
+        "from finetune.adapters import load_adapters; from finetune.loading import load_model, split_model_name\n"
+        "import torch\n"
+        "assert split_model_name('you/ttt-it') == ('you/base', 'you/ttt-it')\n"
+        "model = load_adapters(load_model(sys.argv[3]), {'it': 'you/ttt-it'})\n"
+        "torch.save(model(torch.tensor(eval_ids := [[5, 6, 7, 8, 9, 300, 301, 320, 321, 10]])).logits.detach(), sys.argv[4])\n"
+    )
+    with LoopbackHub() as hub:
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(root / "one"), str(tmp_path / "results.json"), str(root / "base"), str(tmp_path / "logits.pt")],
+            env=hub.environment(tmp_path / "home", PYTHONPATH=str(ROOT)), capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        files = hub.files("you/ttt-it")
+    expected = logits(load_adapters(load_model(str(root / "base")), {"one": root / "one"}), ids)
+    torch.testing.assert_close(torch.load(tmp_path / "logits.pt", weights_only=True), expected)
+    assert set(files) >= {
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "recipe.yaml",
+        "training.json",
+    }
+    assert not any(name.endswith((".bin", ".pt")) or "checkpoint" in name for name in files), "nothing pickled leaves"
+    card = ModelCard(files["README.md"].decode())
+    assert card.data.base_model == "you/base" and card.data.license == "cc-by-sa-3.0"
+    assert card.data.datasets == ["you/voices"] and card.data.language == ["it"]
+    assert "| asr, data, wer (n = 4) | 0.250 |" in card.text
+    assert re.search(r"hours of sound, 48 examples", card.text)
+    assert "ttt train --set" in card.text and "ttt evaluate you/ttt-it" in card.text
+
+
+def test_an_adapter_whose_base_nobody_else_has_is_not_published(root):
+    with pytest.raises(ValueError, match="--base-model"):
+        publish(str(root / "one"), "you/ttt-it")
+    base = str(root / "base")
+    assert split_model_name(str(root / "one")) == (base, str(root / "one"))
+
+
+def test_a_merged_folder_stands_alone(root, tmp_path, ids):
+    write_published(str(root / "one"), tmp_path / "merged", merge=True, license="apache-2.0")
+    folder = tmp_path / "merged"
+    assert not (folder / "adapter_config.json").exists() and (folder / "codec" / "config.json").is_file()
+    torch.testing.assert_close(logits(load_model(str(folder)), ids), logits(load_model(str(root / "one")), ids))
+    assert len(load_processor(str(folder)).decode_codes([1, 2, 3]))
+    assert "## Training" in (folder / "README.md").read_text()
+    with pytest.raises(FileExistsError, match="not empty"):
+        write_published(str(root / "one"), folder, merge=True)
+
+
+def test_talk_answers_once_with_each_adapter(root, tmp_path):
+    command = [sys.executable, str(ROOT / "ttt_cli.py"), "speak", "--text", "ciao", "--model", str(root / "base")]
+    command += [
+        "--adapter",
+        f"one={root / 'one'}",
+        "--adapter",
+        f"two={root / 'two'}",
+        "--language",
+        "it",
+        "--out",
+        "out.wav",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "one:" in done.stdout and "two:" in done.stdout
+    spoken = [path for path in ("out-one.wav", "out-two.wav") if (tmp_path / path).exists()]
+    assert len(spoken) + done.stderr.count("no sound") == 2
+    assert all(soundfile.info(tmp_path / path).duration > 0 for path in spoken)
+    done = subprocess.run(
+        [*command[:6], "--adapter", "a", "--adapter", "b", "--out", "out.wav"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert done.returncode == 1 and "each needs a name" in done.stderr
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("method", ["lora", "rows"])
+def test_the_rows_of_markers_and_audio_move_and_text_rows_do_not(tmp_path, tied, method):
+    base = tiny_checkpoint(tmp_path / "base", tied)
+    recipe = tiny_recipe(base, tiny_data(tmp_path / "data", 12, 0, 0), tmp_path / "run", method=method, max_steps=4)
+    train(recipe)
+    before, after = load_model(str(base)), load_model(str(tmp_path / "run"))
+    vocabulary = load_processor(str(base)).vocabulary
+    assert (after.lm_head.weight is after.get_input_embeddings().weight) == tied
+    for table in ("embedding", "head"):
+        old, new = (
+            (model.get_input_embeddings() if table == "embedding" else model.lm_head).weight.detach()
+            for model in (before, after)
+        )
+        moved = (old != new).any(-1)
+        text = set(range(vocabulary.audio_token_start_id)) - {
+            vocabulary.begin_audio_token_id, vocabulary.begin_last_audio_token_id, vocabulary.end_user_audio_token_id,
+        }  # fmt: skip
+        assert not moved[sorted(text)].any(), f"text rows of the {table} stay"
+        assert (
+            moved[vocabulary.audio_code_offset : vocabulary.audio_code_offset + vocabulary.codebook_size].float().mean()
+            > 0.9
+        )
+    layers_moved = any(
+        (before.state_dict()[name] != value).any() for name, value in after.state_dict().items() if ".layers." in name
+    )
+    assert layers_moved == (method == "lora")
+
+
+def test_what_is_trained_is_float32_over_a_bfloat16_base(tmp_path):
+    base = tiny_checkpoint(tmp_path / "base")
+    model = load_model(str(base), torch.bfloat16)
+    recipe = tiny_recipe(base, tmp_path, tmp_path)
+    adapted = add_adapter(model, load_processor(str(base)).vocabulary, recipe)
+    kinds = {parameter.requires_grad: parameter.dtype for parameter in adapted.parameters()}
+    assert kinds == {True: torch.float32, False: torch.bfloat16}
