@@ -6,7 +6,8 @@ import torch
 from finetune_fixtures import tiny_checkpoint
 from prepare_fixtures import RATE, tone, write_manifest, write_sounds
 
-from finetune.codec_check import check_codec, code_usage, heard_alike, mel_distance, verdict
+from finetune.codec_check import check_codec, verdict
+from finetune.codec_measures import code_usage, heard_alike, mel_distance
 from finetune.metrics import ErrorRates
 from finetune.row_maker import Limits
 from finetune.sources import open_source
