@@ -115,9 +115,10 @@ def test_processes_and_batches_make_the_same_rows(checkpoint, manifest, prepared
 
 
 @pytest.mark.slow  # half a minute of starting Ray
-def test_a_ray_cluster_of_two_workers_makes_the_same_rows(checkpoint, manifest, prepared, tmp_path):
+def test_a_ray_cluster_of_two_workers_makes_the_same_rows(checkpoint, manifest, prepared, tmp_path, monkeypatch):
     ray = pytest.importorskip("ray", reason='Ray is not installed: pip install "text-to-talk[ray]"')
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # 15 by default, which starves on a busy machine
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
         prepare(open_source(str(manifest)), tmp_path / "out", checkpoint, engine="ray", num_proc=2, shard_items=3)
