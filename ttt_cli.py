@@ -33,11 +33,12 @@ app = typer.Typer(
 app.command()(ttt_checkpoints.convert)
 app.command()(ttt_checkpoints.convert_codec)
 app.command()(ttt_checkpoints.init)
+app.command()(data_commands.prepare)
+app.command()(data_commands.codec_check)
 app.command()(train_commands.train)
 app.command()(train_commands.evaluate)
 app.command()(train_commands.publish)
 app.command()(train_commands.merge)
-app.command()(data_commands.prepare)
 
 
 class Dtype(str, Enum):

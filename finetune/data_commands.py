@@ -140,3 +140,49 @@ def _checkpoint(model: str) -> str:
     from modeling_ttt import nano_checkpoint
 
     return model or str(nano_checkpoint())
+
+
+def codec_check(
+    source: Annotated[str, typer.Argument(help="Recordings with transcripts, as for `ttt prepare`.")],
+    judge: Annotated[
+        str,
+        typer.Option(
+            help="Who writes down what is said: a speech recognition model (folder or Hub id), pocketsphinx (English), or model: the checkpoint itself."
+        ),
+    ] = "model",
+    model: CodecModel = "",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the report and some sounds to listen to.", show_default=False)
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="Recordings.")] = 100,
+    language: Annotated[
+        str | None, typer.Option(help="Language of recordings that do not say theirs.", show_default=False)
+    ] = None,
+    column: Columns = [],  # noqa: B006 - typer reads it
+    max_seconds: Annotated[float, typer.Option(min=0, help="Longest recording.")] = 30.0,
+    hub_config: HubConfig = None,
+    hub_split: HubSplit = None,
+    streaming: Streaming = False,
+    device: Device = "auto",
+) -> None:
+    """Hear what the codec leaves of real speech, before any training: the ceiling of what can be reached."""
+    import torch
+
+    from finetune.checkpoint import Checkpoint
+    from finetune.codec_check import check_codec, readable
+    from finetune.judges import make_judge
+    from finetune.loading import load_model, load_processor
+    from finetune.row_maker import Limits
+    from finetune.sources import open_source
+
+    recordings = open_source(source, _columns(column), hub_config, hub_split, streaming)
+    name = _checkpoint(model)
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    processor = load_processor(name)
+    processor.codec.to(device)
+    checkpoint = Checkpoint(load_model(name, device=device), processor) if judge == "model" else None
+    limits = Limits(max_seconds=max_seconds, language=language)
+    check = check_codec(recordings, processor, make_judge(judge, checkpoint), count, limits, out, name)
+    typer.echo(readable(check).rstrip())
+    if out is not None:
+        typer.echo(f"\nThe report and some sounds to listen to are in {out}.")

@@ -224,7 +224,7 @@ def _write_shard(work: Path, number: int, made: Made) -> None:
 def _assemble(out: Path, info: PreparedInfo, splitting: Splitting) -> dict[str, Any]:
     """Share the rows of all shards out to splits and write these, the report, and at last `prepared.json`."""
     work = out / WORK_FOLDER
-    shards = sorted(work.glob("shard-*.parquet"))
+    shards = [path for path in sorted(work.glob("shard-*.parquet")) if pyarrow.parquet.read_metadata(path).num_rows]
     problems = [p for path in sorted(work.glob("problems-*.json")) for p in json.loads(path.read_text("utf-8"))]
     columns = ["id", "text", "speaker", "seconds", SOURCE_SPLIT]
     rows = [row for path in shards for row in pyarrow.parquet.read_table(path, columns=columns).to_pylist()]

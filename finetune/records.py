@@ -10,7 +10,7 @@ What a record is follows from what it holds:
 | an answer's sound | a spoken answer to a spoken or written question (`dialogue`) |
 | an answer's words only | a written question and answer (`text`) |
 | `audio` | a recording and its transcript (`recording`) |
-| `text` only | a `document`, or a conversation that was written out with its markers |
+| `text` and no field for a sound | a `document`, or a conversation that was written out with its markers |
 
 Knows names of fields. Reads no sound and no files, and judges nothing: `row_maker.py` says what can be used.
 """
@@ -104,7 +104,8 @@ def as_item(record: Any, number: int, folder: Path, columns: Mapping[str, str] |
     found["id"] = _text_id(found["id"], number)
     if found["messages"] is None and found["audio"] is None and isinstance(found["text"], str):
         found["messages"] = written_messages(found["text"])
-    return Item(kind=_kind(found, caption is not None), **found)
+    has_sound = any(name in record for name in (*FIELDS["audio"], (columns or {}).get("audio")))
+    return Item(kind=_kind(found, caption is not None, has_sound), **found)
 
 
 def _first(record: Mapping, named: str | None, names: tuple[str, ...]) -> Any:
@@ -112,7 +113,7 @@ def _first(record: Mapping, named: str | None, names: tuple[str, ...]) -> Any:
     return next((record[name] for name in candidates if record.get(name) is not None), None)
 
 
-def _kind(found: Mapping[str, Any], is_caption: bool) -> str:
+def _kind(found: Mapping[str, Any], is_caption: bool, has_sound: bool) -> str:
     if found["messages"] is not None:
         return "messages"
     if is_caption:
@@ -121,7 +122,8 @@ def _kind(found: Mapping[str, Any], is_caption: bool) -> str:
         return "dialogue"
     if found["answer_text"] is not None:
         return "text"
-    return "recording" if found["audio"] is not None or found["text"] is None else "document"
+    # A field for a sound that is empty is a sound that is missing, and not a text without one.
+    return "recording" if has_sound or found["text"] is None else "document"
 
 
 def _text_id(value: Any, number: int) -> str:
@@ -132,7 +134,7 @@ def _sound(value: Any, folder: Path) -> Any:
     """A path as a whole path, the bytes of a file as they are; other values are left to be refused with what they are."""
     if isinstance(value, Mapping):  # an undecoded `datasets.Audio` value
         value = value["bytes"] if value.get("bytes") is not None else value.get("path")
-    if not isinstance(value, str):
+    if not isinstance(value, str) or value.startswith(("http://", "https://")):
         return value
     try:
         return str(folder / Path(value).expanduser())

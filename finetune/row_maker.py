@@ -99,12 +99,19 @@ class Made:
 
 
 @dataclass
-class _Draft:
-    """A row whose sounds are read and not encoded yet."""
+class Draft:
+    """
+    A row whose sounds are read and not encoded yet.
+
+    Args:
+        item ([`Item`]): What it was made of.
+        row (`dict`): The row, without codes.
+        sounds (`dict[str, np.ndarray]`): Samples at the rate that the codec hears, by the column their codes will have.
+    """
 
     item: Item
     row: Row
-    sounds: dict[str, np.ndarray] = field(default_factory=dict)  # by column of the codes
+    sounds: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class RowMaker:
@@ -136,10 +143,10 @@ class RowMaker:
             [`Made`]
         """
         made = Made()
-        drafts: list[_Draft | None] = []
+        drafts: list[Draft] = []
         for item in items:
             try:
-                drafts.append(self._draft(item))
+                drafts.append(self.read(item))
             except Problem as problem:
                 made.problems.append(_problem_entry(item, problem))
         sounds = [(draft, column) for draft in drafts for column in draft.sounds]
@@ -158,7 +165,19 @@ class RowMaker:
 
     # ------------------------------------------------------------------------------------------------------------- drafts
 
-    def _draft(self, item: Item) -> _Draft:
+    def read(self, item: Item) -> Draft:
+        """
+        Check an item and read its sounds.
+
+        Args:
+            item ([`Item`]): Anything.
+
+        Returns:
+            [`Draft`]
+
+        Raises:
+            Problem: If it cannot be used.
+        """
         if item.problem is not None:
             raise Problem(item.problem, item.detail)
         row = make_row(
@@ -167,7 +186,7 @@ class RowMaker:
             language=_name(item.language or self.limits.language, "language"),
             speaker=_name(item.speaker or self.limits.speaker, "speaker"),
         )
-        draft = _Draft(item, row)
+        draft = Draft(item, row)
         if item.kind == "messages":
             self._add_messages(draft)
         elif item.kind == "document":
@@ -177,7 +196,7 @@ class RowMaker:
             self._add_words_and_sounds(draft)
         return draft
 
-    def _add_words_and_sounds(self, draft: _Draft) -> None:
+    def _add_words_and_sounds(self, draft: Draft) -> None:
         item, row = draft.item, draft.row
         spoken_question = item.audio is not None
         if item.kind == "text" and spoken_question:
@@ -193,7 +212,7 @@ class RowMaker:
             draft.sounds["answer_codes"] = self._sound(item.answer_audio)
         row["seconds"] = sum(map(len, draft.sounds.values())) / self.config.sampling_rate
 
-    def _finish(self, draft: _Draft) -> None:
+    def _finish(self, draft: Draft) -> None:
         """Check the codes and add word times."""
         item, row = draft.item, draft.row
         for column in draft.sounds:
@@ -248,7 +267,7 @@ class RowMaker:
             )
         return text
 
-    def _add_messages(self, draft: _Draft) -> None:
+    def _add_messages(self, draft: Draft) -> None:
         messages = draft.item.messages
         if isinstance(messages, str):
             try:
