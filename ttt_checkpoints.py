@@ -68,7 +68,9 @@ def convert(
         "codec is a model of its own, under its own licence.",
     )
     card.save(output / "README.md")
-    _report(output, vocabulary)
+    _report(
+        output, vocabulary, "" if codec else f", once a codec lies in {output / 'codec'}: `ttt convert-codec` makes one"
+    )
 
 
 def init(
@@ -116,7 +118,7 @@ def init(
         about="Started by `ttt init`: it writes as its language model did, and has not learnt to hear and speak yet.",
     )
     card.save(output / "README.md")
-    _report(output, processor.vocabulary)
+    _report(output, processor.vocabulary, ", when it has learnt to: it only writes so far")
 
 
 def convert_codec(
@@ -138,10 +140,15 @@ def convert_codec(
     from processing_ttt.glm4_voice_licence import LICENCE_NOTICE
 
     _check_output(output)
+    halves = tokenizer or f"{source}/{released.TOKENIZER_NAME}", decoder or f"{source}/{released.DECODER_NAME}"
+    for given, folder in zip((tokenizer, decoder), halves, strict=True):
+        if given is None and os.path.isdir(source) and not os.path.isdir(folder):
+            raise FileNotFoundError(
+                f"There is no folder {folder!r}: give the folder that holds {released.TOKENIZER_NAME} and {released.DECODER_NAME}, or each "
+                "of the two by `--tokenizer` and `--decoder`."
+            )
     typer.echo(LICENCE_NOTICE)
-    released.convert_codec(
-        tokenizer or f"{source}/{released.TOKENIZER_NAME}", decoder or f"{source}/{released.DECODER_NAME}", output
-    )
+    released.convert_codec(*halves, output)
     typer.echo(f"Written to {output}: `ttt convert SOURCE OUTPUT --codec {output}`")
 
 
@@ -203,10 +210,10 @@ def _card_of(folder: Path) -> "ModelCard | None":
     )
 
 
-def _report(output: Path, vocabulary: "TttVocabulary") -> None:
+def _report(output: Path, vocabulary: "TttVocabulary", condition: str) -> None:
     for token, token_id in _tokens(vocabulary).items():
         if not vocabulary.is_code(token_id):
             typer.echo(f"{token:<28} {token_id}")
     first, size = vocabulary.audio_code_offset, vocabulary.codebook_size
     typer.echo(f"{f'{size} codes':<28} {first} to {first + size - 1}")
-    typer.echo(f"Written to {output}: `ttt talk --model {output}`")
+    typer.echo(f"Written to {output}: `ttt talk --model {output}`{condition}")

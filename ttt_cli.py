@@ -19,6 +19,7 @@ import typer
 
 import ttt_checkpoints
 from finetune import data_commands, train_commands
+from spaces_demo.commands import demo
 
 if TYPE_CHECKING:
     from processing_ttt import TttProcessor, TttReply, TttStreamer
@@ -39,6 +40,7 @@ app.command()(train_commands.train)
 app.command()(train_commands.evaluate)
 app.command()(train_commands.publish)
 app.command()(train_commands.merge)
+app.command()(demo)
 
 
 class Dtype(str, Enum):

@@ -2,7 +2,7 @@
 Time and memory of converting and loading a released checkpoint: random weights in the layout of a full-size one, sharded.
 
     python benchmarks/convert.py --size small              # seconds; also `0.5B`
-    python benchmarks/convert.py --size 3B                 # needs 13 GB of disk and 8 GB of memory
+    python benchmarks/convert.py --size 3B                 # needs 19 GB of disk and 7 GB of memory
 
 - "convert": `ttt convert`, source folder to finished folder.
 - "load released": `TttForConditionalGeneration.from_pretrained` of the source, and one forward of eight ids, which reads every weight.

@@ -10,12 +10,17 @@ attention mask hides. A static cache, whose shapes never change so that a compil
                      . k k . k k .                             k k k k . . . . . .
 """
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache, StaticLayer
+from transformers.masking_utils import create_masks_for_generate
+
+# What transformers calls a cache among its arguments and outputs: up to 5.23 `past_key_values`. Ours take both names, always.
+CACHE_NAME = "cache" if "cache" in inspect.signature(create_masks_for_generate).parameters else "past_key_values"
 
 
 @dataclass

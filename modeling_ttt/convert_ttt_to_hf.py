@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from huggingface_hub.utils import tqdm
 from safetensors import safe_open
 from transformers import GenerationConfig
 from transformers.configuration_utils import PreTrainedConfig
@@ -50,7 +51,7 @@ def convert_released_model(
     files = _checked_weights(source, config)
     output.mkdir(parents=True, exist_ok=True)
     if files:
-        for name in files:
+        for name in tqdm(files, desc="Copying weights", unit="file"):
             shutil.copyfile(source / name, output / name)
     else:
         _rewrite_weights(source, output)

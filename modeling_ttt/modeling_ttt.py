@@ -16,8 +16,8 @@ from transformers import AutoModel, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
 from transformers.masking_utils import create_masks_for_generate
 from transformers.utils import ModelOutput, can_return_tuple
-from transformers.utils.deprecation import deprecate_kwarg
 
+from .cache_ttt import CACHE_NAME
 from .configuration_ttt import TttConfig
 from .generation_ttt import TttGenerationMixin
 from .language_model_ttt import build_from_language_model
@@ -51,6 +51,11 @@ class TttOutput(ModelOutput):
     cache: Cache | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
+
+    @property
+    def past_key_values(self) -> Cache | None:
+        """The cache, by its name before transformers 5.24."""
+        return self.cache
 
 
 class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
@@ -156,7 +161,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
             config=self.model.config,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
-            cache=cache,
+            **{CACHE_NAME: cache},
             position_ids=position_ids,
             and_mask_function=sees_before,
             block_sequence_ids=F.pad(span_ids, (int(cached), 0), value=-1),
@@ -217,7 +222,6 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         cap = getattr(config, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
-    @deprecate_kwarg("past_key_values", "6.0.0", new_name="cache")
     @can_return_tuple
     def forward(
         self,
@@ -233,6 +237,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         generator: torch.Generator | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        past_key_values: Cache | None = None,
         **kwargs: Any,
     ) -> TttOutput:
         """
@@ -258,6 +263,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
             generator (`torch.Generator`, *optional*): Source of the noise in train mode.
             use_cache (`bool`, *optional*): Return `cache`.
             logits_to_keep (`int` or `torch.Tensor`, *optional*, defaults to 0): Score only the last positions (0: all), or these ones.
+            past_key_values (`Cache`, *optional*): `cache`, by its name before transformers 5.24.
             kwargs: For the backbone.
 
         Returns:
@@ -284,6 +290,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
                 noised.mask_prob,
             )
 
+        cache = past_key_values if cache is None else cache
         inputs_embeds, span_ids = self._embed(input_ids, inputs_embeds, sample_ids)
         if attention_mask is None or (isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2):
             attention_mask = self.modality_aware_mask(inputs_embeds, span_ids, attention_mask, cache, position_ids)
@@ -292,7 +299,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            cache=cache,
+            **{CACHE_NAME: cache},
             use_cache=use_cache,
             **kwargs,
         )
@@ -306,7 +313,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
             logits=logits,
             text_loss=losses.text_loss if losses else None,
             audio_loss=losses.audio_loss if losses else None,
-            cache=outputs.cache,
+            cache=getattr(outputs, CACHE_NAME),
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )

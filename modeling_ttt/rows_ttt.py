@@ -69,6 +69,7 @@ class DecodingRow:
     end: int = field(init=False)
     span_start: int | None = field(init=False, default=None)
     schedule: list[int] = field(init=False, default_factory=list)
+    confidence: torch.Tensor | None = field(init=False, default=None)  # (block,), of the ids proposed in the last step
     num_blocks: int = field(init=False, default=0)
     finished: bool = field(init=False, default=False)
 

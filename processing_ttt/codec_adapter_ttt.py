@@ -11,7 +11,10 @@ from typing import Any
 
 import torch
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 from transformers.utils import ModelOutput
+
+from .codec_checks_ttt import PADDING_CODE, checked_codes, sound_lengths
 
 CONTRACT = ("sampling_rate", "output_sampling_rate", "frame_rate", "codebook_size")
 FEATURE_CODECS = ("xcodec2", "neucodec")  # these hear through a feature extractor of their own
@@ -44,17 +47,20 @@ class AdaptedCodecOutput(ModelOutput):
     What `CodecAdapter` returns; a field that was not computed is `None`.
 
     Args:
-        audio_codes (`torch.LongTensor` of shape `(1, 1, frames)`): Codes.
-        audio_values (`torch.FloatTensor` of shape `(1, 1, samples)`): Samples.
+        audio_codes (`torch.LongTensor` of shape `(batch, 1, frames)`): Codes; -1 after the end of a shorter row.
+        audio_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): Samples; 0 after the end of a shorter row.
     """
 
-    audio_codes: torch.LongTensor | None = None
-    audio_values: torch.FloatTensor | None = None
+    audio_codes: torch.Tensor | None = None
+    audio_values: torch.Tensor | None = None
 
 
 class CodecAdapter:
     """
-    A codec of transformers behind the interface of `TttCodecModel`, for one sound at a time.
+    A codec of transformers behind the interface of `TttCodecModel`.
+
+    Rows of a batch go through it one by one: padding would change what these codecs hear and say, and a row is to be what it is alone. None of
+    them states on how many codes a sample depends, so in a stream their sound comes when the reply is over.
 
     Args:
         model (`PreTrainedModel`): A DAC, EnCodec, X-Codec 2 or NeuCodec model.
@@ -87,43 +93,60 @@ class CodecAdapter:
 
     def encode(self, input_values: torch.Tensor, padding_mask: torch.Tensor | None = None) -> AdaptedCodecOutput:
         """
-        Turn one sound into codes.
+        Turn sounds into codes.
 
         Args:
-            input_values (`torch.FloatTensor` of shape `(1, 1, samples)`): Sound at `config.sampling_rate`.
-            padding_mask (*optional*): Must be `None`: one sound needs no padding.
+            input_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): Sound at `config.sampling_rate`.
+            padding_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for sound, 0 for padding *after* the sound of a
+                shorter row.
 
         Returns:
             [`AdaptedCodecOutput`] with `audio_codes`.
+
+        Raises:
+            ValueError: If the input is not one channel of finite float samples, is empty, or the mask does not fit.
         """
-        if len(input_values) != 1 or padding_mask is not None:
-            raise ValueError(f"This codec takes one sound at a time, but {len(input_values)} came, or a padding mask.")
-        if self.config.model_type == "dac":
-            hop = math.prod(self.model.config.downsampling_ratios)
-            padded = F.pad(input_values, (0, -input_values.shape[-1] % hop))
-            return AdaptedCodecOutput(audio_codes=self.model.encode(padded, n_quantizers=1).audio_codes.long())
-        if self.config.model_type == "encodec":
-            # (chunks, batch, codebooks, frames): in one chunk, at the smallest bandwidth, of which the first codebook is what speaks.
-            return AdaptedCodecOutput(audio_codes=self.model.encode(input_values).audio_codes[0, :, :1].long())
-        rate = self.config.sampling_rate
-        features = self.feature_extractor(input_values[0, 0].cpu().numpy(), sampling_rate=rate, return_tensors="pt")
-        return AdaptedCodecOutput(audio_codes=self.model.encode(**features.to(self.device)).audio_codes.long())
+        lengths = sound_lengths(input_values, padding_mask).tolist()
+        rows = [self._encode_row(row[None, :, :length]) for row, length in zip(input_values, lengths, strict=True)]
+        return AdaptedCodecOutput(audio_codes=pad_sequence(rows, batch_first=True, padding_value=PADDING_CODE)[:, None])
 
     def decode(self, audio_codes: torch.Tensor) -> AdaptedCodecOutput:
         """
-        Turn codes into sound.
+        Turn codes into sounds.
 
         Args:
-            audio_codes (`torch.LongTensor` of shape `(1, 1, frames)`): Codes.
+            audio_codes (`torch.LongTensor` of shape `(batch, 1, frames)`): Codes; -1 only after the end of a shorter row.
 
         Returns:
             [`AdaptedCodecOutput`] with `audio_values`.
+
+        Raises:
+            ValueError: If the codes have another shape or type, are empty, or are out of range.
         """
-        if self.config.model_type == "encodec":
-            values = self.model.decode(audio_codes[None], audio_scales=[None]).audio_values
+        codes = checked_codes(audio_codes, self.config.codebook_size)
+        rows = [self._decode_row(row[row != PADDING_CODE][None, None]) for row in codes]
+        return AdaptedCodecOutput(audio_values=pad_sequence(rows, batch_first=True)[:, None])
+
+    def _encode_row(self, sound: torch.Tensor) -> torch.Tensor:
+        """Samples `(1, 1, samples)` -> codes `(frames,)`."""
+        if self.config.model_type == "dac":
+            hop = math.prod(self.model.config.downsampling_ratios)
+            codes = self.model.encode(F.pad(sound, (0, -sound.shape[-1] % hop)), n_quantizers=1).audio_codes
+        elif self.config.model_type == "encodec":
+            # (chunks, batch, codebooks, frames): in one chunk, at the smallest bandwidth, of which the first codebook is what speaks.
+            codes = self.model.encode(sound).audio_codes[0, :, :1]
         else:
-            values = self.model.decode(audio_codes=audio_codes).audio_values
-        return AdaptedCodecOutput(audio_values=values.reshape(1, 1, -1))
+            features = self.feature_extractor(
+                sound[0, 0].cpu().numpy(), sampling_rate=self.config.sampling_rate, return_tensors="pt"
+            )
+            codes = self.model.encode(**features.to(self.device)).audio_codes
+        return codes.reshape(-1).long()
+
+    def _decode_row(self, codes: torch.Tensor) -> torch.Tensor:
+        """Codes `(1, 1, frames)` -> samples `(samples,)`."""
+        if self.config.model_type == "encodec":
+            return self.model.decode(codes[None], audio_scales=[None]).audio_values.reshape(-1)
+        return self.model.decode(audio_codes=codes).audio_values.reshape(-1)
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
         """Write the codec, and its feature extractor if it has one, to a folder."""

@@ -5,11 +5,13 @@ Knows a processor, and of the model only its `generate`. Knows no ids but those 
 again could become other ids, and the cache would no longer belong to them.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
 
 from .reply_ttt import TttReply
+from .streaming_ttt import ReplyFeed, TttStreamer
 
 
 class TttConversation:
@@ -25,6 +27,7 @@ class TttConversation:
     Attributes:
         ids (`torch.LongTensor` of shape `(1, length)`): Everything said so far, prompts and replies.
         turns (`list[TttReply]`): The model's replies.
+        output (`TttGenerateOutput`, *optional*): What `generate` gave for the last turn that was taken.
 
     Example:
 
@@ -42,6 +45,7 @@ class TttConversation:
         self.generate_kwargs = generate_kwargs
         self.ids = torch.zeros(1, 0, dtype=torch.long)
         self.turns: list[TttReply] = []
+        self.output: Any = None
         self._ends = [0]  # length of `ids` after each turn
         self._cache: Any = None
 
@@ -73,12 +77,60 @@ class TttConversation:
         except BaseException:
             self._crop(self._ends[-1])
             raise
-        reply = self.processor.decode_reply(out.sequences[0, prompt.shape[1] :])
+        streamer = options.get("streamer")
+        if isinstance(streamer, ReplyFeed) and not streamer.is_cancelled:  # it told all there is: no second decoding
+            reply = streamer.decoder.reply()
+        else:
+            reply = self.processor.decode_reply(out.sequences[0, prompt.shape[1] :])
+        self.output = out
         self.ids = out.sequences.cpu()
         self._cache = out.cache
         self._ends.append(self.ids.shape[1])
         self.turns.append(reply)
         return reply
+
+    def stream(
+        self,
+        text: str | None = None,
+        audio: Any = None,
+        drafts: bool = False,
+        queue_size: int = 64,
+        **generate_kwargs: Any,
+    ) -> TttStreamer:
+        """
+        Take the user's turn, and give the model's while it is generated: `say` in a thread of its own.
+
+        The turn is part of the conversation when the stream is over or closed. One that was closed early stays as far as it came, one
+        that failed leaves no trace. Begin no other turn before that.
+
+        Args:
+            text, audio, generate_kwargs: As for `say`.
+            drafts (`bool`, defaults to `False`): Whether blocks of sound are shown while they are denoised.
+            queue_size (`int`, defaults to 64): Most events that wait for the consumer; when there are more, `generate` waits.
+
+        Returns:
+            [`TttStreamer`]: As `processor.stream_reply` gives it, with the [`TttReply`] as its `output`.
+
+        Example:
+
+        ```python
+        >>> with conversation.stream(audio="question.wav") as stream:
+        ...     for event in stream:
+        ...         print(event)
+        ```
+        """
+        return TttStreamer(self.processor, drafts, queue_size).follow(partial(self.say, text, audio, **generate_kwargs))
+
+    def fork(self) -> "TttConversation":
+        """
+        Begin another conversation that knows what was said so far, and goes on alone. It has no cache yet: its first turn runs it all.
+
+        Returns:
+            [`TttConversation`].
+        """
+        other = TttConversation(self.model, self.processor, self.system_prompt, **self.generate_kwargs)
+        other.ids, other.turns, other._ends = self.ids.clone(), list(self.turns), list(self._ends)
+        return other
 
     def rewind(self, turns: int = 1) -> None:
         """
@@ -117,7 +169,12 @@ class TttConversation:
 
     def _tokenize(self, messages: list[dict[str, Any]]) -> torch.Tensor:
         return self.processor.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+            messages,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            sanitize_control_tokens=True,  # what a user writes is text, and ends no turn and holds no sound
         )["input_ids"]
 
     def _without_repeated_end(self, behind: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ Knows the network, its two published key layouts and how segments are batched. K
 described in "GLM-4-Voice" (Zeng et al., 2024); it is the lower half of the encoder of Whisper-large-v3, and uses transformers' layers.
 """
 
+import inspect
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,6 +26,8 @@ from .glm4_voice_configuration import Glm4VoiceTokenizerConfig
 
 # Mel frames before a stretch on which its convolutions depend, and the encoder frames that these make.
 CONTEXT_MEL_FRAMES, CONTEXT_FRAMES = 4, 2
+# What transformers calls a cache among its arguments: up to 5.23 `past_key_values`.
+CACHE_NAME = "cache" if "cache" in inspect.signature(create_causal_mask).parameters else "past_key_values"
 
 
 @dataclass
@@ -242,11 +245,11 @@ class Glm4VoiceTokenizerModel(PreTrainedModel):
             config=self.config,
             inputs_embeds=hidden_states,
             attention_mask=mask,
-            cache=cache,
+            **{CACHE_NAME: cache},
             block_sequence_ids=blocks.expand_as(mask),
         )
         for layer in self.layers:
-            hidden_states = layer(hidden_states, block_mask, cache=cache)
+            hidden_states = layer(hidden_states, block_mask, **{CACHE_NAME: cache})
         return hidden_states
 
     def _embed(self, input_features: torch.Tensor, start: int = 0) -> torch.Tensor:

@@ -7,6 +7,7 @@ stands the model's `generate`.
 
 import copy
 import os
+import threading
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,9 @@ from .layout_ttt import TASKS, TttLayout, chat_template, task_messages
 from .reply_ttt import TttReply, write_sound
 from .streaming_ttt import ReplyStreamingMixin
 from .vocabulary_ttt import AUDIO_CODE, AUDIO_PLACEHOLDER, BEGIN_OF_AUDIO, END_OF_AUDIO, TttVocabulary
+
+# A fast tokenizer keeps how it pads and whether it sees markers as settings of its own, which a call changes: one thread at a time.
+_TOKENIZING = threading.Lock()
 
 _CODEC_KWARGS = ("cache_dir", "force_download", "local_files_only", "token", "trust_remote_code")
 
@@ -246,7 +250,8 @@ class TttProcessor(ReplyStreamingMixin, ProcessorMixin):
         sampling_rate = options["audio_kwargs"].get("sampling_rate")
         replacements = [self._audio_text(self.encode_audio(sound, sampling_rate)) for sound in sounds]
         prompts, offsets = self.get_text_with_replacements(prompts, audio_replacements=replacements)
-        encoded = self.tokenizer(prompts, **options["text_kwargs"])
+        with _TOKENIZING:
+            encoded = self.tokenizer(prompts, **options["text_kwargs"])
         data = {name: value for name, value in encoded.items() if name not in self.unused_input_names}
         if options.get("return_text_replacement_offsets"):
             data["text_replacement_offsets"] = offsets

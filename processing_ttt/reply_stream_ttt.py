@@ -13,6 +13,7 @@ import numpy as np
 
 from .codec_stream_ttt import CodecStream
 from .layout_ttt import ReplyParser
+from .reply_ttt import TttReply
 from .vocabulary_ttt import TttVocabulary
 
 REPLACEMENT = "\ufffd"  # what a tokenizer writes for bytes that are no character, or not yet one
@@ -52,15 +53,17 @@ class TttAudioChunk:
 @dataclass(frozen=True)
 class TttBlockDraft:
     """
-    A block of sound while it is denoised; the next draft, or its sound, takes its place.
+    A block of sound after a denoising step; the next draft, or its sound, takes its place.
 
     Args:
         token_ids (`list[int]`): The block's ids: codes, end markers, and masks where nothing is revealed.
         is_masked (`list[bool]`): Where the masks are.
+        confidence (`list[float]`): How probable the id is that the step proposed for each position; of those revealed before, meaningless.
     """
 
     token_ids: list[int]
     is_masked: list[bool]
+    confidence: list[float]
 
 
 TttStreamEvent: TypeAlias = TttTextDelta | TttAudioChunk | TttBlockDraft
@@ -139,6 +142,7 @@ class ReplyDecoder:
         self.parser = ReplyParser(processor.vocabulary)
         self.text = TextStream(processor.decode_text)
         self.sound: CodecStream | None = None
+        self._told: list[TttTextDelta | TttAudioChunk] = []
 
     def push(self, ids: Iterable[int]) -> list[TttStreamEvent]:
         """
@@ -165,13 +169,28 @@ class ReplyDecoder:
         events = self._text_events(self.text.finish())
         return events if self.sound is None else events + self._audio_events(self.sound.finish())
 
-    def draft(self, ids: list[int]) -> TttBlockDraft:
-        """Describe a block that is being denoised, by its ids."""
+    def reply(self) -> TttReply:
+        """Join the events so far: after `finish` the reply as `decode_reply` gives it, which costs no second decoding."""
+        chunks = [event.audio for event in self._told if isinstance(event, TttAudioChunk)]
+        return TttReply(
+            text="".join(event.text for event in self._told if isinstance(event, TttTextDelta)),
+            audio=np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.float32),
+            sampling_rate=self.processor.codec_config.output_sampling_rate,
+            finished=self.parser.finished,
+        )
+
+    def draft(self, ids: list[int], confidence: list[float]) -> TttBlockDraft:
+        """Describe a block that is being denoised, by its ids and how sure the model is of each."""
         mask_token_id = self.processor.vocabulary.mask_token_id
-        return TttBlockDraft(ids, [token_id == mask_token_id for token_id in ids])
+        return TttBlockDraft(ids, [token_id == mask_token_id for token_id in ids], confidence)
 
     def _text_events(self, text: str) -> list[TttStreamEvent]:
-        return [TttTextDelta(text)] if text else []
+        return self._tell([TttTextDelta(text)] if text else [])
 
     def _audio_events(self, audio: np.ndarray) -> list[TttStreamEvent]:
-        return [TttAudioChunk(audio, self.processor.codec_config.output_sampling_rate)] if len(audio) else []
+        rate = self.processor.codec_config.output_sampling_rate
+        return self._tell([TttAudioChunk(audio, rate)] if len(audio) else [])
+
+    def _tell(self, events: list[TttTextDelta] | list[TttAudioChunk]) -> list[TttStreamEvent]:
+        self._told += events
+        return list(events)

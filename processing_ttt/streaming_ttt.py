@@ -12,7 +12,7 @@ import asyncio
 import atexit
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -66,10 +66,10 @@ class ReplyFeed(BaseStreamer):
             self._queue_all(self.decoder.push(ids))
         self._has_prompt = True
 
-    def put_draft(self, value: torch.Tensor) -> None:
-        """Take a block after a denoising step, masks included."""
+    def put_draft(self, value: torch.Tensor, confidence: torch.Tensor) -> None:
+        """Take a block after a denoising step, masks included, and how sure the model is of each position."""
         if self.drafts and not self.is_cancelled:
-            self.queue.put(self.decoder.draft(value.tolist()))
+            self.queue.put(self.decoder.draft(value.tolist(), confidence.tolist()))
 
     def fail(self, error: BaseException) -> None:
         """Hand an exception to the consumer."""
@@ -86,15 +86,13 @@ class ReplyFeed(BaseStreamer):
             raise
         self.queue.close()
 
-    def start(self, model: Any, generate_kwargs: dict[str, Any]) -> None:
-        """Run `generate` in a thread."""
+    def start(self, talk: Callable[..., Any]) -> None:
+        """Run `talk(streamer=self)` in a thread."""
         if self._thread is not None:
             raise ValueError(ONE_REPLY)
         # A daemon, because a process must not wait for a consumer that goes down with it; but stopped before the interpreter goes, which a
         # thread inside PyTorch does not survive.
-        self._thread = threading.Thread(
-            target=self._run, args=(model, generate_kwargs), name="ttt-generate", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, args=(talk,), name="ttt-generate", daemon=True)
         atexit.register(self.stop)
         self._thread.start()
 
@@ -108,9 +106,9 @@ class ReplyFeed(BaseStreamer):
         self.queue.cancel()
         self.join()
 
-    def _run(self, model: Any, generate_kwargs: dict[str, Any]) -> None:
+    def _run(self, talk: Callable[..., Any]) -> None:
         try:
-            self.output = model.generate(**generate_kwargs, streamer=self)
+            self.output = talk(streamer=self)
             self.end()
         except BaseException as error:  # the consumer's thread is where it can be handled
             self.fail(error)
@@ -136,9 +134,9 @@ class _Streamer(BaseStreamer):
         """See `BaseStreamer.put`; waits while the queue is full."""
         self._feed.put(value)
 
-    def put_draft(self, value: torch.Tensor) -> None:
-        """Take a block after a denoising step, masks included."""
-        self._feed.put_draft(value)
+    def put_draft(self, value: torch.Tensor, confidence: torch.Tensor) -> None:
+        """Take a block after a denoising step, masks included, and how sure the model is of each position."""
+        self._feed.put_draft(value, confidence)
 
     def fail(self, error: BaseException) -> None:
         """Take an exception of `generate`, which the consumer gets after the events before it."""
@@ -170,7 +168,24 @@ class _Streamer(BaseStreamer):
         Raises:
             ValueError: If the streamer was started before.
         """
-        self._feed.start(model, {**inputs, **generate_kwargs})
+        options = {**inputs, **generate_kwargs}
+        return self.follow(lambda streamer: model.generate(**options, streamer=streamer))
+
+    def follow(self, talk: Callable[..., Any]) -> "Self":
+        """
+        Run a function that generates one reply, in a thread as `start` does.
+
+        Args:
+            talk (`Callable`): Called as `talk(streamer=...)`; hands the streamer on to `generate`. What it returns is the stream's `output`,
+                what it raises is raised where the events are consumed.
+
+        Returns:
+            The streamer itself.
+
+        Raises:
+            ValueError: If the streamer was started before.
+        """
+        self._feed.start(talk)
         return self
 
     def cancel(self) -> None:
@@ -189,7 +204,7 @@ class _Streamer(BaseStreamer):
 
     @property
     def output(self) -> Any:
-        """What `generate` returned, after the last event or `close`; `None` if it failed, or was not begun by `start`."""
+        """What `generate` returned, after the last event or `close`; `None` if it failed, or was begun by neither `start` nor `follow`."""
         if not self._queue.is_closed:  # waiting for a thread that waits for its consumer would never end
             raise ValueError("The reply is not over: ask for `output` after the last event, or close the stream first.")
         self._feed.join()

@@ -1,82 +1,92 @@
 """
-Ask in speech or text, and hear the answer: the smallest demo that is useful.
+Starts the demo: the page, its endpoints and OpenAI's routes, over one model or several.
 
-    python -m spaces_demo.app --model checkpoints/ttt-nano
+    python -m spaces_demo --model checkpoints/ttt-nano
 
-Knows Gradio, a model and a processor. Turns, streaming and controls come with the full demo.
+Knows where models come from and which machine this is: a laptop, a server, or a Space (`space.py`). What the page is, is `page.py`'s.
 """
 
-import argparse
+import os
+import secrets
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import gradio as gr
 import torch
-from transformers import AutoModel, AutoProcessor, PreTrainedModel
 
-from modeling_ttt import nano_checkpoint
-from processing_ttt import TttProcessor
-
-MAX_QUESTION_SECONDS = 30
-MAX_FILE_SIZE = "10mb"
-MAX_WAITING = 16
+from .service import Limits, TalkRequest, TalkService
+from .zero_gpu import ZeroGpuModel
 
 
-def build_demo(model: PreTrainedModel, processor: TttProcessor) -> gr.Blocks:
+def load_service(
+    model: str = "", device: str = "auto", adapters: dict[str, str] | None = None, gpu: Callable[..., Any] | None = None
+) -> TalkService:
     """
-    Build the app around a loaded model.
+    Load a checkpoint, and let it say one word, so that the first visitor does not wait for what PyTorch does once.
 
     Args:
-        model (`TttForConditionalGeneration`): Answers.
-        processor (`TttProcessor`): Its processor.
+        model (`str`, *optional*): Folder or Hub id; the nano checkpoint in the box by default.
+        device (`str`, defaults to `"auto"`): `auto` is the GPU if there is one.
+        adapters (`dict[str, str]`, *optional*): PEFT adapters by name, each a folder or Hub id.
+        gpu (`Callable`, *optional*): `spaces.GPU`, where a GPU is borrowed for each reply; `device` does not matter then.
 
     Returns:
-        `gr.Blocks`: Ready to `launch`.
+        [`TalkService`].
     """
+    from transformers import AutoModel, AutoProcessor
 
-    def answer(question_path: str | None, question_text: str) -> tuple[str, tuple[int, Any] | None]:
-        if not question_path and not question_text.strip():
-            raise gr.Error("Record a question, upload one, or write one.")
-        try:
-            conversation = processor.conversation(
-                "chat", text=None if question_path else question_text, audio=question_path
-            )
-            inputs = processor.apply_chat_template(
-                conversation, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
-            )
-        except ValueError as error:  # the sound is empty, silent, too long or broken: the message says which
-            raise gr.Error(str(error)) from error
-        with torch.inference_mode():
-            ids = model.generate(**inputs.to(model.device))
-        reply = processor.decode_reply(ids[0, inputs["input_ids"].shape[1] :])
-        return reply.text, (reply.sampling_rate, reply.audio) if len(reply.audio) else None
+    import processing_ttt  # noqa: F401 - registers the processor with AutoProcessor
+    from modeling_ttt import nano_checkpoint
 
-    with gr.Blocks(title="Text-to-Talk") as demo:
-        gr.Markdown(
-            "# Text-to-Talk\nOne Transformer that writes text token by token and speaks by denoising blocks of audio tokens."
-        )
-        with gr.Row():
-            with gr.Column():
-                sound = gr.Audio(sources=["microphone", "upload"], type="filepath", label="Your question")
-                text = gr.Textbox(label="… or in writing", placeholder="What is seven plus five?", max_length=500)
-                ask = gr.Button("Ask", variant="primary")
-            with gr.Column():
-                said = gr.Textbox(label="Answer")
-                heard = gr.Audio(label="Spoken answer", autoplay=True)
-        gr.on([ask.click, text.submit], answer, [sound, text], [said, heard], api_name="talk", concurrency_limit=1)
-    return demo.queue(max_size=MAX_WAITING)
+    source = model or str(nano_checkpoint())
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if gpu is not None:
+        device = "cuda"
+    loaded = AutoModel.from_pretrained(source).to(device).eval()
+    processor = AutoProcessor.from_pretrained(source)
+    service = TalkService(ZeroGpuModel(loaded, gpu) if gpu else loaded, processor, Limits(), adapters)
+    if gpu is None:  # a borrowed one is not borrowed for nothing
+        service.reply(TalkRequest(text="Hello."))
+    return service
 
 
-def main() -> None:
-    """Serve the demo on this machine."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=None, help="folder or Hub id; the nano checkpoint in the box by default")
-    parser.add_argument("--port", type=int, default=7860)
-    options = parser.parse_args()
-    source = options.model or str(nano_checkpoint())
-    model = AutoModel.from_pretrained(source).to("cuda" if torch.cuda.is_available() else "cpu").eval()
-    processor = AutoProcessor.from_pretrained(source, max_audio_seconds=MAX_QUESTION_SECONDS)
-    build_demo(model, processor).launch(server_port=options.port, max_file_size=MAX_FILE_SIZE)
+def serve(
+    services: Sequence[TalkService], host: str = "127.0.0.1", port: int = 7860, share: bool = False, mcp: bool = False
+) -> None:
+    """
+    Serve until interrupted; requests that were taken are answered first.
+
+    Args:
+        services (`Sequence[TalkService]`): Of the models that can be chosen. The first is the one that programs talk to.
+        host (`str`, *optional*, defaults to `"127.0.0.1"`): Which address listens.
+        port (`int`, *optional*, defaults to 7860): Which port.
+        share (`bool`, *optional*, defaults to `False`): Whether Gradio's public link leads here, too.
+        mcp (`bool`, *optional*, defaults to `False`): Whether the endpoints are MCP tools, too.
+    """
+    import uvicorn
+
+    from .page import LOOKS, build_demo
+    from .server import build_app
+
+    app = build_app(services[0], build_demo(*services), mcp_server=mcp, **LOOKS)
+    server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning"))
+    if share:
+        _share(port)
+    print(f"Text-to-Talk is at http://{host}:{port}", flush=True)  # noqa: T201 - what a person waits for
+    server.run()
+    services[0].close(timeout=10)
 
 
-if __name__ == "__main__":
-    main()
+def _share(port: int) -> None:
+    from gradio.networking import setup_tunnel
+
+    address = setup_tunnel("127.0.0.1", port, secrets.token_urlsafe(32), None, None)
+    print(f"... and for everybody who knows it at {address}", flush=True)  # noqa: T201
+
+
+def address_of_this_machine() -> dict[str, Any]:
+    """Read where to listen from the variables that Spaces and Gradio's users set."""
+    return {
+        "host": os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
+        "port": int(os.environ.get("GRADIO_SERVER_PORT", "7860")),
+    }

@@ -71,6 +71,11 @@ def xcodec2():
     return Xcodec2Model(Xcodec2Config(**FEATURE_CODEC)).eval()
 
 
+def neucodec():
+    torch.manual_seed(0)
+    return NeuCodecModel(NeuCodecConfig(**FEATURE_CODEC)).eval()
+
+
 def processor_for(codec, codebook_size=16):
     tokenizer = tiny_tokenizer()
     add_ttt_tokens(tokenizer, codebook_size)
@@ -129,14 +134,59 @@ def test_xcodec2_hears_through_its_feature_extractor():
 
 
 def test_neucodec_hears_at_one_rate_and_speaks_at_another():
-    torch.manual_seed(0)
-    processor = processor_for(
-        CodecAdapter(NeuCodecModel(NeuCodecConfig(**FEATURE_CODEC)).eval(), Xcodec2FeatureExtractor())
-    )
+    processor = processor_for(CodecAdapter(neucodec(), Xcodec2FeatureExtractor()))
     config = processor.codec_config
     assert (config.sampling_rate, config.output_sampling_rate, config.frame_rate) == (16000, 24000, 50)
     codes = processor.encode_audio((SOUND, RATE))
     assert len(processor.decode_codes(codes)) == 480 * len(codes)
+
+
+CODECS = {
+    "dac": lambda: CodecAdapter(dac()),
+    "encodec": lambda: CodecAdapter(encodec()),
+    "xcodec2": lambda: CodecAdapter(xcodec2(), Xcodec2FeatureExtractor()),
+    "neucodec": lambda: CodecAdapter(neucodec(), Xcodec2FeatureExtractor()),
+}
+
+
+@pytest.mark.parametrize("name", CODECS)
+@torch.no_grad()
+def test_a_row_of_a_batch_is_heard_and_spoken_as_alone(name):
+    codec = CODECS[name]()
+    config, sounds = codec.config, [torch.from_numpy(SOUND), torch.from_numpy(SOUND[1000:4201])]
+    values = torch.nn.utils.rnn.pad_sequence(sounds, batch_first=True, padding_value=0.5)[:, None]
+    mask = torch.arange(len(SOUND)) < torch.tensor([[len(sound)] for sound in sounds])
+    together = codec.encode(values, mask).audio_codes
+    spoken = codec.decode(together).audio_values
+    for row, sound in enumerate(sounds):
+        alone = codec.encode(sound[None, None]).audio_codes
+        count = alone.shape[-1]
+        assert abs(count - len(sound) / config.sampling_rate * config.frame_rate) <= 1
+        assert torch.equal(together[row, :, :count], alone[0]) and (together[row, :, count:] == -1).all()
+        own = codec.decode(alone).audio_values
+        assert own.shape[-1] == count * config.output_sampling_rate / config.frame_rate
+        assert torch.equal(spoken[row, :, : own.shape[-1]], own[0]) and not spoken[row, :, own.shape[-1] :].any()
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_in_a_stream_it_is_heard_at_the_end_and_whole(name):
+    processor = processor_for(CODECS[name]())
+    codes = [3, 1, 15, 0, 7, 7, 2]
+    stream = processor.codec_stream()
+    assert len(stream.push(codes[:3])) == len(stream.push(codes[3:])) == 0
+    np.testing.assert_array_equal(stream.finish(), processor.decode_codes(codes))
+
+
+@pytest.mark.parametrize(
+    ("values", "mask", "message"),
+    [
+        (torch.zeros(1, 2, 100), None, "one channel"),
+        (torch.zeros(2, 1, 100), torch.zeros(2, 100), "ones followed by zeros"),
+    ],
+)
+def test_what_is_no_sound_is_refused(values, mask, message):
+    with pytest.raises(ValueError, match=message):
+        CODECS["dac"]().encode(values, mask)
 
 
 @pytest.mark.parametrize("codec", [dac, encodec, lambda: CodecAdapter(xcodec2(), Xcodec2FeatureExtractor())])

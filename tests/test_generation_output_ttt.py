@@ -250,23 +250,29 @@ class DraftRecorder(Recorder):
     def is_cancelled(self):
         return self.cancel_after is not None and len(self.puts) > self.cancel_after
 
-    def put_draft(self, value):
-        self.drafts.append((len(self.puts), value))
+    def put_draft(self, value, confidence):
+        self.drafts.append((len(self.puts), value, confidence))
 
     def fail(self, error):
         assert self.ends == 0
         self.errors.append(error)
 
 
-def test_a_streamer_that_takes_drafts_sees_a_block_after_each_step_but_its_last(endless):
+def test_a_streamer_that_takes_drafts_sees_a_block_after_each_step_with_its_confidence(endless):
     streamer = DraftRecorder()
     decode(endless, [W], logits_processor=script(W + 1, BEGIN_LAST, EOS), max_span_length=5, streamer=streamer)
-    (place, first), (same_place, second) = streamer.drafts
-    block = streamer.puts[place]
-    assert place == same_place == 3 and len(block) == 5
-    assert [(first == MASK).sum(), (second == MASK).sum()] == [3, 1]
-    for draft in (first, second):
+    places, drafts, confidences = zip(*streamer.drafts, strict=True)
+    block = streamer.puts[3]
+    assert places == (3, 3, 3) and len(block) == 5
+    assert [int((draft == MASK).sum()) for draft in drafts] == [3, 1, 0]
+    before = torch.full_like(block, MASK)
+    for draft, confidence in zip(drafts, confidences, strict=True):
         assert torch.equal(draft[draft != MASK], block[draft != MASK])
+        # By the default rule a step reveals what it is surest of; what it says of positions known before means nothing.
+        revealed, masked = confidence[(before == MASK) & (draft != MASK)], confidence[draft == MASK]
+        assert all(0 < value <= 1 for value in [*revealed, *masked])
+        assert not len(masked) or revealed.min() >= masked.max()
+        before = draft
 
 
 def test_a_cancelled_streamer_ends_decoding_before_the_next_forward(endless, forwards):

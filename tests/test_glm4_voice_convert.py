@@ -20,6 +20,7 @@ import ttt_cli
 from processing_ttt.glm4_voice_codec import Glm4VoiceCodec
 from processing_ttt.glm4_voice_convert import convert_codec, convert_decoder, read_decoder_config
 from processing_ttt.glm4_voice_licence import LICENCE_NOTICE, NOTICE_FILE
+from ttt_checkpoints import convert_codec as convert_codec_command
 
 
 @pytest.fixture
@@ -145,3 +146,11 @@ def test_the_command_converts_and_shows_the_licence(released, tmp_path):
     ]
     assert CliRunner().invoke(ttt_cli.app, apart).exit_code == 0
     assert (tmp_path / "apart" / "model.safetensors").is_file()
+
+
+def test_the_folder_of_one_half_is_no_folder_of_both(released, tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"give the folder that holds glm-4-voice-tokenizer and glm-4-voice-decoder"
+    ):
+        convert_codec_command(str(released[0] / "glm-4-voice-decoder"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -110,7 +110,8 @@ def test_the_source_is_that_of_the_original_and_by_default_differs_only_by_its_r
         exact, _ = released().vocoder.source(*given)
         whole = released(float32_source=True).vocoder(numbers["mel"], numbers["phase"], numbers["sine_noise"])
     close(rounded, numbers["source"], 1e-5)
-    close(whole, numbers["wav"], 1e-4)
+    # From frames on, the pitch differs in its last bits, by CPU, and five seconds of phase add them up.
+    close(whole, numbers["wav"], 5e-3)
     # float32 has 24 bits for the cycles of five seconds: half a unit of the ninth harmonic's last one, as an angle of a sine of 0.1
     cycles = float(numbers["f0"].double().sum() * HOP / 22050 * 9)
     close(exact, numbers["source"], 0.1 * 2 * math.pi * 2 ** (math.floor(math.log2(cycles)) - 24) * 9)
@@ -125,8 +126,7 @@ def test_codes_become_the_sound_of_the_original():
         phase=numbers["phase"],
         source_noise=numbers["sine_noise"],
     )
-    # From codes on, the pitch differs in its last bits, and five seconds of phase add them up.
-    close(output.audio_values[:, 0], numbers["wav"], 5e-3)
+    close(output.audio_values[:, 0], numbers["wav"], 5e-3)  # as above
 
 
 def test_the_released_size_has_the_published_number_of_parameters():

@@ -181,3 +181,12 @@ def test_12_nothing_is_printed_and_no_weight_is_normalised_again(capfd):
     streamed(model, codes_of(9), 4)
     assert capfd.readouterr() == ("", "")
     assert not [name for name in model.state_dict() if "weight_g" in name or "original0" in name]
+
+
+def test_12_one_mask_serves_all_layers():
+    model, masks = tiny_decoder_model(), []
+    for layer in model.flow.encoder.layers:
+        layer.register_forward_pre_hook(lambda module, inputs: masks.append(inputs[2]))
+    model.decode(codes_of(9))
+    assert len(masks) == 2
+    assert masks[0] is masks[1]

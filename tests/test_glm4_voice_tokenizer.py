@@ -8,6 +8,7 @@ from huggingface_hub.errors import StrictDataclassClassValidationError
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
+from processing_ttt.audio_input_ttt import load_sound
 from processing_ttt.glm4_voice_configuration import Glm4VoiceTokenizerConfig
 from processing_ttt.glm4_voice_tokenizer import Glm4VoiceTokenizerModel
 
@@ -45,7 +46,12 @@ def test_features_and_every_stage_are_those_of_the_original(case):
     numbers, model = recorded(f"tokenizer/io_{case}.npz"), recorded_model()
     if case != "batch":
         features, mask = model.features(numbers["wav0"])
-        torch.testing.assert_close(features, numbers["input_features"][0], atol=1e-5, rtol=0)
+        expected = numbers["input_features"][0]
+        # Below 60 dB under a frame's loudest band the rounding of the FFT shows, and every kind of CPU has an FFT of its own.
+        heard = expected > expected.amax(0) - 6 / 4
+        assert heard.float().mean() > 0.85
+        torch.testing.assert_close(features[heard], expected[heard], atol=1e-5, rtol=0)
+        torch.testing.assert_close(features, expected, atol=1e-4, rtol=0)
         assert torch.equal(mask, numbers["attention_mask"][0].to(mask.dtype))
     stages = {}
     model.layers[0].register_forward_hook(lambda module, inputs, output: stages.update(layer0=output))
@@ -60,6 +66,14 @@ def test_features_and_every_stage_are_those_of_the_original(case):
     assert clear.any()
     assert torch.equal(codes[clear], numbers["quantized_token_ids"][clear])
     torch.testing.assert_close(output.last_hidden_state[clear], numbers["last_hidden_state"][clear])
+
+
+@needs_recorded
+@pytest.mark.parametrize("rate", [8000, 11025, 22050, 24000, 32000, 44100, 48000])
+def test_sound_of_another_rate_reaches_it_as_it_reached_the_original(rate):
+    numbers = recorded("resample.npz")
+    heard = load_sound((numbers[f"in_{rate}"].numpy(), rate), 16000)
+    np.testing.assert_allclose(heard, numbers[f"out_{rate}"].numpy(), atol=1e-6, rtol=0)
 
 
 @needs_recorded

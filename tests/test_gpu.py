@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from glm4_voice_fixtures import codes_of, noise, tiny_codec
 from modeling_fixtures import tiny_model
 
 pytestmark = [
@@ -45,3 +46,14 @@ def test_bfloat16_logits_stay_within_three_percent_of_float32(prompts):
     got = model.to(torch.bfloat16)(ids, attention_mask=mask).logits.float()
     real = mask.bool()
     assert (got - wanted)[real].norm() / wanted[real].norm() < 0.03
+
+
+def test_the_glm4_voice_codec_hears_and_speaks_as_on_the_cpu():
+    codec, sound, codes = tiny_codec(), noise(30000)[None, None], codes_of(20)
+    heard, spoken = codec.encode(sound).audio_codes, codec.decode(codes).audio_values
+    codec.cuda()
+    assert torch.equal(codec.encode(sound.cuda()).audio_codes.cpu(), heard)
+    torch.testing.assert_close(codec.decode(codes.cuda()).audio_values.cpu(), spoken, atol=1e-2, rtol=0)
+    stream = codec.decode_stream()
+    pieces = torch.cat([torch.from_numpy(stream.push(codes[0, 0])), torch.from_numpy(stream.finish())])
+    torch.testing.assert_close(pieces, spoken[0, 0], atol=1e-2, rtol=0)

@@ -8,6 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from clean_process import NOT_INSTALLED
+from glm4_voice_fixtures import (
+    tiny_decoder_model,
+    tiny_tokenizer_model,
+    write_released_decoder,
+    write_released_tokenizer,
+)
 from huggingface_hub import ModelCard
 from huggingface_hub.constants import DOWNLOAD_CHUNK_SIZE as CHUNK
 from loopback_hub import LoopbackHub
@@ -16,6 +22,7 @@ from released_fixtures import released_tokenizer, write_released
 
 from modeling_ttt import TttConfig, TttForConditionalGeneration
 from processing_ttt import TttCodecConfig, TttCodecModel, TttProcessor, add_ttt_tokens
+from processing_ttt.glm4_voice_licence import LICENCE_NOTICE
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -263,3 +270,42 @@ def test_a_released_checkpoint_loads_and_converts_from_the_hub_at_a_revision(hub
     assert all(direct == converted is not None for direct, converted in result.values())
     assert card.data.base_model == "name/released"
     assert not [path for path in hub.downloads() if path.endswith("training_state.pt")]
+
+
+CODEC_PUBLISHER = """
+import sys
+from pathlib import Path
+import ttt_checkpoints
+from processing_ttt import Glm4VoiceCodec
+
+ttt_checkpoints.convert_codec("THUDM", Path("codec"))
+Glm4VoiceCodec.from_pretrained("codec").push_to_hub("name/glm-4-codec")
+"""
+
+CODEC_LISTENER = """
+import json
+import torch
+from transformers import AutoModel
+
+codec = AutoModel.from_pretrained("name/glm-4-codec", trust_remote_code=True)
+codes = codec.encode(torch.sin(torch.arange(9000) / 8.0)[None, None]).audio_codes
+sound = codec.decode(codes).audio_values
+print("RESULT" + json.dumps({"module": type(codec).__module__, "codes": codes[0, 0].tolist(), "samples": sound.shape[-1]}))
+"""
+
+
+def test_the_released_codec_comes_from_the_hub_and_goes_there_with_its_licence(hub, tmp_path):
+    heard = tiny_tokenizer_model()
+    write_released_tokenizer(tmp_path / "tokenizer", heard)
+    write_released_decoder(tmp_path / "decoder", tiny_decoder_model())
+    for half in ("tokenizer", "decoder"):
+        hub.commit(f"THUDM/glm-4-voice-{half}", tmp_path / half)
+    run(CODEC_PUBLISHER, hub.environment(tmp_path / "publisher", PYTHONPATH=str(ROOT)), cwd=tmp_path)
+    files = hub.files("name/glm-4-codec")
+    assert files["LICENSE-glm-4-voice.md"].decode() == LICENCE_NOTICE
+    card = ModelCard(files["README.md"].decode())
+    assert card.data.to_dict()["license_name"] == "glm-4-voice" and "Built with glm-4" in card.text
+    result = run(NOT_INSTALLED + CODEC_LISTENER, hub.environment(tmp_path / "listener"), cwd=tmp_path)
+    expected = heard.encode(torch.sin(torch.arange(9000) / 8.0)[None, None]).audio_codes[0, 0].tolist()
+    assert result["module"].startswith("transformers_modules.")
+    assert (result["codes"], result["samples"]) == (expected, len(expected) * 441 // 64 * 256)

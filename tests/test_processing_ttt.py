@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -457,3 +458,25 @@ print(processor.decode_reply(processor.layout.build_reply([1], [1, 2])).audio.sh
     assert result.stdout.strip() == f"(1280,) {expected}"
     assert (tmp_path / "third" / "processing_ttt.py").is_file()
     assert (tmp_path / "third" / "codec" / "model.safetensors").is_file()
+
+
+def test_the_tokenizer_is_used_by_one_thread_at_a_time(processor, monkeypatch):
+    """Its settings change from call to call: how it pads, and whether markers are markers."""
+    inside, overlaps, encode = [], [], processor.tokenizer._encode_plus
+
+    def watched(*args, **kwargs):
+        inside.append(None)
+        time.sleep(0.01)
+        overlaps.append(len(inside) > 1)
+        try:
+            return encode(*args, **kwargs)
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(processor.tokenizer, "_encode_plus", watched)
+    threads = [threading.Thread(target=processor, args=("Hello",)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert overlaps == [False] * 4

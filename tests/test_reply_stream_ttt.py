@@ -131,8 +131,9 @@ def test_a_reply_of_text_only_needs_no_codec(processor):
 def test_a_draft_shows_its_masks(processor):
     vocabulary = processor.vocabulary
     ids = [vocabulary.audio_code_offset, vocabulary.mask_token_id, vocabulary.end_audio_token_id]
-    draft = ReplyDecoder(processor).draft(ids)
+    draft = ReplyDecoder(processor).draft(ids, [0.5, 0.25, 1.0])
     assert (draft.token_ids, draft.is_masked) == (ids, [False, True, False])
+    assert draft.confidence == [0.5, 0.25, 1.0]
 
 
 def test_text_and_sound_come_in_the_order_of_the_reply(processor):

@@ -29,7 +29,7 @@ from transformers.generation import LogitsProcessorList, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 from transformers.utils import ModelOutput
 
-from .cache_ttt import Query, RowCache, StaticRowCache, has_windows
+from .cache_ttt import CACHE_NAME, Query, RowCache, StaticRowCache, has_windows
 from .denoising_ttt import BlockDenoiser
 from .rows_ttt import DecodingPlan, DecodingRow, open_rows
 from .samplers_ttt import Generators, guide, next_text_ids
@@ -54,6 +54,11 @@ class TttGenerateOutput(ModelOutput):
     num_forwards: int | None = None
     tokens_per_forward: torch.Tensor | None = None
     cache: Cache | None = None
+
+    @property
+    def past_key_values(self) -> Cache | None:
+        """The cache, by its name before transformers 5.24."""
+        return self.cache
 
 
 class BlockDecoder:
@@ -211,7 +216,7 @@ class BlockDecoder:
             inputs_embeds=inputs_embeds,
             attention_mask=self._attention_mask(query, inputs_embeds),
             position_ids=query.position_ids,
-            cache=self.cache.cache,
+            **{CACHE_NAME: self.cache.cache},
             use_cache=self.cache.cache is not None,
         )
         self.num_forwards += 1
@@ -292,9 +297,8 @@ class BlockDecoder:
         log_prior = self._log_prior(speaking) if self.denoiser.rule.needs_prior else None
         self.denoiser.step(rows, logits, [self.generators[i] for i in speaking], log_prior)
         for i, row in zip(speaking, rows, strict=True):
-            if row.schedule:
-                self._show_draft(row)
-            else:
+            self._show_draft(row)
+            if not row.schedule:
                 self._tell(row.close_block())
                 self._ask_to_stop(i)
                 self._go_on_speaking(i)
@@ -337,7 +341,7 @@ class BlockDecoder:
     def _show_draft(self, row: DecodingRow) -> None:
         put_draft = getattr(self.streamer, "put_draft", None)
         if put_draft is not None:
-            put_draft(row.buffer[row.length : row.end].clone())
+            put_draft(row.buffer[row.length : row.end].clone(), row.confidence)
 
     def _ask_to_stop(self, index: int, scores: torch.Tensor | None = None) -> None:
         row = self.rows[index]

@@ -50,7 +50,7 @@ class BlockDenoiser:
         log_prior: torch.Tensor | None = None,
     ) -> None:
         """
-        Reveal some masks of each row's block; where a block is finished, its schedule is empty afterwards.
+        Reveal some masks of each row's block and note how sure the model was; where a block is finished, its schedule is empty afterwards.
 
         Args:
             rows (`list[DecodingRow]`): Rows with an open block.
@@ -74,8 +74,9 @@ class BlockDenoiser:
         is_last_step = torch.tensor([not row.schedule for row in rows], device=blocks.device)
         revealed |= draft.is_masked & is_last_step[:, None]
         blocks = torch.where(revealed, self.audio_ids[draft.proposed], blocks)
-        for row, block in zip(rows, blocks, strict=True):
+        for row, block, confidence in zip(rows, blocks, draft.confidence, strict=True):
             row.buffer[row.length : row.end] = block[: row.block_length]
+            row.confidence = confidence[: row.block_length]
         for row, is_finished in zip(rows, self._finished(blocks), strict=True):
             if is_finished:
                 row.schedule.clear()

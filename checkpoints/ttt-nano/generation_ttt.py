@@ -83,8 +83,8 @@ class TttGenerationMixin(GenerationMixin):
                 with a `compile_config`, compiles them: one for a text id, one for a block. Same ids; the first call takes long.
             generator (`torch.Generator` or a list of one per row, *optional*): Source of all randomness; torch's global generator by default.
             streamer (`BaseStreamer`, *optional*): Is given the prompt, each text id, each block after cutting, and appended end markers; and
-                where it has the attribute: `put_draft(ids)` a block after each denoising step but its last, masks included; `fail(error)` an
-                exception before it is raised; `is_cancelled` is asked before each forward, and ends decoding with what there is.
+                where it has the attribute: `put_draft(ids, confidence)` a block after each denoising step, masks included, and how probable
+                the ids are that the step proposed for its positions; `fail(error)` an exception before it is raised; `is_cancelled` is asked before each forward, and ends decoding with what there is.
             return_dict_in_generate (`bool`, *optional*, defaults to `False`): Return a [`TttGenerateOutput`].
             kwargs: As in `GenerationMixin.generate`.
 
@@ -155,6 +155,8 @@ class TttGenerationMixin(GenerationMixin):
             raise ValueError(
                 f'`cache_implementation` must be "dynamic" or "static", got {generation_config.cache_implementation!r}.'
             )
+        if "past_key_values" in model_kwargs:  # its name before transformers 5.24
+            model_kwargs["cache"] = model_kwargs.pop("past_key_values")
         cache = model_kwargs.get("cache")
         if cache is None and generation_config.use_cache is not False:
             # Layers that keep everything, also for sliding windows (the mask narrows those): a draft can then always be taken back.

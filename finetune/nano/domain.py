@@ -180,7 +180,9 @@ def text_corpus(seed: int = 0) -> list[str]:
 
 WRAPPERS = (
     "Hello, {}", "Hi, {}", "Please, {}", "So, {}", "Okay, {}", "Now, {}", "Tell me, {}", "I want to know, {}", "Do you know, {}", "Say, {}",
-    "One question, {}", "Another question, {}", "Listen, {}", "My question is, {}",
+    "One question, {}", "Another question, {}", "Listen, {}", "My question is, {}", "Could you tell me, {}", "Can you say {}", "Can you answer this, {}",
+    "Would you please tell me, {}", "Please answer me, {}", "I would like to know, {}", "Let me ask you, {}", "Here is a question, {}",
+    "Good morning, {}", "Thank you, and {}", "Can you help me, {}", "If you can, tell me, {}", "Well, {}", "And {}", "How about this, {}", "Next, {}",
 )  # fmt: skip
 
 

@@ -1,0 +1,188 @@
+"""
+Who is served, who waits, and who is asked to come back.
+
+Knows users by name, groups that cannot be served together, and time. Knows nothing of what is done for them.
+"""
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Hashable
+
+from .limits import Busy, Limits, in_words
+
+FIRST_GUESS_SECONDS = 3.0  # of one request, before one was measured
+NEWEST_WEIGHT = 0.2  # of the newest measurement, in the running mean
+
+
+class Ticket:
+    """
+    A place in the queue, and later a slot.
+
+    Args:
+        admission ([`Admission`]): Gave it.
+        user (`str`, *optional*): Whose it is.
+        group (`Hashable`): With whom it can be served.
+        begin (`Callable`): Called once, with the ticket, when its turn comes; must neither wait nor raise.
+    """
+
+    def __init__(self, admission: "Admission", user: str | None, group: Hashable, begin: Callable[["Ticket"], None]):
+        self.admission = admission
+        self.user = user
+        self.group = group
+        self.begin = begin
+        self.begun_at: float | None = None
+
+    def leave(self) -> None:
+        """Give the slot to the next one; a second time this does nothing."""
+        self.admission.leave(self)
+
+    def withdraw(self) -> bool:
+        """Leave, if still waiting, and say whether that was so: whoever is being served leaves when that has stopped."""
+        return self.admission.withdraw(self)
+
+    @property
+    def num_before(self) -> int:
+        """How many wait before this one; 0 also for one whose turn has come."""
+        return self.admission.num_before(self)
+
+
+class Admission:
+    """
+    A bounded number of slots behind a bounded queue, first come, first served.
+
+    Requests are served together only with those of the same group; the first one of another group waits until all slots are free.
+
+    Args:
+        limits ([`Limits`]): How many slots, places and places of one user.
+    """
+
+    def __init__(self, limits: Limits):
+        self.limits = limits
+        self.mean_seconds = FIRST_GUESS_SECONDS
+        self._lock = threading.Lock()
+        self._all_left = threading.Condition(self._lock)
+        self._waiting: deque[Ticket] = deque()
+        self._running: set[Ticket] = set()
+        self._of_user: Counter[str] = Counter()
+        self._is_closed = False
+
+    def enter(self, user: str | None, group: Hashable, begin: Callable[[Ticket], None]) -> Ticket:
+        """
+        Take a place.
+
+        Args:
+            user (`str`, *optional*): Who asks; the bound per user holds for those who are named.
+            group (`Hashable`): With whom the request can be served.
+            begin (`Callable`): Called with the ticket when its turn comes, at once or later in another thread.
+
+        Returns:
+            [`Ticket`]: To `withdraw` while it waits, to `leave` when it was served, whatever happened.
+
+        Raises:
+            Busy: If there is no place.
+        """
+        ticket = Ticket(self, user, group, begin)
+        with self._lock:
+            self._refuse(user)
+            self._waiting.append(ticket)
+            if user is not None:
+                self._of_user[user] += 1
+            begun = self._take_turns()
+        _begin_all(begun)
+        return ticket
+
+    def leave(self, ticket: Ticket) -> None:
+        """See [`Ticket`]."""
+        with self._lock:
+            if ticket not in self._running:
+                return
+            self._running.remove(ticket)
+            seconds = time.monotonic() - (ticket.begun_at or 0.0)
+            self.mean_seconds += NEWEST_WEIGHT * (seconds - self.mean_seconds)
+            self._forget(ticket)
+            begun = self._take_turns()
+        _begin_all(begun)
+
+    def withdraw(self, ticket: Ticket) -> bool:
+        """See [`Ticket`]."""
+        with self._lock:
+            was_waiting = ticket in self._waiting
+            if was_waiting:
+                self._waiting.remove(ticket)
+                self._forget(ticket)
+            begun = self._take_turns()  # those behind it may be of the group that is being served
+        _begin_all(begun)
+        return was_waiting
+
+    def close(self) -> None:
+        """Take nobody any more."""
+        with self._lock:
+            self._is_closed = True
+
+    def wait_until_empty(self, timeout: float | None = None) -> bool:
+        """Wait until nobody is served or waits; say whether that came about in time."""
+        with self._lock:
+            return self._all_left.wait_for(lambda: not self._running and not self._waiting, timeout)
+
+    def num_before(self, ticket: Ticket) -> int:
+        """See [`Ticket`]."""
+        with self._lock:
+            return self._waiting.index(ticket) if ticket in self._waiting else 0
+
+    @property
+    def num_running(self) -> int:
+        """How many are being served."""
+        return len(self._running)
+
+    @property
+    def num_waiting(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    @property
+    def expected_wait(self) -> float:
+        """How long a request that came now would wait, in seconds, judged by those before it."""
+        ahead = len(self._waiting) + (len(self._running) >= self.limits.served_at_once)
+        return self.mean_seconds * ahead / self.limits.served_at_once
+
+    def _refuse(self, user: str | None) -> None:
+        wait = max(1.0, self.expected_wait)
+        if self._is_closed:
+            raise Busy("The service is about to stop and takes no more questions: try again in a minute.", 60.0)
+        if user is not None and self._of_user[user] >= self.limits.per_user:
+            raise Busy(
+                f"{self._of_user[user]} of your questions are not answered yet, which is the most we take from one person: "
+                f"try again in {in_words(wait)}.",
+                wait,
+            )
+        has_free_slot = not self._waiting and len(self._running) < self.limits.served_at_once
+        if len(self._waiting) >= self.limits.waiting and not has_free_slot:
+            raise Busy(
+                f"{len(self._waiting)} questions are waiting already, which is the most we take: try again in {in_words(wait)}.",
+                wait,
+            )
+
+    def _take_turns(self) -> list[Ticket]:
+        """Give free slots to those who wait, as long as the first of them fits in."""
+        begun = []
+        while self._waiting and len(self._running) < self.limits.served_at_once:
+            if any(ticket.group != self._waiting[0].group for ticket in self._running):
+                break
+            ticket = self._waiting.popleft()
+            ticket.begun_at = time.monotonic()
+            self._running.add(ticket)
+            begun.append(ticket)
+        return begun
+
+    def _forget(self, ticket: Ticket) -> None:
+        if ticket.user is not None:
+            self._of_user[ticket.user] -= 1
+            if not self._of_user[ticket.user]:
+                del self._of_user[ticket.user]
+        self._all_left.notify_all()
+
+
+def _begin_all(tickets: list[Ticket]) -> None:
+    for ticket in tickets:
+        ticket.begin(ticket)

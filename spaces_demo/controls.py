@@ -1,0 +1,130 @@
+"""
+The closed panel of controls: which model, which adapter, which task, and how to decode.
+
+Knows Gradio and the service's options. What a control shows at first is what the checkpoint's generation config says.
+"""
+
+from typing import Any
+
+import gradio as gr
+
+from modeling_ttt.generation_ttt import GENERATION_DEFAULTS
+from modeling_ttt.samplers_ttt import REMASKING_RULES
+
+from .request import MAX_DENOISING_STEPS
+from .service import DecodingOptions, TalkService
+
+TASKS = {"Chat": "chat", "Transcribe": "asr", "Speak": "tts"}
+NO_ADAPTER = "none"
+
+
+class Controls:
+    """
+    The panel, made inside the `gr.Blocks` that is being built.
+
+    Args:
+        services (`dict[str, TalkService]`): By the name of their models; the first is chosen at first.
+
+    Attributes:
+        components (`list`): In the order in which `read` takes their values.
+    """
+
+    def __init__(self, services: dict[str, TalkService]):
+        name, service = next(iter(services.items()))
+        defaults = decoding_defaults(service)
+        with gr.Accordion("Controls", open=False, elem_id="controls"):
+            with gr.Row():
+                self.model = gr.Dropdown(list(services), value=name, label="Model", interactive=len(services) > 1)
+                self.adapter = gr.Dropdown(
+                    [NO_ADAPTER, *service.adapters],
+                    value=NO_ADAPTER,
+                    label="Adapter (language)",
+                    interactive=bool(service.adapters),
+                )
+                self.task = gr.Radio(
+                    list(TASKS.items()), value="chat", label="Task", info="Answer, write down what is said, or read aloud."
+                )
+            with gr.Row():
+                self.steps = gr.Slider(
+                    1,
+                    MAX_DENOISING_STEPS // 2,
+                    value=defaults["denoising_steps"],
+                    step=1,
+                    label="Denoising steps",
+                    info="Forward passes over a block of sound.",
+                )
+                self.rule = gr.Dropdown(
+                    list(REMASKING_RULES),
+                    value=defaults["remasking"],
+                    label="Rule",
+                    info="Which positions of a block go first.",
+                )
+            with gr.Row():
+                self.temperature = gr.Slider(
+                    0, 2, value=defaults["temperature"], step=0.05, label="Temperature of the text", info="0 takes the best."
+                )
+                self.audio_temperature = gr.Slider(
+                    0, 2, value=defaults["audio_temperature"], step=0.05, label="Temperature of the sound", info="0 takes the best."
+                )
+            with gr.Row():
+                self.guidance = gr.Slider(
+                    0, 3, value=defaults["audio_guidance_scale"], step=0.05, label="Guidance of the sound", info="0 is off."
+                )
+                self.seed = gr.Number(value=0, precision=0, minimum=0, maximum=2**31 - 1, label="Seed", info="Draws the same again.")
+        self.components = [
+            self.adapter,
+            self.task,
+            self.steps,
+            self.rule,
+            self.temperature,
+            self.audio_temperature,
+            self.guidance,
+            self.seed,
+        ]
+
+
+def read_controls(values: tuple[Any, ...]) -> tuple[str | None, str, DecodingOptions]:
+    """
+    Turn the values of `Controls.components` into what a question needs.
+
+    Args:
+        values (`tuple`): As Gradio hands them over.
+
+    Returns:
+        `tuple`: The adapter, the task and the options; these are checked by the service.
+    """
+    adapter, task, steps, rule, temperature, audio_temperature, guidance, seed = values
+    options = DecodingOptions(
+        denoising_steps=steps,
+        remasking=rule,
+        temperature=temperature,
+        audio_temperature=audio_temperature,
+        audio_guidance_scale=guidance,
+        seed=seed,
+    )
+    return None if adapter == NO_ADAPTER else adapter, task, options
+
+
+def decoding_defaults(service: TalkService) -> dict[str, Any]:
+    """
+    Read what the checkpoint decodes with.
+
+    Args:
+        service ([`TalkService`]): Holds the model.
+
+    Returns:
+        `dict`: `denoising_steps`, `remasking`, `temperature`, `audio_temperature` and `audio_guidance_scale`; 0 stands for off.
+    """
+    config = service.model.generation_config
+
+    def chosen(name: str) -> Any:
+        value = getattr(config, name, None)
+        return GENERATION_DEFAULTS[name] if value is None else value
+
+    return {
+        "denoising_steps": chosen("denoising_steps"),
+        "remasking": chosen("remasking"),
+        "temperature": (config.temperature or 1.0) if config.do_sample else 0,
+        "audio_temperature": chosen("audio_temperature"),
+        "audio_guidance_scale": chosen("audio_guidance_scale") or 0,
+    }

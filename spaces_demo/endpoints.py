@@ -1,0 +1,234 @@
+"""
+Named endpoints for programs: `gradio_client`, plain HTTP, and models that call tools (MCP reads the docstrings).
+
+    with gr.Blocks(delete_cache=(60, 600)) as demo:
+        register_endpoints(service)
+
+Knows Gradio's way of handing files over, and the service. Endpoints run in the event loop, so that those who wait hold no thread. The hint
+of what a generator returns is that of one piece: Gradio reads it so.
+"""
+
+import base64
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from gradio.processing_utils import save_bytes_to_cache
+from gradio.utils import get_upload_folder
+from gradio_client.utils import is_file_obj_with_meta
+
+from processing_ttt import TttAudioChunk, TttTextDelta
+
+from .limits import DemoError
+from .service import DecodingOptions, ReplySummary, TalkRequest, TalkService
+from .sound_formats import pcm16, wav_header
+
+Reply = tuple[str, gr.FileData | None]
+
+
+def register_endpoints(service: TalkService) -> None:
+    """
+    Add the endpoints to the `gr.Blocks` that is being built.
+
+    Args:
+        service ([`TalkService`]): Answers; it bounds what is served at once, so Gradio need not.
+    """
+    endpoints = TalkEndpoints(service)
+    for endpoint in (
+        endpoints.talk,
+        endpoints.transcribe,
+        endpoints.speak,
+        endpoints.talk_stream,
+        endpoints.transcribe_stream,
+        endpoints.speak_stream,
+    ):
+        gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=None)
+
+
+class TalkEndpoints:
+    """
+    The endpoints, as functions that Gradio reads names, types and descriptions from.
+
+    Args:
+        service ([`TalkService`]): Answers.
+    """
+
+    def __init__(self, service: TalkService):
+        self.service = service
+
+    async def talk(
+        self,
+        text: str | None = None,
+        audio: gr.FileData | None = None,
+        options: dict[str, Any] | None = None,
+        request: gr.Request | None = None,
+    ) -> Reply:
+        """
+        Answer a question, in text and speech. The question is written or spoken, or spoken after a written remark.
+
+        Args:
+            text: The written question.
+            audio: The spoken question: a wav, flac, mp3 or ogg file.
+            options: How to decode: denoising_steps, remasking, temperature, audio_temperature, audio_guidance_scale, seed, max_new_tokens.
+
+        Returns:
+            The answer as text, and as speech in a wav file.
+        """
+        return await self._whole("chat", text, audio, options, request)
+
+    async def transcribe(
+        self, audio: gr.FileData, options: dict[str, Any] | None = None, request: gr.Request | None = None
+    ) -> str:
+        """
+        Write down what is said in a recording.
+
+        Args:
+            audio: The recording: a wav, flac, mp3 or ogg file.
+            options: How to decode: temperature, seed, max_new_tokens.
+
+        Returns:
+            What was said.
+        """
+        with _friendly_errors():
+            return (await self.service.reply_async(self._request("asr", None, audio, options, request))).text
+
+    async def speak(
+        self, text: str, options: dict[str, Any] | None = None, request: gr.Request | None = None
+    ) -> gr.FileData | None:
+        """
+        Read a text aloud.
+
+        Args:
+            text: What to say.
+            options: How to decode: denoising_steps, remasking, audio_temperature, audio_guidance_scale, seed, max_new_tokens.
+
+        Returns:
+            The speech, as a wav file.
+        """
+        return (await self._whole("tts", text, None, options, request))[1]
+
+    async def talk_stream(
+        self,
+        text: str | None = None,
+        audio: gr.FileData | None = None,
+        options: dict[str, Any] | None = None,
+        request: gr.Request | None = None,
+    ) -> dict[str, Any]:
+        """
+        Answer a question as `talk` does, piece by piece while the answer is made.
+
+        Args:
+            text: The written question.
+            audio: The spoken question: a wav, flac, mp3 or ogg file.
+            options: As for `talk`.
+
+        Returns:
+            Pieces {"text": ...} and {"audio": base64 of 16-bit samples, "sampling_rate": ...}, and at last {"reply": text and figures}.
+        """
+        async for piece in self._pieces("chat", text, audio, options, request):
+            yield piece
+
+    async def transcribe_stream(
+        self, audio: gr.FileData, options: dict[str, Any] | None = None, request: gr.Request | None = None
+    ) -> dict[str, Any]:
+        """
+        Write down what is said in a recording, piece by piece.
+
+        Args:
+            audio: The recording: a wav, flac, mp3 or ogg file.
+            options: As for `transcribe`.
+
+        Returns:
+            Pieces {"text": ...}, and at last {"reply": text and figures}.
+        """
+        async for piece in self._pieces("asr", None, audio, options, request):
+            yield piece
+
+    async def speak_stream(
+        self, text: str, options: dict[str, Any] | None = None, request: gr.Request | None = None
+    ) -> dict[str, Any]:
+        """
+        Read a text aloud, piece by piece while the speech is made.
+
+        Args:
+            text: What to say.
+            options: As for `speak`.
+
+        Returns:
+            Pieces {"text": ...} and {"audio": base64 of 16-bit samples, "sampling_rate": ...}, and at last {"reply": text and figures}.
+        """
+        async for piece in self._pieces("tts", text, None, options, request):
+            yield piece
+
+    # What they share
+
+    def _request(self, task: str, text: Any, audio: Any, options: Any, request: gr.Request | None) -> TalkRequest:
+        return TalkRequest(
+            task=task,
+            text=text,
+            audio=None if audio is None else uploaded_path(audio),
+            options=DecodingOptions.from_dict(options),
+            user=request.client.host if request is not None and request.client is not None else None,
+        )
+
+    async def _whole(self, task: str, text: Any, audio: Any, options: Any, request: gr.Request | None) -> Reply:
+        with _friendly_errors():
+            summary = await self.service.reply_async(self._request(task, text, audio, options, request))
+        if not len(summary.audio):
+            return summary.text, None
+        # Gradio takes what lies in its own folder as it is, serves it, and deletes it as `delete_cache` of the page says.
+        samples = pcm16(summary.audio)
+        file = wav_header(summary.sampling_rate, len(samples)) + samples
+        path = save_bytes_to_cache(file, "reply.wav", get_upload_folder())
+        return summary.text, gr.FileData(path=path, mime_type="audio/wav", orig_name="reply.wav")
+
+    async def _pieces(
+        self, task: str, text: Any, audio: Any, options: Any, request: gr.Request | None
+    ) -> AsyncIterator[dict[str, Any]]:
+        with _friendly_errors():
+            async with self.service.stream_async(self._request(task, text, audio, options, request)) as stream:
+                async for event in stream:
+                    if isinstance(event, TttTextDelta):
+                        yield {"text": event.text}
+                    elif isinstance(event, TttAudioChunk):
+                        yield {"audio": pcm16_base64(event.audio), "sampling_rate": event.sampling_rate}
+                    elif isinstance(event, ReplySummary):
+                        yield {"reply": {"text": event.text, **event.figures()}}
+
+
+def uploaded_path(file: Any) -> str:
+    """
+    Find the file that a client uploaded.
+
+    Gradio has checked the paths of what it recognises as files, and of nothing else: a client that writes its own JSON could name any path.
+
+    Args:
+        file (`dict`): As Gradio hands it over.
+
+    Returns:
+        `str`: A path inside Gradio's upload folder.
+
+    Raises:
+        DemoError: If it is no uploaded file.
+    """
+    if is_file_obj_with_meta(file) and isinstance(file["path"], str):
+        path, folder = os.path.realpath(file["path"]), os.path.realpath(get_upload_folder())
+        if os.path.commonpath([path, folder]) == folder:
+            return path
+    raise DemoError("The sound must be a file that was uploaded.")
+
+
+def pcm16_base64(samples: np.ndarray) -> str:
+    """Write samples as `pcm16` does, in base64."""
+    return base64.b64encode(pcm16(samples)).decode("ascii")
+
+
+@contextlib.contextmanager
+def _friendly_errors() -> Any:
+    try:
+        yield
+    except DemoError as error:
+        raise gr.Error(str(error), print_exception=False) from error

@@ -1,0 +1,94 @@
+"""
+Examples: spoken questions from the checkpoint in the box, each answered by the model once and shown from memory after that.
+
+Knows exchanges. A remembered reply is what asking would give, because it is only used where it would: for the same sound, decoded without
+chance, at the beginning of a conversation.
+"""
+
+import copy
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from modeling_ttt import nano_checkpoint
+from processing_ttt import TttConversation
+
+from .exchange import Exchange, Question, Session
+
+MAX_REMEMBERED = 32
+
+
+@dataclass(frozen=True)
+class Example:
+    """
+    A question in the box.
+
+    Args:
+        file (`str`): Its name among the checkpoint's questions.
+        label (`str`): What is said in it.
+    """
+
+    file: str
+    label: str
+
+
+EXAMPLES = (
+    Example("4.wav", "What day comes after Tuesday?"),
+    Example("1.wav", "What is fifteen plus four?"),
+    Example("6.wav", "What is the opposite of soft?"),
+    Example("7.wav", "Hello, this is Clara."),
+)
+
+
+class ExampleCache:
+    """Remembers the replies to the examples, for everybody."""
+
+    def __init__(self) -> None:
+        self._sounds = {question_bytes(example) for example in EXAMPLES}
+        self._remembered: OrderedDict[tuple[object, ...], tuple[Exchange, TttConversation]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def ask(self, session: Session, question: Question) -> Iterator[Exchange]:
+        """
+        Ask, or remember: `Session.ask` with a memory.
+
+        Args:
+            session ([`Session`]): Who asks.
+            question ([`Question`]): What is asked.
+
+        Yields:
+            [`Exchange`]: As `Session.ask`.
+
+        Raises:
+            DemoError: As `Session.ask`.
+        """
+        key = self._key(session, question)
+        with self._lock:
+            remembered = self._remembered.get(key) if key else None
+        if remembered is not None:
+            exchange, conversation = remembered
+            yield session.recall(exchange, conversation.fork())
+            return
+        exchange = None
+        for exchange in session.ask(question):
+            yield exchange
+        if key and exchange and exchange.summary and exchange.summary.finished and session.exchanges == [exchange]:
+            with self._lock:
+                self._remembered[key] = copy.copy(exchange), session.conversation.fork()
+                while len(self._remembered) > MAX_REMEMBERED:
+                    self._remembered.popitem(last=False)
+
+    def _key(self, session: Session, question: Question) -> tuple[object, ...] | None:
+        """Say what a reply depends on; `None` where it is not only the example."""
+        if session.exchanges or question.sound is None or question.sound.data not in self._sounds or question.text:
+            return None
+        options = question.options
+        if options.temperature or options.audio_temperature or options.remasking == "random":
+            return None
+        return (session.service, question.sound.data, question.task, options, question.adapter)
+
+
+def question_bytes(example: Example) -> bytes:
+    """Read an example's sound."""
+    return (nano_checkpoint() / "questions" / example.file).read_bytes()

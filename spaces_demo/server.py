@@ -1,0 +1,33 @@
+"""
+One server for people and programs: the page, its endpoints, and OpenAI's routes, over one service.
+
+Knows FastAPI and Gradio's mounting. Knows no model.
+"""
+
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI
+
+from .openai_routes import openai_router
+from .service import TalkService
+
+
+def build_app(service: TalkService, demo: gr.Blocks, model_name: str = "ttt", **mount_kwargs: Any) -> FastAPI:
+    """
+    Build the app.
+
+    Args:
+        service ([`TalkService`]): Answers.
+        demo (`gr.Blocks`): The page, mounted at `/`.
+        model_name (`str`, *optional*, defaults to `"ttt"`): How OpenAI's clients name the model.
+        mount_kwargs: Of `gr.mount_gradio_app`: `mcp_server=True`, `theme`, ...
+
+    Returns:
+        `FastAPI`: For `uvicorn.run`; when it stops, requests that were taken are answered.
+    """
+    app = FastAPI(title="Text-to-Talk", docs_url=None, redoc_url=None, openapi_url=None)
+    app.include_router(openai_router(service, model_name))
+    return gr.mount_gradio_app(
+        app, demo, path="/", max_file_size=service.limits.upload_bytes, ssr_mode=False, **mount_kwargs
+    )

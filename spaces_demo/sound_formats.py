@@ -1,0 +1,134 @@
+"""
+A reply's sound as the bytes of a file, while it is still coming.
+
+Knows soundfile's formats. Knows no HTTP and no model.
+"""
+
+import io
+import struct
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import soundfile
+
+from .limits import DemoError
+
+UNKNOWN_LENGTH = 0xFFFFFFFF  # in a wav header: until the end of the file
+MEDIA_TYPES = {
+    "wav": "audio/wav",
+    "pcm": "audio/pcm",
+    "flac": "audio/flac",
+    "mp3": "audio/mpeg",
+    "opus": "audio/ogg",
+}
+_WHOLE = {"flac": ("FLAC", "PCM_16"), "mp3": ("MP3", "MPEG_LAYER_III"), "opus": ("OGG", "OPUS")}
+
+
+class SoundEncoder(Protocol):
+    """Samples to the bytes of a file."""
+
+    def push(self, samples: np.ndarray) -> bytes:
+        """Take samples, float32 of shape `(samples,)`; give the bytes that are final."""
+
+    def finish(self) -> bytes:
+        """Give the rest of the bytes."""
+
+
+class PcmEncoder:
+    """
+    16-bit little-endian samples as they come, behind a header if one is given.
+
+    Args:
+        header (`bytes`, *optional*): Comes before the first samples.
+    """
+
+    def __init__(self, header: bytes = b""):
+        self._header = header
+
+    def push(self, samples: np.ndarray) -> bytes:
+        """Take samples; give all their bytes."""
+        header, self._header = self._header, b""
+        return header + pcm16(samples)
+
+    def finish(self) -> bytes:
+        """Give the header, if no samples came."""
+        return self.push(np.zeros(0, dtype=np.float32))
+
+
+class FileEncoder:
+    """
+    A format whose header is written last: all bytes come at the end.
+
+    Args:
+        response_format (`str`): `flac`, `mp3` or `opus`.
+        sampling_rate (`int`): Rate of the samples, in Hz.
+    """
+
+    def __init__(self, response_format: str, sampling_rate: int):
+        self._bytes = io.BytesIO()
+        kind, subtype = _WHOLE[response_format]
+        self._file = soundfile.SoundFile(self._bytes, "w", sampling_rate, channels=1, format=kind, subtype=subtype)
+
+    def push(self, samples: np.ndarray) -> bytes:
+        """Take samples; give nothing yet."""
+        self._file.write(samples)
+        return b""
+
+    def finish(self) -> bytes:
+        """Give the whole file."""
+        self._file.close()
+        return self._bytes.getvalue()
+
+
+def encoder_for(response_format: str, sampling_rate: int) -> SoundEncoder:
+    """
+    Begin a sound file.
+
+    Args:
+        response_format (`str`): A key of `MEDIA_TYPES`.
+        sampling_rate (`int`): Rate of the samples, in Hz.
+
+    Returns:
+        [`SoundEncoder`]: `wav` and `pcm` give bytes as samples come, the others at the end.
+
+    Raises:
+        DemoError: If there is no such format.
+    """
+    begin: dict[str, Callable[[], SoundEncoder]] = {
+        "wav": lambda: PcmEncoder(wav_header(sampling_rate)),
+        "pcm": PcmEncoder,
+        **{name: lambda name=name: FileEncoder(name, sampling_rate) for name in _WHOLE},
+    }
+    if response_format not in begin:
+        raise DemoError(f"The response_format is one of {', '.join(MEDIA_TYPES)}.")
+    return begin[response_format]()
+
+
+def wav_header(sampling_rate: int, num_bytes: int = UNKNOWN_LENGTH) -> bytes:
+    """
+    Write the header of a wav file of 16-bit mono samples.
+
+    Args:
+        sampling_rate (`int`): In Hz.
+        num_bytes (`int`, *optional*): Of the samples; unknown by default, which players read as "until the end".
+
+    Returns:
+        `bytes`: 44 of them.
+    """
+    riff = UNKNOWN_LENGTH if num_bytes == UNKNOWN_LENGTH else num_bytes + 36
+    chunk = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, sampling_rate, 2 * sampling_rate, 2, 16)
+    return struct.pack("<4sI4s", b"RIFF", riff, b"WAVE") + chunk + struct.pack("<4sI", b"data", num_bytes)
+
+
+def pcm16(samples: np.ndarray) -> bytes:
+    """
+    Write samples as 16-bit little-endian PCM.
+
+    Args:
+        samples (`np.ndarray` of shape `(samples,)`): Float in [-1, 1].
+
+    Returns:
+        `bytes`: Two for each sample.
+    """
+    return (np.clip(samples, -1.0, 1.0) * 32767).round().astype("<i2").tobytes()

@@ -1,0 +1,67 @@
+"""
+The Space: its folder, and what runs in it.
+
+    python -m spaces_demo.space my-space        # then: hf upload USER/SPACE my-space --repo-type space
+
+A Space installs its requirements before it sees its own files, so our packages lie beside `app.py` instead of among the requirements: the folder
+holds everything, and needs no release on PyPI and no public repository. Knows files and the variables of a Space.
+"""
+
+import argparse
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+
+HERE = Path(__file__).parent
+APP = """from spaces_demo.space import main
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def write_space(folder: Path) -> None:
+    """
+    Write the folder of a Space that runs the nano checkpoint.
+
+    Args:
+        folder (`Path`): Where to; must not exist, or be empty.
+
+    Raises:
+        FileExistsError: If it holds something.
+    """
+    from modeling_ttt import nano_checkpoint
+
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{str(folder)!r} holds files already: choose another folder, or empty it.")
+    folder.mkdir(parents=True, exist_ok=True)
+    nothing_built = shutil.ignore_patterns("__pycache__", "checkpoints")
+    for package in ("modeling_ttt", "processing_ttt", "spaces_demo"):
+        shutil.copytree(HERE.parent / package, folder / package, ignore=nothing_built)
+    shutil.copytree(
+        nano_checkpoint(),
+        folder / "modeling_ttt" / "checkpoints" / "ttt-nano",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    for name in ("README.md", "requirements.txt", "packages.txt"):
+        (folder / "spaces_demo" / name).rename(folder / name)
+    (folder / "app.py").write_text(APP, encoding="utf-8")
+
+
+def main() -> None:
+    """Run in a Space: the nano checkpoint or that of `TTT_MODEL`, on what hardware there is."""
+    borrows_gpu = importlib.util.find_spec("spaces") is not None
+    if borrows_gpu:
+        import spaces  # before torch touches a GPU
+
+    from .app import address_of_this_machine, load_service, serve
+
+    service = load_service(os.environ.get("TTT_MODEL", ""), gpu=spaces.GPU if borrows_gpu else None)
+    serve([service], **address_of_this_machine())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where to write the Space")
+    write_space(parser.parse_args().folder)

@@ -1,0 +1,132 @@
+"""
+A headless Chromium with a fake microphone, whose page records what it plays, sample for sample.
+
+The recording sits where the loudspeaker would: a page's `AudioContext.destination` is a gain of 1 that leads to the real one and to a worklet.
+"""
+
+import base64
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+    "--autoplay-policy=no-user-gesture-required",
+]
+RECORDER = """
+window.recorded = [];
+const TAP = `registerProcessor("tap", class extends AudioWorkletProcessor {
+  process([[channel]]) { if (channel) this.port.postMessage(channel.slice()); return true; }
+});`;
+const Context = window.AudioContext;
+window.AudioContext = class extends Context {
+  constructor(options) {
+    super(options);
+    const loudspeaker = super.destination;
+    this.bus = this.createGain();
+    this.bus.connect(loudspeaker);
+    const isPlayer = options && options.sampleRate;
+    this.audioWorklet.addModule(URL.createObjectURL(new Blob([TAP], { type: "text/javascript" }))).then(() => {
+      if (!isPlayer) return;
+      const tap = new AudioWorkletNode(this, "tap", { channelCount: 1, channelCountMode: "explicit" });
+      tap.port.onmessage = (message) => window.recorded.push(message.data);
+      this.bus.connect(tap);
+      tap.connect(loudspeaker); // it is silent; without a way out it would not be run
+    }).catch(() => {}); // closed before it began: the sound of a file was only measured
+  }
+  get destination() { return this.bus; }
+};
+window.takeRecording = () => {
+  const blocks = window.recorded;
+  window.recorded = [];
+  const all = new Float32Array(blocks.length * 128);
+  blocks.forEach((block, i) => all.set(block, i * 128));
+  const bytes = new Uint8Array(all.buffer);
+  let text = "";
+  for (let i = 0; i < bytes.length; i += 32768) text += String.fromCharCode(...bytes.subarray(i, i + 32768));
+  return btoa(text);
+};
+"""
+
+
+def need_chromium() -> None:
+    """Skip what needs a browser, where there is none."""
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
+
+
+@contextmanager
+def chromium(microphone: Path):
+    """A browser whose microphone plays a wav file, from its beginning each time it is opened."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=[*FLAGS, f"--use-file-for-fake-audio-capture={microphone}%noloop"]
+        )
+        yield browser
+        browser.close()
+
+
+def open_page(browser, url: str, **context):
+    """A fresh visitor's page, whose errors are kept in `page.errors`."""
+    page = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **context}).new_page()
+    page.set_default_timeout(60_000)
+    page.errors = []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
+    page.add_init_script(RECORDER)
+    page.goto(url, wait_until="domcontentloaded")
+    page.wait_for_selector("#voice [data-state=idle]")
+    return page
+
+
+def recording(page) -> np.ndarray:
+    """Take what was played since the last time, as 16-bit samples; fails where these are not exactly what was played."""
+    samples = np.frombuffer(base64.b64decode(page.evaluate("takeRecording()")), "<f4").astype(np.float64) * 32768
+    assert np.array_equal(samples, np.rint(samples)), "something was resampled, faded or mixed on the way"
+    return samples.astype(int)
+
+
+def pauses_between(played: np.ndarray, sound: np.ndarray) -> int:
+    """
+    Hold what was played against a sound: the whole sound, every sample of it once and in order, and nothing else but silence.
+
+    Returns:
+        How often it was interrupted.
+    """
+    first = np.flatnonzero(sound)[0]
+    begin = np.flatnonzero(played)[0]
+    i, pauses, in_pause = begin, 0, False
+    for j, sample in enumerate(sound[first:], first):
+        while i < len(played) and played[i] != sample:
+            assert played[i] == 0, f"sample {j} of the sound is {sample}, but {played[i]} was played"
+            pauses, in_pause, i = pauses + (not in_pause), True, i + 1
+        assert i < len(played), f"the last {len(sound) - j} samples were not played"
+        i, in_pause = i + 1, False
+    assert not played[i:].any(), "something was played behind the end"
+    return pauses
+
+
+def spoken(path: Path, *, before: float = 0.6, after: float = 2.0, rate: int = 48000) -> tuple[np.ndarray, int]:
+    """A sound file as a microphone would hear it: a little silence, the speech, silence."""
+    samples, own_rate = soundfile.read(path, dtype="float32")
+    times = np.arange(int(len(samples) * rate / own_rate)) * own_rate / rate
+    heard = np.zeros(int((before + after) * rate) + len(times), np.float32)
+    begin = int(before * rate)
+    heard[begin : begin + len(times)] = np.interp(times, np.arange(len(samples)), samples)
+    return heard + np.random.default_rng(0).normal(0, 1e-4, len(heard)).astype(np.float32), rate

@@ -1,0 +1,276 @@
+"""The page in a real browser: a spoken question is heard, the reply is read and heard, and every sample of it is played once."""
+
+import json
+import threading
+
+import numpy as np
+import pytest
+import soundfile
+from browser import chromium, need_chromium, open_page, pauses_between, recording, spoken
+
+from modeling_ttt import nano_checkpoint
+
+gr = pytest.importorskip("gradio", reason="the demo extra is not installed")
+pytest.importorskip("silero_vad", reason="the demo extra is not installed")
+
+
+@pytest.fixture(scope="module")
+def service():
+    from spaces_demo.app import load_service
+
+    need_chromium()
+    return load_service(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def url(service):
+    from spaces_demo.page import LOOKS, build_demo
+
+    demo = build_demo(service)
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False, **LOOKS)
+    yield url
+    demo.close()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory, url):
+    need_chromium()
+    microphone = tmp_path_factory.mktemp("microphone") / "question.wav"
+    samples, rate = spoken(nano_checkpoint() / "questions" / "4.wav")
+    soundfile.write(microphone, samples, rate, subtype="PCM_16")
+    with chromium(microphone) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def page(browser, url):
+    page = open_page(browser, url)
+    yield page
+    assert page.errors == []
+
+
+class Gate:
+    """Holds the model back before a forward, so that a test decides how far a reply has come."""
+
+    def __init__(self, model):
+        self.left, self.came = float("inf"), threading.Condition()
+        model.model.register_forward_pre_hook(self._pass)
+
+    def _pass(self, *_):
+        with self.came:
+            assert self.came.wait_for(lambda: self.left > 0, 60), "the gate was never opened"
+            self.left -= 1
+
+    def let_through(self, forwards):
+        with self.came:
+            self.left = forwards
+            self.came.notify_all()
+
+
+@pytest.fixture(scope="module")
+def gate(service):
+    return Gate(service.model)
+
+
+@pytest.fixture
+def held(gate):
+    yield gate
+    gate.let_through(float("inf"))
+
+
+def state(page):
+    return page.get_attribute("#voice [data-state]", "data-state")
+
+
+def wait_until(page, name):
+    page.wait_for_selector(f"#voice [data-state={name}]")
+
+
+def ask(page, text):
+    page.fill("#box textarea", text)
+    page.keyboard.press("Enter")
+
+
+def said(page, role):
+    return page.locator(f"#chat [data-testid={role}] .message-content").all_inner_texts()
+
+
+def saved_speech(page, tmp_path):
+    with page.expect_download() as download:
+        page.click("text=Save speech")
+    path = tmp_path / "reply.wav"
+    download.value.save_as(path)
+    samples, rate = soundfile.read(path, dtype="int16")
+    return samples.astype(int), rate
+
+
+def offline_reply(service, text):
+    from spaces_demo.service import DecodingOptions, TalkRequest
+
+    return service.reply(TalkRequest(text=text, options=DecodingOptions(seed=0)))
+
+
+def gaps(page):
+    return int(page.get_attribute("#voice [data-state]", "data-gaps"))
+
+
+def test_every_sample_of_a_reply_is_played_once_and_nothing_else(page, service, tmp_path):
+    ask(page, "What is two plus three?")
+    wait_until(page, "speaking")
+    page.wait_for_selector("text=Save speech >> visible=true")
+    page.wait_for_selector("#actions button:not([disabled]) >> text=Save speech")
+    wait_until(page, "idle")
+    offline = offline_reply(service, "What is two plus three?")
+    assert said(page, "bot")[-1] == offline.text.strip()
+    saved, rate = saved_speech(page, tmp_path)
+    # Interrupted only where the page itself says that the model was slower than speech.
+    assert pauses_between(recording(page), saved) <= gaps(page)
+    assert rate == offline.sampling_rate and len(saved) == len(offline.audio)
+    assert np.abs(saved - offline.audio * 32767).max() <= 1
+    assert page.locator("#cards .span-card svg").count() == len(offline.stretches)
+    assert page.locator("#timeline .heard").count() == len(offline.stretches)
+
+
+def test_a_spoken_question_is_heard_until_its_speaker_pauses_and_goes_on_the_conversation(page, service):
+    before = len(said(page, "bot"))
+    page.click(".voice-button")
+    wait_until(page, "listening")
+    wait_until(page, "thinking")  # nobody tapped: the end of speech was noticed
+    page.wait_for_function(f"document.querySelectorAll('#chat [data-testid=bot] .message-content').length > {before}")
+    page.wait_for_selector("#chat [data-testid=user] .message-content >> text=“")  # what was heard
+    wait_until(page, "idle")
+    assert "Tuesday" in said(page, "user")[-1] and "Wednesday" in said(page, "bot")[-1]
+    assert np.abs(recording(page)).max() > 1000
+
+
+def test_a_reply_is_heard_before_it_is_whole_and_stops_when_told(page, held):
+    before = len(said(page, "bot"))
+    held.let_through(30)  # some words and a block or two
+    ask(page, "What day comes after Monday?")
+    wait_until(page, "speaking")
+    page.wait_for_function("window.recorded.some((block) => block.some((x) => Math.abs(x) > 0.01))")
+    wait_until(page, "thinking")  # all that came has been heard
+    assert len(said(page, "bot")) == before + 1
+    page.click(".voice-button")
+    held.let_through(float("inf"))
+    wait_until(page, "idle")
+    page.wait_for_function("!document.querySelector('#actions button[disabled]')")
+    recording(page)
+    stopped = said(page, "bot")[-1]
+    page.wait_for_timeout(300)
+    assert said(page, "bot")[-1] == stopped and not recording(page).any()
+
+
+def test_markup_is_text_and_a_text_that_is_too_long_is_refused_and_kept(page):
+    markup = "<img src=x onerror=alert(1)> **bold** ${1+1} {{value}} <b>tag</b>"
+    ask(page, markup)
+    wait_until(page, "idle")
+    page.wait_for_function(f"[...document.querySelectorAll('#chat [data-testid=user]')].pop().innerText.includes('onerror')")
+    assert said(page, "user")[-1] == markup
+    assert page.locator("#chat img[src=x], #chat .message-content b, #cards img, #timeline img").count() == 0
+    long = "why " * 200
+    ask(page, long)
+    page.wait_for_selector("text=we take 500")
+    assert page.input_value("#box textarea") == long
+    page.fill("#box textarea", "")
+
+
+def test_clear_begins_anew(page):
+    page.click("text=Clear")
+    page.wait_for_function("!document.querySelector('#chat [data-testid=user]')")
+    assert page.locator("#cards .span-card").count() == 0 and state(page) == "idle"
+
+
+@pytest.mark.slow
+def test_an_example_is_answered_by_the_model_once_and_then_from_memory(browser, url, service, gate, held, tmp_path):
+    first, second = open_page(browser, url), open_page(browser, url)
+    for page in (first, second):
+        page.click("text=What is fifteen plus four?")
+        wait_until(page, "speaking")
+        wait_until(page, "idle")
+        held.let_through(0)  # the second visitor's reply needs no model
+    assert said(first, "bot") == said(second, "bot") != []
+    saved, _ = saved_speech(second, tmp_path)
+    assert pauses_between(recording(second), saved) == 0  # everything came at once: nothing may interrupt it
+    held.let_through(float("inf"))
+    ask(second, "What is two plus two?")
+    wait_until(second, "speaking")
+    wait_until(second, "idle")
+    assert len(said(second, "bot")) == 2 and first.errors == second.errors == []
+
+
+@pytest.mark.slow
+def test_controls_change_how_a_reply_is_decoded_and_retry_asks_again(browser, url):
+    page = open_page(browser, url)
+    ask(page, "What is one plus one?")
+    wait_until(page, "speaking")
+    wait_until(page, "idle")
+    heights = "[...document.querySelectorAll('#cards .span-card svg')].map((svg) => svg.getAttribute('height'))"
+    with_eight = page.evaluate(heights)
+    page.click("#controls button")
+    steps = page.locator("#controls input[type=number]").first
+    steps.fill("2")
+    steps.press("Tab")
+    page.click("text=Retry")
+    page.wait_for_function(f"JSON.stringify({heights}) !== {json.dumps(json.dumps(with_eight, separators=(',', ':')))}")
+    wait_until(page, "speaking")
+    wait_until(page, "idle")
+    assert max(map(int, page.evaluate(heights))) < min(map(int, with_eight))  # one row of the picture for each step
+    assert len(said(page, "user")) == 1 and page.errors == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task, button", [("Transcribe", None), ("Speak", "Save speech")])
+def test_other_tasks_are_a_click_away(browser, url, tmp_path, task, button):
+    page = open_page(browser, url)
+    page.click("#controls button")
+    page.click(f"label:has-text('{task}')")
+    if task == "Transcribe":
+        page.set_input_files("#box input[type=file]", nano_checkpoint() / "questions" / "4.wav")
+        page.wait_for_selector("#box .thumbnail-item, #box [class*=thumbnail]")
+        page.click("#box button.submit-button")
+        page.wait_for_selector("#chat [data-testid=bot] >> text=Tuesday")
+    else:
+        ask(page, "Two plus two is four.")
+        wait_until(page, "speaking")
+        wait_until(page, "idle")
+        assert len(saved_speech(page, tmp_path)[0]) > 8000
+    assert page.errors == []
+
+
+@pytest.mark.slow
+def test_on_a_phone_in_the_dark_nothing_is_cut_off(browser, url):
+    page = open_page(browser, url, viewport={"width": 390, "height": 844}, color_scheme="dark", has_touch=True)
+    page.tap("text=What day comes after Tuesday?")
+    wait_until(page, "speaking")
+    wait_until(page, "idle")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator("body.dark").count() == 1
+    light_on_dark = page.evaluate("getComputedStyle(document.querySelector('.figures dd')).color")
+    assert min(int(part) for part in light_on_dark[4:-1].split(",")) > 200
+    assert page.errors == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name, data, sentence",
+    [
+        ("note.txt", b"hello", None),
+        ("empty.wav", b"", "no bytes"),
+        ("broken.wav", b"RIFF\x00\x00\x00\x00WAVEfmt ", "no sound file"),
+        ("renamed.mp3", b"<script>alert(1)</script>", "no sound file"),
+    ],
+)
+def test_a_bad_file_is_a_sentence_and_the_page_goes_on(browser, url, tmp_path, name, data, sentence):
+    page = open_page(browser, url)
+    (tmp_path / name).write_bytes(data)
+    page.set_input_files("#box input[type=file]", tmp_path / name)
+    if sentence is None:  # Gradio itself takes no such file
+        page.wait_for_selector("[data-testid=toast-body], .toast-body")
+    else:
+        page.wait_for_selector("#box .thumbnail-item, #box [class*=thumbnail]")
+        page.click("#box button.submit-button")
+        page.wait_for_selector(f"text={sentence}")
+    assert "Traceback" not in page.inner_text("body") and said(page, "user") == []
+    page.click("text=What day comes after Tuesday?")
+    wait_until(page, "speaking")

@@ -1,0 +1,141 @@
+"""What is drawn of a reply: gathered from its events, exact in its geometry, and harmless whatever was said."""
+
+import re
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+
+pytest.importorskip("gradio", reason="the demo extra is not installed")
+
+from processing_ttt import TttAudioChunk, TttBlockDraft, TttTextDelta
+from spaces_demo.pictures import figures, shade, span_cards, timeline
+from spaces_demo.reply_trace import ReplyTrace
+
+MASK, END, RATE, FRAME_RATE = 99, 50, 1000, 10.0
+
+
+def draft(ids, confidence=None):
+    return TttBlockDraft(ids, [token_id == MASK for token_id in ids], confidence or [0.5] * len(ids))
+
+
+def trace_of(*events, every=0.1):
+    trace = ReplyTrace(is_code=lambda token_id: token_id < END, frame_rate=FRAME_RATE)
+    for i, event in enumerate(events):
+        trace.take(event, (i + 1) * every)
+    return trace
+
+
+def two_spans():
+    """Two words with three codes in two steps, then one with two codes in a block of four whose last mask is never revealed."""
+    return trace_of(
+        TttTextDelta("Two "),
+        TttTextDelta("plus"),
+        draft([1, MASK, 3], [0.9, 0.1, 0.7]),
+        draft([1, 2, 3], [0.2, 0.4, 0.3]),
+        TttAudioChunk(np.full(100, 0.5, np.float32), RATE),
+        TttTextDelta(" two."),
+        draft([MASK, 5, MASK, MASK]),
+        draft([4, 5, END, MASK]),
+        TttAudioChunk(np.full(400, 0.25, np.float32), RATE),
+    )
+
+
+def test_words_stand_with_the_sound_that_follows_them():
+    trace = two_spans()
+    assert [(span.words, span.num_codes) for span in trace.spans] == [("Two plus", 3), (" two.", 2)]
+    assert [trace.begins(i) for i in (0, 1)] == [0.0, 0.3] and trace.seconds_of(1) == 0.2
+    assert trace.text == "Two plus two." and len(trace.audio) == 500 and trace.first_audio == pytest.approx(0.5)
+
+
+def test_a_position_keeps_the_confidence_it_was_revealed_with():
+    block = two_spans().spans[0].blocks[0]
+    assert block.revealed_at == [0, 1, 0]
+    assert block.confidence == [[0.9, 0.1, 0.7], [0.9, 0.4, 0.7]]
+
+
+@pytest.mark.parametrize(
+    "second, num_blocks",
+    [
+        (draft([1, 2, MASK]), 1),  # one more is revealed
+        (draft([MASK, 2, MASK]), 2),  # what was known is masked
+        (draft([1, MASK, MASK, MASK]), 2),  # another length
+    ],
+)
+def test_a_draft_goes_on_with_a_block_or_begins_the_next(second, num_blocks):
+    assert len(trace_of(draft([1, MASK, MASK]), second).spans[0].blocks) == num_blocks
+
+
+def test_a_block_of_one_step_is_followed_by_another():
+    assert len(trace_of(draft([1, 2]), draft([1, 2])).spans[0].blocks) == 2
+
+
+def test_a_card_has_a_column_for_each_position_and_a_row_for_each_step():
+    card = span_cards(two_spans())[1]
+    svg = ElementTree.fromstring(re.search("<svg.*</svg>", card).group())
+    squares = {
+        path.get("class"): re.findall(r"M(\d+) (\d+)h", path.get("d")) for path in svg.iter("path") if path.get("class") != "wave"
+    }
+    # Columns 10 pixels apart: two codes and the end marker, not the mask behind it.
+    assert squares == {
+        "mask2": [("0", "0"), ("20", "0")],
+        "code2": [("10", "0"), ("0", "10"), ("10", "10")],
+        "end": [("20", "10")],
+    }
+    assert 'data-begins="0.300" data-seconds="0.200"' in card
+    assert "2 codes, 0.20 s of sound, denoised in 2 steps" in card
+
+
+def test_finished_cards_stay_as_they_are_while_the_reply_goes_on():
+    trace = two_spans()
+    before = span_cards(trace)
+    trace.take(TttTextDelta(" Three."), 2.0)
+    assert span_cards(trace)[:2] == before
+
+
+def test_a_wave_is_as_high_as_the_sound_and_waits_for_it():
+    wave = re.search('class="wave" d="([^"]*)"', span_cards(two_spans())[0]).group(1)
+    heights = [float(low) - float(high) for high, low in re.findall(r" ([\d.]+)V([\d.]+)", wave)]
+    assert len(heights) == 6  # two for each code; 0.5 until 0.1 s, 0.25 after it, of a height of 34
+    assert heights == pytest.approx([17, 17, 8.5, 8.5, 8.5, 8.5], abs=0.11)
+    assert "wave" not in span_cards(trace_of(TttTextDelta("a"), draft([1, 2])))[0]
+
+
+def test_the_timeline_puts_words_over_the_sound_they_speak():
+    svg = ElementTree.fromstring(timeline(two_spans()))
+    # Computed until 0.8 s; heard from 0.5 s for 0.5 s: one second in all.
+    computed = [(rect.get("class"), rect.get("x"), rect.get("width")) for rect in svg if rect.tag == "rect"]
+    assert computed == [
+        ("writes", "0.00%", "30.00%"),
+        ("denoises", "30.00%", "10.00%"),
+        ("writes", "40.00%", "30.00%"),
+        ("denoises", "70.00%", "10.00%"),
+    ]
+    heard = [
+        (group.find("svg/text").text, group.find("rect").get("x"), group.find("rect").get("width"))
+        for group in svg.iter("g")
+        if group.get("class") == "heard"
+    ]
+    assert heard == [("Two plus", "50.00%", "30.00%"), ("two.", "80.00%", "20.00%")]
+
+
+def test_nothing_is_drawn_of_nothing():
+    assert span_cards(trace_of()) == [] and timeline(trace_of()) == ""
+
+
+def test_what_is_said_is_text_in_every_picture():
+    evil = "<script>alert(1)</script>\"'&{{value}}${1}"
+    trace = trace_of(TttTextDelta(evil), draft([1, 2]))
+    for picture in (*span_cards(trace), timeline(trace)):
+        assert "<script" not in picture and "&lt;script&gt;" in picture
+        ElementTree.fromstring(picture)
+
+
+@pytest.mark.parametrize("confidence, expected", [(0.0, 0), (0.19, 0), (0.2, 1), (0.99, 4), (1.0, 4)])
+def test_five_shades_of_confidence(confidence, expected):
+    assert shade(confidence) == expected
+
+
+def test_figures_are_said_or_a_dash():
+    assert "<dd>92<small>ms</small></dd>" in figures(first_audio=0.0921)
+    assert figures().count("–") == 3

@@ -1,0 +1,216 @@
+"""OpenAI's routes, tried with OpenAI's own client against a server on this machine."""
+
+import asyncio
+import base64
+import io
+import json
+import threading
+
+import httpx
+import numpy as np
+import pytest
+import soundfile
+from service_fixtures import QUESTION, tiny_service, told_to_stop
+
+from spaces_demo.service import Limits, TalkRequest
+
+openai = pytest.importorskip("openai", reason="the dev extra is not installed")
+fastapi = pytest.importorskip("fastapi", reason="the demo extra is not installed")
+uvicorn = pytest.importorskip("uvicorn", reason="the demo extra is not installed")
+
+
+class Server:
+    """The routes on a free port of this machine."""
+
+    def __init__(self, service):
+        from spaces_demo.openai_routes import openai_router
+
+        app = fastapi.FastAPI()
+        app.include_router(openai_router(service, "nano"))
+        self.service = service
+        self.server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+        self.thread = threading.Thread(target=self.server.run, daemon=True)
+        self.thread.start()
+        while not self.server.started:
+            self.thread.join(0.01)
+        port = self.server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}/v1"
+        self.client = openai.OpenAI(base_url=self.url, api_key="none", max_retries=0)
+
+    def stop(self):
+        self.server.should_exit = True
+        self.thread.join()
+
+
+@pytest.fixture(scope="module")
+def server():
+    server = Server(tiny_service(Limits(served_at_once=1, waiting=1, per_user=9, upload_bytes=100_000)))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def spoken(server):
+    """The reply that the routes should give."""
+    return server.service.reply(TalkRequest("tts", QUESTION))
+
+
+def question(seconds=0.5, name="question.wav"):
+    samples, file = 0.1 * np.sin(np.arange(int(16000 * seconds)) / 9), io.BytesIO()
+    soundfile.write(file, samples, 16000, format=name.rsplit(".")[-1].upper())
+    return name, file.getvalue()
+
+
+def test_the_model_is_listed(server):
+    assert [model.id for model in server.client.models.list()] == ["nano"]
+    assert server.client.models.retrieve("nano").id == "nano"
+    with pytest.raises(openai.NotFoundError, match="The models here are nano"):
+        server.client.models.retrieve("gpt")
+
+
+@pytest.mark.parametrize(("response_format", "exact"), [("wav", True), ("flac", True), ("mp3", False), ("opus", False)])
+def test_speech_is_the_reply_as_a_file(server, spoken, response_format, exact):
+    speech = server.client.audio.speech.create(
+        model="nano", voice="any", input=QUESTION, response_format=response_format
+    )
+    sound, rate = soundfile.read(io.BytesIO(speech.content), dtype="float32")
+    if exact:
+        assert rate == spoken.sampling_rate
+        np.testing.assert_allclose(sound, np.clip(spoken.audio, -1, 1), atol=2 / 32767)
+    else:
+        assert len(sound) / rate == pytest.approx(len(spoken.audio) / spoken.sampling_rate, abs=0.1)
+
+
+def test_pcm_comes_in_pieces_while_it_is_made(server, spoken):
+    with server.client.audio.speech.with_streaming_response.create(
+        model="nano", voice="any", input=QUESTION, response_format="pcm"
+    ) as response:
+        pieces = iter(response.iter_bytes())
+        first = next(pieces)
+        assert server.service.admission.num_running == 1 or len(first) < 2 * len(spoken.audio)
+        sound = np.frombuffer(first + b"".join(pieces), dtype="<i2") / 32767
+    np.testing.assert_allclose(sound, np.clip(spoken.audio, -1, 1), atol=2 / 32767)
+
+
+def test_speech_comes_as_events_too(server, spoken):
+    with server.client.audio.speech.with_streaming_response.create(
+        model="nano", voice="any", input=QUESTION, response_format="pcm", stream_format="sse"
+    ) as response:
+        events = [json.loads(line[6:]) for line in response.iter_lines() if line.startswith("data: ")]
+    assert [event["type"] for event in events[:-1]] == ["speech.audio.delta"] * (len(events) - 1)
+    assert events[-1]["type"] == "speech.audio.done"
+    sound = b"".join(base64.b64decode(event["audio"]) for event in events[:-1])
+    assert len(sound) == 2 * len(spoken.audio)
+
+
+def test_a_recording_is_written_down(server):
+    expected = server.service.reply(TalkRequest("asr", audio=question()[1])).text
+    create = server.client.audio.transcriptions.create
+    assert create(model="nano", file=question()).text == expected
+    assert create(model="nano", file=question(name="question.flac"), response_format="text") == expected
+    events = list(create(model="nano", file=question(), stream=True))
+    assert "".join(event.delta for event in events[:-1]) == expected
+    assert events[-1].type == "transcript.text.done" and events[-1].text == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "says", "change"),
+    [
+        (404, "The models here are nano", {"model": "tts-1"}),
+        (400, "There is no text", {"input": " "}),
+        (400, "501 characters", {"input": "a" * 501}),
+        (400, "response_format is one of", {"response_format": "aac"}),
+        (400, "speed is 1", {"speed": 2.0}),
+        (400, "no instructions", {"instructions": "Sing."}),
+        (400, "cannot be read; look at: input", {"input": ["a"]}),
+    ],
+)
+def test_a_wrong_request_for_speech_is_an_error_in_openai_s_form(server, status, says, change):
+    with pytest.raises(openai.APIStatusError, match=says) as failure:
+        server.client.audio.speech.create(**{"model": "nano", "voice": "any", "input": QUESTION} | change)
+    assert failure.value.status_code == status
+    assert set(failure.value.response.json()["error"]) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize(
+    ("status", "says", "change"),
+    [
+        (404, "The models here are nano", {"model": "whisper-1"}),
+        (400, "json or text", {"response_format": "srt"}),
+        (400, "has no bytes", {"file": ("a.wav", b"")}),
+        (400, "no sound file that we can read", {"file": ("a.wav", b"RIFF....WAVE")}),
+        (400, "We take wav, flac", {"file": ("a.exe", question()[1])}),
+        (413, "larger than", {"file": ("a.wav", bytes(200_000))}),
+        (400, "temperature must be", {"temperature": 99}),
+    ],
+)
+def test_a_wrong_request_to_write_down_is_an_error_in_openai_s_form(server, status, says, change):
+    with pytest.raises(openai.APIStatusError, match=says) as failure:
+        server.client.audio.transcriptions.create(**{"model": "nano", "file": question()} | change)
+    assert failure.value.status_code == status
+
+
+def test_who_comes_when_all_places_are_taken_is_told_when_to_come_again(server):
+    service = server.service
+    with service.gate.shut():
+        streams = [service.stream(TalkRequest(text=QUESTION)) for _ in range(2)]
+        with pytest.raises(openai.RateLimitError, match="try again in about") as refusal:
+            server.client.audio.speech.create(model="nano", voice="any", input=QUESTION)
+        assert int(refusal.value.response.headers["retry-after"]) >= 1
+    for stream in streams:
+        stream.close()
+
+
+def test_a_failure_of_ours_does_not_tell_what_it_was(server, caplog):
+    def fail(*_):
+        raise RuntimeError("secret /path")
+
+    handle = server.service.model.model.register_forward_pre_hook(fail)
+    try:
+        with pytest.raises(openai.APIStatusError, match="reason of ours") as failure:
+            server.client.audio.speech.create(model="nano", voice="any", input=QUESTION)
+    finally:
+        handle.remove()
+    assert "secret" not in failure.value.response.text and "secret" in caplog.text
+
+
+def test_a_client_that_leaves_in_mid_speech_stops_the_model_within_one_forward(server, spoken, monkeypatch):
+    cancelled = told_to_stop(monkeypatch)
+    service, body = server.service, {"model": "nano", "input": QUESTION, "response_format": "pcm"}
+    service.gate.shut_at = held = service.gate.forwards + spoken.num_forwards - 3
+    try:
+        with httpx.stream("POST", f"{server.url}/audio/speech", json=body, timeout=None) as response:
+            pieces = response.iter_raw()
+            assert next(pieces)
+            service.gate.wait_for(held)
+        assert cancelled.wait(30)  # although the model has not moved on since
+    finally:
+        service.gate.open()
+    assert service.admission.wait_until_empty(30)
+    assert service.gate.forwards == held
+
+
+@pytest.mark.parametrize("num_before", [0, 1], ids=["its turn has come", "it waits"])
+@pytest.mark.parametrize("path", ["speech", "transcriptions"])
+def test_a_client_that_leaves_before_the_first_piece_gives_its_slot_or_place_up(server, monkeypatch, num_before, path):
+    cancelled = told_to_stop(monkeypatch)
+    service = server.service
+    body = {"json": {"model": "nano", "input": QUESTION}}
+    if path == "transcriptions":
+        body = {"data": {"model": "nano"}, "files": {"file": question()}}
+
+    async def leave():
+        async with httpx.AsyncClient(timeout=None) as client:
+            asking = asyncio.create_task(client.post(f"{server.url}/audio/{path}", **body))
+            while service.admission.num_running + service.admission.num_waiting <= num_before:
+                await asyncio.sleep(0.01)
+            asking.cancel()
+
+    with service.gate.shut():
+        others = [service.stream(TalkRequest(text=QUESTION)) for _ in range(num_before)]
+        asyncio.run(leave())
+        assert cancelled.wait(30)
+        assert service.admission.num_waiting == 0
+        for other in others:
+            other.cancel()
+    assert service.admission.wait_until_empty(30)

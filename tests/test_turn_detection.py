@@ -1,0 +1,104 @@
+"""A turn begins with speech and ends with a pause, however the sound is cut into pieces and whoever else is speaking."""
+
+import base64
+
+import numpy as np
+import pytest
+import soundfile
+
+from modeling_ttt import nano_checkpoint
+
+pytest.importorskip("silero_vad", reason="the demo extra is not installed")
+
+from spaces_demo.limits import DemoError
+from spaces_demo.turn_detection import NOTHING_HEARD, SAMPLING_RATE, WINDOW, hear, listen
+
+
+def speech():
+    samples, rate = soundfile.read(nano_checkpoint() / "questions" / "1.wav", dtype="float32")
+    assert rate == SAMPLING_RATE
+    return samples
+
+
+def said(before, after):
+    """A question with silence around it, in whole windows."""
+    sound = np.concatenate([np.zeros(int(before * SAMPLING_RATE)), speech(), np.zeros(int(after * SAMPLING_RATE))])
+    noisy = sound + np.random.default_rng(0).normal(0, 1e-4, len(sound))
+    return noisy[: len(sound) // WINDOW * WINDOW].astype(np.float32)
+
+
+def as_sent(samples, memory=None):
+    return {"sound": base64.b64encode(np.rint(samples * 32767).astype("<i2").tobytes()).decode(), "memory": memory}
+
+
+def test_a_turn_begins_with_speech_and_ends_with_a_pause():
+    memory = listen(said(1.0, 1.5))
+    assert memory.begins == pytest.approx(1.0, abs=0.2) and memory.is_over
+    assert not listen(said(1.0, 0.4)).is_over
+
+
+def test_silence_begins_no_turn():
+    memory = listen(np.zeros(WINDOW * 60, np.float32))
+    assert memory.begins is None and not memory.is_over
+
+
+def test_pieces_are_heard_as_the_whole_and_two_speakers_apart():
+    sound = said(0.5, 1.5)
+    whole, pieces, other = listen(sound), NOTHING_HEARD, NOTHING_HEARD
+    for start in range(0, len(sound), 6 * WINDOW):
+        pieces = listen(sound[start : start + 6 * WINDOW], pieces)
+        other = listen(np.zeros(6 * WINDOW, np.float32), other)
+    assert (pieces.begin, pieces.silence_run, pieces.num_windows) == (whole.begin, whole.silence_run, whole.num_windows)
+    assert np.allclose(pieces.network, whole.network, atol=1e-5)
+    assert other.begins is None
+
+
+def test_a_soft_syllable_does_not_end_a_turn_and_a_click_begins_none():
+    memory = NOTHING_HEARD
+    for probability in [0.9, 0.1, *[0.9] * 4, *[0.4] * 40, *[0.1] * 10, 0.9, *[0.1] * 23]:
+        memory = memory.after(probability)
+    assert memory.begin == 2 and not memory.is_over
+    assert memory.after(0.1).is_over
+
+
+def test_the_microphone_in_the_browser_carries_the_memory():
+    sound, answer = said(0.3, 1.5), {"memory": None}
+    for start in range(0, len(sound), 8 * WINDOW):
+        answer = hear(as_sent(sound[start : start + 8 * WINDOW], answer["memory"]))
+    assert answer["is_over"] and answer["begins"] == listen(sound).begins
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        None,
+        "sound",
+        {},
+        {"sound": None},
+        {"sound": "***"},
+        {"sound": ""},
+        {"sound": base64.b64encode(b"\0" * 10).decode()},
+        {"sound": base64.b64encode(b"\0" * 2 * WINDOW * 1000).decode()},
+        as_sent(np.zeros(WINDOW), {"network": ""}),
+        as_sent(np.zeros(WINDOW), ["network"]),
+        as_sent(np.zeros(WINDOW), {"network": base64.b64encode(np.full(320, np.nan, "<f4").tobytes()).decode()} | dict.fromkeys(("num_windows", "speech_run", "silence_run", "begin"), 0)),
+        as_sent(np.zeros(WINDOW), {"network": base64.b64encode(bytes(1280)).decode(), "num_windows": "many"}),
+    ],
+)  # fmt: skip
+def test_what_is_not_sound_is_a_sentence(sent):
+    with pytest.raises(DemoError, match="microphone"):
+        hear(sent)
+
+
+def test_the_detector_leaves_the_process_its_threads():
+    import torch
+
+    from spaces_demo import turn_detection
+
+    turn_detection._load_network.cache_clear()
+    torch.set_num_threads(2)
+    try:
+        turn_detection._network()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
