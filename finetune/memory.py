@@ -158,7 +158,8 @@ def _with_adapter(model: TttForConditionalGeneration, method: str, lora_r: int) 
     """Put an adapter into a model, as `adapters.add_adapter` does; `rows` trains the audio rows alone."""
     from peft import LoraConfig, TrainableTokensConfig, get_peft_model
 
-    rows = list(range(model.config.audio_token_start_id, model.config.vocab_size))
+    markers = 3  # of the text side
+    rows = list(range(max(0, model.config.audio_token_start_id - markers), model.config.vocab_size))
     tied = model.lm_head.weight is model.get_input_embeddings().weight
     tables = ["embed_tokens"] if tied else ["embed_tokens", "lm_head"]
     if method == "rows":

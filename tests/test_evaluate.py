@@ -159,6 +159,14 @@ def test_a_prepared_folder_gives_the_split_that_is_asked_for_spread_over_all_of_
         load_test_set("aishell-2", processor)
 
 
+class Stream(list):
+    """A streamed data set, whose sounds stay files."""
+
+    def cast_column(self, column, feature):
+        assert column == "audio" and not feature.decode
+        return self
+
+
 def test_a_set_from_the_hub_is_encoded_as_it_comes(base, monkeypatch):
     sound = io.BytesIO()
     soundfile.write(sound, (0.3 * np.sin(np.arange(8000) / 9)).astype(np.float32), 16_000, format="wav")
@@ -166,12 +174,8 @@ def test_a_set_from_the_hub_is_encoded_as_it_comes(base, monkeypatch):
 
     def load_dataset(repository, config, split, streaming):
         asked.append((repository, config, split, streaming))
-        rows = {
-            "audio": [{"bytes": sound.getvalue(), "path": None}] * 3,
-            "question": ["who?"] * 3,
-            "answers": [["Ada", "A. L."]] * 3,
-        }
-        return datasets.Dataset.from_dict(rows, datasets.Features({"audio": datasets.Audio(), "question": datasets.Value("string"), "answers": datasets.List(datasets.Value("string"))})).to_iterable_dataset()  # fmt: skip
+        row = {"audio": {"bytes": sound.getvalue(), "path": None}, "question": "who?", "answers": ["Ada", "A. L."]}
+        return Stream([row] * 3)
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     test = load_test_set("webquestions", load_processor(str(base)), 2)

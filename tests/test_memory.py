@@ -7,6 +7,7 @@ from finetune_fixtures import tiny_checkpoint, tiny_recipe
 from finetune.adapters import add_adapter
 from finetune.loading import load_model, load_processor
 from finetune.memory import estimate, saved_bytes, sized_config
+from modeling_ttt import TttForConditionalGeneration
 
 ROWS, LENGTH = 3, 40
 
@@ -43,8 +44,7 @@ def test_weights_gradients_and_moments_are_what_training_takes(base, tmp_path, m
     }
     computed = estimate(load_model(str(base)).config, method, 2, 10, half=False, lora_r=4)
     for name, number in taken.items():
-        # The markers of the text side are trained too, three rows of each table: the computed table has the audio alphabet alone.
-        assert getattr(computed, name) == pytest.approx(number, rel=0.1 if method == "rows" else 0.02), name
+        assert getattr(computed, name) == number, name
 
 
 def test_counted_activations_are_those_that_autograd_keeps(base):
@@ -71,18 +71,19 @@ def test_counted_activations_are_those_that_autograd_keeps(base):
 
 
 def test_methods_and_sizes_stand_in_the_order_that_one_expects():
-    small = {
-        method: estimate(sized_config("0.5B"), method, 1, 256, checkpointing=True).total
-        for method in ("full", "lora", "qlora")
-    }
+    config = sized_config("0.5B")
+    config.text_config.num_hidden_layers = 6
+    small = {method: estimate(config, method, 1, 64, checkpointing=True).total for method in ("full", "lora", "qlora")}
     assert small["full"] > small["lora"] > small["qlora"]
-    checkpointed, kept = (
-        estimate(sized_config("0.5B"), "lora", 1, 256, checkpointing=on).activations for on in (True, False)
-    )
-    assert checkpointed < 0.2 * kept
-    config = sized_config("1.5B")
-    assert estimate(config, "full", 1, 8, half=False).gradients == pytest.approx(4 * 1.56e9, rel=0.03), (
-        "1.5B, with the audio alphabet"
+    checkpointed, kept = (estimate(config, "full", 1, 64, checkpointing=on).activations for on in (True, False))
+    assert checkpointed < 0.3 * kept
+
+
+def test_a_size_is_the_size_it_is_called():
+    with torch.device("meta"):
+        model = TttForConditionalGeneration(sized_config("1.5B"))
+    assert model.num_parameters() == pytest.approx(1.54e9 + 16_128 * 1536, rel=0.01), (
+        "Qwen2.5-1.5B, and rows for the audio alphabet"
     )
 
 
@@ -94,8 +95,6 @@ def test_the_peak_of_a_gpu_is_what_was_computed(method, tmp_path):
     config.text_config.num_hidden_layers = 4
     config.text_config.vocab_size = 32_768 + 16_392
     config.audio_token_start_id = 32_768
-    from modeling_ttt import TttForConditionalGeneration
-
     torch.cuda.reset_peak_memory_stats()
     model = TttForConditionalGeneration(config).cuda()
     if method == "lora":
