@@ -165,7 +165,9 @@ def test_markup_is_text_and_a_text_that_is_too_long_is_refused_and_kept(page):
     markup = "<img src=x onerror=alert(1)> **bold** ${1+1} {{value}} <b>tag</b>"
     ask(page, markup)
     wait_until(page, "idle")
-    page.wait_for_function(f"[...document.querySelectorAll('#chat [data-testid=user]')].pop().innerText.includes('onerror')")
+    page.wait_for_function(
+        f"[...document.querySelectorAll('#chat [data-testid=user]')].pop().innerText.includes('onerror')"
+    )
     assert said(page, "user")[-1] == markup
     assert page.locator("#chat img[src=x], #chat .message-content b, #cards img, #timeline img").count() == 0
     long = "why " * 200

@@ -74,7 +74,9 @@ def test_a_card_has_a_column_for_each_position_and_a_row_for_each_step():
     card = span_cards(two_spans())[1]
     svg = ElementTree.fromstring(re.search("<svg.*</svg>", card).group())
     squares = {
-        path.get("class"): re.findall(r"M(\d+) (\d+)h", path.get("d")) for path in svg.iter("path") if path.get("class") != "wave"
+        path.get("class"): re.findall(r"M(\d+) (\d+)h", path.get("d"))
+        for path in svg.iter("path")
+        if path.get("class") != "wave"
     }
     # Columns 10 pixels apart: two codes and the end marker, not the mask behind it.
     assert squares == {
