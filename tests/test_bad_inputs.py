@@ -43,7 +43,7 @@ def wav_of(channels=1, rate=16000, bits=16, kind=1, data=b"\x01\x10" * 4000, siz
 WAV, FLAC, OGG, MP3 = (file_of(format=kind) for kind in ("WAV", "FLAC", "OGG", "MP3"))
 FLOAT = {"subtype": "FLOAT"}
 
-# name -> (file name, bytes); "!" marks what has to be refused, the others may be answered
+# name -> (file name, bytes); "!" has to be refused, "?" may be, the others are answered
 SOUNDS = {
     "! no bytes": ("a.wav", b""),
     "! one byte": ("a.wav", b"R"),
@@ -60,8 +60,8 @@ SOUNDS = {
     "! flac cut": ("a.flac", FLAC[:40]),
     "! ogg cut": ("a.ogg", OGG[:60]),
     "! mp3 cut": ("a.mp3", MP3[:3]),
-    "flac cut in the sound": ("a.flac", FLAC[: len(FLAC) // 2]),
-    "ogg cut in the sound": ("a.ogg", OGG[: len(OGG) // 2]),
+    "? flac cut in the sound": ("a.flac", FLAC[: len(FLAC) // 2]),
+    "? ogg cut in the sound": ("a.ogg", OGG[: len(OGG) // 2]),
     "a size that lies": ("a.wav", wav_of(size=2**31)),
     "! no channels": ("a.wav", wav_of(channels=0)),
     "! 200 channels": ("a.wav", wav_of(channels=200)),
@@ -94,7 +94,7 @@ SOUNDS = {
     "a name that climbs": ("../../../etc/passwd.wav", WAV),
     "an absolute name": ("/etc/cron.d/a.wav", WAV),
     "a name of markup": (f"{MARKUP}.wav", WAV),
-    "a long name": ("a" * 5000 + ".wav", WAV),
+    "? a long name": ("a" * 5000 + ".wav", WAV),
     "a name with a line end": ("a\r\nX-Evil: 1.wav", WAV),
 }
 TEXTS = {
@@ -221,7 +221,7 @@ def test_sounds(client, case):
     name, data = SOUNDS[case]
     response = client.post("/v1/audio/transcriptions", data={"model": "ttt"}, files={"file": (name, data)})
     assert_friendly(response, case.startswith("!"))
-    assert case.startswith("!") or response.status_code == 200
+    assert case[0] in "!?" or response.status_code == 200
 
 
 @pytest.mark.parametrize("case", TEXTS)
