@@ -219,7 +219,9 @@ class Session:
         audio = exchange.trace.audio
         if len(audio) and self.folder.is_dir():
             exchange.reply_file = self.folder / f"reply-{exchange.name}.wav"
-            samples = np.frombuffer(pcm16(audio), "<i2")  # rounded as they were for the player: what is saved is what was heard
+            samples = np.frombuffer(
+                pcm16(audio), "<i2"
+            )  # rounded as they were for the player: what is saved is what was heard
             soundfile.write(exchange.reply_file, samples, exchange.trace.sampling_rate)
 
     def _write_down(self, exchange: Exchange) -> Iterator[Exchange]:

@@ -25,7 +25,11 @@ from .turn_detection import hear
 HERE = Path(__file__).parent
 LOOKS = {
     "theme": gr.themes.Soft(
-        primary_hue="violet", secondary_hue="violet", neutral_hue="slate", radius_size="lg", font=["system-ui", "sans-serif"]
+        primary_hue="violet",
+        secondary_hue="violet",
+        neutral_hue="slate",
+        radius_size="lg",
+        font=["system-ui", "sans-serif"],
     ),
     "css_paths": HERE / "page.css",
 }
@@ -135,10 +139,16 @@ class Page:
                     self.download = gr.DownloadButton("Save speech (wav)", size="sm", interactive=False)
             with gr.Column(scale=6, min_width=320, elem_id="inside"):
                 self.figures = gr.HTML(figures(), apply_default_css=False, elem_id="figures")
-                gr.HTML('<h2>When it is computed, and when it is heard</h2>', apply_default_css=False, elem_classes="heading")
+                gr.HTML(
+                    "<h2>When it is computed, and when it is heard</h2>",
+                    apply_default_css=False,
+                    elem_classes="heading",
+                )
                 self.timeline = gr.HTML(NOTHING_YET, apply_default_css=False, elem_id="timeline")
                 gr.HTML(
-                    "<h2>How each span of sound was denoised</h2>" + LEGEND, apply_default_css=False, elem_classes="heading"
+                    "<h2>How each span of sound was denoised</h2>" + LEGEND,
+                    apply_default_css=False,
+                    elem_classes="heading",
                 )
                 self.cards = gr.HTML([], html_template=CARDS, apply_default_css=False, elem_id="cards")
         controls = Controls(services)

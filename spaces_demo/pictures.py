@@ -196,8 +196,18 @@ def figures(
     """
     shown = (
         ("First sound", None if first_audio is None else f"{first_audio * 1000:.0f}", "ms", "from the question's turn"),
-        ("Real-time factor", None if real_time_factor is None else f"{real_time_factor:.2f}", "", "below 1 keeps up with speech"),
-        ("Tokens per forward", None if tokens_per_forward is None else f"{tokens_per_forward:.2f}", "", "1 is one by one"),
+        (
+            "Real-time factor",
+            None if real_time_factor is None else f"{real_time_factor:.2f}",
+            "",
+            "below 1 keeps up with speech",
+        ),
+        (
+            "Tokens per forward",
+            None if tokens_per_forward is None else f"{tokens_per_forward:.2f}",
+            "",
+            "1 is one by one",
+        ),
     )
     return (
         '<dl class="figures">'
@@ -212,6 +222,8 @@ def figures(
 LEGEND = (
     '<p class="legend" aria-hidden="true"><span>mask</span><svg width="10" height="10"><rect class="mask1" width="9" height="9"/></svg>'
     + "<span>unsure</span>"
-    + "".join(f'<svg width="10" height="10"><rect class="code{i}" width="9" height="9"/></svg>' for i in range(NUM_SHADES))
+    + "".join(
+        f'<svg width="10" height="10"><rect class="code{i}" width="9" height="9"/></svg>' for i in range(NUM_SHADES)
+    )
     + '<span>sure</span><svg width="10" height="10"><rect class="end" width="9" height="9"/></svg><span>end of span</span></p>'
 )
