@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers.generation.streamers import BaseStreamer
 
-from modeling_ttt.generation_ttt import TttGenerateOutput
+from modeling_ttt import TttGenerateOutput
 from processing_ttt.event_queue_ttt import EventQueue, QueueEnd
 
 MAX_SECONDS = 120
@@ -89,6 +89,9 @@ class ZeroGpuModel:
                 if kind == "put":
                     ids += values[0]
                 getattr(streamer, kind)(*(torch.tensor(value) for value in values))
+        except Exception as error:
+            streamer.fail(error)
+            raise
         finally:
             streamer.end()
         return TttGenerateOutput(sequences=torch.tensor([ids]), num_forwards=num_forwards)
