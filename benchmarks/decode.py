@@ -26,6 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from plot import plot
 from replies import (
@@ -39,7 +40,8 @@ from replies import (
 from sweep import ReadAloud, unseen_sentences
 from transformers import AutoModel, AutoProcessor
 
-from finetune.nano.measure_model import Checkpoint, _read, exact_by
+from finetune.nano.measure_model import Checkpoint
+from finetune.nano.synthesise import read_corpus
 from modeling_ttt import TttForConditionalGeneration, nano_checkpoint
 from processing_ttt import TttAudioChunk
 
@@ -121,9 +123,18 @@ def add_quality(rows: list[dict[str, Any]], sentences: int, speech: Path | None,
         row["wer"] = reader.measure(options, seed=0)["wer"]
         row["first_audio"] = first_audio(reader.model, reader.processor, options)
         if speech is not None:
-            lines, sounds = _read(speech / "test", questions)
-            replies = Checkpoint(nano_checkpoint(), **options).ask_all("chat", sounds)
-            row["answers_right"] = exact_by([line | {"all": "all"} for line in lines], replies, "all")["all"]["exact"]
+            row["answers_right"] = answers_right(speech / "test", questions, options)
+
+
+def answers_right(folder: Path, questions: int, options: dict[str, Any]) -> float:
+    """Share of nano's answers to spoken test questions whose text is exactly right."""
+    corpus = list(read_corpus(folder))
+    corpus = corpus[:: max(1, len(corpus) // questions)]
+    sounds = [np.asarray(samples, np.float32) / 32768 for _, samples in corpus]
+    replies = Checkpoint(nano_checkpoint(), **options).ask_all("chat", sounds)
+    return statistics.mean(
+        reply.text.strip() == line["answer"] for (line, _), reply in zip(corpus, replies, strict=True)
+    )
 
 
 def first_audio(model: TttForConditionalGeneration, processor: Any, options: dict[str, Any]) -> float:
