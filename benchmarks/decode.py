@@ -168,7 +168,13 @@ def measure_rows(reply_of: Callable[[int], Reply], sizes: list[int], repeats: in
             runs[size].append((written / (time.perf_counter() - wall), written / (time.process_time() - cpu)))
     rates = {size: tuple(map(statistics.median, zip(*several, strict=True))) for size, several in runs.items()}
     return [
-        {"rows": size, "ids_per_second": wall, "ids_per_cpu_second": cpu, "gain": cpu / rates[sizes[0]][1]}
+        {
+            "weights": str(replies[size].model.dtype).removeprefix("torch."),
+            "rows": size,
+            "ids_per_second": wall,
+            "ids_per_cpu_second": cpu,
+            "gain": cpu / rates[sizes[0]][1],
+        }
         for size, (wall, cpu) in rates.items()
     ]
 
@@ -177,7 +183,13 @@ COLUMNS = {
     "model": "{}", "decoder": "{}", "forwards": "{:.0f}", "ids_per_forward": "{:.2f}", "seconds": "{:.1f}", "cpu_seconds": "{:.1f}", "speed_up": "{:.1f}x",
     "real_time_factor": "{:.2f}", "peak_mb": "{:.0f}", "first_audio": "{:.2f}", "wer": "{:.3f}", "answers_right": "{:.2f}",
 }  # fmt: skip
-ROW_COLUMNS = {"rows": "{}", "ids_per_second": "{:.0f}", "ids_per_cpu_second": "{:.0f}", "gain": "{:.1f}x"}
+ROW_COLUMNS = {
+    "weights": "{}",
+    "rows": "{}",
+    "ids_per_second": "{:.0f}",
+    "ids_per_cpu_second": "{:.0f}",
+    "gain": "{:.1f}x",
+}
 
 
 def table(rows: list[dict[str, Any]], columns: dict[str, str]) -> str:
@@ -221,9 +233,13 @@ def main() -> None:
     print(table(results["decoders"], COLUMNS))
     if options.rows:
         seconds = min(4.0, options.seconds)
-        results["rows"] = measure_rows(
-            lambda size: spoken_reply(nano, processor, sentences, seconds, size), options.rows, options.repeats
-        )
+        results["rows"] = []
+        for model in (nano, copy.deepcopy(nano).to(torch.bfloat16)):
+            results["rows"] += measure_rows(
+                lambda size, model=model: spoken_reply(model, processor, sentences, seconds, size),
+                options.rows,
+                options.repeats,
+            )
         print(f"\n{table(results['rows'], ROW_COLUMNS)}")
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)

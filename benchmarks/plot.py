@@ -35,13 +35,17 @@ def plot(results: dict[str, Any], path: Path) -> None:
     speed.set_title(
         f"{name}, a reply of {results['seconds_of_speech']:g} s, {results['threads']} thread(s)", fontsize=10
     )
-    rows.plot([row["rows"] for row in batches], [row["ids_per_cpu_second"] for row in batches], "o-", color="#4c72b0")
+    for weights in dict.fromkeys(row["weights"] for row in batches):
+        line = [(row["rows"], row["ids_per_cpu_second"]) for row in batches if row["weights"] == weights]
+        rows.plot(*zip(*line, strict=True), "o-", label=weights)
     rows.set_xscale("log", base=2)
-    rows.set_xticks([row["rows"] for row in batches], [str(row["rows"]) for row in batches])
+    sizes = sorted({row["rows"] for row in batches})
+    rows.set_xticks(sizes, [str(size) for size in sizes])
     rows.set_ylim(bottom=0)
     rows.set_xlabel("rows of the batch")
     rows.set_ylabel("ids per CPU second")
     rows.set_title("ragged batches", fontsize=10)
+    rows.legend(fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
     pyplot.close(figure)

@@ -63,7 +63,7 @@ def test_the_plot_is_drawn_from_what_the_benchmark_writes(tmp_path):
         for name, speed_up in (("published", 1.0), ("cached", 9.0))
     ]
     decoders[1]["wer"] = 0.125
-    batches = [{"rows": rows, "ids_per_cpu_second": 70.0 * rows} for rows in (1, 2, 4)]
+    batches = [{"weights": "float32", "rows": rows, "ids_per_cpu_second": 70.0 * rows} for rows in (1, 2, 4)]
     results = {"decoders": decoders, "rows": batches, "seconds_of_speech": 20.0, "threads": 1}
     plot.plot(results, tmp_path / "decode.svg")
     drawn = (tmp_path / "decode.svg").read_text()
