@@ -156,7 +156,7 @@ async def converse(client: httpx.AsyncClient, index: int, end: float, figures: F
             asked += (question,)
             answer = await ask(client, "/turn", body, end, figures, stop_early=leaves and turn % 2 == 1)
             if answer is None:
-                break
+                break  # left, or the next place comes too late
             note(figures, asked, *answer)
         else:
             await read_aloud(client, answer[0], end, figures)
@@ -179,9 +179,9 @@ async def ask(
                 return None
             else:
                 return await read(response, begun, figures, stop_early)
-        if time.monotonic() + wait > end:
+        await asyncio.sleep(min(wait, max(0.0, end - time.monotonic())))
+        if time.monotonic() >= end:
             return None
-        await asyncio.sleep(wait)
 
 
 async def read(response: httpx.Response, begun: float, figures: Figures, stop_early: bool) -> tuple[str, bytes] | None:

@@ -20,15 +20,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import jiwer
 import numpy as np
-import torch
-import torchaudio
 from tqdm import tqdm
 
 from processing_ttt import TttProcessor
 from processing_ttt.reply_ttt import write_sound
 
+from .codec_measures import code_usage, heard_alike, mel_distance
 from .encoding import encode_sounds
 from .judges import Judge
 from .metrics import ErrorRates, error_rates, normalise
@@ -36,9 +34,8 @@ from .row_maker import Draft, Limits, Problem, RowMaker
 from .rows import replace_text
 from .sources import Source
 
-MEL_RATE = 16_000
-MEL_FLOOR_DB = -60.0  # below the loudest of the sound
 SOUNDS_WRITTEN = 5
+SOUNDS_AT_ONCE = 8
 SCAN = 20  # recordings looked at for each one that is wanted
 
 # Normalised character errors. A judge above the first understands too little to be asked; the others grade what the codec adds.
@@ -122,10 +119,7 @@ def check_codec(
     language = drafts[0].row["language"]
     knows = judge.name != "pocketsphinx" or language is None or language.partition("-")[0].lower() == "en"
     heard = [
-        [
-            judge.transcribe([sound], rate, language if knows else None)[0]
-            for sound in tqdm(both, desc=f"{judge.name} listens", unit="sound")
-        ]
+        _listen(judge, both, rate, language if knows else None)
         for both, rate in zip((sounds, resynthesis), rates, strict=True)
     ]
     texts = [draft.row["text"] for draft in drafts]
@@ -161,6 +155,15 @@ def check_codec(
     return check
 
 
+def _listen(judge: Judge, sounds: Sequence[np.ndarray], rate: int, language: str | None) -> list[str]:
+    heard: list[str] = []
+    with tqdm(total=len(sounds), desc=f"{judge.name} listens", unit="sound") as progress:
+        for start in range(0, len(sounds), SOUNDS_AT_ONCE):
+            heard += judge.transcribe(sounds[start : start + SOUNDS_AT_ONCE], rate, language)
+            progress.update(len(heard) - progress.n)
+    return heard
+
+
 def _recordings(source: Source, row_maker: RowMaker, count: int) -> list[Draft]:
     """Recordings that can be used, evenly spread over the beginning of the source."""
     items = [item for item in islice(source.items(), SCAN * count) if item.kind == "recording"]
@@ -179,78 +182,6 @@ def _recordings(source: Source, row_maker: RowMaker, count: int) -> list[Draft]:
         why = f" (the first: {problems[0].reason}, {problems[0].detail})" if problems else ""
         raise ValueError(f"{source.name!r} has no recording with a transcript that can be used{why}.")
     return drafts
-
-
-# ---------------------------------------------------------------------------------------------------------------- measures
-
-
-def heard_alike(original: Sequence[str], resynthesis: Sequence[str]) -> float:
-    """
-    Say how alike a judge hears recordings and their resynthesis.
-
-    Args:
-        original (`Sequence[str]`): What it wrote for each recording.
-        resynthesis (`Sequence[str]`): What it wrote for the resynthesis of each.
-
-    Returns:
-        `float`: 1 - (errors between the two) / (errors between a recording and the resynthesis of the next one), at least 0. With a single
-        recording, or a judge that heard nothing, 0.
-    """
-    errors = _character_errors(original, resynthesis)
-    by_chance = _character_errors(original, [*resynthesis[1:], *resynthesis[:1]])
-    return max(0.0, 1.0 - errors / by_chance) if by_chance else 0.0
-
-
-def _character_errors(references: Sequence[str], others: Sequence[str]) -> int:
-    """Characters to change, to add or to remove, over all pairs; an empty reference misses every character of the other."""
-    pairs = list(zip(references, others, strict=True))
-    spoken = [(reference, other) for reference, other in pairs if reference]
-    added = sum(len(other) for reference, other in pairs if not reference)
-    if not spoken:
-        return added
-    counted = jiwer.process_characters([reference for reference, _ in spoken], [other for _, other in spoken])
-    return added + counted.substitutions + counted.insertions + counted.deletions
-
-
-def mel_distance(sound: np.ndarray, rate: int, other: np.ndarray, other_rate: int) -> float:
-    """
-    Measure how far two sounds of the same speech are apart.
-
-    Args:
-        sound (`np.ndarray` of shape `(samples,)`): The recording.
-        rate (`int`): Its rate in Hz.
-        other (`np.ndarray` of shape `(samples,)`): Its resynthesis.
-        other_rate (`int`): Its rate in Hz.
-
-    Returns:
-        `float`: Mean absolute difference in dB of 80 log-mel bands at 16 kHz, each sound relative to its own loudest band and cut at -60 dB;
-        what one has beyond the end of the other does not count.
-    """
-    mels = [_log_mel(samples, samples_rate) for samples, samples_rate in ((sound, rate), (other, other_rate))]
-    frames = min(mel.shape[-1] for mel in mels)
-    return float((mels[0][:, :frames] - mels[1][:, :frames]).abs().mean())
-
-
-def _log_mel(samples: np.ndarray, rate: int) -> torch.Tensor:
-    wave = torchaudio.functional.resample(torch.from_numpy(np.asarray(samples, np.float32)), rate, MEL_RATE)
-    mel = torchaudio.transforms.MelSpectrogram(MEL_RATE, n_fft=640, hop_length=160, n_mels=80, power=2.0)(wave)
-    decibels = 10 * mel.clamp(min=1e-12).log10()
-    return (decibels - decibels.max()).clamp(min=MEL_FLOOR_DB)
-
-
-def code_usage(codes: Sequence[Sequence[int]]) -> tuple[int, float]:
-    """
-    Count the codes in use.
-
-    Args:
-        codes (sequence of codes): Of each recording.
-
-    Returns:
-        `tuple[int, float]`: How many different ones occurred, and the entropy of their distribution in bits.
-    """
-    counts = np.unique(np.concatenate([np.asarray(row, np.int64) for row in codes]), return_counts=True)[1]
-    shares = counts / counts.sum()
-    return len(counts), float(-(shares * np.log2(shares)).sum())
 
 
 # ------------------------------------------------------------------------------------------------------------- what it means

@@ -49,8 +49,6 @@ def encode_sounds(
     Returns:
         `list`: The codes of each sound, in order; for one that the codec refuses, its exception.
     """
-    if isinstance(processor.codec, CodecAdapter):
-        batch_size = 1
     encoded: list[list[int] | Exception] = [[] for _ in sounds]
     by_length = sorted(range(len(sounds)), key=lambda index: len(sounds[index]))
     for start in range(0, len(by_length), batch_size):

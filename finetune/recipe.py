@@ -23,6 +23,7 @@ import yaml
 from .corruption import Objective
 
 METHODS = ("lora", "qlora", "rows", "full")
+SHIPPED = Path(__file__).parent / "recipes"
 
 
 @dataclass(frozen=True)
@@ -218,17 +219,24 @@ def read_recipe(path: Path | None, assignments: Iterable[str] = ()) -> Recipe:
     Read a recipe and override some of its keys.
 
     Args:
-        path (`Path`, *optional*): A YAML file; without it the defaults are the recipe.
+        path (`Path`, *optional*): A YAML file, or the name of a shipped one (`low_resource_lora`); without it the defaults are the recipe.
         assignments (iterable of `str`): `key=value` each, the value as YAML writes it.
 
     Returns:
         `Recipe`: Checked.
 
     Raises:
+        FileNotFoundError: If there is no such file.
         ValueError: If the file is no mapping, an assignment has no `=`, a key is unknown or a value wrong.
     """
     keys: dict[str, Any] = {}
     if path is not None:
+        shipped = SHIPPED / f"{path.name}.yaml"
+        if not path.is_file() and path == Path(path.name) and shipped.is_file():
+            path = shipped
+        if not path.is_file():
+            names = ", ".join(sorted(found.stem for found in SHIPPED.glob("*.yaml")))
+            raise FileNotFoundError(f"There is no recipe {str(path)!r}; shipped are {names}.")
         read = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(read, dict):
             raise ValueError(f"{str(path)!r} is not a recipe: a recipe is lines of `key: value`.")

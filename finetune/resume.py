@@ -40,7 +40,7 @@ def last_whole_checkpoint(folder: Path) -> Path | None:
         if (path / WHOLE).is_file():
             found.append((int(step), path))
         else:
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)  # several processes may be at it
     return max(found)[1] if found else None
 
 

@@ -15,6 +15,7 @@ Knows the order of things. What happens in each is the siblings' business.
 import argparse
 import json
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -103,7 +104,8 @@ def _claim(folder: Path, recipe: Recipe) -> None:
                 f"{str(folder)!r} holds a run of another recipe ({', '.join(changed)} differ): go on with that recipe, or choose another "
                 "output_dir."
             )
-    replace_text(path, yaml.safe_dump(own, sort_keys=False, allow_unicode=True))
+    if _is_main_process():
+        replace_text(path, yaml.safe_dump(own, sort_keys=False, allow_unicode=True))
 
 
 def load_trainable(recipe: Recipe) -> tuple[Any, TttProcessor]:
@@ -115,19 +117,33 @@ def load_trainable(recipe: Recipe) -> tuple[Any, TttProcessor]:
 
     Returns:
         `tuple`: The model, with a fresh adapter around it unless the whole model is trained, and its processor.
+
+    Raises:
+        ValueError: If weights in four bits would have to be merged with an adapter first.
     """
     processor = load_processor(recipe.model)
-    source = recipe.model
-    if split_model_name(source)[1] is not None:  # a new adapter needs a base that others can load too
-        source = str(Path(recipe.output_dir) / MERGED_BASE)
-        if not (Path(source) / "config.json").is_file():
-            load_model(recipe.model).save_pretrained(source)
-            processor.save_pretrained(source)
+    starts_from_adapter = split_model_name(recipe.model)[1] is not None
+    if starts_from_adapter and recipe.method == "qlora":
+        raise ValueError(
+            f"{recipe.model!r} is an adapter, which cannot be merged into weights of four bits: `ttt merge` it, and start from that folder."
+        )
+    computes_in_half = recipe.method != "full" and recipe.bf16 and torch.cuda.is_available()
+    dtype = torch.bfloat16 if computes_in_half else torch.float32
+    model = load_model(recipe.model, dtype, **_quantization(recipe))
     if recipe.method == "full":
-        return load_model(source, torch.float32).train(), processor
-    computes_in_half = recipe.bf16 and torch.cuda.is_available()
-    model = load_model(source, torch.bfloat16 if computes_in_half else torch.float32, **_quantization(recipe))
+        return model.train(), processor
+    if starts_from_adapter:  # a new adapter needs a base that others can load too
+        base = Path(recipe.output_dir) / MERGED_BASE
+        if _is_main_process() and not (base / "processor_config.json").is_file():
+            model.save_pretrained(base)
+            processor.save_pretrained(base)
+        model.name_or_path = str(base)
     return add_adapter(model, processor.vocabulary, recipe), processor
+
+
+def _is_main_process() -> bool:
+    """Ask before the Trainer has set up its processes."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _quantization(recipe: Recipe) -> dict[str, Any]:

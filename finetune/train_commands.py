@@ -19,7 +19,10 @@ Set = Annotated[
 
 def train(
     recipe: Annotated[
-        Path | None, typer.Argument(help="A recipe (YAML); without it the defaults of finetune/recipe.py.")
+        Path | None,
+        typer.Argument(
+            help="A recipe (YAML), or a shipped one by name: low_resource_lora, voice_lora, full_sft, from_llm."
+        ),
     ] = None,
     assignments: Set = None,
 ) -> None:
@@ -27,8 +30,6 @@ def train(
     from .recipe import read_recipe
     from .train import train as run
 
-    if recipe is not None and not recipe.is_file():
-        raise FileNotFoundError(f"There is no recipe {str(recipe)!r}.")
     folder = run(read_recipe(recipe, assignments or []))
     typer.echo(f"Trained: {folder}. Next: ttt evaluate {folder} --data ..., ttt publish {folder} ...")
 

@@ -114,7 +114,8 @@ def read_data(recipe: Recipe, processor: TttProcessor, block_length: int = 32) -
     chosen = [
         i for i in _evenly(len(validation), VALIDATION_EXAMPLES) if len(validation[i]["input_ids"]) <= recipe.max_length
     ]
-    heard = [row for row, task in map(validation.row, range(len(validation))) if task == "asr"]
+    taught = (row for row, task in map(validation.row, range(len(validation))) if task in ("asr", "tts"))
+    heard = list({row["id"]: row for row in taught}.values())
     infos = [read_info(entry.path) for entry in mixture.entries]
     return TrainingData(
         examples=examples,

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from finetune.recipe import Recipe, override, read_recipe
@@ -43,6 +45,12 @@ def test_a_file_that_is_no_recipe_and_an_assignment_without_a_value_are_named(tm
         read_recipe(None, ["learning_rate"])
     with pytest.raises(ValueError, match="--set model="):
         read_recipe(None).require("model")
+
+
+def test_a_shipped_recipe_goes_by_its_name():
+    assert read_recipe(Path("voice_lora")).tasks == "tts"
+    with pytest.raises(FileNotFoundError, match="shipped are from_llm, full_sft, low_resource_lora, voice_lora"):
+        read_recipe(Path("voice_laro"))
 
 
 def test_stages_are_the_recipe_with_their_own_keys_each_in_its_own_folder():

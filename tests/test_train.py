@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from finetune.rows import PreparedInfo, make_row, save_prepared
 from finetune.train import load_trainable, train, training_arguments
 from finetune.trainer import TttTrainer, count_samples
 from finetune.training_data import NoisingCollator, PlannedRows
+from finetune.validation import TrackerSounds
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -237,6 +239,27 @@ def test_curves_and_sounds_go_where_a_person_looks(base, data, tmp_path):
     assert sounds and sorted(heard) == sounds
     epochs = [point.value for point in events.Scalars("train/epoch")]
     assert epochs == sorted(epochs) and 0 < epochs[-1] < 1, "epochs are those of the data"
+
+
+def test_a_run_that_only_reads_aloud_is_listened_to_as_well(base, data, tmp_path):
+    train(
+        tiny_recipe(base, data, tmp_path, tasks="tts", metric_for_best_model="loss", validation_sounds=4, max_steps=2)
+    )
+    assert {"eval_wer", "eval_tts_cer"} <= set(
+        json.loads((tmp_path / "checkpoint-2" / "trainer_state.json").read_text())["log_history"][-1]
+    )
+    assert json.loads((tmp_path / "training.json").read_text())["examples"] == 24, "one task, half of the examples"
+
+
+def test_wandb_and_trackio_get_sounds_as_they_log_them(monkeypatch):
+    """Both take `log({name: Audio(samples, sample_rate=...)})`; neither is installed here, so this is a stand-in for that interface."""
+    logged = []
+    tracker = types.ModuleType("trackio")
+    tracker.Audio = lambda samples, sample_rate: (samples, sample_rate)
+    tracker.log = logged.append
+    monkeypatch.setitem(sys.modules, "trackio", tracker)
+    TrackerSounds("trackio").add_audio("speech/1", [0.0], 40, sample_rate=16_000)
+    assert logged == [{"speech/1": ([0.0], 16_000), "train/global_step": 40}]
 
 
 def test_the_same_command_leaves_a_finished_run_alone_and_another_recipe_is_refused(base, data, tmp_path):

@@ -27,12 +27,12 @@ from transformers import (
     AutoConfig,
     GenerationConfig,
     PreTrainedTokenizerFast,
-    Trainer,
     TrainerCallback,
     TrainingArguments,
 )
 from transformers.trainer_utils import get_last_checkpoint
 
+from finetune.trainer import TttTrainer
 from modeling_ttt import TttConfig, TttForConditionalGeneration
 from processing_ttt.codec_ttt import TttCodecModel
 from processing_ttt.layout_ttt import TttLayout
@@ -97,24 +97,6 @@ class _Clock(TrainerCallback):
         self.path.write_text(json.dumps({"seconds": round(seconds), "steps": state.global_step}) + "\n")
 
 
-class _NanoTrainer(Trainer):
-    """Shows the two parts of the loss; batches come packed, so they are not stacked again."""
-
-    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
-        """Keep a running mean of both losses for the log."""
-        outputs = model(**inputs)
-        for name in ("text_loss", "audio_loss"):
-            value = float(outputs[name].detach())
-            self._shown[name] = 0.98 * self._shown.get(name, value) + 0.02 * value
-        return (outputs.loss, outputs) if return_outputs else outputs.loss
-
-    _shown: dict[str, float] = {}  # noqa: RUF012
-
-    def log(self, logs, *args, **kwargs):
-        """Add both losses."""
-        super().log({**logs, **{name: round(value, 4) for name, value in self._shown.items()}}, *args, **kwargs)
-
-
 def train(
     init: Path, out: Path, steps: int, codes: Path | None, learning_rate: float, tokens_per_batch: int, row_length: int
 ) -> None:
@@ -145,7 +127,7 @@ def train(
         report_to=[],
         seed=0,
     )
-    trainer = _NanoTrainer(
+    trainer = TttTrainer(
         model=model,
         args=arguments,
         train_dataset=PackedBatches(examples, TASK_WEIGHTS, layout, tokens_per_batch, row_length, BLOCK_LENGTH),

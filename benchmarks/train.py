@@ -1,0 +1,191 @@
+"""
+How fast training is, beside plain supervised fine-tuning of the same backbone, and packed beside padded.
+
+    python benchmarks/train.py                                     # a small random model, nano's tokenizer; lengths as recordings have them
+    python benchmarks/train.py --data prepared/italian             # the lengths of prepared data
+    python benchmarks/train.py --hidden-size 1024 --layers 12      # larger, on a GPU
+
+1. ours, packed: an update of `ttt train` (collator with noise, modality-aware mask, joint loss, LoRA off: all weights) in full rows.
+2. plain SFT: transformers' Trainer on a `...ForCausalLM` of the same backbone and vocabulary, rows of the same length and number, next-token
+   loss on every id. It is what one would use without sound, and does less: no noise, no mask, no second loss.
+3. ours, padded: the same examples as (1), batches of like length, padded. Counted in ids that are not padding, as (1).
+4. ours, padded at random: the same without sorting by length, as an ordinary collator does.
+
+Each runs in a process of its own, so that peak memory is its own; tokens a second are the median over updates after the first two.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoProcessor, Trainer, TrainerCallback, TrainingArguments
+
+from finetune.corruption import Objective
+from finetune.mixture import MixedExamples, read_mixture
+from finetune.plan import RowPlan, shuffled
+from finetune.resume import peak_memory
+from finetune.trainer import TttTrainer
+from finetune.training_data import NoisingCollator, PlannedRows
+from modeling_ttt import TttConfig, TttForConditionalGeneration, nano_checkpoint
+from processing_ttt import TttProcessor
+
+VARIANTS = ("ours, packed", "plain SFT", "ours, padded", "ours, padded at random")
+
+
+class Clock(TrainerCallback):
+    """Notes when each update ended."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called after each update."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.times.append(time.perf_counter())
+
+
+def made_up_examples(processor: TttProcessor, count: int = 400) -> list[dict]:
+    """Read-aloud and dictation examples: 1 to 12 seconds, as short recordings are spread (log-normal, median 3 s), 13 characters a second."""
+    rng = random.Random(0)
+    layout, tokenizer = processor.layout, processor.tokenizer
+    examples = []
+    for index in range(count):
+        seconds = min(12.0, max(1.0, rng.lognormvariate(1.1, 0.6)))
+        codes = [rng.randrange(processor.vocabulary.codebook_size) for _ in range(round(25 * seconds))]
+        text = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz      ", k=round(13 * seconds)))
+        if index % 2:
+            examples.append(layout.build_example(tokenizer, "asr", codes=codes, reply_text=text))
+        else:
+            examples.append(layout.build_example(tokenizer, "tts", text, reply_text=text, reply_codes=codes))
+    return examples
+
+
+def backbone(given: argparse.Namespace, vocab_size: int) -> Any:
+    """The configuration that all variants share."""
+    return AutoConfig.for_model(
+        "qwen2",
+        vocab_size=vocab_size,
+        hidden_size=given.hidden_size,
+        intermediate_size=3 * given.hidden_size,
+        num_hidden_layers=given.layers,
+        num_attention_heads=given.hidden_size // 64,
+        num_key_value_heads=max(1, given.hidden_size // 128),
+        tie_word_embeddings=False,
+    )
+
+
+def run(variant: str, given: argparse.Namespace) -> dict[str, float]:
+    """Train some updates of one variant, in this process."""
+    torch.manual_seed(0)
+    processor: TttProcessor = AutoProcessor.from_pretrained(nano_checkpoint())
+    vocabulary = processor.vocabulary
+    if given.data:
+        examples: Any = MixedExamples(read_mixture(given.data), processor.tokenizer, processor.layout)
+        examples = [
+            example
+            for example in map(examples.__getitem__, range(len(examples)))
+            if len(example["input_ids"]) <= given.row_length
+        ]
+    else:
+        examples = made_up_examples(processor)
+    lengths = [len(example["input_ids"]) for example in examples]
+    packs = variant in ("ours, packed", "plain SFT")
+    mean = sum(lengths) / len(lengths)
+    rows = (
+        given.rows if packs else max(1, round(given.rows * given.row_length / mean))
+    )  # about as many ids in every update
+    order = shuffled(len(examples), 0)
+    plan = RowPlan(lengths, order, rows, given.row_length if packs else None)
+    if variant == "ours, padded at random":
+        plan.epoch = lambda epoch: [[position] for position in order(epoch)]  # type: ignore[method-assign]
+    text_config = backbone(given, vocabulary.vocab_size)
+    clock = Clock()
+    arguments = TrainingArguments(
+        output_dir=tempfile.mkdtemp(), max_steps=given.updates, per_device_train_batch_size=rows, report_to=[], save_strategy="no",
+        bf16=True, use_cpu=not torch.cuda.is_available(), disable_tqdm=True, remove_unused_columns=False, logging_strategy="no",
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )  # fmt: skip
+    dataset = PlannedRows(examples, plan, given.updates)
+    collate = NoisingCollator(vocabulary, Objective(), 0, packs)
+    used: list[int] = []
+
+    def counting(rows_of_batch: Any) -> dict[str, torch.Tensor]:
+        batch = collate(rows_of_batch)
+        real = batch["sample_ids"] >= 0 if packs else batch["attention_mask"] > 0
+        used.append(int(real.sum()))
+        return batch
+
+    def plain(rows_of_batch: Any) -> dict[str, torch.Tensor]:
+        ids = torch.full((len(rows_of_batch), given.row_length), vocabulary.pad_token_id)
+        for index, row in enumerate(rows_of_batch):
+            joined = [token_id for keyed in row for token_id in keyed.example["input_ids"]]
+            ids[index, : len(joined)] = torch.tensor(joined)
+        used.append(sum(len(keyed.example["input_ids"]) for row in rows_of_batch for keyed in row))
+        return {"input_ids": ids, "labels": ids}
+
+    if variant == "plain SFT":
+        model: Any = AutoModelForCausalLM.from_config(text_config, attn_implementation="sdpa")
+        trainer: Trainer = Trainer(
+            model=model, args=arguments, train_dataset=dataset, data_collator=plain, callbacks=[clock]
+        )
+    else:
+        model = TttForConditionalGeneration(TttConfig(text_config=text_config, **vocabulary.config_kwargs()))
+        trainer = TttTrainer(
+            model=model, args=arguments, train_dataset=dataset, data_collator=counting, callbacks=[clock]
+        )
+    trainer.train()
+    seconds = [after - before for before, after in zip(clock.times[1:], clock.times[2:], strict=False)]
+    tokens = used[2 : 2 + len(seconds)]
+    return {
+        "parameters": model.num_parameters(),
+        "tokens_per_update": statistics.mean(tokens),
+        "tokens_per_second": statistics.median(count / spent for count, spent in zip(tokens, seconds, strict=True)),
+        "peak_memory_gib": peak_memory() / 2**30,
+    }
+
+
+def main() -> None:
+    """Run every variant by turns, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="prepared folder; nano's codec")
+    parser.add_argument("--hidden-size", type=int, default=256)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--row-length", type=int, default=1024)
+    parser.add_argument("--rows", type=int, default=2, help="packed rows of an update")
+    parser.add_argument("--updates", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=2, help="each variant's median over so many processes, by turns")
+    parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.variant:
+        print(json.dumps(run(given.variant, given)))
+        return
+    measured: dict[str, list[dict]] = {variant: [] for variant in VARIANTS}
+    for _ in range(given.rounds):
+        for variant in VARIANTS:
+            command = [sys.executable, __file__, *sys.argv[1:], "--variant", variant]
+            done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 - this very script
+            if done.returncode:
+                raise RuntimeError(f"{variant}: {done.stderr[-2000:]}")
+            measured[variant].append(json.loads(done.stdout.strip().splitlines()[-1]))
+    plain = statistics.median(result["tokens_per_second"] for result in measured["plain SFT"])
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} thread(s)"
+    print(f"{measured['plain SFT'][0]['parameters'] / 1e6:.1f}M parameters, bf16, {device}\n")
+    print("| training | ids an update | ids a second | of plain SFT | peak memory, GiB |\n|---|---|---|---|---|")
+    for variant, results in measured.items():
+        speed = statistics.median(result["tokens_per_second"] for result in results)
+        memory = max(result["peak_memory_gib"] for result in results)
+        print(
+            f"| {variant} | {results[0]['tokens_per_update']:.0f} | {speed:.0f} | {speed / plain:.2f}x | {memory:.2f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

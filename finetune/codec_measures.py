@@ -1,0 +1,84 @@
+"""
+Measures of what a codec leaves of a sound: how alike a judge hears it, how far the spectra are apart, which codes are in use.
+
+Knows waveforms, codes and texts. Knows no codec and no judge.
+"""
+
+from collections.abc import Sequence
+
+import jiwer
+import numpy as np
+import torch
+import torchaudio
+
+MEL_RATE = 16_000
+MEL_FLOOR_DB = -60.0  # below the loudest of the sound
+
+
+def heard_alike(original: Sequence[str], resynthesis: Sequence[str]) -> float:
+    """
+    Say how alike a judge hears recordings and their resynthesis.
+
+    Args:
+        original (`Sequence[str]`): What it wrote for each recording.
+        resynthesis (`Sequence[str]`): What it wrote for the resynthesis of each.
+
+    Returns:
+        `float`: 1 - (errors between the two) / (errors between a recording and the resynthesis of the next one), at least 0. With a single
+        recording, or a judge that heard nothing, 0.
+    """
+    errors = _character_errors(original, resynthesis)
+    by_chance = _character_errors(original, [*resynthesis[1:], *resynthesis[:1]])
+    return max(0.0, 1.0 - errors / by_chance) if by_chance else 0.0
+
+
+def _character_errors(references: Sequence[str], others: Sequence[str]) -> int:
+    """Characters to change, to add or to remove, over all pairs; an empty reference misses every character of the other."""
+    pairs = list(zip(references, others, strict=True))
+    spoken = [(reference, other) for reference, other in pairs if reference]
+    added = sum(len(other) for reference, other in pairs if not reference)
+    if not spoken:
+        return added
+    counted = jiwer.process_characters([reference for reference, _ in spoken], [other for _, other in spoken])
+    return added + counted.substitutions + counted.insertions + counted.deletions
+
+
+def mel_distance(sound: np.ndarray, rate: int, other: np.ndarray, other_rate: int) -> float:
+    """
+    Measure how far two sounds of the same speech are apart.
+
+    Args:
+        sound (`np.ndarray` of shape `(samples,)`): The recording.
+        rate (`int`): Its rate in Hz.
+        other (`np.ndarray` of shape `(samples,)`): Its resynthesis.
+        other_rate (`int`): Its rate in Hz.
+
+    Returns:
+        `float`: Mean absolute difference in dB of 80 log-mel bands at 16 kHz, each sound relative to its own loudest band and cut at -60 dB;
+        what one has beyond the end of the other does not count.
+    """
+    mels = [_log_mel(samples, samples_rate) for samples, samples_rate in ((sound, rate), (other, other_rate))]
+    frames = min(mel.shape[-1] for mel in mels)
+    return float((mels[0][:, :frames] - mels[1][:, :frames]).abs().mean())
+
+
+def _log_mel(samples: np.ndarray, rate: int) -> torch.Tensor:
+    wave = torchaudio.functional.resample(torch.from_numpy(np.asarray(samples, np.float32)), rate, MEL_RATE)
+    mel = torchaudio.transforms.MelSpectrogram(MEL_RATE, n_fft=640, hop_length=160, n_mels=80, power=2.0)(wave)
+    decibels = 10 * mel.clamp(min=1e-12).log10()
+    return (decibels - decibels.max()).clamp(min=MEL_FLOOR_DB)
+
+
+def code_usage(codes: Sequence[Sequence[int]]) -> tuple[int, float]:
+    """
+    Count the codes in use.
+
+    Args:
+        codes (sequence of codes): Of each recording.
+
+    Returns:
+        `tuple[int, float]`: How many different ones occurred, and the entropy of their distribution in bits.
+    """
+    counts = np.unique(np.concatenate([np.asarray(row, np.int64) for row in codes]), return_counts=True)[1]
+    shares = counts / counts.sum()
+    return len(counts), float(-(shares * np.log2(shares)).sum())

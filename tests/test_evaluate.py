@@ -1,0 +1,216 @@
+"""What is measured, against numbers worked out by hand, and how test sets and judges are found."""
+
+import io
+import json
+
+import datasets
+import numpy as np
+import pytest
+import soundfile
+from finetune_fixtures import recordings, tiny_checkpoint, tiny_data
+
+from finetune.answer_judges import ContainsJudge, ExactJudge, make_answer_judge
+from finetune.checkpoint import Answer, Checkpoint, Question
+from finetune.evaluate import EvaluationOptions, evaluate, measure
+from finetune.examples import build_examples
+from finetune.judges import ModelJudge, PocketsphinxJudge, make_judge
+from finetune.loading import load_model, load_processor
+from finetune.metrics import error_rates, normalise
+from finetune.results_table import markdown
+from finetune.rows import make_row
+from finetune.test_sets import HUB_SETS, TestSet, load_test_set
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return tiny_checkpoint(tmp_path_factory.mktemp("evaluate") / "base")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(base):
+    return Checkpoint(load_model(str(base)), load_processor(str(base)), batch_size=3, options={"do_sample": False})
+
+
+# ------------------------------------------------------------------------------------------------------------------ metrics
+
+
+def test_error_rates_are_errors_over_words_and_characters_of_all_texts_together():
+    """One substitution and one deletion in 2 + 3 words; in characters "cat" to "bat" is 1 and " it" is 3, of 7 + 10."""
+    rates = error_rates(["The cat", "I have it."], ["the bat", "I have"], "it")
+    assert rates.wer == pytest.approx(2 / 5)
+    assert rates.cer == pytest.approx((1 + 3) / (len("the cat") + len("i have it")))
+    assert rates.raw_wer == pytest.approx(3 / 5), "without normalisation `The` is another word"
+    assert (rates.exact, rates.count) == (0.0, 2)
+
+
+def test_texts_are_normalised_by_language():
+    assert normalise("Twenty-one, please!", "en") == "21 please"
+    assert normalise("Perché, ciao!", "it") == "perché ciao"
+    assert normalise("你好，世界。", "zh-CN") == "你 好 世 界"
+    assert error_rates(["你好"], ["你坏"], "zh").wer == 0.5
+    with pytest.raises(ValueError, match="no reference"):
+        error_rates(["..."], ["x"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "exact", "contains"),
+    [
+        ("Ten.", True, True),
+        ("It is ten, I think.", False, True),
+        ("Often.", False, False),
+        ("", False, False),
+        ("10", True, True),
+    ],
+)
+def test_answers_are_judged_by_words(answer, exact, contains):
+    accepted = ["ten", "a decade"]
+    assert ExactJudge().is_right(None, answer, accepted, "en") == exact
+    assert ContainsJudge().is_right(None, answer, accepted, "en") == contains
+    assert make_answer_judge("contains").name == "contains"
+
+
+# ------------------------------------------------------------------------------------------------------------------- asking
+
+
+def test_answers_come_in_the_order_of_the_questions_and_are_those_of_each_alone(checkpoint):
+    rows = recordings(7)
+    questions = [Question("asr", codes=row["codes"], language="it") for row in rows]
+    told: list[int] = []
+    together = checkpoint.ask(questions, told.append)
+    assert together == [checkpoint.ask([question])[0] for question in questions]
+    assert sum(told) == 7
+
+
+def test_a_prompt_is_what_a_training_example_begins_with(checkpoint):
+    (row,) = recordings(1)
+    processor = checkpoint.processor
+    for task, question in (
+        ("asr", Question("asr", codes=row["codes"], language="it")),
+        ("tts", Question("tts", row["text"], language="it")),
+    ):
+        example = build_examples(row, task, processor.tokenizer, processor.layout, 25.0)
+        prompt = checkpoint.prompt(question)
+        assert example["input_ids"][: len(prompt)] == prompt and set(example["labels"][: len(prompt)]) == {-100}
+
+
+class Scripted(Checkpoint):
+    """Answers from a list, so that what is measured is known beforehand."""
+
+    def ask(self, questions, progress=None):
+        heard = {"asr": "uno due tre", "tts": "", "chat": "Dodici.", "text": "Nove."}
+        codes = [1, 2, 3] if questions[0].task in ("tts", "chat") else []
+        return [Answer(heard[question.task], codes, True) for question in questions]
+
+
+def test_each_task_is_measured_on_the_rows_that_fit_it(checkpoint):
+    scripted = Scripted(checkpoint.model, checkpoint.processor)
+    rows = [
+        make_row("a", "recording", text="uno due tre", codes=[1] * 25, language="it", seconds=1.0),
+        make_row("b", "recording", text="uno due", codes=[2] * 50, language="it", seconds=2.0),
+        make_row("c", "dialogue", codes=[3], answer_text="dodici", answer_codes=[4], language="it"),
+        make_row("d", "text", text="quanto?", answer_text="otto", language="it"),
+    ]
+    options = EvaluationOptions(judges=("model",))
+    results = {
+        result["task"]: result
+        for result in measure(scripted, TestSet("made", rows, [[], [], ["dodici"], ["otto"]]), options)
+    }
+    assert results["asr"]["wer"] == pytest.approx(1 / 5), "one word too many of five"
+    assert results["tts"]["wer (model)"] == pytest.approx(1 / 5) and results["tts"]["silent"] == 0
+    assert results["qa"]["right (exact)"] == 0.5 and results["qa"]["judged"] == 2
+    assert all(result["finished"] == 1.0 for result in results.values())
+    only = measure(scripted, TestSet("made", rows, [[]] * 4), EvaluationOptions(tasks=("qa",)))
+    assert [result["task"] for result in only] == ["qa"] and "right (exact)" not in only[0], "nothing to judge by"
+
+
+def test_bases_adapters_and_sets_stand_in_one_table_with_plots_and_files(base, tmp_path):
+    data = tiny_data(tmp_path / "data")
+    results = evaluate(
+        [f"first={base}", f"again={base}"], [str(data), f"{data}:train"], tmp_path / "out",
+        EvaluationOptions(limit=2, generation={"max_new_tokens": 8}),
+    )  # fmt: skip
+    assert len(results) == 8
+    written = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert written == json.loads(json.dumps(results))
+    first, again = (
+        [r["cer"] for r in results if r["model"] == name and r["task"] == "asr"] for name in ("first", "again")
+    )
+    assert first == again
+    table = (tmp_path / "out" / "results.md").read_text()
+    assert table == markdown(results) and table.count("| first |") == 4
+    pytest.importorskip("matplotlib")
+    assert (tmp_path / "out" / "asr.png").stat().st_size > 1000
+
+
+# ----------------------------------------------------------------------------------------------------------- sets and judges
+
+
+def test_a_prepared_folder_gives_the_split_that_is_asked_for_spread_over_all_of_it(base, tmp_path):
+    data, processor = tiny_data(tmp_path / "data", train=24), load_processor(str(base))
+    assert len(load_test_set(str(data), processor).rows) == 4
+    chosen = load_test_set(f"{data}:train", processor, 3)
+    assert [row["id"] for row in chosen.rows] == ["1-0", "1-8", "1-16"]
+    tiny_data(tmp_path / "empty", 2, 0, 0)
+    with pytest.raises(ValueError, match=r"'test' .* is empty"):
+        load_test_set(str(tmp_path / "empty"), processor)
+    with pytest.raises(ValueError, match="librispeech-clean"):
+        load_test_set("librispeech", processor)
+    with pytest.raises(ValueError, match="AISHELL-2"):
+        load_test_set("aishell-2", processor)
+
+
+class Stream(list):
+    """A streamed data set, whose sounds stay files."""
+
+    def cast_column(self, column, feature):
+        assert column == "audio" and not feature.decode
+        return self
+
+
+def test_a_set_from_the_hub_is_encoded_as_it_comes(base, monkeypatch):
+    sound = io.BytesIO()
+    soundfile.write(sound, (0.3 * np.sin(np.arange(8000) / 9)).astype(np.float32), 16_000, format="wav")
+    asked = []
+
+    def load_dataset(repository, config, split, streaming):
+        asked.append((repository, config, split, streaming))
+        row = {"audio": {"bytes": sound.getvalue(), "path": None}, "question": "who?", "answers": ["Ada", "A. L."]}
+        return Stream([row] * 3)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    test = load_test_set("webquestions", load_processor(str(base)), 2)
+    assert asked == [("TwinkStart/speech-web-questions", None, "test", True)]
+    assert test.accepted == [["Ada", "A. L."]] * 2
+    assert all(len(row["codes"]) > 5 and row["text"] == "who?" and row["kind"] == "dialogue" for row in test.rows)
+    with pytest.raises(ValueError, match="no column Answer, Questions any more"):
+        load_test_set("llama-questions", load_processor(str(base)), 2)
+
+
+def test_without_a_network_a_set_from_the_hub_is_one_clear_error(base, monkeypatch):
+    def offline(*args, **kwargs):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(datasets, "load_dataset", offline)
+    for name in HUB_SETS:
+        with pytest.raises(ConnectionError, match=r"lies on the Hub .* cannot be reached: no route"):
+            load_test_set(name, load_processor(str(base)))
+
+
+def test_judges_are_found_by_name_and_say_what_they_cannot(checkpoint):
+    assert isinstance(make_judge("model", checkpoint), ModelJudge)
+    with pytest.raises(ValueError, match="needs a model"):
+        make_judge("model")
+    pytest.importorskip("pocketsphinx")
+    judge = make_judge("pocketsphinx")
+    assert isinstance(judge, PocketsphinxJudge)
+    with pytest.raises(ValueError, match="English only"):
+        judge.transcribe([np.zeros(16_000, np.float32)], 16_000, "it")
+
+
+def test_a_model_judges_its_own_sound_as_it_hears_the_codes(checkpoint):
+    codes = [3, 1, 4, 1, 5, 9, 2, 6]
+    sound = checkpoint.processor.decode_codes(codes)
+    rate = checkpoint.processor.codec_config.output_sampling_rate
+    (heard,) = ModelJudge(checkpoint).transcribe([sound], rate, "it")
+    again = checkpoint.processor.encode_audio(sound, rate)
+    assert heard == checkpoint.ask([Question("asr", codes=again, language="it")])[0].text
