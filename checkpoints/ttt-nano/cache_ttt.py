@@ -40,6 +40,8 @@ class Query:
 class RoomyLayer(DynamicLayer):
     """Keys and values with room behind them: a forward writes there, and does not copy all that came before as `DynamicLayer` does."""
 
+    keys: Any
+    values: Any
     _key_memory: torch.Tensor | None = None
     _value_memory: torch.Tensor | None = None
 
