@@ -87,15 +87,14 @@ def run(variant: str, given: argparse.Namespace) -> dict[str, float]:
     torch.manual_seed(0)
     processor: TttProcessor = AutoProcessor.from_pretrained(nano_checkpoint())
     vocabulary = processor.vocabulary
+    examples: Any = made_up_examples(processor)
     if given.data:
-        examples: Any = MixedExamples(read_mixture(given.data), processor.tokenizer, processor.layout)
-        examples = [
-            example
-            for example in map(examples.__getitem__, range(len(examples)))
-            if len(example["input_ids"]) <= given.row_length
-        ]
-    else:
-        examples = made_up_examples(processor)
+        examples = MixedExamples(read_mixture(given.data), processor.tokenizer, processor.layout)
+    examples = [
+        example
+        for example in map(examples.__getitem__, range(len(examples)))
+        if len(example["input_ids"]) <= given.row_length
+    ]
     lengths = [len(example["input_ids"]) for example in examples]
     packs = variant in ("ours, packed", "plain SFT")
     mean = sum(lengths) / len(lengths)
