@@ -20,6 +20,7 @@ import torch
 
 from processing_ttt import TttProcessor
 
+from .loading import load_processor
 from .records import Item, pack_items, unpack_items
 from .row_maker import Limits, Made, RowMaker
 
@@ -49,7 +50,7 @@ class Worker:
 
     def row_maker(self, processor: TttProcessor | None = None) -> RowMaker:
         """Make it, loading the processor if none is given."""
-        processor = processor or TttProcessor.from_pretrained(self.model)
+        processor = processor or load_processor(self.model)
         processor.codec.to(self.device)
         return RowMaker(processor, self.limits, self.batch_size)
 

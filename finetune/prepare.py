@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from processing_ttt import TttProcessor
 
 from .encoding import codec_fingerprint
 from .engines import ENGINES, Shard, Worker, run_here, run_processes, run_ray
+from .loading import load_processor
 from .records import Item
 from .report import write_report
 from .row_maker import Limits, Made
@@ -111,7 +112,7 @@ def prepare(
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     _refuse_foreign_folder(out)
-    processor = TttProcessor.from_pretrained(model)
+    processor = load_processor(model)
     info = PreparedInfo(
         source=source.name,
         codec=str(model),
@@ -176,9 +177,8 @@ def _make_shards(
     if (work / INFO_FILE).is_file():
         _refuse_other_settings(out, read_info(work), info)
     info.write(work)
-    done = {int(path.stem.removeprefix("shard-")) for path in work.glob("shard-*.parquet")}
     with tqdm(desc=f"prepare {source.name}", unit="row") as progress:
-        shards = _missing_shards(source, shard_items, done, progress)
+        shards = _missing_shards(source, shard_items, work, progress)
         if engine == "ray":
             results = run_ray(shards, worker, num_proc)
         elif num_proc > 1:
@@ -190,11 +190,13 @@ def _make_shards(
             progress.update(len(made.rows) + len(made.problems))
 
 
-def _missing_shards(source: Source, shard_items: int, done: set[int], progress: tqdm) -> Iterator[Shard]:
+def _missing_shards(source: Source, shard_items: int, work: Path, progress: tqdm) -> Iterator[Shard]:
     """Cut the items into shards, passing over those that are done. An id that was there before is a problem."""
-    items = iter(source.items())
-    seen: set[str] = set()
-    number = 0
+    done = {int(path.stem.removeprefix("shard-")) for path in work.glob("shard-*.parquet")}
+    number = next(number for number in count() if number not in done)
+    seen = {id for earlier in range(number) for id in _ids_of_shard(work, earlier)}
+    progress.update(number * shard_items)
+    items = source.items(number * shard_items)
     while shard := list(islice(items, shard_items)):
         unique = []
         for item in shard:
@@ -205,6 +207,13 @@ def _missing_shards(source: Source, shard_items: int, done: set[int], progress: 
         else:
             yield number, unique
         number += 1
+
+
+def _ids_of_shard(work: Path, number: int) -> list[str]:
+    """The ids that a shard has used up, for rows or for problems."""
+    rows = pyarrow.parquet.read_table(work / f"shard-{number:05d}.parquet", columns=["id"])
+    problems = json.loads((work / f"problems-{number:05d}.json").read_text("utf-8"))
+    return [*rows.column("id").to_pylist(), *(problem["id"] for problem in problems)]
 
 
 def _write_shard(work: Path, number: int, made: Made) -> None:

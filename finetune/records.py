@@ -16,6 +16,7 @@ Knows names of fields. Reads no sound and no files, and judges nothing: `row_mak
 """
 
 import json
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +128,9 @@ def _kind(found: Mapping[str, Any], is_caption: bool, has_sound: bool) -> str:
 
 
 def _text_id(value: Any, number: int) -> str:
-    return f"{number:08d}" if value in (None, "") or isinstance(value, (list, dict)) else str(value)
+    if value in (None, "") or isinstance(value, (list, dict)):
+        return f"{number:08d}"
+    return unicodedata.normalize("NFC", str(value))
 
 
 def _sound(value: Any, folder: Path) -> Any:

@@ -79,5 +79,5 @@ def readable(report: dict[str, Any]) -> str:
         lines += [f"| {reason} | {count} |" for reason, count in report["skipped"].items()]
     for reason, examples in report["examples"].items():
         lines += ["", f"### {reason}", ""]
-        lines += [f"- `{example['id']}`: {example['detail']}" for example in examples]
+        lines += [" ".join(f"- `{example['id']}`: {example['detail']}".split()) for example in examples]
     return "\n".join(lines) + "\n"

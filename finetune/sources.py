@@ -239,14 +239,17 @@ def _hub_records(asked: Mapping[str, Any], start: int) -> Iterator[tuple[Mapping
         ) from error
     splits: Iterable = loaded.items() if hasattr(loaded, "items") else [(asked["split"].split("[")[0], loaded)]
     for split, dataset in splits:
-        count = None if asked["streaming"] else len(dataset)
-        if count is not None and start >= count:
-            start -= count
-            continue
         dataset = _undecoded(dataset)
-        for record in dataset.skip(start) if start and count is not None else islice(dataset, start, None):
-            yield record, split
-        start = 0
+        if not asked["streaming"]:  # otherwise its length is known only when it has been read
+            if start >= len(dataset):
+                start -= len(dataset)
+                continue
+            dataset, start = dataset.skip(start) if start else dataset, 0
+        for record in dataset:
+            if start:
+                start -= 1
+            else:
+                yield record, split
 
 
 def _undecoded(dataset: Any) -> Any:

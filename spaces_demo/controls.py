@@ -42,7 +42,10 @@ class Controls:
                     interactive=bool(service.adapters),
                 )
                 self.task = gr.Radio(
-                    list(TASKS.items()), value="chat", label="Task", info="Answer, write down what is said, or read aloud."
+                    list(TASKS.items()),
+                    value="chat",
+                    label="Task",
+                    info="Answer, write down what is said, or read aloud.",
                 )
             with gr.Row():
                 self.steps = gr.Slider(
@@ -61,16 +64,33 @@ class Controls:
                 )
             with gr.Row():
                 self.temperature = gr.Slider(
-                    0, 2, value=defaults["temperature"], step=0.05, label="Temperature of the text", info="0 takes the best."
+                    0,
+                    2,
+                    value=defaults["temperature"],
+                    step=0.05,
+                    label="Temperature of the text",
+                    info="0 takes the best.",
                 )
                 self.audio_temperature = gr.Slider(
-                    0, 2, value=defaults["audio_temperature"], step=0.05, label="Temperature of the sound", info="0 takes the best."
+                    0,
+                    2,
+                    value=defaults["audio_temperature"],
+                    step=0.05,
+                    label="Temperature of the sound",
+                    info="0 takes the best.",
                 )
             with gr.Row():
                 self.guidance = gr.Slider(
-                    0, 3, value=defaults["audio_guidance_scale"], step=0.05, label="Guidance of the sound", info="0 is off."
+                    0,
+                    3,
+                    value=defaults["audio_guidance_scale"],
+                    step=0.05,
+                    label="Guidance of the sound",
+                    info="0 is off.",
                 )
-                self.seed = gr.Number(value=0, precision=0, minimum=0, maximum=2**31 - 1, label="Seed", info="Draws the same again.")
+                self.seed = gr.Number(
+                    value=0, precision=0, minimum=0, maximum=2**31 - 1, label="Seed", info="Draws the same again."
+                )
         self.components = [
             self.adapter,
             self.task,

@@ -5,7 +5,6 @@ Knows the service, sound files in a folder of its own, and the clock. Knows no G
 """
 
 import base64
-import shutil
 import tempfile
 import time
 import uuid
@@ -20,9 +19,9 @@ import soundfile
 from processing_ttt import TttAudioChunk, TttConversation
 
 from .limits import DemoError
+from .reply_trace import ReplyTrace
 from .service import DecodingOptions, ReplySummary, SoundFile, TalkRequest, TalkService, TalkStream
 from .sound_formats import pcm16
-from .reply_trace import ReplyTrace
 
 DRAW_EVERY = 0.15  # seconds between pictures of a block; sound is passed on at once
 
@@ -92,7 +91,8 @@ class Session:
     def __init__(self, service: TalkService, user: str | None = None):
         self.service = service
         self.user = user
-        self.folder = Path(tempfile.mkdtemp(prefix="ttt-talk-"))
+        self._folder = tempfile.TemporaryDirectory(prefix="ttt-talk-", ignore_cleanup_errors=True)
+        self.folder = Path(self._folder.name)
         self.exchanges: list[Exchange] = []
         self.conversation: TttConversation = service.conversation()
         self._stream: TalkStream | None = None
@@ -126,7 +126,7 @@ class Session:
         finally:  # also when the page is closed
             self._conclude(stream, exchange)
         yield exchange
-        if question.task == "chat" and question.sound is not None and exchange.error is None and stream.progress.reply:
+        if question.task == "chat" and question.sound is not None and exchange.summary and exchange.summary.finished:
             yield from self._write_down(exchange)
 
     def recall(self, remembered: Exchange, conversation: TttConversation) -> Exchange:
@@ -177,7 +177,7 @@ class Session:
     def close(self) -> None:
         """End the visit: nothing of it stays."""
         self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._folder.cleanup()
 
     def _request(self, question: Question, task: str | None = None) -> TalkRequest:
         task = task or question.task
@@ -219,7 +219,9 @@ class Session:
         audio = exchange.trace.audio
         if len(audio) and self.folder.is_dir():
             exchange.reply_file = self.folder / f"reply-{exchange.name}.wav"
-            samples = np.frombuffer(pcm16(audio), "<i2")  # rounded as they were for the player: what is saved is what was heard
+            samples = np.frombuffer(
+                pcm16(audio), "<i2"
+            )  # rounded as they were for the player: what is saved is what was heard
             soundfile.write(exchange.reply_file, samples, exchange.trace.sampling_rate)
 
     def _write_down(self, exchange: Exchange) -> Iterator[Exchange]:

@@ -18,14 +18,18 @@ from .endpoints import register_endpoints
 from .examples import EXAMPLES, ExampleCache, question_bytes
 from .exchange import Exchange, Question, Session, player_value
 from .limits import DemoError
-from .pictures import LEGEND, figures, span_cards, timeline
+from .pictures import SHADES_LEGEND, TIMELINE_LEGEND, figures, span_cards, timeline
 from .service import SoundFile, TalkService
 from .turn_detection import hear
 
 HERE = Path(__file__).parent
 LOOKS = {
     "theme": gr.themes.Soft(
-        primary_hue="violet", secondary_hue="violet", neutral_hue="slate", radius_size="lg", font=["system-ui", "sans-serif"]
+        primary_hue="violet",
+        secondary_hue="violet",
+        neutral_hue="slate",
+        radius_size="lg",
+        font=["system-ui", "sans-serif"],
     ),
     "css_paths": HERE / "page.css",
 }
@@ -39,32 +43,27 @@ NOTHING_YET = '<p class="nothing-yet">Ask something: what the model does will be
 CARDS = '<div class="span-cards">${value.join("")}</div>'
 
 
-class Voice(gr.HTML):
+def voice(rate: int, max_seconds: float) -> gr.HTML:
     """
-    The button to talk, and the player of replies.
-
-    Events: `asked` with the `sound` of a wav file in base64, `stopped`.
+    Make the button to talk, and the player of replies.
 
     Args:
         rate (`int`): Samples per second of a reply.
         max_seconds (`float`): Longest question.
+
+    Returns:
+        `gr.HTML`: With the events `asked`, which brings the `sound` of a wav file in base64, and `stopped`.
     """
-
-    def __init__(self, rate: int, max_seconds: float):
-        super().__init__(
-            value=None,
-            html_template=(HERE / "voice.html").read_text(encoding="utf-8"),
-            js_on_load=(HERE / "voice.js").read_text(encoding="utf-8"),
-            server_functions=[hear],
-            apply_default_css=False,
-            elem_id="voice",
-            rate=rate,
-            max_seconds=max_seconds,
-        )
-
-    def get_block_name(self) -> str:
-        """Tell Gradio's front end that this is its HTML component."""
-        return "html"
+    return gr.HTML(
+        value=None,
+        html_template=(HERE / "voice.html").read_text(encoding="utf-8"),
+        js_on_load=(HERE / "voice.js").read_text(encoding="utf-8"),
+        server_functions=[hear],
+        apply_default_css=False,
+        elem_id="voice",
+        rate=rate,
+        max_seconds=max_seconds,
+    )
 
 
 def build_demo(service: TalkService, *more: TalkService) -> gr.Blocks:
@@ -105,13 +104,13 @@ class Page:
                 self.chat = gr.Chatbot(
                     label="Conversation",
                     height=380,
-                    render_markdown=False,  # what people and models write is text, whatever it looks like
+                    render_markdown=False,
                     latex_delimiters=[],
-                    buttons=["copy"],
+                    buttons=[],
                     placeholder="Tap the microphone, write, or try an example.",
                     elem_id="chat",
                 )
-                self.voice = Voice(service.processor.codec_config.output_sampling_rate, limits.question_seconds)
+                self.voice = voice(service.processor.codec_config.output_sampling_rate, limits.question_seconds)
                 self.box = gr.MultimodalTextbox(
                     label="Your question",
                     show_label=False,
@@ -130,15 +129,21 @@ class Page:
                     elem_id="examples",
                 )
                 with gr.Row(elem_id="actions"):
-                    retry = gr.Button("Retry", size="sm")
-                    clear = gr.Button("Clear", size="sm")
-                    self.download = gr.DownloadButton("Save speech (wav)", size="sm", interactive=False)
+                    retry = gr.Button("Retry", size="sm", min_width=80)
+                    clear = gr.Button("Clear", size="sm", min_width=80)
+                    self.download = gr.DownloadButton("Save speech", size="sm", min_width=110, interactive=False)
             with gr.Column(scale=6, min_width=320, elem_id="inside"):
                 self.figures = gr.HTML(figures(), apply_default_css=False, elem_id="figures")
-                gr.HTML('<h2>When it is computed, and when it is heard</h2>', apply_default_css=False, elem_classes="heading")
+                gr.HTML(
+                    "<h2>When it is computed, and when it is heard</h2>" + TIMELINE_LEGEND,
+                    apply_default_css=False,
+                    elem_classes="heading",
+                )
                 self.timeline = gr.HTML(NOTHING_YET, apply_default_css=False, elem_id="timeline")
                 gr.HTML(
-                    "<h2>How each span of sound was denoised</h2>" + LEGEND, apply_default_css=False, elem_classes="heading"
+                    "<h2>How each span of sound was denoised</h2>" + SHADES_LEGEND,
+                    apply_default_css=False,
+                    elem_classes="heading",
                 )
                 self.cards = gr.HTML([], html_template=CARDS, apply_default_css=False, elem_id="cards")
         controls = Controls(services)
@@ -167,8 +172,8 @@ class Page:
         retry.click(self.retry, asked, **turn)
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         self.voice.stopped(self.stop, self.session, None, **quick)
-        clear.click(self.clear, [self.session, controls.model], self._shown, **quick)
-        controls.model.change(self.clear, [self.session, controls.model], self._shown, **quick)
+        for anew in (clear.click, self.chat.clear, controls.model.change):
+            anew(self.clear, [self.session, controls.model], self._shown, **quick)
 
     # Events: a generator shows the session as it goes
 
@@ -230,8 +235,8 @@ class Page:
         adapter, task, options = read_controls(controls)
         question = Question(task, text, sound, options, adapter)
         try:
-            for _ in self.examples.ask(session, question):
-                yield self._show(session)
+            for count, _ in enumerate(self.examples.ask(session, question)):
+                yield self._show(session, keeps_box=count > 0)  # who writes on while it answers, writes on
         except DemoError as error:
             yield from self._refuse(session, error)
 
@@ -268,6 +273,8 @@ def messages(exchange: Exchange) -> list[dict[str, Any]]:
     """
     Write an exchange as the messages of a `gr.Chatbot`: text as it is, sounds as files to be played.
 
+    The chatbot draws text as (sanitized) HTML even where it renders no Markdown, so what people and models write is escaped here.
+
     Args:
         exchange ([`Exchange`]): A question, and its reply as far as it came.
 
@@ -282,7 +289,11 @@ def messages(exchange: Exchange) -> list[dict[str, Any]]:
         ("assistant", exchange.reply_file and {"path": str(exchange.reply_file)}),
         ("assistant", exchange.error),
     ]
-    return [{"role": role, "content": content} for role, content in said if content]
+    return [
+        {"role": role, "content": escape(content, quote=False) if isinstance(content, str) else content}
+        for role, content in said
+        if content
+    ]
 
 
 def _uploaded(path: str) -> SoundFile:

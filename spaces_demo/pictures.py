@@ -6,6 +6,7 @@ Pure functions of a [`ReplyTrace`]. Colours are classes, for `page.css` to paint
 horizontal places are percentages.
 """
 
+import itertools
 from html import escape
 
 import numpy as np
@@ -89,10 +90,12 @@ def _bars(samples: np.ndarray, whole: int, num_bars: int, width: float) -> str:
     """Draw a waveform as bars, those of the sound that has come out of `whole` samples."""
     edges = [round(i * whole / num_bars) for i in range(num_bars + 1)]
     pitch, middle, strokes = width / num_bars, WAVE_HEIGHT / 2, []
-    for i, (first, last) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for i, (first, last) in enumerate(itertools.pairwise(edges)):
         if len(samples) < last:
             break
-        half = max(0.8, float(np.abs(samples[first:last]).max(initial=0)) * middle)
+        half = max(
+            0.8, float(np.abs(samples[first:last]).max(initial=0)) ** 0.5 * middle
+        )  # the root, as ears would have it
         strokes.append(f"M{(i + 0.5) * pitch:.1f} {middle - half:.1f}V{middle + half:.1f}")
     return f'<path class="wave" d="{"".join(strokes)}"/>' if strokes else ""
 
@@ -112,16 +115,15 @@ def timeline(trace: ReplyTrace) -> str:
     Returns:
         `str`: A piece of HTML; empty before there is anything.
     """
-    seconds_of_sound = sum(trace.seconds_of(i) for i in range(len(trace.spans)))
-    heard_from = trace.first_audio if trace.first_audio is not None else trace.ended_at
-    total = max(trace.ended_at, heard_from + seconds_of_sound)
+    spoken = [i for i in range(len(trace.spans)) if trace.spans[i].num_codes]
+    total = max([trace.ended_at, *(trace.heard_at(trace.begins(i)) + trace.seconds_of(i) for i in spoken)])
     if not trace.spans or total <= 0:
         return ""
     voice_top = MODEL_LANE + 10 + 2 * LABEL_ROW
     height = voice_top + VOICE_LANE + 20
     return (
         f'<svg class="timeline" width="100%" height="{height}" role="img" aria-label="{escape(_in_words(trace, total), quote=True)}">'
-        f"{_model_lane(trace, total)}{_voice_lane(trace, total, heard_from, voice_top)}{_clock(total, height)}</svg>"
+        f"{_model_lane(trace, total)}{_voice_lane(trace, spoken, total, voice_top)}{_clock(total, height)}</svg>"
     )
 
 
@@ -146,19 +148,24 @@ def _model_lane(trace: ReplyTrace, total: float) -> str:
     )
 
 
-def _voice_lane(trace: ReplyTrace, total: float, heard_from: float, top: int) -> str:
+def _voice_lane(trace: ReplyTrace, spoken: list[int], total: float, top: int) -> str:
     audio, parts = trace.audio, []
-    spoken = [i for i in range(len(trace.spans)) if trace.spans[i].num_codes]
-    for count, i in enumerate(spoken):
+    places = [trace.heard_at(trace.begins(i)) for i in spoken]
+    for count, (i, heard) in enumerate(zip(spoken, places, strict=True)):
         begins, seconds = trace.begins(i), trace.seconds_of(i)
-        x, width = _percent(heard_from + begins, total), _percent(seconds, total)
-        row = top - LABEL_ROW * (1 + count % 2) + 12  # two rows, so that a word has the room of two spans
+        x, width = _percent(heard, total), _percent(seconds, total)
+        row = top - LABEL_ROW * (1 + count % 2) + 12  # two rows, so that words have the room until those after the next
+        room = _percent((places[count + 2] if count + 2 < len(places) else total) - heard, total)
         samples = audio[round(begins * trace.sampling_rate) : round((begins + seconds) * trace.sampling_rate)]
         bars = _bars(samples, round(seconds * trace.sampling_rate), trace.spans[i].num_codes * BARS_PER_CODE, 100)
+        words = escape(trace.spans[i].words.strip())
+        label = f'<svg x="{x}" width="{room}" height="{top}"><text x="4" y="{row}">{words}</text></svg>'
+        if heard > 0.85 * total:  # no room to the right
+            label = f'<text x="100%" y="{row}" text-anchor="end">{words}</text>'
         parts.append(
             f'<g class="heard" data-begins="{begins:.3f}" data-seconds="{seconds:.3f}">'
             f'<line class="stem" x1="{x}" x2="{x}" y1="{row - 10}" y2="{top + VOICE_LANE}"/>'
-            f'<svg x="{x}" width="{_percent(2 * seconds, total)}" height="{top}"><text x="4" y="{row}">{escape(trace.spans[i].words.strip())}</text></svg>'
+            f"{label}"
             f'<rect class="span" x="{x}" width="{width}" y="{top}" height="{VOICE_LANE}"/>'
             f'<svg x="{x}" y="{top + 3}" width="{width}" height="{WAVE_HEIGHT}" viewBox="0 0 100 {WAVE_HEIGHT}" preserveAspectRatio="none">{bars}</svg></g>'
         )
@@ -196,8 +203,18 @@ def figures(
     """
     shown = (
         ("First sound", None if first_audio is None else f"{first_audio * 1000:.0f}", "ms", "from the question's turn"),
-        ("Real-time factor", None if real_time_factor is None else f"{real_time_factor:.2f}", "", "below 1 keeps up with speech"),
-        ("Tokens per forward", None if tokens_per_forward is None else f"{tokens_per_forward:.2f}", "", "1 is one by one"),
+        (
+            "Real-time factor",
+            None if real_time_factor is None else f"{real_time_factor:.2f}",
+            "",
+            "below 1 keeps up with speech",
+        ),
+        (
+            "Tokens per forward",
+            None if tokens_per_forward is None else f"{tokens_per_forward:.2f}",
+            "",
+            "1 is one by one",
+        ),
     )
     return (
         '<dl class="figures">'
@@ -209,9 +226,19 @@ def figures(
     )
 
 
-LEGEND = (
+TIMELINE_LEGEND = (
+    '<p class="legend" aria-hidden="true">'
+    + "".join(
+        f'<svg class="timeline" width="10" height="10"><rect class="{name}" width="9" height="9"/></svg><span>{says}</span>'
+        for name, says in (("writes", "writes text"), ("denoises", "denoises sound"), ("span", "is heard"))
+    )
+    + "</p>"
+)
+SHADES_LEGEND = (
     '<p class="legend" aria-hidden="true"><span>mask</span><svg width="10" height="10"><rect class="mask1" width="9" height="9"/></svg>'
     + "<span>unsure</span>"
-    + "".join(f'<svg width="10" height="10"><rect class="code{i}" width="9" height="9"/></svg>' for i in range(NUM_SHADES))
+    + "".join(
+        f'<svg width="10" height="10"><rect class="code{i}" width="9" height="9"/></svg>' for i in range(NUM_SHADES)
+    )
     + '<span>sure</span><svg width="10" height="10"><rect class="end" width="9" height="9"/></svg><span>end of span</span></p>'
 )

@@ -93,6 +93,7 @@ class ReplyTrace:
         self.first_audio: float | None = None
         self.sampling_rate = 0
         self._chunks: list[np.ndarray] = []
+        self._heard: list[tuple[float, float]] = []  # of each chunk: where it begins in the sound, and when it is heard
 
     def take(self, event: Event, seconds: float) -> None:
         """
@@ -115,6 +116,8 @@ class ReplyTrace:
             if self.first_audio is None:
                 self.first_audio = seconds
             self.sampling_rate = event.sampling_rate
+            begins = sum(map(len, self._chunks)) / event.sampling_rate
+            self._heard.append((begins, max(seconds, self.heard_at(begins)) if self._heard else seconds))
             self._chunks.append(event.audio)
 
     @property
@@ -132,6 +135,21 @@ class ReplyTrace:
         """When the last text or step was seen."""
         times = [at for span in self.spans for at in (span.written_at, *(block.ended_at for block in span.blocks))]
         return max(times, default=0.0)
+
+    def heard_at(self, place: float) -> float:
+        """
+        Say when a place of the reply's sound is heard: when it has come, and what stands before it has been played.
+
+        Args:
+            place (`float`): In seconds of sound.
+
+        Returns:
+            `float`: In the seconds of `take`; for sound that is still to come, as soon as it can be.
+        """
+        for begins, heard in reversed(self._heard):
+            if begins <= place + 1e-9:
+                return heard + place - begins
+        return self.ended_at + place
 
     def begins(self, index: int) -> float:
         """Where a span begins in the reply's sound, in seconds."""

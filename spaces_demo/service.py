@@ -230,12 +230,13 @@ class TalkService:
         timer.start()
         try:
             self._switch_to(request.adapter)
-            output = self._generate(request, text, self._loaded(sound), streamer)
+            output = self._generate(request, text, self.loaded(sound), streamer)
             progress.num_forwards, progress.reply = output.num_forwards, streamer.decoder.reply()
         finally:
             timer.cancel()
 
-    def _loaded(self, sound: Any) -> Any:
+    def loaded(self, sound: Any) -> Any:
+        """Decode a checked sound, at the rate that the codec hears."""
         if sound is None:
             return None
         rate = self.processor.codec_config.sampling_rate

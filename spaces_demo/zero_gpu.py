@@ -15,11 +15,14 @@ from typing import Any
 import torch
 from transformers.generation.streamers import BaseStreamer
 
-from modeling_ttt.generation_ttt import TttGenerateOutput
+from modeling_ttt import TttGenerateOutput
 from processing_ttt.event_queue_ttt import EventQueue, QueueEnd
 
 MAX_SECONDS = 120
-SECONDS_TO_START, SECONDS_PER_FORWARD = 5, 0.04  # of a 3B model on such a GPU, with room: a reply that runs over is cut off
+SECONDS_TO_START, SECONDS_PER_FORWARD = (
+    5,
+    0.04,
+)  # of a 3B model on such a GPU, with room: a reply that runs over is cut off
 
 
 def seconds_of(kwargs: dict[str, Any], default_max_new_tokens: int = 512) -> int:
@@ -86,6 +89,9 @@ class ZeroGpuModel:
                 if kind == "put":
                     ids += values[0]
                 getattr(streamer, kind)(*(torch.tensor(value) for value in values))
+        except Exception as error:
+            streamer.fail(error)
+            raise
         finally:
             streamer.end()
         return TttGenerateOutput(sequences=torch.tensor([ids]), num_forwards=num_forwards)
@@ -103,7 +109,9 @@ def relay(model: Any, kwargs: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
         `("put", ids)`, of which the first is the prompt; `("put_draft", ids, confidence)`; and at last `("num_forwards", number)`.
     """
     streamer = _Relay()
-    moved = {name: value.to(model.device) if isinstance(value, torch.Tensor) else value for name, value in kwargs.items()}
+    moved = {
+        name: value.to(model.device) if isinstance(value, torch.Tensor) else value for name, value in kwargs.items()
+    }
 
     def run() -> None:
         try:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from browser import chromium, need_chromium, open_page, pauses_between, recordin
 
 from modeling_ttt import nano_checkpoint
 
-gr = pytest.importorskip("gradio", reason="the demo extra is not installed")
+pytest.importorskip("gradio", reason="the demo extra is not installed")
 pytest.importorskip("silero_vad", reason="the demo extra is not installed")
 
 
@@ -24,12 +25,21 @@ def service():
 
 @pytest.fixture(scope="module")
 def url(service):
-    from spaces_demo.page import LOOKS, build_demo
+    import uvicorn
 
-    demo = build_demo(service)
-    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False, **LOOKS)
-    yield url
-    demo.close()
+    from spaces_demo.page import LOOKS, build_demo
+    from spaces_demo.server import build_app
+
+    app = build_app(service, build_demo(service), **LOOKS)
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        time.sleep(0.05)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join(10)
 
 
 @pytest.fixture(scope="module")
@@ -164,11 +174,10 @@ def test_a_reply_is_heard_before_it_is_whole_and_stops_when_told(page, held):
 def test_markup_is_text_and_a_text_that_is_too_long_is_refused_and_kept(page):
     markup = "<img src=x onerror=alert(1)> **bold** ${1+1} {{value}} <b>tag</b>"
     ask(page, markup)
-    wait_until(page, "idle")
-    page.wait_for_function(
-        f"[...document.querySelectorAll('#chat [data-testid=user]')].pop().innerText.includes('onerror')"
-    )
+    page.wait_for_selector("#chat [data-testid=user] >> text=onerror")
     assert said(page, "user")[-1] == markup
+    page.click(".voice-button")  # what nano says to that does not matter
+    wait_until(page, "idle")
     assert page.locator("#chat img[src=x], #chat .message-content b, #cards img, #timeline img").count() == 0
     long = "why " * 200
     ask(page, long)
@@ -178,7 +187,7 @@ def test_markup_is_text_and_a_text_that_is_too_long_is_refused_and_kept(page):
 
 
 def test_clear_begins_anew(page):
-    page.click("text=Clear")
+    page.click('#actions button:has-text("Clear")')
     page.wait_for_function("!document.querySelector('#chat [data-testid=user]')")
     assert page.locator("#cards .span-card").count() == 0 and state(page) == "idle"
 

@@ -6,8 +6,6 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-pytest.importorskip("gradio", reason="the demo extra is not installed")
-
 from processing_ttt import TttAudioChunk, TttBlockDraft, TttTextDelta
 from spaces_demo.pictures import figures, shade, span_cards, timeline
 from spaces_demo.reply_trace import ReplyTrace
@@ -98,27 +96,42 @@ def test_finished_cards_stay_as_they_are_while_the_reply_goes_on():
 def test_a_wave_is_as_high_as_the_sound_and_waits_for_it():
     wave = re.search('class="wave" d="([^"]*)"', span_cards(two_spans())[0]).group(1)
     heights = [float(low) - float(high) for high, low in re.findall(r" ([\d.]+)V([\d.]+)", wave)]
-    assert len(heights) == 6  # two for each code; 0.5 until 0.1 s, 0.25 after it, of a height of 34
-    assert heights == pytest.approx([17, 17, 8.5, 8.5, 8.5, 8.5], abs=0.11)
+    assert len(heights) == 6  # two for each code; 0.5 until 0.1 s, 0.25 after it, the root of it, of a height of 34
+    assert heights == pytest.approx([24, 24, 17, 17, 17, 17], abs=0.11)
     assert "wave" not in span_cards(trace_of(TttTextDelta("a"), draft([1, 2])))[0]
 
 
 def test_the_timeline_puts_words_over_the_sound_they_speak():
     svg = ElementTree.fromstring(timeline(two_spans()))
-    # Computed until 0.8 s; heard from 0.5 s for 0.5 s: one second in all.
+    # Computed until 0.8 s. The first 0.1 s of sound comes at 0.5 s; the rest, which comes at 0.9 s, cannot be heard before that.
     computed = [(rect.get("class"), rect.get("x"), rect.get("width")) for rect in svg if rect.tag == "rect"]
     assert computed == [
-        ("writes", "0.00%", "30.00%"),
-        ("denoises", "30.00%", "10.00%"),
-        ("writes", "40.00%", "30.00%"),
-        ("denoises", "70.00%", "10.00%"),
+        ("writes", "0.00%", "23.08%"),
+        ("denoises", "23.08%", "7.69%"),
+        ("writes", "30.77%", "23.08%"),
+        ("denoises", "53.85%", "7.69%"),
     ]
     heard = [
-        (group.find("svg/text").text, group.find("rect").get("x"), group.find("rect").get("width"))
+        (next(group.iter("text")).text, group.find("rect").get("x"), group.find("rect").get("width"))
         for group in svg.iter("g")
         if group.get("class") == "heard"
     ]
-    assert heard == [("Two plus", "50.00%", "30.00%"), ("two.", "80.00%", "20.00%")]
+    assert heard == [("Two plus", "38.46%", "23.08%"), ("two.", "84.62%", "15.38%")]
+
+
+def test_words_at_the_end_of_the_timeline_end_with_it():
+    trace = trace_of(TttTextDelta("Wednesday"), draft([1]), TttAudioChunk(np.zeros(100, np.float32), RATE), every=1.0)
+    (label,) = [text for text in ElementTree.fromstring(timeline(trace)).iter("text") if text.text == "Wednesday"]
+    assert (label.get("x"), label.get("text-anchor")) == ("100%", "end")
+
+
+def test_sound_is_heard_when_it_has_come_and_what_is_before_it_was_played():
+    trace = trace_of(
+        *[TttAudioChunk(np.zeros(200, np.float32), RATE)] * 3, every=0.1
+    )  # 0.2 s every 0.1 s: each waits for the one before
+    assert [trace.heard_at(place) for place in (0.0, 0.1, 0.2, 0.5)] == pytest.approx([0.1, 0.2, 0.3, 0.6])
+    late = trace_of(*[TttAudioChunk(np.zeros(200, np.float32), RATE)] * 2, every=1.0)
+    assert late.heard_at(0.3) == pytest.approx(2.1)
 
 
 def test_nothing_is_drawn_of_nothing():

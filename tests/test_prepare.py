@@ -115,9 +115,10 @@ def test_processes_and_batches_make_the_same_rows(checkpoint, manifest, prepared
 
 
 @pytest.mark.slow  # half a minute of starting Ray
-def test_a_ray_cluster_of_two_workers_makes_the_same_rows(checkpoint, manifest, prepared, tmp_path):
+def test_a_ray_cluster_of_two_workers_makes_the_same_rows(checkpoint, manifest, prepared, tmp_path, monkeypatch):
     ray = pytest.importorskip("ray", reason='Ray is not installed: pip install "text-to-talk[ray]"')
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # 15 by default, which starves on a busy machine
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
         prepare(open_source(str(manifest)), tmp_path / "out", checkpoint, engine="ray", num_proc=2, shard_items=3)
@@ -143,7 +144,7 @@ def test_items_survive_the_way_to_another_machine():
 def killed(checkpoint, manifest, tmp_path_factory):
     """Runs that were killed before their n-th rename, and run again. Four shards of two renames follow that of the settings."""
     folder = tmp_path_factory.mktemp("killed")
-    command = [sys.executable, str(ROOT / "tests" / "prepare_kills.py"), checkpoint, str(manifest), str(folder), "1", "3", "6", "9", "12", "15", "17"]  # fmt: skip
+    command = [sys.executable, str(ROOT / "tests" / "prepare_kills.py"), checkpoint, str(manifest), str(folder), "3", "6", "9", "12", "17"]  # fmt: skip
     done = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=folder
     )
@@ -163,7 +164,7 @@ def test_a_run_that_is_killed_anywhere_ends_with_the_same_rows_when_run_again(ki
 
 def test_shards_that_were_there_are_not_made_again(killed):
     _, runs = killed
-    assert [run["kept"] for run in runs] == [0, 0, 2, 3, 4, 4, 4]
+    assert [run["kept"] for run in runs] == [0, 2, 3, 4, 4]
     assert all(run["kept"] + run["remade"] == 4 for run in runs)
 
 

@@ -1,0 +1,56 @@
+"""
+Several whole replies from one `generate`: prompts of any length, left-padded, in the ragged decoder.
+
+Knows the service's model, processor and checks. Knows no queue: who collects the requests is the caller's.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from processing_ttt import TttReply
+
+from .limits import DemoError
+from .service import TalkRequest, TalkService
+
+
+def answer_together(service: TalkService, requests: Sequence[TalkRequest]) -> list[TttReply | DemoError]:
+    """
+    Answer requests in one batch. Each reply is the one that its request gets alone.
+
+    Args:
+        service ([`TalkService`]): Its model, processor and limits; a batch takes none of its slots.
+        requests (`Sequence[TalkRequest]`): Without conversation, adapter and options.
+
+    Returns:
+        `list`: A [`TttReply`] for each request, or the [`DemoError`] of one that cannot be answered; it does not keep the others waiting.
+    """
+    questions = [_messages(service, request) for request in requests]
+    replies = iter(_replies(service, [question for question in questions if not isinstance(question, DemoError)]))
+    return [question if isinstance(question, DemoError) else next(replies) for question in questions]
+
+
+def _messages(service: TalkService, request: TalkRequest) -> list[dict] | DemoError:
+    if request.conversation is not None or request.adapter is not None or request.options.generate_kwargs():
+        return DemoError("A batch takes questions without conversation, adapter and options.")
+    try:
+        text, sound = request.checked_question(service.limits)
+        return service.processor.conversation(request.task, text=text, audio=service.loaded(sound))
+    except ValueError as error:  # a refusal, or a sound that shows its fault only when it is decoded
+        return error if isinstance(error, DemoError) else DemoError(str(error))
+
+
+def _replies(service: TalkService, conversations: list[list[dict]]) -> list[TttReply]:
+    if not conversations:
+        return []
+    inputs = service.processor.apply_chat_template(
+        conversations,
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+        sanitize_control_tokens=True,
+    ).to(service.model.device)
+    with torch.inference_mode():
+        ids = service.model.generate(**inputs)
+    return service.processor.batch_decode_reply(ids[:, inputs["input_ids"].shape[1] :])

@@ -1,0 +1,119 @@
+"""A visit to the demo without its page: turns, stop, retry, clear, examples, and what is left of it when it is over."""
+
+import base64
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import soundfile
+from service_fixtures import QUESTION, tiny_service
+from streaming_fixtures import TinyTalker
+
+from modeling_ttt import nano_checkpoint
+from spaces_demo.examples import EXAMPLES, ExampleCache, question_bytes
+from spaces_demo.exchange import Question, Session, player_value
+from spaces_demo.limits import DemoError
+from spaces_demo.service import DecodingOptions, SoundFile
+
+SPOKEN = Question(sound=SoundFile(question_bytes(EXAMPLES[0]), EXAMPLES[0].file), options=DecodingOptions(seed=0))
+WRITTEN = Question(text=QUESTION, options=DecodingOptions(seed=0))
+
+
+@pytest.fixture
+def session():
+    session = Session(tiny_service())
+    yield session
+    session.close()
+
+
+def last(events):
+    *_, event = events
+    return event
+
+
+def test_what_the_player_gets_is_the_file_that_is_saved_sample_for_sample(session):
+    exchange = last(session.ask(WRITTEN))
+    value = player_value(exchange)
+    played = np.frombuffer(b"".join(map(base64.b64decode, value["chunks"])), "<i2")
+    saved, rate = soundfile.read(exchange.reply_file, dtype="int16")
+    assert len(saved) and np.array_equal(played, saved) and value["rate"] == rate and value["done"]
+    assert np.array_equal(exchange.summary.audio, exchange.trace.audio) and exchange.summary.text == exchange.trace.text
+    spans = [(span.words, span.num_codes) for span in exchange.trace.spans]
+    assert spans == [(stretch.text, stretch.num_codes) for stretch in exchange.summary.stretches]
+
+
+def test_values_of_the_player_are_states_of_their_own(session):
+    states = [player_value(exchange) for exchange in session.ask(WRITTEN)]
+    assert [state["done"] for state in states] == [False] * (len(states) - 1) + [True]
+    for before, after in pairwise(states):
+        assert after["chunks"][: len(before["chunks"])] == before["chunks"] and after["chunks"] is not before["chunks"]
+
+
+def test_a_refused_question_leaves_no_trace(session):
+    with pytest.raises(DemoError, match="make it shorter"):
+        next(session.ask(Question(text="why " * 200)))
+    assert session.exchanges == [] and list(session.folder.iterdir()) == []
+
+
+def test_a_reply_that_is_stopped_stays_as_far_as_it_came_and_can_be_asked_again(session):
+    gate = session.service.gate
+    events = session.ask(WRITTEN)
+    exchange = next(events)
+    with gate.shut():
+        session.stop()
+    assert last(events) is exchange and exchange.is_over and not (exchange.summary and exchange.summary.finished)
+    assert session.take_back() == WRITTEN and session.exchanges == [] and session.conversation.turns == []
+    assert len(last(session.ask(WRITTEN)).trace.audio)
+
+
+def test_a_page_that_is_closed_in_mid_reply_frees_its_place(session):
+    events = session.ask(WRITTEN)
+    next(events)
+    events.close()
+    assert len(last(session.ask(WRITTEN)).trace.audio)
+
+
+def test_an_example_is_answered_once_and_a_conversation_goes_on_from_it(monkeypatch):
+    service, cache = tiny_service(), ExampleCache()
+    generate, talker = service.model.generate, TinyTalker(service.model, service.processor)
+    monkeypatch.setattr(
+        service.model, "generate", lambda **asked: generate(**asked | talker.script("Seven", None, "."))
+    )
+    first, second = Session(service), Session(service)
+    answered = last(cache.ask(first, SPOKEN))
+    with monkeypatch.context() as patch:
+        patch.setattr(service, "stream", lambda *_, **__: pytest.fail("the model was asked again"))
+        recalled = last(cache.ask(second, SPOKEN))
+    assert recalled.trace.text == answered.trace.text == "Seven." and recalled.name != answered.name
+    assert recalled.reply_file != answered.reply_file
+    assert recalled.reply_file.read_bytes() == answered.reply_file.read_bytes()
+    last(cache.ask(second, WRITTEN))
+    assert len(second.conversation.turns) == 2 and len(first.conversation.turns) == 1
+    first.close()
+    second.close()
+
+
+def test_what_chance_or_earlier_turns_would_change_is_not_remembered(session):
+    cache = ExampleCache()
+    assert cache._key(session, SPOKEN) is not None
+    for options in ({"temperature": 1.0}, {"audio_temperature": 0.5}, {"remasking": "random"}):
+        assert cache._key(session, replace(SPOKEN, options=DecodingOptions(**options))) is None
+    assert cache._key(session, WRITTEN) is None
+    last(session.ask(WRITTEN))
+    assert cache._key(session, SPOKEN) is None
+
+
+def test_nothing_of_a_visit_stays(session):
+    last(session.ask(SPOKEN))
+    files = list(session.folder.iterdir())
+    assert {path.name.split("-")[0] for path in files} == {"question", "reply"}
+    session.clear()
+    assert list(session.folder.iterdir()) == [] and session.exchanges == [] and session.conversation.turns == []
+    folder = session.folder
+    session.close()
+    assert not folder.exists()
+
+
+def test_every_example_is_in_the_box():
+    assert all((nano_checkpoint() / "questions" / example.file).is_file() for example in EXAMPLES)
