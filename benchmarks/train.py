@@ -11,7 +11,8 @@ How fast training is, beside plain supervised fine-tuning of the same backbone, 
 3. ours, padded: the same examples as (1), batches of like length, padded. Counted in ids that are not padding, as (1).
 4. ours, padded at random: the same without sorting by length, as an ordinary collator does.
 
-Each runs in a process of its own, so that peak memory is its own; tokens a second are the median over updates after the first two.
+Each runs in a process of its own, so that peak memory is its own; tokens a second are the median over updates after the first two. On a
+CPU these are seconds of CPU time of one thread, so that other work on the machine does not count.
 """
 
 import argparse
@@ -49,7 +50,8 @@ class Clock(TrainerCallback):
         """Called after each update."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self.times.append(time.perf_counter())
+        # On a CPU the time of this process and no other, so that what else the machine does costs nothing.
+        self.times.append(time.perf_counter() if torch.cuda.is_available() else time.process_time())
 
 
 def made_up_examples(processor: TttProcessor, count: int = 400) -> list[dict]:
@@ -87,15 +89,14 @@ def run(variant: str, given: argparse.Namespace) -> dict[str, float]:
     torch.manual_seed(0)
     processor: TttProcessor = AutoProcessor.from_pretrained(nano_checkpoint())
     vocabulary = processor.vocabulary
+    examples: Any = made_up_examples(processor)
     if given.data:
-        examples: Any = MixedExamples(read_mixture(given.data), processor.tokenizer, processor.layout)
-        examples = [
-            example
-            for example in map(examples.__getitem__, range(len(examples)))
-            if len(example["input_ids"]) <= given.row_length
-        ]
-    else:
-        examples = made_up_examples(processor)
+        examples = MixedExamples(read_mixture(given.data), processor.tokenizer, processor.layout)
+    examples = [
+        example
+        for example in map(examples.__getitem__, range(len(examples)))
+        if len(example["input_ids"]) <= given.row_length
+    ]
     lengths = [len(example["input_ids"]) for example in examples]
     packs = variant in ("ours, packed", "plain SFT")
     mean = sum(lengths) / len(lengths)

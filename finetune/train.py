@@ -131,7 +131,7 @@ def load_trainable(recipe: Recipe) -> tuple[Any, TttProcessor]:
     dtype = torch.bfloat16 if computes_in_half else torch.float32
     model = load_model(recipe.model, dtype, **_quantization(recipe))
     if recipe.method == "full":
-        return model.train(), processor
+        return model.train().requires_grad_(True), processor  # an adapter that was merged left its base frozen
     if starts_from_adapter:  # a new adapter needs a base that others can load too
         base = Path(recipe.output_dir) / MERGED_BASE
         if _is_main_process() and not (base / "processor_config.json").is_file():

@@ -81,9 +81,10 @@ class TttTrainer(Trainer):
         """Evaluate the loss, then listen to the model."""
         output = super().evaluation_loop(*args, **kwargs)
         if self.listen is not None:
-            model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False).eval()
-            with self.compute_loss_context_manager():
-                heard = self.listen(model, self.state.global_step)
+            # Outside of autocast, which would convert every weight again at each of many small steps.
+            heard = self.listen(
+                self.accelerator.unwrap_model(self.model, keep_torch_compile=False).eval(), self.state.global_step
+            )
             prefix = kwargs.get("metric_key_prefix", "eval")
             output.metrics.update({f"{prefix}_{name}": value for name, value in heard.items()})
         return output

@@ -155,7 +155,7 @@ def test_talk_answers_once_with_each_adapter(root, tmp_path):
     assert len(spoken) + done.stderr.count("no sound") == 2
     assert all(soundfile.info(tmp_path / path).duration > 0 for path in spoken)
     done = subprocess.run(
-        [*command[:6], "--adapter", "a", "--adapter", "b", "--out", "out.wav"],
+        [*command[:7], "--adapter", "a", "--adapter", "b", "--out", "out.wav"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
