@@ -1,238 +1,251 @@
 """
-Decoding speed, on the same weights and in one run: the published procedure, ours, and what a user would pick instead.
+Decoding in one run, on the same weights: the published procedure, ours, and what a user would pick instead; speed, memory, and quality beside them.
 
-    python benchmarks/decode.py                       # nano and a random model of 100M parameters, a reply of 600 ids
-    python benchmarks/decode.py --models nano --repeats 5 --rows 1 4 16
+    python benchmarks/decode.py --out benchmarks/results/decode.json --plot assets/decode.svg     # nano, a reply of 20 s; minutes
+    python benchmarks/decode.py --models 100M --seconds 10                                        # a random model of 100M parameters
+    python benchmarks/decode.py --speech data/nano                                                # also answers to spoken test questions
 
 - "published": the whole sequence at every step, logits of the whole vocabulary at every position (paper, section 3.4).
-- "no cache": `generate(use_cache=False)`: the whole sequence at every step, but only the block's rows and the audio columns are scored.
-- "cached": `generate()`; "static cache": `generate(cache_implementation="static")`, compiled on a GPU.
-- "cached, 4 steps": with four denoising steps per block instead of ten.
-- "threshold": cached, and a step reveals all positions of confidence 0.5 or more (`confidence_threshold`). Other ids; what that costs in
-  quality is measured by `sweep.py`, on a trained model: on random weights hardly anything is confident.
-- "bfloat16": cached, the weights in half the bytes. Other ids.
-- "autoregressive": the same backbone as an ordinary causal language model under transformers' own `generate`, text and sound one id at a time.
+- "cached": `generate()`, nano's own generation config; the same ids, which is checked.
+- "cached, ...": with an option of `generate`. Other ids: their word error rate stands beside them.
+- "autoregressive": the same backbone as an ordinary causal language model under transformers' own `generate`, the same number of ids, text and
+  sound one at a time. Nano was not trained for that: its speed counts, it says nothing.
 
-The first four must write the same ids; the script stops if they do not. The reply's form is forced, 13 ids of text and a span of 26, again
-and again, because a random model would not keep to it. Medians over the repeats; seconds of speech at the codec's frame rate.
+A reply's form is forced, so that all decode the same: nano reads given words, a span of sound behind each; a random model has 13 ids of text and
+a span of 26, again and again. Contenders run in turn, `--repeats` times; medians. "CPU seconds" are the process's own (`time.process_time`), which
+other work on the machine disturbs less than the clock; the speed-up is theirs. "Peak MB" is what decoding takes beyond what was there before (Linux).
+First audio: from a spoken question as a waveform to its first sound, streamed. WER: unseen sentences read aloud, heard by pocketsphinx (`sweep.py`).
 """
 
 import argparse
 import copy
+import json
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList
+from plot import plot
+from replies import (
+    Reply,
+    autoregressive_twin,
+    interleaved_reply,
+    published,
+    random_model,
+    spoken_reply,
+)
+from sweep import ReadAloud, unseen_sentences
+from transformers import AutoModel, AutoProcessor
 
-from modeling_ttt import TttConfig, TttForConditionalGeneration, nano_checkpoint
-from modeling_ttt.samplers_ttt import reveal_schedule
+from finetune.nano.measure_model import Checkpoint
+from finetune.nano.synthesise import read_corpus
+from modeling_ttt import TttForConditionalGeneration, nano_checkpoint
+from processing_ttt import TttAudioChunk
 
-TEXT_TOKENS, AUDIO_TOKENS, BLOCK_LENGTH, DENOISING_STEPS = 13, 26, 26, 10
-PROMPT_LENGTH = 64
-
-
-class ForcedForm(LogitsProcessor):
-    """Lets 13 text ids pass, then forces a begin marker, then takes the next 13: a long reply in the layout of the paper."""
-
-    def __init__(self, config: TttConfig, prompt_length: int):
-        self.config = config
-        self.prompt_length = prompt_length
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """Force or forbid the begin markers."""
-        markers = [self.config.begin_audio_token_id, self.config.begin_last_audio_token_id, self.config.eos_token_id]
-        reply = input_ids[0, self.prompt_length :]
-        text_in_a_row = 0
-        for token_id in reversed(reply.tolist()):
-            if token_id >= self.config.audio_token_start_id:
-                break
-            text_in_a_row += 1
-        forced = scores.clone()
-        if text_in_a_row == TEXT_TOKENS:
-            forced[:] = -torch.inf
-            forced[:, markers[0]] = 0.0
-        else:
-            forced[:, markers] = -torch.inf
-        return forced
+SETTINGS: dict[str, dict[str, Any]] = {
+    "cached": {},
+    "cached, 4 steps": {"denoising_steps": 4},
+    "cached, confidence 0.9": {"confidence_threshold": 0.9},
+    "cached, confidence 0.7": {"confidence_threshold": 0.7},
+    "cached, entropy bound 3": {"entropy_bound": 3.0},
+    "cached, entropy bound 6": {"entropy_bound": 6.0},
+}
 
 
-@torch.inference_mode()
-def published(model: TttForConditionalGeneration, prompt: torch.LongTensor, max_new_tokens: int) -> torch.LongTensor:
-    """Decode one row as published, for-loops and whole forwards, with the same forced form."""
-    config, ids = model.config, prompt
-    eligible = model.eligible_audio_ids()
-    ends = set(config.end_of_span_token_ids)
-    form = ForcedForm(config, prompt.shape[1])
-    total = prompt.shape[1] + max_new_tokens
-    while ids.shape[1] < total:
-        logits = model(ids, use_cache=False).logits[:, -1]
-        logits[:, config.audio_token_start_id :] = -torch.inf
-        token_id = form(ids, logits).argmax(-1)
-        ids = torch.cat([ids, token_id[None]], dim=1)
-        if int(token_id) != config.begin_audio_token_id:
-            continue
-        length = min(BLOCK_LENGTH, total - ids.shape[1])
-        block = torch.full((length,), config.mask_token_id)
-        for count in reveal_schedule(length, DENOISING_STEPS) if length else []:
-            scores = (
-                model(torch.cat([ids, block[None]], dim=1), use_cache=False).logits[0, -length:][:, eligible].float()
-            )
-            confidence, best = scores.softmax(-1).max(-1)
-            confidence[block != config.mask_token_id] = -1.0
-            revealed = confidence.argsort(descending=True, stable=True)[:count]
-            block[revealed] = eligible[best[revealed]]
-        kept = next((i + 1 for i, token_id in enumerate(block.tolist()) if token_id in ends), length)
-        closed = kept < length or (length and int(block[kept - 1]) in ends)
-        ids = torch.cat([ids, block[None, :kept]], dim=1)
-        if not closed and ids.shape[1] < total:
-            ids = torch.cat([ids, torch.tensor([[config.end_audio_token_id]])], dim=1)
-    return ids
-
-
-def random_model(hidden_size: int, layers: int, seed: int = 0) -> TttForConditionalGeneration:
-    """A random Qwen2 backbone with an audio alphabet of 16384 codes."""
-    text_ids, codes = 2000, 16384
-    start = text_ids
-    text_config = AutoConfig.for_model(
-        "qwen2",
-        vocab_size=start + codes + 4,
-        hidden_size=hidden_size,
-        intermediate_size=hidden_size * 11 // 4,
-        num_hidden_layers=layers,
-        num_attention_heads=hidden_size // 64,
-        num_key_value_heads=hidden_size // 128,
-        max_position_embeddings=4096,
-    )
-    torch.manual_seed(seed)
-    return TttForConditionalGeneration(
-        TttConfig(
-            text_config=text_config,
-            audio_token_start_id=start,
-            audio_code_offset=start + 1,
-            audio_codebook_size=codes,
-            mask_token_id=start + codes + 1,
-            end_audio_token_id=start + codes + 2,
-            end_last_audio_token_id=start + codes + 3,
-            begin_audio_token_id=10,
-            begin_last_audio_token_id=11,
-            pad_token_id=0,
-            eos_token_id=1,
-        )
-    ).eval()
-
-
-def forced_reply(model: TttForConditionalGeneration, prompt: torch.LongTensor, ids: int, **options) -> torch.LongTensor:
-    """Decode a reply of so many ids in the forced form."""
-    return model.generate(
-        prompt,
-        max_new_tokens=ids,
-        block_length=BLOCK_LENGTH,
-        denoising_steps=options.pop("denoising_steps", DENOISING_STEPS),
-        max_span_length=AUDIO_TOKENS,
-        logits_processor=LogitsProcessorList([ForcedForm(model.config, prompt.shape[1])]),
-        **options,
-    )
-
-
-def autoregressive_twin(model: TttForConditionalGeneration) -> torch.nn.Module:
-    """The same backbone and weights as a causal language model of transformers."""
-    twin = AutoModelForCausalLM.from_config(copy.deepcopy(model.config.text_config)).eval()
-    twin.load_state_dict(model.state_dict())
-    return twin.to(model.device)
-
-
-def measure(
-    name: str, model: TttForConditionalGeneration, frame_rate: float, max_new_tokens: int, repeats: int
-) -> None:
-    """Run the decoders on one model and print their rows."""
-    generator = torch.Generator().manual_seed(0)
-    prompt = torch.randint(20, model.config.audio_token_start_id, (1, PROMPT_LENGTH), generator=generator)
-    half = copy.deepcopy(model).to(torch.bfloat16)
-    twin = autoregressive_twin(model)
-    alone = {"do_sample": False, "max_new_tokens": max_new_tokens, "min_new_tokens": max_new_tokens}
-    same_ids: dict[str, Callable[[], torch.LongTensor]] = {
-        "published": lambda: published(model, prompt, max_new_tokens),
-        "no cache": lambda: forced_reply(model, prompt, max_new_tokens, use_cache=False),
-        "cached": lambda: forced_reply(model, prompt, max_new_tokens),
-        "static cache": lambda: forced_reply(model, prompt, max_new_tokens, cache_implementation="static"),
-    }
-    other_ids: dict[str, Callable[[], torch.LongTensor]] = {
-        "cached, 4 steps": lambda: forced_reply(model, prompt, max_new_tokens, denoising_steps=4),
-        "threshold": lambda: forced_reply(model, prompt, max_new_tokens, confidence_threshold=0.5),
-        "bfloat16": lambda: forced_reply(half, prompt, max_new_tokens),
+def contenders(reply: Reply, half: TttForConditionalGeneration, twin: torch.nn.Module) -> dict[str, Callable[[], Any]]:
+    """Every way to decode a reply: also with weights in bfloat16, and as an ordinary language model."""
+    prompt = reply.inputs["input_ids"]
+    count = reply.decode().shape[1] - prompt.shape[1]  # also warms up
+    alone = {"do_sample": False, "max_new_tokens": count, "min_new_tokens": count}
+    return {
+        "published": lambda: published(reply),
+        **{name: (lambda options=options: reply.decode(**options)) for name, options in SETTINGS.items()},
+        "cached, bfloat16": lambda: reply.decode(half),
         "autoregressive": lambda: twin.generate(prompt, attention_mask=torch.ones_like(prompt), **alone),
     }
-    decoders = same_ids | other_ids
-    forwards = [0]
-    hooks = [
-        m.model.register_forward_hook(lambda *_: forwards.__setitem__(0, forwards[0] + 1)) for m in (model, half, twin)
-    ]
-    seconds: dict[str, list[float]] = {decoder: [] for decoder in decoders}
-    counts, results = {}, {}
-    for _ in range(repeats):  # in turn, so that a slow minute of the machine hits all
-        for decoder, run in decoders.items():
-            forwards[0] = 0
-            began = time.perf_counter()
-            results[decoder] = run()
-            seconds[decoder].append(time.perf_counter() - began)
-            counts[decoder] = forwards[0]
-    for hook in hooks:
-        hook.remove()
-    if not all(torch.equal(results[decoder], results["published"]) for decoder in same_ids):
-        raise SystemExit(f"{name}: the decoders do not agree")
-    speech = int((results["cached"][0, PROMPT_LENGTH:] >= model.config.audio_code_offset).sum()) / frame_rate
-    slowest = statistics.median(seconds["published"])
-    for decoder, times in seconds.items():
-        median = statistics.median(times)
-        print(
-            f"| {name} | {decoder} | {counts[decoder]} | {max_new_tokens / counts[decoder]:.2f} | {median:.2f} | "
-            f"{slowest / median:.1f}x | {median / speech:.3f} |"
-        )
 
 
-def measure_rows(
-    name: str, model: TttForConditionalGeneration, rows: list[int], max_new_tokens: int, repeats: int
-) -> None:
-    """Print how many ids a second batches of different prompts write; rows end at different times."""
-    generator = torch.Generator().manual_seed(0)
-    seconds: dict[int, list[float]] = {count: [] for count in rows}
-    written: dict[int, int] = {}
+def measure(name: str, reply: Reply, repeats: int) -> list[dict[str, Any]]:
+    """Run all contenders in turn; one row of the table for each."""
+    half, twin = copy.deepcopy(reply.model).to(torch.bfloat16), autoregressive_twin(reply.model)
+    forwards: list[None] = []
+    for model in (reply.model, half, twin):
+        model.model.register_forward_hook(lambda *_: forwards.append(None))
+    runs: dict[str, list[dict[str, float]]] = {}
     for _ in range(repeats):
-        for count in rows:
-            prompt = torch.randint(20, model.config.audio_token_start_id, (count, PROMPT_LENGTH), generator=generator)
-            began = time.perf_counter()
-            forced_reply(model, prompt, max_new_tokens)
-            seconds[count].append(time.perf_counter() - began)
-            written[count] = count * max_new_tokens
-    alone = written[rows[0]] / statistics.median(seconds[rows[0]])
-    for count in rows:
-        rate = written[count] / statistics.median(seconds[count])
-        print(f"| {name} | {count} | {rate:.0f} | {rate / alone:.1f}x |")
+        expected: dict[str, torch.LongTensor] = {}
+        for contender, run in contenders(reply, half, twin).items():
+            forwards.clear()
+            before = _memory(reset=True)
+            wall, cpu = time.perf_counter(), time.process_time()
+            ids = expected[contender] = run()
+            spent = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+            peak = {} if before is None else {"peak_mb": (_memory() or before) - before}
+            runs.setdefault(contender, []).append(
+                spent | peak | {"forwards": len(forwards), "new_ids": ids.shape[1] - reply.prompt_length}
+            )
+        if not torch.equal(expected["cached"], expected["published"]):
+            raise SystemExit(f"{name}: the cached decoder does not write the published procedure's ids")
+    rows = [
+        {"model": name, "decoder": contender}
+        | {key: statistics.median(run[key] for run in several) for key in several[0]}
+        for contender, several in runs.items()
+    ]
+    for row in rows:
+        spoken = expected["cached" if row["decoder"] == "autoregressive" else row["decoder"]]
+        row["ids_per_forward"] = row["new_ids"] / row["forwards"]
+        row["speed_up"] = (rows[0]["cpu_seconds"] / rows[0]["new_ids"]) / (row["cpu_seconds"] / row["new_ids"])
+        row["real_time_factor"] = row["seconds"] / reply.seconds_of_speech(spoken)
+    return rows
+
+
+def _memory(reset: bool = False) -> float | None:
+    """Megabytes this process has had at most since the last reset, or has now; `None` where the system does not say."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    name = "VmRSS" if reset else "VmHWM"
+    return next(int(line.split()[1]) / 1024 for line in status.read_text().splitlines() if line.startswith(name))
+
+
+def add_quality(rows: list[dict[str, Any]], sentences: int, speech: Path | None, questions: int) -> None:
+    """Put nano's word error rate, its answers and its first audio beside the settings of `generate`."""
+    reader = ReadAloud(nano_checkpoint(), unseen_sentences(sentences))
+    for row in rows:
+        options = SETTINGS.get(row["decoder"])
+        if options is None:
+            continue
+        row["wer"] = reader.measure(options, seed=0)["wer"]
+        row["first_audio"] = first_audio(reader.model, reader.processor, options)
+        if speech is not None:
+            row["answers_right"] = answers_right(speech / "test", questions, options)
+
+
+def answers_right(folder: Path, questions: int, options: dict[str, Any]) -> float:
+    """Share of nano's answers to spoken test questions whose text is exactly right."""
+    corpus = list(read_corpus(folder))
+    corpus = corpus[:: max(1, len(corpus) // questions)]
+    sounds = [np.asarray(samples, np.float32) / 32768 for _, samples in corpus]
+    replies = Checkpoint(nano_checkpoint(), **options).ask_all("chat", sounds)
+    return statistics.mean(
+        reply.text.strip() == line["answer"] for (line, _), reply in zip(corpus, replies, strict=True)
+    )
+
+
+def first_audio(model: TttForConditionalGeneration, processor: Any, options: dict[str, Any]) -> float:
+    """Median seconds from a question's waveform to the first sound of its answer."""
+    seconds = []
+    for number in (1, 2, 3):
+        question = {"type": "audio", "audio": str(nano_checkpoint() / "questions" / f"{number}.wav")}
+        began = time.perf_counter()
+        inputs = processor.apply_chat_template(
+            [{"role": "user", "content": [question]}],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+        )
+        with processor.stream_reply(model, inputs, **options) as stream:
+            next(event for event in stream if isinstance(event, TttAudioChunk))
+            seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+
+def measure_rows(reply_of: Callable[[int], Reply], sizes: list[int], repeats: int) -> list[dict[str, Any]]:
+    """How many ids a second batches of different prompts write; rows end at different times, and leave."""
+    replies = {size: reply_of(size) for size in sizes}
+    runs: dict[int, list[tuple[float, float]]] = {size: [] for size in sizes}
+    for _ in range(repeats):
+        for size, reply in replies.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            ids = reply.decode()
+            written = int((ids[:, reply.prompt_length :] != reply.model.config.pad_token_id).sum())
+            runs[size].append((written / (time.perf_counter() - wall), written / (time.process_time() - cpu)))
+    rates = {size: tuple(map(statistics.median, zip(*several, strict=True))) for size, several in runs.items()}
+    return [
+        {
+            "weights": str(replies[size].model.dtype).removeprefix("torch."),
+            "rows": size,
+            "ids_per_second": wall,
+            "ids_per_cpu_second": cpu,
+            "gain": cpu / rates[sizes[0]][1],
+        }
+        for size, (wall, cpu) in rates.items()
+    ]
+
+
+COLUMNS = {
+    "model": "{}", "decoder": "{}", "forwards": "{:.0f}", "ids_per_forward": "{:.2f}", "seconds": "{:.1f}", "cpu_seconds": "{:.1f}", "speed_up": "{:.1f}x",
+    "real_time_factor": "{:.2f}", "peak_mb": "{:.0f}", "first_audio": "{:.2f}", "wer": "{:.3f}", "answers_right": "{:.2f}",
+}  # fmt: skip
+ROW_COLUMNS = {
+    "weights": "{}",
+    "rows": "{}",
+    "ids_per_second": "{:.0f}",
+    "ids_per_cpu_second": "{:.0f}",
+    "gain": "{:.1f}x",
+}
+
+
+def table(rows: list[dict[str, Any]], columns: dict[str, str]) -> str:
+    """Markdown; a dash where nothing was measured, and no column of dashes."""
+    shown = {name: form for name, form in columns.items() if any(name in row for row in rows)}
+    lines = ["| " + " | ".join(name.replace("_", " ") for name in shown) + " |", "|---" * len(shown) + "|"]
+    lines += [
+        "| " + " | ".join(form.format(row[name]) if name in row else "–" for name, form in shown.items()) + " |"
+        for row in rows
+    ]
+    return "\n".join(lines)
 
 
 def main() -> None:
-    """Print the tables."""
+    """Measure, print, write and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["nano", "100M"], choices=["nano", "100M"])
-    parser.add_argument("--max-new-tokens", type=int, default=600)
+    parser.add_argument("--models", nargs="+", default=["nano"], choices=["nano", "100M"])
+    parser.add_argument("--seconds", type=float, default=20.0, help="of speech in the reply")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--rows", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="sizes of nano's batches")
+    parser.add_argument("--sentences", type=int, default=40, help="read aloud for the word error rate; 0: no quality")
+    parser.add_argument("--speech", type=Path, help="folder of synthesise.py, whose test questions are then answered")
+    parser.add_argument("--questions", type=int, default=60)
+    parser.add_argument("--rows", type=int, nargs="*", default=[1, 2, 4, 8, 16, 32], help="sizes of nano's batches")
+    parser.add_argument("--out", type=Path, help="the numbers, as JSON")
+    parser.add_argument("--plot", type=Path, help="the picture, as SVG or PNG")
     options = parser.parse_args()
-    print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, reply of {options.max_new_tokens} ids, medians of {options.repeats}\n"
-    )
-    print(
-        "| model | decoder | forwards | ids per forward | seconds | speed-up | real-time factor |\n|---|---|---|---|---|---|---|"
-    )
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), {options.seconds:g} s of speech\n")
+    results: dict[str, Any] = {"threads": torch.get_num_threads(), "seconds_of_speech": options.seconds, "decoders": []}
     nano = AutoModel.from_pretrained(nano_checkpoint()).eval()
-    for name in options.models:
-        model, frame_rate = (nano, 25.0) if name == "nano" else (random_model(hidden_size=768, layers=11), 12.5)
-        label = f"{name} ({model.num_parameters() / 1e6:.0f}M)"
-        measure(label, model, frame_rate, options.max_new_tokens, options.repeats)
-    print("\n| model | rows | ids per second | against one row |\n|---|---|---|---|")
-    measure_rows("nano", nano, options.rows, options.max_new_tokens // 4, options.repeats)
+    processor = AutoProcessor.from_pretrained(nano_checkpoint())
+    sentences = unseen_sentences(48)
+    if "nano" in options.models:
+        rows = measure("nano (5M)", spoken_reply(nano, processor, sentences, options.seconds), options.repeats)
+        if options.sentences:
+            add_quality(rows, options.sentences, options.speech, options.questions)
+        results["decoders"] += rows
+    if "100M" in options.models:
+        ids = round(options.seconds * 12.5 / 26 * (13 + 1 + 26 + 1))
+        model = random_model(hidden_size=768, layers=11)
+        results["decoders"] += measure("random (101M)", interleaved_reply(model, ids), options.repeats)
+    print(table(results["decoders"], COLUMNS))
+    if options.rows:
+        seconds = min(4.0, options.seconds)
+        results["rows"] = []
+        for model in (nano, copy.deepcopy(nano).to(torch.bfloat16)):
+            results["rows"] += measure_rows(
+                lambda size, model=model: spoken_reply(model, processor, sentences, seconds, size),
+                options.rows,
+                options.repeats,
+            )
+        print(f"\n{table(results['rows'], ROW_COLUMNS)}")
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(results, indent=1) + "\n")
+    if options.plot:
+        plot(results, options.plot)
 
 
 if __name__ == "__main__":

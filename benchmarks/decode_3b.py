@@ -13,11 +13,11 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from decode import AUDIO_TOKENS, BLOCK_LENGTH, ForcedForm, forced_reply
+from replies import AUDIO_TOKENS, BLOCK_LENGTH, TEXT_TOKENS, FirstBlock, ForcedForm, interleaved_reply
 from transformers import AutoConfig
-from transformers.generation.streamers import BaseStreamer
 
 from modeling_ttt import TttConfig, TttForConditionalGeneration
 
@@ -25,7 +25,7 @@ GEOMETRIES = {
     "3B": {"hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16, "num_key_value_heads": 2},
     "tiny": {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2},
 }  # fmt: skip
-TEXT_IDS, CODES, FRAME_RATE, PROMPT_LENGTH = 151_670, 16_384, 12.5, 128
+TEXT_IDS, CODES, PROMPT_LENGTH = 151_670, 16_384, 128
 
 
 def random_model(size: str, device: str, dtype: torch.dtype) -> TttForConditionalGeneration:
@@ -69,23 +69,6 @@ def copy_bandwidth(device: str) -> float:
     return 2 * source.numel() / seconds_of(lambda: target.copy_(source), device, 10)
 
 
-class FirstBlock(BaseStreamer):
-    """Remembers when the first block of codes came."""
-
-    def __init__(self, audio_token_start_id: int):
-        self.start_id = audio_token_start_id
-        self.seconds: float | None = None
-        self.began = time.perf_counter()
-
-    def put(self, value: torch.Tensor) -> None:
-        """Look at what came."""
-        if self.seconds is None and value.ndim == 1 and int(value[0]) >= self.start_id:
-            self.seconds = time.perf_counter() - self.began
-
-    def end(self) -> None:
-        """Nothing is left to do."""
-
-
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -100,7 +83,7 @@ def main() -> None:
     bound = copy_bandwidth(options.device) / 2 / weights
     print(f"{options.size}, {dtype}, {weights / 1e9:.2f} GB of layers, at most {bound:.0f} forwards per second\n")
 
-    prompt = torch.randint(20, TEXT_IDS, (1, PROMPT_LENGTH), device=options.device)
+    asked = interleaved_reply(model, options.ids, PROMPT_LENGTH)
     print(
         "| steps | denoising steps | forwards per second | of the bound | real-time factor | first block, ms |\n|---|---|---|---|---|---|"
     )
@@ -108,17 +91,17 @@ def main() -> None:
         for steps in (10, 4):
             arguments = {"denoising_steps": steps, "return_dict_in_generate": True} | extra
 
-            def reply(ids: int = options.ids, arguments: dict = arguments, **more: object) -> object:
-                return forced_reply(model, prompt, ids, **arguments, **more)
+            def reply(arguments: dict = arguments, **more: object) -> Any:
+                return asked.decode(**arguments, **more)
 
             out = reply()
             seconds = seconds_of(reply, options.device, options.repeats)
             first = []
             for _ in range(options.repeats):
                 streamer = FirstBlock(TEXT_IDS)
-                reply(ids=13 + 1 + AUDIO_TOKENS, streamer=streamer)
+                reply(max_new_tokens=TEXT_TOKENS + 1 + AUDIO_TOKENS, streamer=streamer)
                 first.append(streamer.seconds or float("nan"))
-            speech = int((out.sequences[0, PROMPT_LENGTH:] > TEXT_IDS).sum()) / FRAME_RATE
+            speech = asked.seconds_of_speech(out.sequences)
             rate = out.num_forwards / seconds
             print(
                 f"| {name} | {steps} | {rate:.0f} | {rate / bound:.2f} | {seconds / speech:.3f} | {1000 * statistics.median(first):.0f} |"

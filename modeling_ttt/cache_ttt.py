@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache, DynamicCache, StaticLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, StaticLayer
 from transformers.masking_utils import create_masks_for_generate
 
 # What transformers calls a cache among its arguments and outputs: up to 5.23 `past_key_values`. Ours take both names, always.
@@ -40,6 +40,39 @@ class Query:
     is_real: torch.Tensor
     position_ids: torch.Tensor
     is_apart: torch.Tensor | None = None
+
+
+class RoomyLayer(DynamicLayer):
+    """Keys and values with room behind them: a forward writes there, and does not copy all that came before as `DynamicLayer` does."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    _key_memory: torch.Tensor | None = None
+    _value_memory: torch.Tensor | None = None
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Put new states `(rows, heads, queries, size)` behind the old ones; return all."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        self._key_memory, self.keys = _append(self._key_memory, self.keys, key_states)
+        self._value_memory, self.values = _append(self._value_memory, self.values, value_states)
+        return self.keys, self.values
+
+
+def _append(memory: torch.Tensor | None, states: torch.Tensor, new: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Put `new` behind `states`, which mostly are the first positions of `memory`; return the memory and all that is in it."""
+    length = states.shape[-2] if states.numel() else 0
+    end = length + new.shape[-2]
+    lies_there = memory is not None and states.data_ptr() == memory.data_ptr() and len(memory) == len(new)
+    if memory is None or not lies_there or end > memory.shape[-2]:
+        with torch.inference_mode(False):  # the cache outlives decoding
+            memory = new.new_empty(*new.shape[:2], 2 * end, new.shape[-1])
+        if length:
+            memory[:, :, :length] = states
+    memory[:, :, length:end] = new
+    return memory, memory[:, :, :end]
 
 
 class RowCache:
@@ -95,6 +128,8 @@ class RowCache:
             return
         num_slots = max(counts)
         self.cache.crop(num_slots - num_queries)
+        if not num_slots:
+            return
         columns = torch.arange(num_slots, device=self.slots.device)
         self.slots = torch.cat([self.slots, columns < torch.tensor(counts, device=self.slots.device)[:, None]], dim=1)
 

@@ -110,7 +110,8 @@ class BlockDecoder:
         self.guides_apart = self._guides("none")
         self.guides_masked = self._guides("masked")
         self.num_forwards = 0
-        self._mask_layout: list[tuple[int, int, int, bool]] | None = None
+        self._layout: list[tuple[int, int, int, bool]] | None = None  # of the last query and its mask
+        self._query: Query | None = None
         self._mask: Any = None
 
         self.cache = static_cache or RowCache(cache, self.prompt_is_real)  # of the running rows
@@ -190,6 +191,14 @@ class BlockDecoder:
     # One forward
 
     def _gather_query(self) -> Query:
+        """Gather what the next forward runs: where it lies does not change between the denoising steps of a block, only the ids do."""
+        layout = [(row.committed, row.length, row.end, row.finished) for row in (self.rows[i] for i in self.running)]
+        if self._query is None or layout != self._layout:
+            self._layout, self._query, self._mask = layout, self._lay_out_query(), None
+        self._query.ids = self.buffer[self.running].gather(1, self._query.position_ids)
+        return self._query
+
+    def _lay_out_query(self) -> Query:
         device = self.buffer.device
 
         def column(numbers: list[int]) -> torch.Tensor:
@@ -204,17 +213,19 @@ class BlockDecoder:
         is_apart = is_real & (columns >= column(counts))
         position_ids = columns + column([row.committed for row in rows]) - is_apart * column(copies)
         position_ids = position_ids.where(is_real, 0)
-        ids = self.buffer[self.running].gather(1, position_ids)
-        return Query(ids, is_real, position_ids, is_apart if self.guides_apart else None)
+        return Query(torch.zeros_like(position_ids), is_real, position_ids, is_apart if self.guides_apart else None)
 
+    @torch.inference_mode()  # spares each of the many small operations some bookkeeping
     def _forward(self) -> torch.Tensor:
         """Run the open ends of all running rows, `(running rows, queries, hidden)`, and keep what is final."""
         query = self._gather_query()
         inputs_embeds = self.model.get_input_embeddings()(query.ids)
+        if self._mask is None:
+            self._mask = self.cache.attention_mask(self.model, query, inputs_embeds)
         backbone = self.backbone if self.num_forwards else self.model.model  # a prompt may have any length
         outputs = backbone(
             inputs_embeds=inputs_embeds,
-            attention_mask=self._attention_mask(query, inputs_embeds),
+            attention_mask=self._mask,
             position_ids=query.position_ids,
             **{CACHE_NAME: self.cache.cache},
             use_cache=self.cache.cache is not None,
@@ -224,14 +235,6 @@ class BlockDecoder:
             self.row_forwards[i] += not self.rows[i].finished
         self._keep(query.ids.shape[1])
         return outputs.last_hidden_state
-
-    def _attention_mask(self, query: Query, inputs_embeds: torch.Tensor) -> Any:
-        """Build the mask, or take the last one again: it does not change between the denoising steps of a block."""
-        layout = [(row.committed, row.length, row.end, row.finished) for row in (self.rows[i] for i in self.running)]
-        if layout != self._mask_layout:
-            self._mask = self.cache.attention_mask(self.model, query, inputs_embeds)
-            self._mask_layout = layout
-        return self._mask
 
     def _forward_masked(self, speaking: list[int]) -> list[torch.Tensor]:
         """Run the blocks once more with everything around them masked (the published unconditional branch): no cache can help here."""

@@ -190,7 +190,9 @@ def error_response(error: Exception) -> JSONResponse:
     """
     status, message, code = _described(error)
     kind = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
-    headers = {"Retry-After": str(max(1, round(error.retry_after)))} if isinstance(error, Busy) else None
+    headers = {"Connection": "close"}  # the body may not be read to its end, and nobody will read the rest
+    if isinstance(error, Busy):
+        headers["Retry-After"] = str(max(1, round(error.retry_after)))
     return JSONResponse(
         {"error": {"message": message, "type": kind, "param": None, "code": code}}, status_code=status, headers=headers
     )

@@ -149,18 +149,20 @@ def test_a_spoken_question_is_heard_until_its_speaker_pauses_and_goes_on_the_con
     page.wait_for_function(f"document.querySelectorAll('#chat [data-testid=bot] .message-content').length > {before}")
     page.wait_for_selector("#chat [data-testid=user] .message-content >> text=“")  # what was heard
     wait_until(page, "idle")
-    assert "Tuesday" in said(page, "user")[-1] and "Wednesday" in said(page, "bot")[-1]
+    assert "Tuesday" in said(page, "user")[-1]
+    assert len(said(page, "bot")) == before + 1  # what nano answers in a second turn is its own affair
     assert np.abs(recording(page)).max() > 1000
 
 
 def test_a_reply_is_heard_before_it_is_whole_and_stops_when_told(page, held):
-    before = len(said(page, "bot"))
-    held.let_through(30)  # some words and a block or two
-    ask(page, "What day comes after Monday?")
+    page.click('#actions button:has-text("Clear")')
+    page.wait_for_function("!document.querySelector('#chat [data-testid=user]')")
+    held.let_through(24)  # of the fifty that this reply takes: some words and a block or two
+    ask(page, "What is two plus three?")
     wait_until(page, "speaking")
     page.wait_for_function("window.recorded.some((block) => block.some((x) => Math.abs(x) > 0.01))")
     wait_until(page, "thinking")  # all that came has been heard
-    assert len(said(page, "bot")) == before + 1
+    assert len(said(page, "bot")) == 1
     page.click(".voice-button")
     held.let_through(float("inf"))
     wait_until(page, "idle")

@@ -115,6 +115,20 @@ def test_rows_that_stay_in_the_batch_for_its_cache_decode_as_those_that_leave():
     assert out.sequences.tolist() == model.generate(**inputs, **options).tolist()
 
 
+def test_finished_rows_leave_the_batch():
+    model = tiny_model()
+    sizes = []
+    hook = model.model.register_forward_hook(
+        lambda module, args, kwargs, output: sizes.append(len(kwargs["inputs_embeds"])), with_kwargs=True
+    )
+    out = decode_batch(model, PROMPTS)
+    hook.remove()
+    ends = sorted({len(row) for row in out})
+    assert len(ends) > 2, "rows must end at different times"
+    assert sizes[0] == len(PROMPTS) and sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] < len(PROMPTS)
+
+
 def test_more_padding_on_the_left_changes_nothing():
     model = tiny_model()
     prompt = PROMPTS[1]

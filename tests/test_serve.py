@@ -37,6 +37,7 @@ def url():
 
     from spaces_demo.serve import Settings, application
 
+    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "120")  # a busy machine starts processes slowly
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = {"env_vars": {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}}
     ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, runtime_env=environment)

@@ -13,7 +13,7 @@ from transformers.cache_utils import DynamicCache
 from transformers.generation import GenerationMode, LogitsProcessorList, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
-from .cache_ttt import StaticRowCache, has_windows
+from .cache_ttt import RoomyLayer, StaticRowCache, has_windows
 from .decoding_ttt import BlockDecoder, TttGenerateOutput
 from .samplers_ttt import REMASKING_RULES, REVEAL_SCHEDULES
 
@@ -161,6 +161,7 @@ class TttGenerationMixin(GenerationMixin):
         if cache is None and generation_config.use_cache is not False:
             # Layers that keep everything, also for sliding windows (the mask narrows those): a draft can then always be taken back.
             model_kwargs["cache"] = DynamicCache()
+            model_kwargs["cache"].layer_class_to_replicate = RoomyLayer
         elif cache is not None and (type(cache) is not DynamicCache or any(cache.is_sliding)):
             raise ValueError("`cache` must be a `DynamicCache()` made without a config, as `generate` returns it.")
         elif cache is not None:

@@ -1,0 +1,223 @@
+"""
+What the benchmarks ask every decoder for: a reply whose form is forced, so that all of them have the same to do; and the slow way to decode it.
+
+Knows models, prompts and forms of replies. Measures nothing.
+"""
+
+import copy
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList
+from transformers.generation.streamers import BaseStreamer
+
+from modeling_ttt import TttConfig, TttForConditionalGeneration
+from modeling_ttt.samplers_ttt import reveal_schedule
+from processing_ttt import TttProcessor
+
+TEXT_TOKENS, AUDIO_TOKENS, BLOCK_LENGTH, DENOISING_STEPS = 13, 26, 26, 10
+LONGEST_WORD = 16  # codes of a span of nano: a word
+
+
+@dataclass
+class Reply:
+    """
+    A reply to decode.
+
+    Args:
+        model (`TttForConditionalGeneration`): Whose.
+        inputs (`dict[str, torch.Tensor]`): Its prompts.
+        form (`LogitsProcessor`): Forces the text, or the markers in it.
+        options (`dict`): Of `generate`.
+        frame_rate (`float`): Codes per second.
+    """
+
+    model: TttForConditionalGeneration
+    inputs: dict[str, torch.Tensor]
+    form: LogitsProcessor
+    options: dict[str, Any] = field(default_factory=dict)
+    frame_rate: float = 25.0
+
+    @property
+    def prompt_length(self) -> int:
+        """Ids of the prompt."""
+        return self.inputs["input_ids"].shape[1]
+
+    def decode(self, model: TttForConditionalGeneration | None = None, **options: Any) -> torch.LongTensor:
+        """Decode it with `generate`: prompt and reply."""
+        processors = LogitsProcessorList([self.form])
+        return (model or self.model).generate(**self.inputs, logits_processor=processors, **self.options | options)
+
+    def seconds_of_speech(self, ids: torch.LongTensor) -> float:
+        """How long the sound of decoded rows is, all together."""
+        first = self.model.config.audio_code_offset
+        new = ids[:, self.prompt_length :]
+        return int(((new >= first) & (new < first + self.model.config.audio_codebook_size)).sum()) / self.frame_rate
+
+
+class ForcedForm(LogitsProcessor):
+    """Lets 13 text ids pass, then forces a begin marker, then takes the next 13: a long reply in the layout of the paper."""
+
+    def __init__(self, config: TttConfig, prompt_length: int):
+        self.config = config
+        self.prompt_length = prompt_length
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Force or forbid the begin markers."""
+        markers = [self.config.begin_audio_token_id, self.config.begin_last_audio_token_id, self.config.eos_token_id]
+        forced = scores.clone()
+        if _text_in_a_row(input_ids[0, self.prompt_length :].tolist(), self.config) == TEXT_TOKENS:
+            forced[:] = -torch.inf
+            forced[:, markers[0]] = 0.0
+        else:
+            forced[:, markers] = -torch.inf
+        return forced
+
+
+class ForcedWords(LogitsProcessor):
+    """Forces the words of a text one by one, a span of sound behind each as nano speaks, and ends the reply after so many codes."""
+
+    def __init__(self, config: TttConfig, words: list[list[int]], prompt_length: int, num_codes: int):
+        self.config, self.words, self.prompt_length, self.num_codes = config, words, prompt_length, num_codes
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Force the next id of every row."""
+        forced = torch.full_like(scores, -torch.inf)
+        for row, ids in enumerate(input_ids[:, self.prompt_length :].tolist()):
+            forced[row, self._next_id(ids)] = 0.0
+        return forced
+
+    def _next_id(self, ids: list[int]) -> int:
+        word = self.words[ids.count(self.config.begin_audio_token_id) % len(self.words)]
+        written = _text_in_a_row(ids, self.config)
+        spoken = sum(token_id >= self.config.audio_token_start_id for token_id in ids)
+        if not written and spoken >= self.num_codes:
+            return self.config.eos_token_id
+        return word[written] if written < len(word) else self.config.begin_audio_token_id
+
+
+def _text_in_a_row(ids: list[int], config: TttConfig) -> int:
+    sound = [i for i, token_id in enumerate(ids) if token_id >= config.audio_token_start_id]
+    return len(ids) - (sound[-1] + 1 if sound else 0)
+
+
+def spoken_reply(
+    model: TttForConditionalGeneration, processor: TttProcessor, sentences: list[str], seconds: float, rows: int = 1
+) -> Reply:
+    """Nano reads sentences aloud, word by word and under its own generation config; each row begins at another one."""
+    shift = max(1, len(sentences) // rows)
+    texts = [" ".join(sentences[row * shift :] + sentences[: row * shift]) for row in range(rows)]
+    inputs = processor.apply_chat_template(
+        [processor.conversation("tts", " ".join(text.split()[:40])) for text in texts],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+    )
+    words = [processor.tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in texts[0].split()]
+    num_codes = round(seconds * 25)
+    form = ForcedWords(model.config, words, inputs["input_ids"].shape[1], num_codes)
+    return Reply(model, dict(inputs), form, {"max_new_tokens": 3 * num_codes, "max_span_length": LONGEST_WORD})
+
+
+def interleaved_reply(model: TttForConditionalGeneration, max_new_tokens: int, prompt_length: int = 64) -> Reply:
+    """A model without words of its own: 13 ids of text and a span of 26, again and again."""
+    generator = torch.Generator().manual_seed(0)
+    prompt = torch.randint(20, model.config.audio_token_start_id, (1, prompt_length), generator=generator)
+    options = {
+        "max_new_tokens": max_new_tokens,
+        "block_length": BLOCK_LENGTH,
+        "denoising_steps": DENOISING_STEPS,
+        "max_span_length": AUDIO_TOKENS,
+    }
+    inputs = {"input_ids": prompt.to(model.device)}
+    return Reply(model, inputs, ForcedForm(model.config, prompt_length), options, frame_rate=12.5)
+
+
+@torch.inference_mode()
+def published(reply: Reply) -> torch.LongTensor:
+    """Decode one row as published: for-loops, the whole sequence at every step, logits of the whole vocabulary at every position."""
+    model, config, ids = reply.model, reply.model.config, reply.inputs["input_ids"]
+    options = {**vars(model.generation_config), **reply.options}
+    eligible, ends = model.eligible_audio_ids(), set(config.end_of_span_token_ids)
+    total = reply.prompt_length + options["max_new_tokens"]
+    while ids.shape[1] < total:
+        logits = model(ids, use_cache=False).logits[:, -1]
+        logits[:, config.audio_token_start_id :] = -torch.inf
+        token_id = reply.form(ids, logits).argmax(-1)
+        ids = torch.cat([ids, token_id[None]], dim=1)
+        if int(token_id) == config.eos_token_id:
+            break
+        if int(token_id) != config.begin_audio_token_id:
+            continue
+        length = min(options["block_length"], options["max_span_length"], total - ids.shape[1])
+        block = torch.full((length,), config.mask_token_id)
+        for count in reveal_schedule(length, options["denoising_steps"]) if length else []:
+            scores = model(torch.cat([ids, block[None]], dim=1), use_cache=False).logits[0, -length:][:, eligible]
+            confidence, best = scores.float().softmax(-1).max(-1)
+            confidence[block != config.mask_token_id] = -1.0
+            revealed = confidence.argsort(descending=True, stable=True)[:count]
+            block[revealed] = eligible[best[revealed]]
+        kept = next((i + 1 for i, token_id in enumerate(block.tolist()) if token_id in ends), length)
+        closed = bool(kept) and int(block[kept - 1]) in ends
+        ids = torch.cat([ids, block[None, :kept]], dim=1)
+        if not closed and ids.shape[1] < total:
+            ids = torch.cat([ids, torch.tensor([[config.end_audio_token_id]])], dim=1)
+    return ids
+
+
+def random_model(hidden_size: int, layers: int, seed: int = 0) -> TttForConditionalGeneration:
+    """A random Qwen2 backbone with an audio alphabet of 16384 codes."""
+    text_ids, codes = 2000, 16384
+    text_config = AutoConfig.for_model(
+        "qwen2",
+        vocab_size=text_ids + codes + 4,
+        hidden_size=hidden_size,
+        intermediate_size=hidden_size * 11 // 4,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden_size // 64,
+        num_key_value_heads=hidden_size // 128,
+        max_position_embeddings=4096,
+    )
+    torch.manual_seed(seed)
+    return TttForConditionalGeneration(
+        TttConfig(
+            text_config=text_config,
+            audio_token_start_id=text_ids,
+            audio_code_offset=text_ids + 1,
+            audio_codebook_size=codes,
+            mask_token_id=text_ids + codes + 1,
+            end_audio_token_id=text_ids + codes + 2,
+            end_last_audio_token_id=text_ids + codes + 3,
+            begin_audio_token_id=10,
+            begin_last_audio_token_id=11,
+            pad_token_id=0,
+            eos_token_id=1,
+        )
+    ).eval()
+
+
+def autoregressive_twin(model: TttForConditionalGeneration) -> torch.nn.Module:
+    """The same backbone and weights as a causal language model of transformers."""
+    twin = AutoModelForCausalLM.from_config(copy.deepcopy(model.config.text_config)).eval()
+    twin.load_state_dict(model.state_dict())
+    return twin.to(model.device)
+
+
+class FirstBlock(BaseStreamer):
+    """Remembers when the first block of codes came."""
+
+    def __init__(self, audio_token_start_id: int):
+        self.start_id = audio_token_start_id
+        self.seconds: float | None = None
+        self.began = time.perf_counter()
+
+    def put(self, value: torch.Tensor) -> None:
+        """Look at what came."""
+        if self.seconds is None and value.ndim == 1 and int(value[0]) >= self.start_id:
+            self.seconds = time.perf_counter() - self.began
+
+    def end(self) -> None:
+        """Nothing is left to do."""
