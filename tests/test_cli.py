@@ -92,7 +92,16 @@ def test_ctrl_c_leaves_the_sound_so_far_and_no_traceback(tmp_path):
     save_file(weights, tmp_path / "endless" / "model.safetensors", metadata={"format": "pt"})
     command = [sys.executable, str(ROOT / "ttt_cli.py"), "speak", "--stream", "--text", "Seven plus five is twelve."]
     command += ["--out", "cut.wav", "--model", "endless", "--max-new-tokens", "1500"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # ignored where the tests run in the background
+    )
     end = time.monotonic() + 200
     cut = tmp_path / "cut.wav"
     while not (cut.exists() and cut.stat().st_size > 1000):

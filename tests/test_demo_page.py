@@ -145,7 +145,7 @@ def test_a_spoken_question_is_heard_until_its_speaker_pauses_and_goes_on_the_con
     before = len(said(page, "bot"))
     page.click(".voice-button")
     wait_until(page, "listening")
-    wait_until(page, "thinking")  # nobody tapped: the end of speech was noticed
+    # Nobody taps again: there is an answer only if the end of speech was noticed.
     page.wait_for_function(f"document.querySelectorAll('#chat [data-testid=bot] .message-content').length > {before}")
     page.wait_for_selector("#chat [data-testid=user] .message-content >> text=“")  # what was heard
     wait_until(page, "idle")

@@ -83,6 +83,9 @@ MODEL_SUITE = Suite(
             "wants the generation suite, which is not in the source distribution; generation is held against a slow restatement "
             "in test_generation_ttt"
         ),
+        "test_bc_cache_name_forward": (
+            "wants `past_key_values` deprecated; we take both names of the cache for good, because transformers 5.23 knows only that one"
+        ),
     },
 )
 
