@@ -64,10 +64,12 @@ class TalkService:
         self._talking: set[TttConversation] = set()
         self._talking_lock = threading.Lock()
         self._adapter: str | None = None
-        for name, source in (adapters or {}).items():
-            model.load_adapter(str(source), adapter_name=name)
-        if self.adapters:
-            model.disable_adapters()
+        self._adapted: Any = None  # a PeftModel around the model, whose layers carry the adapters
+        if adapters:
+            from finetune.adapters import load_adapters
+
+            self._adapted = load_adapters(model, adapters)
+            self._adapted.base_model.disable_adapter_layers()
         processor.codec  # noqa: B018 - loading is not part of the first answer
 
     # What a front end calls
@@ -265,10 +267,10 @@ class TalkService:
         if adapter == self._adapter:
             return
         if adapter is None:
-            self.model.disable_adapters()
+            self._adapted.base_model.disable_adapter_layers()
         else:
-            self.model.enable_adapters()
-            self.model.set_adapter(adapter)
+            self._adapted.base_model.enable_adapter_layers()
+            self._adapted.set_adapter(adapter)
         self._adapter = adapter
 
 
