@@ -78,7 +78,7 @@ class TttConversation:
             self._crop(self._ends[-1])
             raise
         streamer = options.get("streamer")
-        if isinstance(streamer, ReplyFeed) and not streamer.is_cancelled:  # it told all there is: no second decoding
+        if isinstance(streamer, ReplyFeed) and streamer.is_whole:  # it told all there is: no second decoding
             reply = streamer.decoder.reply()
         else:
             reply = self.processor.decode_reply(out.sequences[0, prompt.shape[1] :])

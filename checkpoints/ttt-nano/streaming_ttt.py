@@ -46,6 +46,9 @@ class ReplyFeed(BaseStreamer):
         self.drafts = drafts
         self.token_ids: list[int] = []
         self.output: Any = None
+        self.is_whole = (
+            False  # the decoder was told all of the reply; a consumer that leaves later changes nothing about it
+        )
         self._has_prompt = False
         self._thread: threading.Thread | None = None
 
@@ -81,6 +84,7 @@ class ReplyFeed(BaseStreamer):
             return
         try:
             self._queue_all(self.decoder.finish())
+            self.is_whole = True
         except Exception as error:
             self.fail(error)
             raise
