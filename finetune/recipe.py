@@ -23,6 +23,7 @@ import yaml
 from .corruption import Objective
 
 METHODS = ("lora", "qlora", "rows", "full")
+OPTIMIZERS = ("adamw", "muon")
 SHIPPED = Path(__file__).parent / "recipes"
 
 
@@ -56,6 +57,7 @@ class Recipe:
         gradient_accumulation_steps (`int`): Batches of an update.
         packing (`bool`): Lay several examples into a row. Without it examples of like length share a batch.
         max_length (`int`): Longest example, and length of a packed row. Longer examples are left out and counted.
+        optimizer (`str`): `adamw`; `muon` (for the matrices of the layers; AdamW for the rest) with `method: full`.
         learning_rate (`float`): Peak.
         lr_scheduler_type (`str`): As in transformers.
         warmup_ratio (`float`): Share of the updates in which the learning rate rises.
@@ -103,6 +105,7 @@ class Recipe:
     gradient_accumulation_steps: int = 1
     packing: bool = True
     max_length: int = 2048
+    optimizer: str = "adamw"
     learning_rate: float = 2e-4
     lr_scheduler_type: str = "cosine"
     warmup_ratio: float = 0.03
@@ -127,6 +130,12 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"`method` is one of {', '.join(METHODS)}, but is {self.method!r}.")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"`optimizer` is one of {', '.join(OPTIMIZERS)}, but is {self.optimizer!r}.")
+        if self.optimizer == "muon" and self.method != "full":
+            raise ValueError(
+                f"`optimizer: muon` trains whole matrices: it goes with `method: full`, not {self.method!r}."
+            )
         for name in (
             "clean_audio_prob",
             "prefix_preservation_prob",

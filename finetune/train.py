@@ -30,6 +30,7 @@ from processing_ttt import TttProcessor
 
 from .adapters import add_adapter
 from .loading import load_model, load_processor, split_model_name
+from .muon import MuonAdamW
 from .plan import RowPlan
 from .recipe import Recipe, read_recipe
 from .resume import MarksWhole, last_whole_checkpoint
@@ -183,6 +184,7 @@ def build_trainer(recipe: Recipe, model: Any, processor: TttProcessor, data: Tra
         train_dataset=PlannedRows(data.examples, plan, arguments.max_steps),
         eval_dataset=validation_rows(data.validation) if data.validation else None,
         data_collator=NoisingCollator(processor.vocabulary, objective, recipe.seed, recipe.packing),
+        optimizers=(_optimizer(recipe, model), None),
     )
     if data.validation and recipe.early_stopping_patience:
         trainer.add_callback(EarlyStoppingCallback(recipe.early_stopping_patience))
@@ -198,6 +200,13 @@ def build_trainer(recipe: Recipe, model: Any, processor: TttProcessor, data: Tra
             default_language=recipe.default_language,
         )
     return trainer
+
+
+def _optimizer(recipe: Recipe, model: Any) -> torch.optim.Optimizer | None:
+    """The optimiser that the Trainer would not make itself."""
+    if recipe.optimizer != "muon":
+        return None
+    return MuonAdamW(model, recipe.learning_rate, recipe.weight_decay, (0.9, recipe.adam_beta2))
 
 
 def block_length(model: Any) -> int:

@@ -40,7 +40,7 @@ def test_the_wheel_carries_packages_checkpoint_and_types_but_no_tests(wheel):
         "processing_ttt/py.typed",
         "modeling_ttt/checkpoints/ttt-nano/model.safetensors",
         "modeling_ttt/checkpoints/ttt-nano/codec/model.safetensors",
-        "finetune/nano/train_model.py",
+        "finetune/nano/make_checkpoint.py",
         "spaces_demo/app.py",
     ):
         assert wanted in names

@@ -7,12 +7,14 @@ from collections import Counter, defaultdict
 import pytest
 
 from finetune.nano import domain
-from finetune.nano.domain import drills, items, keywords, normalise, number_words, text_corpus, wrapped
+from finetune.nano.domain import drills, items, keywords, normalise, text_corpus, wrapped
+from finetune.nano.follow_ups import follow_ups
+from finetune.nano.spoken_numbers import number_words
 
 ALL = items()
 TRAIN = [item for item in ALL if item.split == "train"]
 HELD_OUT = [item for item in ALL if item.split != "train"]
-VALUES = {number_words(n): n for n in range(101)}
+VALUES = {number_words(n): n for n in range(1000)}
 
 
 def test_numbers_are_spoken_without_hyphens():
@@ -24,8 +26,13 @@ def test_numbers_are_spoken_without_hyphens():
         "ninety nine",
         "one hundred",
     ]
-    with pytest.raises(ValueError, match="101"):
-        number_words(101)
+    assert [number_words(n) for n in (101, 120, 999)] == [
+        "one hundred one",
+        "one hundred twenty",
+        "nine hundred ninety nine",
+    ]
+    with pytest.raises(ValueError, match="1000"):
+        number_words(1000)
 
 
 def test_every_sum_and_difference_is_right():
@@ -47,6 +54,66 @@ def test_every_neighbour_of_a_number_is_right():
             side, here, there = re.fullmatch(r"(after|before) (.+) comes (.+)", normalise(item.answer)).groups()
             assert VALUES[there] - VALUES[here] == (1 if side == "after" else -1)
             assert f"{side} {here}" in normalise(item.question)
+
+
+def test_every_product_comparison_count_and_hour_is_right():
+    checked = Counter()
+    for item in ALL:
+        said = normalise(item.answer)
+        if item.kind == "product":
+            a, b, c = (VALUES[word] for word in re.fullmatch(r"(.+) times (.+) is (.+)", said).groups())
+            right = a * b == c
+        elif item.kind == "compare":
+            a, quality, b = re.fullmatch(r"(.+) is (bigger|smaller) than (.+)", said).groups()
+            right = quality in item.question and (VALUES[a] > VALUES[b]) == (quality == "bigger")
+        elif item.kind == "count":
+            counted = [VALUES[word] for word in said.split()]
+            asked = [
+                VALUES[word] for word in re.fullmatch(r".* from (\w+) to (\w+)", normalise(item.question)).groups()
+            ]
+            step = 1 if asked[0] < asked[1] else -1
+            right = counted == list(range(asked[0], asked[1] + step, step))
+        elif item.kind == "time":
+            hours, side, here, there = re.fullmatch(
+                r"(\w+) hours? (after|before) (\w+) o'clock it is (\w+) o'clock", said
+            ).groups()
+            step = VALUES[hours] if side == "after" else -VALUES[hours]
+            right = (VALUES[here] + step - VALUES[there]) % 12 == 0 and 1 <= VALUES[there] <= 12
+        else:
+            continue
+        assert right, item
+        checked[item.kind] += 1
+    assert min(checked.values()) > 500 and len(checked) == 4
+
+
+def test_every_unit_is_converted_by_its_own_factor():
+    factors = {
+        ("minute", "seconds"): 60,
+        ("week", "days"): 7,
+        ("foot", "inches"): 12,
+        ("feet", "inches"): 12,
+        ("dollars", "cents"): 100,
+    }
+    checked = 0
+    for item in ALL:
+        if item.kind == "unit":
+            amount, many, parts = re.fullmatch(r"(.+) (?:is|are) (.+) (\w+)", normalise(item.answer)).groups()
+            count, unit = amount.rsplit(" ", 1)
+            factor = VALUES[many] / VALUES[count]
+            assert factor == int(factor)
+            assert factors.get((unit, parts), factor) == factor
+            checked += 1
+    assert checked > 500
+
+
+def test_a_word_is_spelled_with_its_letters_and_rhymes_with_another():
+    for item in ALL:
+        if item.kind == "spelling":
+            word, letters = re.fullmatch(r"(\w+) is spelled (.+)\.", item.answer).groups()
+            assert letters.split(", ") == list(word.upper()) and word.lower() in item.question.lower()
+        if item.kind == "rhyme":
+            rhyme, asked = re.fullmatch(r"(\w+) rhymes with (\w+)\.", item.answer).groups()
+            assert rhyme.lower() != asked and asked in item.question
 
 
 def test_days_and_months_follow_the_calendar():
@@ -107,15 +174,18 @@ def test_every_kind_has_an_unseen_template_and_every_closed_kind_an_unseen_sente
     for item in ALL:
         splits[item.kind].add(item.split)
     assert all("unseen_template" in found for found in splits.values())
-    assert all("unseen_sentence" in splits[kind] for kind in ("colour", "day", "month", "mix", "opposite", "name"))
+    assert all(
+        "unseen_sentence" in splits[kind]
+        for kind in ("colour", "day", "name", "product", "time", "unit", "capital", "rhyme")
+    )
     assert {split for found in splits.values() for split in found} == set(domain.SPLITS)
 
 
 def test_answers_are_short_sentences():
     for item in ALL:
-        assert 2 <= len(item.answer.split()) <= 9
-        assert re.fullmatch(r"[A-Z][A-Za-z, ]*[.?]", item.answer)
-        assert re.fullmatch(r"[A-Z][A-Za-z, ]*[.?]", item.question)
+        assert 2 <= len(item.answer.split()) <= (13 if item.kind in ("joke", "talk") else 10)
+        assert re.fullmatch(r"[A-Z][A-Za-z,' ]*[.?]([A-Za-z, ]*[.])?", item.answer)
+        assert re.fullmatch(r"[A-Z][A-Za-z,' ]*[.?]", item.question)
 
 
 def test_an_opposite_goes_both_ways():
@@ -142,36 +212,36 @@ def test_keywords_are_whole_numbers_and_content_words():
 
 
 def test_speaking_order_asks_every_fact_of_a_kind_before_asking_one_again():
-    synthesise = pytest.importorskip("finetune.nano.synthesise")
-    jobs = synthesise.question_jobs(9_000)
+    corpora = pytest.importorskip("finetune.nano.corpora")
+    jobs = corpora.question_jobs(9_000)
     facts = Counter(job.fields["answer"] for job in jobs if job.fields["kind"] == "sum")
     assert len(facts) == len({item.answer for item in TRAIN if item.kind == "sum"})
     assert max(facts.values()) - min(facts.values()) <= 2
 
 
 def test_more_spoken_questions_begin_with_the_same_ones_and_none_is_said_twice():
-    synthesise = pytest.importorskip("finetune.nano.synthesise")
-    jobs = synthesise.question_jobs(3_000)
-    assert jobs[:1_000] == synthesise.question_jobs(1_000)
+    corpora = pytest.importorskip("finetune.nano.corpora")
+    jobs = corpora.question_jobs(3_000)
+    assert jobs[:1_000] == corpora.question_jobs(1_000)
     assert len({(job.text, job.voice, job.stretch) for job in jobs}) == 3_000
 
 
 def test_test_utterances_are_new_sounds_and_only_seen_ones_are_training_texts():
-    synthesise = pytest.importorskip("finetune.nano.synthesise")
-    jobs = synthesise.test_question_jobs()
+    corpora = pytest.importorskip("finetune.nano.corpora")
+    jobs = corpora.test_question_jobs()
     trained = {item.question for item in TRAIN}
-    assert Counter(job.split for job in jobs) == synthesise.TEST_COUNTS
+    assert Counter(job.split for job in jobs) == corpora.TEST_COUNTS
     assert all((job.text in trained) == (job.split == "train") for job in jobs)
-    assert not {job.stretch for job in jobs} & set(synthesise.QUESTION_STRETCHES)
+    assert not {job.stretch for job in jobs} & set(corpora.QUESTION_STRETCHES)
 
 
 def test_answers_are_spoken_once_each_and_those_of_unseen_facts_apart():
-    synthesise = pytest.importorskip("finetune.nano.synthesise")
-    trained, held_out = synthesise.answer_jobs(held_out=False), synthesise.answer_jobs(held_out=True)
+    corpora = pytest.importorskip("finetune.nano.corpora")
+    trained, held_out = corpora.answer_jobs(held_out=False), corpora.answer_jobs(held_out=True)
     assert sorted(job.text for job in trained) == sorted({item.answer for item in TRAIN})
     assert {job.text for job in held_out} == {item.answer for item in ALL if item.split == "unseen_fact"}
     assert {job.split for job in trained} == {"train"} and {job.split for job in held_out} == {"unseen_fact"}
-    assert {(job.voice, job.stretch) for job in trained + held_out} == {("slt", synthesise.ANSWER_STRETCH)}
+    assert {(job.voice, job.stretch) for job in trained + held_out} == {("slt", corpora.ANSWER_STRETCH)}
 
 
 def test_drills_are_distinct_known_words_and_keep_unseen_facts_apart():
@@ -204,3 +274,43 @@ def test_larger_numbers_are_written_about_and_what_is_held_out_stays_so():
     trained = {item.answer for item in more if item.split == "train"}
     assert {item.answer for item in TRAIN} < trained and not trained & held_out
     assert "Forty minus thirty is ten." in trained | held_out
+
+
+def test_second_turns_follow_from_the_first_and_are_facts_that_are_trained():
+    trained = {item.answer for item in TRAIN}
+    found = follow_ups(1500)
+    assert found[:200] == follow_ups(200) and len(set(found)) == 1500
+    kinds = set()
+    for turn in found:
+        assert turn.first in ALL and turn.first.split == "train" and turn.answer in trained and turn.split == "train"
+        kinds.add(turn.first.kind)
+        if turn.first.kind in ("sum", "difference"):  # it goes on from the first result
+            assert normalise(turn.answer).startswith(normalise(turn.first.answer).split(" is ")[1] + " ")
+        elif turn.first.kind in ("day", "month", "number", "letter"):
+            assert turn.first.answer.rstrip(".").split(" comes ")[1] in turn.answer.split(" comes ")[0]
+        else:
+            assert turn.answer != turn.first.answer
+    assert {"sum", "day", "colour", "capital", "spelling"} <= kinds
+    with pytest.raises(ValueError, match="unseen_fact"):
+        follow_ups(1, "unseen_fact")
+
+
+def test_the_last_wording_of_a_second_question_is_never_trained_on():
+    trained = {re.sub(r"[^a-z ]", "", turn.question.lower()) for turn in follow_ups(3000)}
+    held_out = {re.sub(r"[^a-z ]", "", turn.question.lower()) for turn in follow_ups(300, "unseen_template")}
+    assert not trained & held_out
+
+
+def test_general_phrases_of_the_test_are_never_spoken_in_training():
+    corpora = pytest.importorskip("finetune.nano.corpora")
+    try:
+        corpora.wordnet_phrases()
+    except FileNotFoundError:
+        pytest.skip("WordNet is not installed")
+    trained = {job.text for make in (corpora.phrase_jobs, corpora.dictation_jobs) for job in make(3000)}
+    trained |= {job.fields["answer"] for job in corpora.repeat_jobs(1000)}
+    held_out = {job.text for make in (corpora.phrase_jobs, corpora.dictation_jobs) for job in make(100, "test")}
+    held_out |= {job.fields["answer"] for job in corpora.repeat_jobs(50, "test")}
+    assert len(held_out) > 150 and not trained & held_out
+    asked = corpora.repeat_jobs(20)
+    assert all(normalise(job.text).endswith(normalise(job.fields["answer"])) for job in asked)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from finetune.nano import voices
-from finetune.nano.domain import number_words
+from finetune.nano.spoken_numbers import number_words
 from finetune.nano.voices import EDGE_SILENCE, SAMPLING_RATE, VOICES, Voice
 
 try:
@@ -117,7 +117,7 @@ def test_shards_hold_what_the_index_says_and_a_killed_run_goes_on(tmp_path, monk
 
 
 def test_wordnet_phrases_are_plain_definitions(tmp_path):
-    synthesise = pytest.importorskip("finetune.nano.synthesise")
+    corpora = pytest.importorskip("finetune.nano.corpora")
     for part in ("noun", "verb", "adj", "adv"):
         (tmp_path / f"data.{part}").write_text("  1 the licence has no gloss\n")
     (tmp_path / "data.noun").write_text(
@@ -125,9 +125,9 @@ def test_wordnet_phrases_are_plain_definitions(tmp_path):
         "0002 03 n 01 x 0 | too short\n"
         "0003 03 n 01 x 0 | one with 2 digits in it\n"
     )
-    assert synthesise.wordnet_phrases(tmp_path) == ["A small house of wood."]
+    assert corpora.wordnet_phrases(tmp_path) == ["A small house of wood."]
     with pytest.raises(FileNotFoundError, match="wordnet-base"):
-        synthesise.wordnet_phrases(tmp_path / "absent")
+        corpora.wordnet_phrases(tmp_path / "absent")
 
 
 def test_each_history_of_the_bigram_model_sums_to_one():

@@ -49,7 +49,7 @@ def test_a_file_that_is_no_recipe_and_an_assignment_without_a_value_are_named(tm
 
 def test_a_shipped_recipe_goes_by_its_name():
     assert read_recipe(Path("voice_lora")).tasks == "tts"
-    with pytest.raises(FileNotFoundError, match="shipped are from_llm, full_sft, low_resource_lora, voice_lora"):
+    with pytest.raises(FileNotFoundError, match="shipped are from_llm, full_sft, low_resource_lora, nano, voice_lora"):
         read_recipe(Path("voice_laro"))
 
 

@@ -1,15 +1,20 @@
 """
-Measure a nano checkpoint, from waveform to waveform, on questions and answers that training never saw, and on seen ones apart.
+Measure a nano checkpoint, from waveform to waveform, on what training never saw, and on seen questions apart.
 
     python -m finetune.nano.measure_model --model checkpoints/ttt-nano --speech data/nano --out measured.json
 
-- answer: spoken questions of `test` -> is the answer's text exactly right? By split and by kind.
-- reply: the spoken answers to them, heard by the judges of `judge.py` against the reply's own text.
-- hear: the same questions transcribed (task asr).
-- speak: unseen sentences of `answers-heldout` read aloud (task tts), heard by the judges.
-- speed: one question at a time, from waveform to waveform, seconds over seconds of speech, median.
+| what | corpus | measured |
+|---|---|---|
+| answer | test | is the answer's text exactly right? By split, kind and voice, and with noise at 10 dB |
+| turns | follow-ups-test | two turns: is the second answer exactly right? |
+| repeat | repeat-test | general English said after somebody: the text's error rates |
+| reply | test | the spoken answers, heard by the judges of `judge.py` against the reply's own text |
+| hear | test, dictation-test | transcription: questions, and general English by voice |
+| speak | answers-heldout, phrases-test | unseen answers and general English read aloud, heard by the judges |
+| codec | answers-heldout | the synthesiser itself, and through the codec: what speech could be at best |
+| speed | test | one question at a time, from waveform to waveform: seconds over seconds of speech; seconds to the first sound |
 
-Knows the processor, the model and the judges. Changes nothing.
+`card.py` makes the tables of the model card of it. Knows the processor, the model and the judges. Changes nothing.
 """
 
 import argparse
@@ -18,6 +23,7 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +33,22 @@ from tqdm import tqdm
 from transformers import AutoProcessor
 
 from modeling_ttt import TttForConditionalGeneration
-from processing_ttt import TttProcessor, TttReply
+from processing_ttt import TttConversation, TttProcessor, TttReply
+from processing_ttt.reply_stream_ttt import TttAudioChunk
 
+from .acoustics import with_noise
+from .card import card_tables
+from .corpora import TEST_STRETCHES
 from .domain import normalise, text_corpus
+from .encode import encode
 from .judge import Judge, score
 from .synthesise import read_corpus
-from .voices import SAMPLING_RATE
+from .voices import SAMPLING_RATE, Voice
 
 BATCH_SIZE = 16
+NOISE_DB = 10.0
+JUDGED = 240  # spoken replies that the judges hear
+TIMED = 20
 
 
 class Checkpoint:
@@ -44,6 +58,11 @@ class Checkpoint:
         self.model = TttForConditionalGeneration.from_pretrained(folder).eval()
         self.processor: TttProcessor = AutoProcessor.from_pretrained(folder)
         self.options = options
+
+    @torch.inference_mode()
+    def resynthesise(self, sounds: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Send sounds through the codec alone."""
+        return [self.processor.decode_codes(codes) for codes in encode(self.processor.codec, list(sounds))]
 
     def ask(
         self, task: str, sounds: Sequence[np.ndarray] | None = None, texts: Sequence[str] | None = None
@@ -83,154 +102,173 @@ def exact_by(lines: Sequence[dict], replies: Sequence[TttReply], field: str) -> 
     """Share of answers whose text is exactly right, by a field of the questions."""
     right: dict[str, list[bool]] = defaultdict(list)
     for line, reply in zip(lines, replies, strict=True):
-        right[line[field]].append(reply.text.strip() == line["answer"])
+        right[line[field]].append(is_exact(line, reply))
     return {name: {"exact": sum(hits) / len(hits), "n": len(hits)} for name, hits in sorted(right.items())}
 
 
-def transcribe(replies: Sequence[TttReply], judges: dict[str, Judge]) -> dict[str, list[str]]:
-    """Let the judges write down spoken replies. A reply without sound is nothing heard: a judge would find a word even in silence."""
+def is_exact(line: dict, reply: TttReply) -> bool:
+    """Compare a reply's text with the one right answer, letter by letter."""
+    return reply.text.strip() == line["answer"]
+
+
+def transcribe(sounds: Sequence[np.ndarray], judges: dict[str, Judge]) -> dict[str, list[str]]:
+    """Let the judges write down sounds. A reply without sound is nothing heard: a judge would find a word even in silence."""
     return {
-        name: [
-            judge.transcribe(reply.audio) if len(reply.audio) else "" for reply in tqdm(replies, desc=name, leave=False)
-        ]
+        name: [judge.transcribe(sound) if len(sound) else "" for sound in tqdm(sounds, desc=name, leave=False)]
         for name, judge in judges.items()
     }
 
 
-def heard(transcripts: dict[str, list[str]], references: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Compare what the judges heard with what should have been said."""
-    spoken = [i for i, reference in enumerate(references) if normalise(reference)]
-    return {
-        name: vars(score([references[i] for i in spoken], [texts[i] for i in spoken]))
-        for name, texts in transcripts.items()
-    }
+def heard(sounds: Sequence[np.ndarray], texts: Sequence[str], judges: dict[str, Judge]) -> dict[str, dict[str, float]]:
+    """Compare what the judges hear with what should have been said."""
+    spoken = [i for i, text in enumerate(texts) if normalise(text)]
+    transcripts = transcribe([sounds[i] for i in spoken], judges)
+    return {name: _errors([texts[i] for i in spoken], found) for name, found in transcripts.items()}
+
+
+def _errors(references: Sequence[str], found: Sequence[str]) -> dict[str, float]:
+    return asdict(score(list(references), list(found))) | {"n": len(references)}
 
 
 def speed(checkpoint: Checkpoint, sounds: Sequence[np.ndarray]) -> dict[str, float]:
-    """Medians of one question at a time, from waveform to waveform."""
-    factors, seconds = [], []
+    """Medians of one question at a time, from waveform to waveform, and to the first sound of a stream."""
+    factors, seconds, first_sound = [], [], []
     for sound in sounds:
         began = time.perf_counter()
         (reply,) = checkpoint.ask("chat", [sound])
         seconds.append(time.perf_counter() - began)
         if len(reply.audio):
             factors.append(seconds[-1] / reply.seconds)
+            first_sound.append(_seconds_to_sound(checkpoint, sound))
     return {
         "real_time_factor": statistics.median(factors) if factors else float("nan"),
         "seconds": statistics.median(seconds),
+        "first_sound_seconds": statistics.median(first_sound) if first_sound else float("nan"),
         "threads": torch.get_num_threads(),
     }
 
 
+def _seconds_to_sound(checkpoint: Checkpoint, sound: np.ndarray) -> float:
+    began = time.perf_counter()
+    conversation = TttConversation(checkpoint.model, checkpoint.processor, **checkpoint.options)
+    with conversation.stream(audio={"array": sound, "sampling_rate": SAMPLING_RATE}) as stream:
+        for event in stream:
+            if isinstance(event, TttAudioChunk):
+                return time.perf_counter() - began
+    return float("inf")
+
+
+def second_turns(checkpoint: Checkpoint, lines: Sequence[dict], sounds: Sequence[np.ndarray]) -> list[TttReply]:
+    """Ask each first question, spoken now, then the second one; give the second replies."""
+    replies = []
+    for number, (line, sound) in enumerate(tqdm(list(zip(lines, sounds, strict=True)), desc="turns")):
+        first = Voice(line["voice"]).speak(line["first_question"], TEST_STRETCHES[number % len(TEST_STRETCHES)])
+        conversation = TttConversation(checkpoint.model, checkpoint.processor, **checkpoint.options)
+        conversation.say(audio={"array": first.audio, "sampling_rate": SAMPLING_RATE})
+        replies.append(conversation.say(audio={"array": sound, "sampling_rate": SAMPLING_RATE}))
+    return replies
+
+
 def measure(folder: Path, speech: Path, limit: int | None, options: dict[str, Any]) -> dict[str, Any]:
-    """Run every measurement; returns a nested dict of numbers."""
+    """
+    Run every measurement.
+
+    Args:
+        folder (`Path`): The checkpoint.
+        speech (`Path`): Holds the corpora of the table above.
+        limit (`int`, *optional*): Use about so many utterances of each at most.
+        options (`dict`): For `generate`.
+
+    Returns:
+        `dict`: Numbers, nested; what `card_tables` takes.
+    """
     checkpoint = Checkpoint(folder, **options)
     judges = {"domain bigram": Judge(text_corpus()), "general English": Judge()}
     lines, sounds = _read(speech / "test", limit)
-    result: dict[str, Any] = {"speed": speed(checkpoint, sounds[:20])}
+    result: dict[str, Any] = {"speed": speed(checkpoint, sounds[:: max(1, len(sounds) // TIMED)][:TIMED])}
+    result |= _answers(checkpoint, lines, sounds, judges)
+    result |= _hearing(checkpoint, lines, sounds, speech, limit)
 
+    lines, sounds = _read(speech / "follow-ups-test", limit)
+    right = [is_exact(line, reply) for line, reply in zip(lines, second_turns(checkpoint, lines, sounds), strict=True)]
+    result["second turn"] = {"exact": sum(right) / len(right), "n": len(right)}
+    lines, sounds = _read(speech / "repeat-test", limit)
+    repeated = [reply.text for reply in checkpoint.ask_all("chat", sounds)]
+    result["repeat"] = _errors([line["answer"] for line in lines], repeated)
+    return result | _speaking(checkpoint, speech, limit, judges)
+
+
+def _answers(
+    checkpoint: Checkpoint, lines: list[dict], sounds: list[np.ndarray], judges: dict[str, Judge]
+) -> dict[str, Any]:
     replies = checkpoint.ask_all("chat", sounds)
-    result["answer by split"] = exact_by(lines, replies, "split")
-    result["answer by kind"] = exact_by(lines, replies, "kind")
-    result["finished"] = sum(reply.finished for reply in replies) / len(replies)
-    transcripts = transcribe(replies, judges)
-    result["reply, against its own text"] = heard(transcripts, [reply.text for reply in replies])
-    result["reply, against the right answer"] = heard(transcripts, [line["answer"] for line in lines])
+    held_out = [i for i, line in enumerate(lines) if line["split"] != "train"]
+    unseen = [lines[i] for i in held_out], [replies[i] for i in held_out]
+    rng = np.random.default_rng(0)
+    noisy = [with_noise(sounds[i], NOISE_DB, float(np.sqrt(np.mean(sounds[i] ** 2))), rng) for i in held_out[::3]]
+    in_noise = checkpoint.ask_all("chat", noisy)
+    judged = list(zip(lines, replies, strict=True))[:: max(1, len(lines) // JUDGED)]
+    said = [reply.audio for _, reply in judged]
+    return {
+        "answer by split": exact_by(lines, replies, "split"),
+        "answer by kind": exact_by(*unseen, "kind"),
+        "answer by voice": exact_by(*unseen, "voice"),
+        "answer in noise": {
+            "exact": sum(is_exact(lines[i], reply) for i, reply in zip(held_out[::3], in_noise, strict=True))
+            / len(noisy),
+            "quiet": sum(is_exact(lines[i], replies[i]) for i in held_out[::3]) / len(noisy),
+            "n": len(noisy),
+        },
+        "finished": sum(reply.finished for reply in replies) / len(replies),
+        "reply, against its own text": heard(said, [reply.text for _, reply in judged], judges),
+        "reply, against the right answer": heard(said, [line["answer"] for line, _ in judged], judges),
+    }
 
+
+def _hearing(
+    checkpoint: Checkpoint, lines: list[dict], sounds: list[np.ndarray], speech: Path, limit: int | None
+) -> dict[str, Any]:
+    result = {}
     written = [reply.text for reply in checkpoint.ask_all("asr", sounds)]
-    for name, seen in (("hear, seen sentences", True), ("hear, unseen sentences", False)):
+    for name, seen in (("hear, seen questions", True), ("hear, unseen questions", False)):
         chosen = [i for i, line in enumerate(lines) if (line["split"] == "train") == seen]
-        result[name] = vars(score([lines[i]["text"] for i in chosen], [written[i] for i in chosen]))
+        result[name] = _errors([lines[i]["text"] for i in chosen], [written[i] for i in chosen])
+    lines, sounds = _read(speech / "dictation-test", limit)
+    written = [reply.text for reply in checkpoint.ask_all("asr", sounds)]
+    result["hear, general English"] = _errors([line["text"] for line in lines], written)
+    by_voice: dict[str, list[int]] = defaultdict(list)
+    for i, line in enumerate(lines):
+        by_voice[line["voice"]].append(i)
+    result["hear, general English, by voice"] = {
+        voice: _errors([lines[i]["text"] for i in chosen], [written[i] for i in chosen])
+        for voice, chosen in sorted(by_voice.items())
+    }
+    return result
 
-    lines, originals = _read(speech / "answers-heldout", limit and limit // 2)
-    spoken = checkpoint.ask_all("tts", texts=[line["text"] for line in lines])
+
+def _speaking(checkpoint: Checkpoint, speech: Path, limit: int | None, judges: dict[str, Judge]) -> dict[str, Any]:
+    lines, originals = _read(speech / "answers-heldout", limit)
     texts = [line["text"] for line in lines]
-    result["speak, unseen sentences"] = heard(transcribe(spoken, judges), texts)
-    natural = [TttReply(line["text"], sound, SAMPLING_RATE) for line, sound in zip(lines, originals, strict=True)]
-    result["the synthesiser itself"] = heard(transcribe(natural, judges), texts)
+    result = {
+        "speak, unseen answers": heard(
+            [reply.audio for reply in checkpoint.ask_all("tts", texts=texts)], texts, judges
+        ),
+        "the synthesiser itself": heard(originals, texts, judges),
+        "the synthesiser through the codec": heard(checkpoint.resynthesise(originals), texts, judges),
+    }
+    english = {"general English": judges["general English"]}
+    lines, originals = _read(speech / "phrases-test", limit)
+    texts = [line["text"] for line in lines]
+    aloud = [reply.audio for reply in checkpoint.ask_all("tts", texts=texts)]
+    result["speak, general English"] = heard(aloud, texts, english)
+    result["general English through the codec"] = heard(checkpoint.resynthesise(originals), texts, english)
     return result
 
 
 def _read(folder: Path, limit: int | None) -> tuple[list[dict], list[np.ndarray]]:
     corpus = list(read_corpus(folder))
-    step = max(1, len(corpus) // limit) if limit else 1
-    chosen = corpus[::step]
-    return [line for line, _ in chosen], [
-        np.asarray(sound, np.float32) / (32768 if sound.dtype == np.int16 else 1) for _, sound in chosen
-    ]
-
-
-SPLIT_NAMES = {
-    "unseen_sentence": "unseen sentence",
-    "unseen_template": "unseen template",
-    "unseen_fact": "unseen fact",
-    "train": "seen question, new sound",
-}
-
-
-def card_tables(result: dict[str, Any]) -> str:
-    """
-    Write the two tables of the model card.
-
-    Args:
-        result (`dict`): What `measure` returned.
-
-    Returns:
-        `str`: Markdown.
-    """
-    splits, kinds = result["answer by split"], result["answer by kind"]
-    held_out = [split for name, split in splits.items() if name != "train"]
-    count = sum(split["n"] for split in held_out)
-    right = sum(split["exact"] * split["n"] for split in held_out) / count
-    reply, answer, aloud, natural = (
-        result[name]
-        for name in (
-            "reply, against its own text",
-            "reply, against the right answer",
-            "speak, unseen sentences",
-            "the synthesiser itself",
-        )
-    )
-    bigram, english = "domain bigram", "general English"
-    unseen, seen = (result[f"hear, {kind} sentences"] for kind in ("unseen", "seen"))
-    rows = [
-        (f"answer's text exactly right, held-out spoken questions (n = {count})", f"{right:.2f}"),
-        *((f"– {SPLIT_NAMES[name]} (n = {splits[name]['n']})", f"{splits[name]['exact']:.2f}") for name in SPLIT_NAMES),
-        (
-            "spoken reply against its own text, WER: domain bigram / general English",
-            f"{reply[bigram]['wer']:.3f} / {reply[english]['wer']:.3f} (CER {reply[english]['cer']:.3f})",
-        ),
-        ("– numbers and keywords all heard right (domain bigram)", f"{reply[bigram]['keywords']:.2f}"),
-        ("spoken reply against the right answer, WER (domain bigram)", f"{answer[bigram]['wer']:.3f}"),
-        *(
-            (
-                f"{label}, WER: domain bigram / general English",
-                f"{heard[bigram]['wer']:.3f} / {heard[english]['wer']:.3f}",
-            )
-            for label, heard in (
-                ("unseen sentences read aloud", aloud),
-                ("the synthesiser's own speech of these", natural),
-            )
-        ),
-        ("transcription WER: unseen / seen sentences", f"{unseen['wer']:.3f} / {seen['wer']:.3f}"),
-        ("replies that end by themselves", f"{result['finished']:.2f}"),
-        (
-            f"real-time factor, one question at a time, waveform to waveform, {result['speed']['threads']} thread(s), median",
-            f"{result['speed']['real_time_factor']:.2f}",
-        ),
-    ]
-    by_kind = [f"| {kind} | {value['n']} | {value['exact']:.2f} |" for kind, value in kinds.items()]
-    return "\n".join(
-        [
-            "| what | measured |",
-            "|---|---|",
-            *(f"| {name} | {value} |" for name, value in rows),
-            "",
-            "| kind of question | n | answer exact |",
-            "|---|---|---|",
-            *by_kind,
-        ]
-    )
+    chosen = corpus[:: max(1, len(corpus) // limit)] if limit else corpus
+    return [line for line, _ in chosen], [np.asarray(sound, np.float32) / 32768 for _, sound in chosen]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,8 +1,9 @@
 """
-The optimiser of nano: Muon for the matrices of the layers, AdamW for embeddings, head and vectors.
+Muon for the matrices of the layers, AdamW for embeddings, head and vectors: what models that start from nothing learn faster with.
 
 Muon (Jordan et al., 2024) orthogonalises the momentum of each matrix; with updates of AdamW's size ("match_rms_adamw", Moonshot AI,
-arXiv 2502.16982) one learning rate serves both. torch has both optimisers; here they only become one, as transformers' Trainer wants.
+arXiv 2502.16982) one learning rate serves both. torch has both optimisers; here they only become one, as transformers' Trainer wants. Muon needs whole matrices: not for
+processes that share them out (FSDP, ZeRO).
 """
 
 from typing import Any

@@ -1,0 +1,84 @@
+"""
+How a spoken question reaches a microphone: at some distance in some room, with silence around it, noise and another level.
+
+Knows waveforms. Randomness comes from the generator that is passed.
+"""
+
+import numpy as np
+import torch
+import torchaudio
+
+from .voices import SAMPLING_RATE
+
+ROOM_SHARE = 0.25
+REVERBERATION_TIMES = (0.1, 0.4)  # RT60 in seconds: a car to a living room
+REVERBERANT_TO_DIRECT_DB = (-15.0, -3.0)
+SILENCE_SHARE = 0.5
+LONGEST_SILENCE = 0.5  # seconds before the question and after it
+NOISE_SHARE = 0.4
+SIGNAL_TO_NOISE_DB = (5.0, 35.0)
+GAIN_DB = (-12.0, 3.0)
+
+
+def as_heard(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """
+    Vary a recording as rooms and microphones do.
+
+    Args:
+        sound (`np.ndarray` of shape `(samples,)`, float32): Speech at 16 kHz, in [-1, 1].
+        rng (`np.random.Generator`): Decides what happens.
+
+    Returns:
+        `np.ndarray` of shape `(samples + silence,)`, float32: In [-1, 1].
+    """
+    level = float(np.sqrt(np.mean(sound**2)))
+    if rng.random() < ROOM_SHARE:
+        sound = in_room(sound, rng.uniform(*REVERBERATION_TIMES), rng.uniform(*REVERBERANT_TO_DIRECT_DB), rng)
+    if rng.random() < SILENCE_SHARE:
+        sound = np.pad(sound, [int(rng.uniform(0, LONGEST_SILENCE) * SAMPLING_RATE) for _ in range(2)])
+    if rng.random() < NOISE_SHARE:
+        sound = with_noise(sound, rng.uniform(*SIGNAL_TO_NOISE_DB), level, rng)
+    return np.clip(sound * np.float32(10 ** (rng.uniform(*GAIN_DB) / 20)), -1, 1)
+
+
+def with_noise(sound: np.ndarray, ratio_db: float, level: float, rng: np.random.Generator) -> np.ndarray:
+    """
+    Add noise, white or with less power at high frequencies.
+
+    Args:
+        sound (`np.ndarray` of shape `(samples,)`, float32): Speech.
+        ratio_db (`float`): Power of the speech over that of the noise, in dB.
+        level (`float`): Root mean square of the speech, without silence around it.
+        rng (`np.random.Generator`): Draws noise and colour.
+
+    Returns:
+        `np.ndarray` of shape `(samples,)`, float32.
+    """
+    noise = rng.standard_normal(len(sound))
+    spectrum = np.fft.rfft(noise)
+    spectrum[1:] *= np.arange(1, len(spectrum)) ** -rng.uniform(0, 0.5)  # amplitude: white to pink
+    noise = np.fft.irfft(spectrum, len(sound))
+    noise *= level * 10 ** (-ratio_db / 20) / np.sqrt(np.mean(noise**2))
+    return sound + noise.astype(np.float32)
+
+
+def in_room(sound: np.ndarray, seconds: float, reverberant_db: float, rng: np.random.Generator) -> np.ndarray:
+    """
+    Add reverberation: white noise that decays by 60 dB in `seconds` (Moorer, 1979), cut to the length of the sound.
+
+    Args:
+        sound (`np.ndarray` of shape `(samples,)`, float32): Speech.
+        seconds (`float`): Reverberation time (RT60).
+        reverberant_db (`float`): Power of all reflections over that of the direct sound, in dB.
+        rng (`np.random.Generator`): Draws the reflections.
+
+    Returns:
+        `np.ndarray` of shape `(samples,)`, float32: At the level of `sound`.
+    """
+    times = np.arange(int(seconds * SAMPLING_RATE)) / SAMPLING_RATE
+    tail = rng.standard_normal(len(times)) * 10 ** (-3 * times / seconds)
+    response = tail * 10 ** (reverberant_db / 20) / np.sqrt(np.sum(tail**2))
+    response[0] = 1.0
+    wet = torchaudio.functional.fftconvolve(torch.from_numpy(sound), torch.from_numpy(response.astype(np.float32)))
+    wet = wet.numpy()[: len(sound)]
+    return wet * np.float32(np.sqrt(np.mean(sound**2) / max(np.mean(wet**2), 1e-12)))

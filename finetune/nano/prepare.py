@@ -1,0 +1,224 @@
+"""
+From nano's speech to prepared datasets, as `ttt train` reads them: codes, words with their times, and the shares in which they are mixed.
+
+    python -m finetune.nano.prepare --model checkpoints/ttt-nano --speech data/nano --out prepared/nano
+    ttt train nano --set data=prepared/nano/data.yaml --set output_dir=runs/nano
+
+| dataset | rows | from the corpora |
+|---|---|---|
+| chat | spoken question, spoken answer | questions, wrapped, repeat |
+| turns | two spoken questions and their spoken answers | follow-ups |
+| dictated | sound, its words | questions, wrapped, drills, dictation |
+| aloud | words, their sound | answers, sentences, phrases |
+| written | question, answer | the domain |
+| facts | lists of answers | the domain, with larger numbers |
+
+Codes are kept in `codes/` below the output folder, a file per shard; a run that was killed goes on. Corpora that are still growing may be
+prepared again: what is new is encoded.
+
+Knows the folders that `synthesise.py` writes, the codec and the columns of prepared rows. Knows no model.
+"""
+
+import argparse
+import hashlib
+import json
+import random
+import shutil
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from finetune.encoding import codec_fingerprint
+from finetune.loading import load_processor
+from finetune.rows import PreparedInfo, Row, make_row, save_prepared
+from processing_ttt.layout_ttt import aligned_groups
+
+from .domain import LARGEST_WRITTEN_NUMBER, items, keywords
+from .encode import encode_corpus, read_codes
+from .spoken_numbers import number_words
+
+HEARD = ("questions", "wrapped", "repeat", "follow-ups", "drills", "dictation")
+SPOKEN = ("answers", "sentences", "phrases")
+MIXTURE = Path(__file__).with_name("mixture.yaml")
+VALIDATION_SHARE = 0.004
+FACTS_PER_LIST = 16
+ROUNDS_OF_FACTS = 10
+NUMBERS = [number_words(number) for number in range(101)]
+
+Line = dict[str, Any]  # of `encode_corpus`
+
+
+def prepare(model: str, speech: Path, out: Path) -> dict[str, int]:
+    """
+    Encode what is new and write all prepared datasets.
+
+    Args:
+        model (`str`): Checkpoint whose codec encodes.
+        speech (`Path`): Holds the corpora that `synthesise.py` wrote; those that are missing teach nothing.
+        out (`Path`): Gets a folder for each dataset, and `data.yaml`.
+
+    Returns:
+        `dict[str, int]`: Training rows of each dataset.
+    """
+    processor = load_processor(model)
+    codec = processor.codec.eval()
+    lines: dict[str, list[Line]] = {}
+    for corpus in (*HEARD, *SPOKEN):
+        encode_corpus(codec, speech / corpus, out / "codes" / corpus, varied=corpus in HEARD)
+        lines[corpus] = read_codes(out / "codes" / corpus)
+    info = PreparedInfo(
+        source="finetune.nano",
+        codec=model,
+        codec_fingerprint=codec_fingerprint(processor),
+        frame_rate=codec.config.frame_rate,
+        codebook_size=codec.config.codebook_size,
+    )
+    counts = {}
+    for name, rows in _datasets(lines, codec.config.frame_rate).items():
+        splits: dict[str, list[Row]] = {"train": [], "validation": []}
+        for row in rows:
+            splits["validation" if _share(row["id"]) < VALIDATION_SHARE else "train"].append(row)
+        save_prepared(out / name, splits, info)
+        counts[name] = len(splits["train"])
+    shutil.copyfile(MIXTURE, out / "data.yaml")
+    return counts
+
+
+def _datasets(lines: dict[str, list[Line]], frame_rate: float) -> dict[str, Iterable[Row]]:
+    replies = {line["text"]: line for corpus in ("answers", "phrases") for line in lines[corpus]}
+    asked = _named(lines, "questions", "wrapped", "repeat")
+    return {
+        "chat": (
+            _dialogue(name, line, replies[line["answer"]], frame_rate)
+            for name, line in asked
+            if line["answer"] in replies
+        ),
+        "turns": _turns(lines, replies, frame_rate),
+        "dictated": (
+            _recording(name, line, frame_rate)
+            for name, line in _named(lines, "questions", "wrapped", "drills", "dictation")
+        ),
+        "aloud": (_recording(name, line, frame_rate) for name, line in _named(lines, *SPOKEN)),
+        "written": (
+            make_row(f"written-{number}", "text", language="en", text=item.question, answer_text=item.answer)
+            for number, item in enumerate(items())
+            if item.split == "train"
+        ),
+        "facts": (
+            make_row(f"facts-{number}", "document", language="en", text=text)
+            for number, text in enumerate(lists_of_facts())
+        ),
+    }
+
+
+def _named(lines: dict[str, list[Line]], *corpora: str) -> Iterator[tuple[str, Line]]:
+    for corpus in corpora:
+        for line in lines[corpus]:
+            yield f"{corpus}/{line['id']}", line
+
+
+def _words(line: Line) -> list[dict[str, Any]]:
+    return [{"word": word, "start": start, "end": end} for word, start, end in line["words"]]
+
+
+def _recording(name: str, line: Line, frame_rate: float) -> Row:
+    columns = {
+        "text": line["text"],
+        "codes": line["codes"],
+        "words": _words(line),
+        "seconds": len(line["codes"]) / frame_rate,
+    }
+    return make_row(name, "recording", language="en", speaker=line["voice"], **columns)
+
+
+def _dialogue(name: str, asked: Line, reply: Line, frame_rate: float) -> Row:
+    return make_row(
+        name,
+        "dialogue",
+        language="en",
+        speaker=asked["voice"],
+        text=asked["text"],
+        codes=asked["codes"],
+        answer_text=reply["text"],
+        answer_codes=reply["codes"],
+        answer_words=_words(reply),
+        seconds=(len(asked["codes"]) + len(reply["codes"])) / frame_rate,
+    )
+
+
+def _turns(lines: dict[str, list[Line]], replies: dict[str, Line], frame_rate: float, seed: int = 0) -> Iterator[Row]:
+    """Conversations of two turns; one voice asks both questions, if it ever asked the first."""
+    rng = random.Random(seed)
+    spoken: dict[tuple[str, str], list[Line]] = defaultdict(list)
+    by_text: dict[str, list[Line]] = defaultdict(list)
+    for line in lines["questions"]:
+        spoken[line["text"], line["voice"]].append(line)
+        by_text[line["text"]].append(line)
+    for name, second in _named(lines, "follow-ups"):
+        firsts = spoken[second["first_question"], second["voice"]] or by_text[second["first_question"]]
+        answers = [replies.get(second[field]) for field in ("first_answer", "answer")]
+        if not firsts or None in answers:
+            continue
+        first = rng.choice(firsts)
+        messages = []
+        for asked, answer in zip((first, second), answers, strict=True):
+            messages.append({"role": "user", "content": _written(asked["codes"])})
+            pieces = aligned_groups(answer["words"], answer["codes"], frame_rate, 1)
+            messages.append({"role": "assistant", "content": "".join(text + _written(codes) for text, codes in pieces)})
+        codes = sum(len(line["codes"]) for line in (first, second, *answers))
+        yield make_row(name, "messages", language="en", messages=json.dumps(messages), seconds=codes / frame_rate)
+
+
+def _written(codes: Iterable[int]) -> str:
+    return "".join(f"<|audio_{code}|>" for code in codes)
+
+
+def lists_of_facts(seed: int = 0) -> list[str]:
+    """
+    Write answers as plain text, a line each: half of the lists at random, half in order, operand by operand. Every answer restates its
+    question, so this is arithmetic at eight ids a fact, where a question and its answer in a conversation take nearly forty.
+
+    Args:
+        seed (`int`, *optional*, defaults to 0): Of the random order.
+
+    Returns:
+        `list[str]`: Lists of `FACTS_PER_LIST` lines; numbers up to `LARGEST_WRITTEN_NUMBER`, and no fact that is held out.
+    """
+    answers = sorted({item.answer for item in items(largest_number=LARGEST_WRITTEN_NUMBER) if item.split == "train"})
+    rng = random.Random(seed)
+    in_order = sorted(
+        answers, key=_operands
+    )  # "Thirteen minus five is eight." stands before "Thirteen minus six is seven."
+    lists = []
+    for number in range(ROUNDS_OF_FACTS):
+        ordered = in_order if number % 2 else rng.sample(answers, len(answers))
+        first = rng.randrange(FACTS_PER_LIST)
+        for start in range(first, len(ordered), FACTS_PER_LIST):
+            lists.append("\n".join(ordered[start : start + FACTS_PER_LIST]))
+    return lists
+
+
+def _operands(answer: str) -> tuple[str, tuple[int, ...]]:
+    """Sort key of an answer: what is done, then the numbers it is done to."""
+    words = keywords(answer)
+    numbers = tuple(NUMBERS.index(word) for word in words if word in NUMBERS)
+    return " ".join(word for word in words if word not in NUMBERS), numbers[:2]
+
+
+def _share(name: str) -> float:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
+
+
+def main() -> None:
+    """Command line: see the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="checkpoint whose codec encodes")
+    parser.add_argument("--speech", type=Path, required=True, help="folder of the corpora")
+    parser.add_argument("--out", type=Path, required=True)
+    for name, count in prepare(**vars(parser.parse_args())).items():
+        print(f"{name}: {count} rows")
+
+
+if __name__ == "__main__":
+    main()

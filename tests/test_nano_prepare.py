@@ -1,0 +1,125 @@
+"""Nano's data: what a room does to a question, and prepared rows that hold what was spoken."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from finetune.nano import prepare as nano_prepare
+from finetune.nano.acoustics import as_heard, in_room, with_noise
+from finetune.nano.domain import items, text_corpus
+from finetune.recipe import read_recipe
+from finetune.rows import load_prepared
+from modeling_ttt import nano_checkpoint
+
+
+def tone(seconds: float = 0.5) -> np.ndarray:
+    return (0.3 * np.sin(2 * np.pi * 440 * np.arange(int(seconds * 16_000)) / 16_000)).astype(np.float32)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 10.0, 30.0])
+def test_noise_has_the_power_that_is_asked_for(ratio):
+    sound = tone()
+    noise = with_noise(sound, ratio, float(np.sqrt(np.mean(sound**2))), np.random.default_rng(0)) - sound
+    assert 10 * np.log10(np.mean(sound**2) / np.mean(noise**2)) == pytest.approx(ratio, abs=0.01)
+
+
+def test_a_room_keeps_level_and_length_and_decays():
+    click = np.zeros(16_000, np.float32)
+    click[100] = 0.9
+    wet = in_room(click, 0.3, -3.0, np.random.default_rng(0))
+    assert wet.shape == click.shape and wet.dtype == np.float32
+    assert np.mean(wet**2) == pytest.approx(np.mean(click**2), rel=1e-3)
+    assert abs(wet[:99]).max() < 1e-6  # the noise of an FFT
+    early, late = (
+        np.mean(wet[101:900] ** 2),
+        np.mean(wet[4000:4800] ** 2),
+    )  # 0.22 s later: 44 dB at a reverberation time of 0.3 s
+    assert 35 < 10 * np.log10(early / late) < 53
+
+
+def test_what_a_microphone_hears_stays_in_range_and_depends_on_the_seed_alone():
+    heard = [as_heard(tone(), np.random.default_rng(seed)) for seed in range(40)]
+    again = [as_heard(tone(), np.random.default_rng(seed)) for seed in range(40)]
+    assert all(np.array_equal(a, b) for a, b in zip(heard, again, strict=True))
+    assert all(sound.dtype == np.float32 and abs(sound).max() <= 1 for sound in heard)
+    lengths = {len(sound) for sound in heard}
+    assert min(lengths) == 8000 and 8000 < max(lengths) <= 8000 + 16_000
+    assert len({round(float(abs(sound).max()), 3) for sound in heard}) > 20
+
+
+def test_lists_of_facts_hold_what_is_trained_and_nothing_that_is_held_out():
+    lines = {line for text in nano_prepare.lists_of_facts() for line in text.split("\n")}
+    assert not lines & {item.answer for item in items() if item.split == "unseen_fact"}
+    assert {item.answer for item in items() if item.split == "train"} <= lines
+    assert "Forty plus seven is forty seven." in lines or "Forty plus eight is forty eight." in lines
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory) -> dict[str, list[dict]]:
+    """Index lines as encoded corpora have them, with invented codes."""
+
+    def line(name: str, text: str, voice: str = "slt", **fields: str) -> dict:
+        words = text.split()
+        spoken = [[word, i * 0.2, (i + 1) * 0.2] for i, word in enumerate(words)]
+        return {
+            "id": name,
+            "voice": voice,
+            "text": text,
+            "words": spoken,
+            "codes": [len(text) % 1000] * 5 * len(words),
+            **fields,
+        }
+
+    empty: dict[str, list[dict]] = {name: [] for name in (*nano_prepare.HEARD, *nano_prepare.SPOKEN)}
+    return empty | {
+        "questions": [
+            line("q-0", "What colour is grass?", "kal16", answer="Grass is green."),
+            line("q-1", "What colour is grass?", "rms", answer="Grass is green."),
+            line("q-2", "What colour is coal?", answer="Coal is black."),
+        ],
+        "follow-ups": [
+            line(
+                "f-0",
+                "And milk?",
+                "rms",
+                first_question="What colour is grass?",
+                first_answer="Grass is green.",
+                answer="Milk is white.",
+            )
+        ],
+        "answers": [line("a-0", "Grass is green."), line("a-1", "Milk is white.")],
+    }
+
+
+def test_a_dialogue_needs_its_spoken_answer_and_a_second_turn_has_one_voice(corpora):
+    rows = {name: list(made) for name, made in nano_prepare._datasets(corpora, 25.0).items()}
+    assert [row["id"] for row in rows["chat"]] == ["questions/q-0", "questions/q-1"]  # coal has no spoken answer
+    assert [word["word"] for word in rows["chat"][0]["answer_words"]] == ["Grass", "is", "green."]
+    (turns,) = rows["turns"]
+    messages = json.loads(turns["messages"])
+    assert [message["role"] for message in messages] == ["user", "assistant", "user", "assistant"]
+    asked = "What colour is grass?"
+    assert messages[0]["content"] == f"<|audio_{len(asked)}|>" * 20
+    assert messages[3]["content"].startswith("Milk<|audio_14|>") and " white.<|audio_14|>" in messages[3]["content"]
+    assert turns["seconds"] == pytest.approx((20 + 15 + 10 + 15) / 25)
+    assert [row["text"] for row in rows["aloud"]] == ["Grass is green.", "Milk is white."]
+    assert {row["text"] for row in rows["written"]} <= set(text_corpus())
+
+
+def test_speech_becomes_prepared_data_that_the_shipped_recipe_can_train_on(tmp_path):
+    synthesise = pytest.importorskip("finetune.nano.synthesise")
+    from finetune.nano.corpora import Job
+
+    job = Job("Grass is green.", "kal16", 1.0, "train", {"kind": "colour", "answer": "Grass is green."})
+    try:
+        synthesise.write_shards([job], tmp_path / "speech" / "answers")
+    except OSError:
+        pytest.skip("flite is not installed")
+    counts = nano_prepare.prepare(str(nano_checkpoint()), tmp_path / "speech", tmp_path / "prepared")
+    assert counts["aloud"] + len(load_prepared(tmp_path / "prepared" / "aloud")["validation"]) == 1
+    named = yaml.safe_load((tmp_path / "prepared" / "data.yaml").read_text())["datasets"]
+    assert [entry["path"] for entry in named] == list(counts)
+    assert Path(read_recipe(Path("nano")).model).name == "ttt-nano"
