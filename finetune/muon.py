@@ -25,8 +25,8 @@ class MuonAdamW(torch.optim.Optimizer):
 
     def __init__(self, model: nn.Module, lr: float, weight_decay: float, betas: tuple[float, float] = (0.9, 0.98)):
         named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-        hidden = [p for name, p in named if p.ndim == 2 and ".layers." in name]
-        tables = [p for name, p in named if p.ndim == 2 and ".layers." not in name]
+        hidden = [p for name, p in named if p.ndim == 2 and "layers." in name]
+        tables = [p for name, p in named if p.ndim == 2 and "layers." not in name]
         vectors = [p for _, p in named if p.ndim != 2]
         self.muon = torch.optim.Muon(hidden, lr, weight_decay, adjust_lr_fn="match_rms_adamw")
         groups = [{"params": tables, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
