@@ -8,7 +8,7 @@ import torch
 from finetune_fixtures import tiny_checkpoint, tiny_data, tiny_recipe
 from torch import nn
 
-from finetune.muon import MuonAdamW
+from finetune.muon import MuonAdamW, orthogonalise
 from finetune.recipe import Recipe, override
 from finetune.train import train
 
@@ -55,6 +55,29 @@ def test_a_restored_state_goes_on_as_if_it_had_never_stopped():
     second.load_state_dict(first.state_dict())
     stepped(halved, second, 3)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), halved.parameters(), strict=True))
+
+
+def test_a_step_on_the_cpu_is_that_of_torch_up_to_the_rounding_of_bfloat16():
+    ours, theirs = TinyModel(), TinyModel()
+    start = ours.layers[0].weight.clone()
+    stepped(ours, MuonAdamW(ours, 0.02, weight_decay=0.1), 3)
+    optimizer = MuonAdamW(theirs, 0.02, weight_decay=0.1)
+    optimizer._step_in_float32 = optimizer.muon.step
+    stepped(theirs, optimizer, 3)
+    moved = theirs.layers[0].weight - start
+    assert (ours.layers[0].weight - theirs.layers[0].weight).norm() < 0.02 * moved.norm()
+
+
+def test_orthogonalising_keeps_directions_and_evens_out_singular_values():
+    torch.manual_seed(0)
+    for shape in ((6, 4), (4, 6)):
+        matrix = torch.randn(shape)
+        u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+        found = orthogonalise(matrix)
+        values = (u.T @ found @ v.T).diagonal()
+        assert (
+            torch.allclose(u @ torch.diag(values) @ v, found, atol=1e-4) and values.min() > 0.6 and values.max() < 1.3
+        )
 
 
 def test_a_recipe_trains_with_it_and_only_the_whole_model(tmp_path: Path):
