@@ -326,13 +326,18 @@ def test_orthogonalisation_pulls_singular_values_to_one():
 # ------------------------------------------------------------------------------------------------------------ data, table
 
 
-def test_tests_are_held_out_from_training():
-    trained = {job.text for job in (*data.question_jobs(), *data.aloud_jobs())}
+def test_tests_are_held_out_and_ask_for_known_facts_in_known_words():
+    spoken = {job.text for job in (*data.question_jobs(), *data.aloud_jobs())}
+    trained = spoken - data.held_out_questions()
     questions, sentences = data.test_question_jobs(), data.test_aloud_jobs()
     assert len(questions) == data.TEST_QUESTIONS and len(sentences) == data.TEST_SENTENCES
     assert not trained & {job.text for job in (*questions, *sentences)}
-    known = {item.answer for item in data.benchmark_items() if item.split == "train"}
+    asked = {item.question: item.answer for item in data.benchmark_items()}
+    known = {asked[text] for text in trained if text in asked}
     assert {job.fields["answer"] for job in questions} <= known
+    assert known <= trained  # every answer has its sound
+    splits = [job.split for job in questions]
+    assert splits.count("unseen_template") == 40 and splits.count("unseen_sentence") == 80
     assert data.question_jobs(50) == data.question_jobs(80)[:50]
 
 

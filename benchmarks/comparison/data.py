@@ -1,8 +1,9 @@
 """
 The benchmark's data: a corner of nano's world, spoken once, encoded by the shipped codec, written as examples of three tasks.
 
-The corner is sums up to ten and ten, the neighbours of these numbers, and the days of the week: 58 words in one voice. Held out are what
-`finetune.nano.domain` holds out: facts, sentences and templates. Tests are spoken at paces that no training question has.
+The corner is sums up to ten and ten, the neighbours of these numbers, and the days of the week: 58 words in one voice. Held out is what
+`finetune.nano.domain` holds out, facts, sentences and templates; but it holds out sentences of closed kinds only, and its held-out templates are
+the longest, so a fixed twelfth of all other questions is not trained on either. Tests are spoken at paces that no training question has.
 
 Replies are laid out as in the paper, with its proportions at this codec's 25 codes a second: `TEXT_TOKENS` ids of text, then a span of
 `AUDIO_TOKENS` codes of fixed length, and so on, and after the last text a span of free length with all that is left, about half of the
@@ -13,8 +14,9 @@ the last span must be seen to end (SST), in the data's own ids: nothing is fille
 Knows corpora, codes, texts and ids. Knows no model.
 """
 
+import hashlib
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from finetune.collate import Example
@@ -32,6 +34,8 @@ LARGEST_NUMBER = 10
 TRAIN_QUESTIONS = 3000  # spoken, distinct in text and pace
 TEST_QUESTIONS = 120  # held-out questions of facts that were trained on, for asr and qa
 TEST_SENTENCES = 60  # held-out sentences to read aloud: answers of unseen facts first, then questions
+TEMPLATE_SHARE = 1 / 3  # of the test questions have a template that training lacks
+SENTENCE_SHARE = 1 / 12  # of the questions are held out as sentences; their facts and templates are trained on
 TEXT_TOKENS = 3
 AUDIO_TOKENS = 15  # and an end marker: a block of 16 is a span
 CORPORA = ("questions", "aloud", "test-questions", "test-aloud")
@@ -58,13 +62,32 @@ class Benchmark:
 
 
 def benchmark_items() -> list[Item]:
-    """All questions of the benchmark's corner of the domain."""
+    """All questions of the benchmark's corner of the domain; some more than the domain itself holds out are of the split `unseen_sentence`."""
+    return [replace(item, split="unseen_sentence") if _is_held_out(item) else item for item in _corner()]
+
+
+def held_out_questions() -> set[str]:
+    """Texts of the questions that nothing is trained on, of any split."""
+    return {item.question for item in benchmark_items() if item.split != "train"}
+
+
+def _corner() -> list[Item]:
     return [item for item in items(largest_number=LARGEST_NUMBER) if item.kind in KINDS]
+
+
+def _spoken_in_training() -> list[Item]:
+    """The domain's own training split: its speech is made whole, and what is held out here is left aside when it is read."""
+    return [item for item in _corner() if item.split == "train"]
+
+
+def _is_held_out(item: Item) -> bool:
+    hashed = int.from_bytes(hashlib.sha256(item.question.encode()).digest()[:4], "big") / 2**32
+    return item.split == "train" and hashed < SENTENCE_SHARE
 
 
 def question_jobs(count: int = TRAIN_QUESTIONS, seed: int = 0) -> list[Job]:
     """
-    Training questions to be spoken, kinds in their shares, every text as often as any other of its kind.
+    Questions to be spoken, kinds in their shares, every text as often as any other of its kind.
 
     Args:
         count (`int`): How many.
@@ -76,7 +99,7 @@ def question_jobs(count: int = TRAIN_QUESTIONS, seed: int = 0) -> list[Job]:
     rng = random.Random(seed)
     waiting: dict[str, list[Job]] = {}
     for kind in KINDS:
-        train = [item for item in benchmark_items() if item.kind == kind and item.split == "train"]
+        train = [item for item in _spoken_in_training() if item.kind == kind]
         waiting[kind] = [
             _spoken(i, s) for s in rng.sample(QUESTION_STRETCHES, 5) for i in rng.sample(train, len(train))
         ]
@@ -89,7 +112,7 @@ def question_jobs(count: int = TRAIN_QUESTIONS, seed: int = 0) -> list[Job]:
 
 def aloud_jobs() -> list[Job]:
     """Every training answer and every training question once, in the voice that answers: what is read aloud, and the answers' sound."""
-    train = [item for item in benchmark_items() if item.split == "train"]
+    train = _spoken_in_training()
     answers = {item.answer: item for item in train}
     questions = {item.question: item for item in train}
     jobs = [_read(text, item, "answer") for text, item in answers.items()]
@@ -98,16 +121,19 @@ def aloud_jobs() -> list[Job]:
 
 
 def test_question_jobs(count: int = TEST_QUESTIONS, seed: int = 2) -> list[Job]:
-    """Held-out questions of facts that training knows, kinds equally often as far as they last."""
+    """Held-out questions of facts that training knows: sentences, and some templates; kinds equally often as far as they last."""
     rng = random.Random(seed)
-    held_out = [item for item in benchmark_items() if item.split in ("unseen_template", "unseen_sentence")]
-    by_kind = {
-        kind: rng.sample(found, len(found)) for kind in KINDS if (found := [i for i in held_out if i.kind == kind])
-    }
+    of_templates = round(count * TEMPLATE_SHARE)
     chosen: list[Item] = []
-    while len(chosen) < count and any(by_kind.values()):
-        chosen += [found.pop() for found in by_kind.values() if found]
-    return [_spoken(item, rng.choice(TEST_STRETCHES)) for item in chosen[:count]]
+    for split, wanted in (("unseen_template", of_templates), ("unseen_sentence", count)):
+        held_out = [item for item in benchmark_items() if item.split == split]
+        by_kind = [
+            rng.sample(found, len(found)) for kind in KINDS if (found := [i for i in held_out if i.kind == kind])
+        ]
+        while len(chosen) < wanted and any(by_kind):
+            chosen += [found.pop() for found in by_kind if found]
+        chosen = chosen[:wanted]
+    return [_spoken(item, rng.choice(TEST_STRETCHES)) for item in chosen]
 
 
 def test_aloud_jobs(count: int = TEST_SENTENCES, seed: int = 3) -> list[Job]:
@@ -169,6 +195,8 @@ def load_benchmark(work: Path, codec: Path) -> Benchmark:
     layout = TttLayout(TttVocabulary.from_tokenizer(tokenizer), TEXT_TOKENS, AUDIO_TOKENS)
     questions, aloud, test_questions, test_aloud = (read_codes(work / "codes" / corpus) for corpus in CORPORA)
     spoken = {line["text"]: line["codes"] for line in aloud}
+    held_out = held_out_questions()
+    questions, aloud = ([line for line in lines if line["text"] not in held_out] for lines in (questions, aloud))
     build = layout.build_example
     examples = {
         "asr": [build(tokenizer, "asr", codes=q["codes"], reply_text=q["text"]) for q in questions],
