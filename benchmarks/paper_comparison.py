@@ -31,7 +31,7 @@ from comparison.training import MODEL, TrainingOptions, load_finished, train
 
 CODEC = Path("checkpoints/ttt-nano/codec")
 OUT = Path("benchmarks/results/paper_comparison.json")
-STEPS = 480
+STEPS = 440
 PROBE_STEPS = 6  # to measure the speed with; the first one is not counted
 
 

@@ -23,6 +23,7 @@ COLUMNS = {  # name in the results -> heading, digits
     "tts_keywords": ("TTS keywords", 3),
     "forwards": ("forwards per reply", 1),
     "seconds": ("s per reply", 3),
+    "cpu_seconds": ("CPU s per reply", 3),
     "cpu_minutes": ("training, CPU min", 1),
     "tokens": ("tokens", 0),
 }
