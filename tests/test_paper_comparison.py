@@ -3,6 +3,7 @@
 import random
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ from processing_ttt.vocabulary_ttt import TttVocabulary
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
-from comparison import data, nar, table, training
+from comparison import data, evaluation, nar, table, training
 from comparison.optimiser import orthogonalise
 from comparison.systems import SYSTEMS, compute_loss, create_model, make_batch
 
@@ -285,6 +286,27 @@ def test_nar_decoding_stops_at_the_end_marker():
             )  # the prompt, and one step: the first position ends it
         else:
             assert (out.replies, out.num_forwards) == ([[W] * 10], [1 + 3 * 2])
+
+
+@pytest.mark.parametrize("name", ["ar", "nar", "ttt"])
+def test_replies_and_their_forwards_are_the_same_alone_and_in_a_batch(name, monkeypatch):
+    monkeypatch.setattr(evaluation, "MAX_NEW_TOKENS", 12)
+    model, prompts = model_of(name).eval(), [[W, W + 1, W + 2], [W + 3]]
+    replies, forwards = evaluation.decode(SYSTEMS[name], model, prompts, PAD)
+    for row, prompt in enumerate(prompts):
+        alone, (count,) = evaluation.decode(SYSTEMS[name], model, [prompt], PAD)
+        assert (alone[0], count) == (replies[row], forwards[row])
+        assert 0 < len(alone[0]) <= 12 and (name != "ar" or count == len(alone[0]))
+
+
+def test_a_reply_is_timed_alone(monkeypatch):
+    asked = []
+    monkeypatch.setattr(evaluation, "decode", lambda system, model, prompts, *rest: asked.append(prompts))
+    layout = SimpleNamespace(vocabulary=VOCABULARY)
+    benchmark = SimpleNamespace(processor=None, layout=layout, questions=[], sentences=[])
+    taken = evaluation.Measurement(benchmark, SYSTEMS["ttt"], model=None)._seconds([[W], [W + 1]])
+    assert asked == [[[W]], [[W + 1]]]
+    assert taken.keys() == {"seconds", "cpu_seconds"} <= table.COLUMNS.keys() and min(taken.values()) >= 0
 
 
 # ---------------------------------------------------------------------------------------------------------------- training
