@@ -1,0 +1,1 @@
+"""What `paper_comparison.py` is made of: the data, the systems, their training, their measurement, the table."""

@@ -1,0 +1,174 @@
+"""
+Measuring one trained system on the held-out tests: what it writes, what a judge hears of it, and what a reply costs.
+
+- asr: held-out questions, at paces that training never had, written down: word error rate.
+- qa: the same questions answered: is the answer's text exactly right, and are all numbers and content words of the right answer heard?
+- tts: unseen sentences read aloud: word error rate and keywords, as pocketsphinx hears them with a bigram of nano's whole domain.
+- cost: forward passes of a spoken answer (mean over the qa replies), and wall and CPU seconds for one answer at a time (median), codec not included.
+
+Every system decodes greedily, and sound in the paper's way: the surest first, `DENOISING_STEPS` for a block. A causal model that always takes the
+best code may fall into a loop; so `ar` is measured a second time with its ids drawn from ten best ones and 95 % (the paper's rule for text).
+
+Knows models, the processor and the judge. Changes nothing.
+"""
+
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+
+from finetune.nano.domain import keywords, text_corpus
+from finetune.nano.judge import Judge, score
+from processing_ttt import TttReply
+
+from .data import Benchmark
+from .nar import decode_nar
+from .systems import BLOCK_LENGTH, System
+
+BATCH_SIZE = 30
+DENOISING_STEPS = 8
+MAX_NEW_TOKENS = 128  # the longest right reply of the tests has about 105
+TIMED_REPLIES = 8
+SAMPLED = {"do_sample": True, "top_k": 10, "top_p": 0.95}
+
+Replies = tuple[list[list[int]], list[int]]  # ids of each reply, forwards of each row
+
+
+def decode(
+    system: System, model: nn.Module, prompts: Sequence[list[int]], pad_token_id: int, is_sampled: bool = False
+) -> Replies:
+    """
+    Decode a batch by the system's own procedure.
+
+    Args:
+        system (`System`): Which one.
+        model (`nn.Module`): Its model, in eval mode.
+        prompts (`Sequence[list[int]]`): Ids of the prompts.
+        pad_token_id (`int`): Fills shorter prompts on their left.
+        is_sampled (`bool`, *optional*, defaults to `False`): For `"ar"`: draw ids instead of taking the best.
+
+    Returns:
+        `tuple`: The replies' ids, and how many forward passes each took, the prompt's included.
+    """
+    device = next(model.parameters()).device
+    reversed_prompts = [torch.tensor(prompt[::-1]) for prompt in prompts]
+    ids = pad_sequence(reversed_prompts, batch_first=True, padding_value=pad_token_id).flip(-1).to(device)
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+    mask = (torch.arange(ids.shape[1], device=device) >= ids.shape[1] - lengths[:, None]).long()
+    if system.family == "nar":
+        output = decode_nar(model, ids, mask, MAX_NEW_TOKENS, BLOCK_LENGTH, DENOISING_STEPS)
+        return output.replies, output.num_forwards
+    options: dict[str, Any] = {"attention_mask": mask, "max_new_tokens": MAX_NEW_TOKENS, "do_sample": False}
+    if system.family == "ar":
+        options |= {"pad_token_id": pad_token_id} | (SAMPLED if is_sampled else {})
+        found = model.generate(ids, **options)[:, ids.shape[1] :].tolist()
+        replies = [_up_to(row, model.config.eos_token_id) for row in found]
+        return replies, [len(reply) for reply in replies]
+    options |= {"block_length": BLOCK_LENGTH, "denoising_steps": DENOISING_STEPS, "block_early_stop": True}
+    output = model.generate(ids, return_dict_in_generate=True, **options)
+    counts = output.attention_mask[:, ids.shape[1] :].sum(-1)
+    replies = [row[:count] for row, count in zip(output.sequences[:, ids.shape[1] :].tolist(), counts, strict=True)]
+    return replies, [round(float(count / rate)) for count, rate in zip(counts, output.tokens_per_forward, strict=True)]
+
+
+def _up_to(ids: list[int], end: int) -> list[int]:
+    return ids[: ids.index(end) + 1] if end in ids else ids
+
+
+class Measurement:
+    """
+    Asks one system all tests.
+
+    Args:
+        benchmark (`Benchmark`): The tests.
+        system (`System`): Which one.
+        model (`nn.Module`): Trained, in eval mode.
+        is_sampled (`bool`, *optional*, defaults to `False`): See `decode`.
+        limit (`int`, *optional*): Use so many items of each test only.
+    """
+
+    def __init__(
+        self, benchmark: Benchmark, system: System, model: nn.Module, is_sampled: bool = False, limit: int | None = None
+    ):
+        self.processor, self.layout = benchmark.processor, benchmark.layout
+        self.questions, self.sentences = benchmark.questions[:limit], benchmark.sentences[:limit]
+        self.system, self.model, self.is_sampled = system, model, is_sampled
+        self.pad_token_id = self.layout.vocabulary.pad_token_id
+
+    def run(self) -> dict[str, Any]:
+        """Measure everything; gives numbers by name."""
+        judge = Judge(text_corpus())
+        build, tokenizer = self.layout.build_prompt, self.processor.tokenizer
+        asked = [build(tokenizer, "chat", codes=q["codes"]) for q in self.questions]
+        dictated = [build(tokenizer, "asr", codes=q["codes"]) for q in self.questions]
+        read = [build(tokenizer, "tts", s["text"]) for s in self.sentences]
+
+        written, _ = self._replies(dictated)
+        answers, forwards = self._replies(asked)
+        spoken, _ = self._replies(read)
+        right = [q["answer"] for q in self.questions]
+        heard = [_transcribe(judge, reply) for reply in answers]
+        texts = [s["text"] for s in self.sentences]
+        aloud = score(texts, [_transcribe(judge, reply) for reply in spoken])
+        return {
+            "asr_wer": score([q["text"] for q in self.questions], [reply.text for reply in written]).wer,
+            "qa_exact": statistics.mean(r.text.strip() == answer for r, answer in zip(answers, right, strict=True)),
+            "qa_heard": statistics.mean(
+                keywords(h) == keywords(answer) for h, answer in zip(heard, right, strict=True)
+            ),
+            "tts_wer": aloud.wer,
+            "tts_keywords": aloud.keywords,
+            "finished": statistics.mean(reply.finished for reply in (*written, *answers, *spoken)),
+            "forwards": statistics.mean(forwards),
+            **self._seconds(asked[:TIMED_REPLIES]),
+            "examples": [reply.text for reply in (*written[:2], *answers[:2], *spoken[:2])],
+            "counts": {"questions": len(right), "sentences": len(texts)},
+        }
+
+    def _replies(self, prompts: list[list[int]]) -> tuple[list[TttReply], list[int]]:
+        """Decode prompts in batches of similar length; gives them in their own order."""
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        found: dict[int, tuple[list[int], int]] = {}
+        torch.manual_seed(0)  # of the ids that are drawn
+        for start in range(0, len(order), BATCH_SIZE):
+            chosen = order[start : start + BATCH_SIZE]
+            batch = [prompts[i] for i in chosen]
+            replies, forwards = decode(self.system, self.model, batch, self.pad_token_id, self.is_sampled)
+            found |= dict(zip(chosen, zip(replies, forwards, strict=True), strict=True))
+        decoded = [self.processor.decode_reply(found[i][0]) for i in range(len(prompts))]
+        return decoded, [found[i][1] for i in range(len(prompts))]
+
+    def _seconds(self, prompts: list[list[int]]) -> dict[str, float]:
+        """Median wall and CPU time of one reply at a time: on a machine that others use too, the second is the one to trust."""
+        wall, cpu = [], []
+        for prompt in prompts:
+            began, cpu_began = time.perf_counter(), time.process_time()
+            decode(self.system, self.model, [prompt], self.pad_token_id, self.is_sampled)
+            wall.append(time.perf_counter() - began)
+            cpu.append(time.process_time() - cpu_began)
+        return {"seconds": statistics.median(wall), "cpu_seconds": statistics.median(cpu)}
+
+
+def _transcribe(judge: Judge, reply: TttReply) -> str:
+    """A reply without sound is nothing heard: a judge would find a word even in silence."""
+    return judge.transcribe(reply.audio) if len(reply.audio) else ""
+
+
+def codec_floor(benchmark: Benchmark) -> dict[str, float]:
+    """
+    Measure the test sentences as the codec gives back the synthesiser's own speech: no system can be expected below.
+
+    Args:
+        benchmark (`Benchmark`): The tests.
+
+    Returns:
+        `dict`: `tts_wer` and `tts_keywords`.
+    """
+    judge = Judge(text_corpus())
+    heard = [judge.transcribe(benchmark.processor.decode_codes(s["codes"])) for s in benchmark.sentences]
+    floor = score([s["text"] for s in benchmark.sentences], heard)
+    return {"tts_wer": floor.wer, "tts_keywords": floor.keywords}

@@ -1,0 +1,183 @@
+"""
+The systems that are compared: one backbone, and what each of them makes of the same ids.
+
+| name | text | sound | what is different |
+|---|---|---|---|
+| `ar` | next id | next id | transformers' own causal language model, its loss (a mean over ids) and its `generate` |
+| `nar` | diffused | diffused | the whole reply (text, markers, codes, `<\\|im_end\\|>`) is one span without order; see `nar.py` |
+| `ttt` | next id | diffused | the paper: BANOM .3, PPM .3, SST .5 |
+| `ttt-no-banom`, `ttt-no-ppm`, `ttt-no-sst` | next id | diffused | one probability is 0 |
+| `ttt-block` | next id | diffused | a span's blocks of `BLOCK_LENGTH` see themselves and what came before, not what follows |
+
+All begin with the same random weights (those of the seed) and see the same examples in the same rows. What is random in an example (its cut,
+its noise) is drawn from (seed, step) alone: two systems that both cut, cut alike, and a run that is resumed draws what it would have drawn.
+
+Knows ids, models and the project's objective. Knows no files and no sound.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from finetune.collate import Example, lay_rows, truncate_last_span
+from modeling_ttt import TttConfig, TttForConditionalGeneration
+from modeling_ttt.objective_ttt import corrupt
+from modeling_ttt.spans_ttt import audio_span_ids
+from processing_ttt.vocabulary_ttt import TttVocabulary
+
+from .nar import corrupt_reply, nar_loss, truncate_reply
+
+Batch = dict[str, torch.Tensor]
+
+BLOCK_LENGTH = 16
+BACKBONE = {
+    "hidden_size": 192,
+    "intermediate_size": 512,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 1024,
+    "tie_word_embeddings": False,
+}
+
+
+@dataclass(frozen=True)
+class System:
+    """
+    One row of the table.
+
+    Args:
+        title (`str`): Its name there.
+        family (`str`): `"ar"`, `"nar"` or `"ttt"`: whose loss and whose decoding.
+        span_truncation_prob (`float`): SST; for `"nar"` the same cut, anywhere in the reply.
+        config (`dict`): Fields of `TttConfig`.
+    """
+
+    title: str
+    family: str
+    span_truncation_prob: float = 0.5
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+SYSTEMS = {
+    "ar": System("AR", "ar", span_truncation_prob=0.0),
+    "nar": System("NAR", "nar"),
+    "ttt": System("TtT", "ttt"),
+    "ttt-no-banom": System("TtT without BANOM", "ttt", config={"clean_audio_prob": 0.0}),
+    "ttt-no-ppm": System("TtT without PPM", "ttt", config={"prefix_preservation_prob": 0.0}),
+    "ttt-no-sst": System("TtT without SST", "ttt", span_truncation_prob=0.0),
+    "ttt-block": System(
+        "TtT, block-causal", "ttt", config={"span_attention": "block", "span_block_length": BLOCK_LENGTH}
+    ),
+}
+
+
+def create_model(
+    system: System, vocabulary: TttVocabulary, seed: int, backbone: dict[str, Any] | None = None
+) -> nn.Module:
+    """
+    Make a system's model with the random weights of a seed, which are the same for all systems.
+
+    Args:
+        system (`System`): Which one.
+        vocabulary (`TttVocabulary`): The ids.
+        seed (`int`): Of the weights.
+        backbone (`dict`, *optional*): Other sizes than `BACKBONE`.
+
+    Returns:
+        `nn.Module`: `Qwen2ForCausalLM` for `"ar"`, else [`TttForConditionalGeneration`], float32.
+    """
+    text_config = AutoConfig.for_model(
+        "qwen2",
+        vocab_size=vocabulary.vocab_size,
+        bos_token_id=None,
+        eos_token_id=vocabulary.eos_token_id,
+        pad_token_id=vocabulary.pad_token_id,
+        **(backbone or BACKBONE),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = TttConfig(text_config=text_config, **vocabulary.config_kwargs(), **system.config)
+        model = TttForConditionalGeneration(config)
+    if system.family != "ar":
+        return model
+    causal = AutoModelForCausalLM.from_config(text_config)
+    causal.load_state_dict(model.state_dict())
+    return causal
+
+
+def make_batch(
+    system: System,
+    model: nn.Module,
+    rows: Sequence[Sequence[Example]],
+    row_length: int,
+    vocabulary: TttVocabulary,
+    seed: int,
+    step: int,
+) -> Batch:
+    """
+    Make a system's view of the rows of a step.
+
+    Args:
+        system (`System`): Which one.
+        model (`nn.Module`): Its model, whose config says how often strategies apply.
+        rows (`Sequence[Sequence[dict]]`): The examples of each packed row.
+        row_length (`int`): Ids of a row.
+        vocabulary (`TttVocabulary`): Names the markers.
+        seed (`int`): Of the run.
+        step (`int`): Which step.
+
+    Returns:
+        `dict[str, torch.Tensor]`: What `compute_loss` takes, on the CPU.
+    """
+    rng = random.Random(f"{seed} {step}")
+    cut_rows = [[_cut(system, example, vocabulary, rng) for example in row] for row in rows]
+    batch = lay_rows(cut_rows, row_length, vocabulary.pad_token_id)
+    if system.family == "ar":
+        return {name: batch[name] for name in ("input_ids", "labels", "position_ids")}
+    noise = torch.Generator().manual_seed(rng.getrandbits(63))
+    if system.family == "nar":
+        return batch | vars(corrupt_reply(batch, vocabulary.mask_token_id, noise))
+    span_ids = audio_span_ids(batch["input_ids"], vocabulary.audio_token_start_id, batch["sample_ids"])
+    noised = corrupt(
+        batch["input_ids"],
+        batch["labels"],
+        span_ids,
+        mask_token_id=vocabulary.mask_token_id,
+        clean_audio_prob=model.config.clean_audio_prob,
+        prefix_preservation_prob=model.config.prefix_preservation_prob,
+        sample_ids=batch["sample_ids"],
+        generator=noise,
+    )
+    return batch | vars(noised)
+
+
+def _cut(system: System, example: Example, vocabulary: TttVocabulary, rng: random.Random) -> Example:
+    """Cut the example or leave it whole; what is drawn does not depend on the system."""
+    own = random.Random(rng.getrandbits(63))
+    if own.random() >= system.span_truncation_prob:
+        return example
+    return truncate_reply(example, own) if system.family == "nar" else truncate_last_span(example, vocabulary, own)
+
+
+def compute_loss(system: System, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+    """
+    Run a batch.
+
+    Args:
+        system (`System`): Which one.
+        model (`nn.Module`): Its model.
+        batch (`dict`): From `make_batch`, on the model's device.
+
+    Returns:
+        `dict[str, torch.Tensor]`: `loss`, and `text_loss` and `audio_loss` where the objective has two parts.
+    """
+    if system.family == "nar":
+        return {"loss": nar_loss(model, batch)}
+    outputs = model(**batch, use_cache=False)
+    return {name: outputs[name] for name in ("loss", "text_loss", "audio_loss") if name in outputs}
