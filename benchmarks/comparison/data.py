@@ -20,9 +20,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from finetune.collate import Example
+from finetune.nano.corpora import ANSWER_STRETCH, ANSWER_VOICE, QUESTION_STRETCHES, TEST_STRETCHES, Job
 from finetune.nano.domain import Item, items
-from finetune.nano.examples import encode_corpus, read_codes, train_tokenizer
-from finetune.nano.synthesise import ANSWER_STRETCH, ANSWER_VOICE, QUESTION_STRETCHES, TEST_STRETCHES, Job, write_shards
+from finetune.nano.encode import encode_corpus, read_codes
+from finetune.nano.synthesise import write_shards
+from finetune.nano.tokenizer import train_tokenizer
 from processing_ttt.codec_ttt import TttCodecModel
 from processing_ttt.layout_ttt import TttLayout
 from processing_ttt.processing_ttt import TttProcessor
@@ -177,7 +179,7 @@ def encode_speech(work: Path, codec: Path) -> None:
     """
     model = TttCodecModel.from_pretrained(codec).eval()
     for corpus in CORPORA:
-        encode_corpus(model, work / "speech" / corpus, work / "codes" / corpus, as_heard=corpus == "questions")
+        encode_corpus(model, work / "speech" / corpus, work / "codes" / corpus, varied=corpus == "questions")
 
 
 def load_benchmark(work: Path, codec: Path) -> Benchmark:

@@ -25,9 +25,9 @@ from torch import nn
 from tqdm import tqdm
 
 from finetune.collate import Example, assign_rows
+from finetune.muon import MuonAdamW
 from processing_ttt.vocabulary_ttt import TttVocabulary
 
-from .optimiser import Float32MuonAdamW
 from .systems import System, compute_loss, create_model, make_batch
 
 SECONDS_PER_CHECKPOINT = 120
@@ -142,7 +142,7 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     model = create_model(system, vocabulary, seed, backbone).to(options.device).train()
-    optimiser = Float32MuonAdamW(model, options.learning_rate, options.weight_decay)
+    optimiser = MuonAdamW(model, options.learning_rate, options.weight_decay)
     progress = _resume(folder, model, optimiser, asdict(options))
     lengths = {task: [len(example["input_ids"]) for example in found] for task, found in examples.items()}
     plan = plan_batches(lengths, options, seed)
@@ -176,7 +176,7 @@ def train(
 
 
 def _update(
-    system: System, model: nn.Module, optimiser: Float32MuonAdamW, batch: dict, step: int, options: TrainingOptions
+    system: System, model: nn.Module, optimiser: MuonAdamW, batch: dict, step: int, options: TrainingOptions
 ) -> dict[str, float]:
     """Take one step; gives its losses."""
     for group in optimiser.param_groups:
@@ -223,7 +223,7 @@ def load_finished(folder: Path, model: nn.Module) -> dict[str, Any]:
         return json.loads(file.metadata()["progress"])
 
 
-def _save(folder: Path, model: nn.Module, optimiser: Float32MuonAdamW, progress: dict[str, Any]) -> None:
+def _save(folder: Path, model: nn.Module, optimiser: MuonAdamW, progress: dict[str, Any]) -> None:
     """Replace the state of a run, whole or not at all."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for part, state in optimiser.state_dict().items():
@@ -238,7 +238,7 @@ def _replace(path: Path, tensors: dict[str, torch.Tensor], progress: dict[str, A
     os.replace(temporary, path)
 
 
-def _resume(folder: Path, model: nn.Module, optimiser: Float32MuonAdamW, options: dict[str, Any]) -> dict[str, Any]:
+def _resume(folder: Path, model: nn.Module, optimiser: MuonAdamW, options: dict[str, Any]) -> dict[str, Any]:
     """Restore weights and optimiser; gives the progress so far, that of a beginning if there is none."""
     path = folder / STATE
     if not path.is_file():
