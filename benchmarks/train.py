@@ -31,7 +31,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoProcessor, Traine
 from finetune.corruption import Objective
 from finetune.mixture import MixedExamples, read_mixture
 from finetune.plan import RowPlan, shuffled
-from finetune.resume import peak_memory
+from finetune.peak_memory import peak_memory
 from finetune.trainer import TttTrainer
 from finetune.training_data import NoisingCollator, PlannedRows
 from modeling_ttt import TttConfig, TttForConditionalGeneration, nano_checkpoint

@@ -30,8 +30,8 @@ from .examples import DEFAULT_LANGUAGE, tasks_of
 from .judges import make_judge, mean_opinion
 from .loading import load_model, load_processor
 from .metrics import error_rates
+from .peak_memory import peak_memory
 from .results_table import write_report
-from .resume import peak_memory
 from .rows import Row
 from .test_sets import TestSet, load_test_set
 

@@ -149,6 +149,7 @@ def _is_main_process() -> bool:
 def _quantization(recipe: Recipe) -> dict[str, Any]:
     if recipe.method != "qlora":
         return {}
+    import bitsandbytes  # noqa: F401 - it is missed here, and not after the weights are read
     from transformers import BitsAndBytesConfig
 
     compute = torch.bfloat16 if recipe.bf16 else torch.float32
