@@ -11,8 +11,9 @@ How fast training is, beside plain supervised fine-tuning of the same backbone, 
 3. ours, padded: the same examples as (1), batches of like length, padded. Counted in ids that are not padding, as (1).
 4. ours, padded at random: the same without sorting by length, as an ordinary collator does.
 
-Each runs in a process of its own, so that peak memory is its own; tokens a second are the median over updates after the first two. On a
-CPU these are seconds of CPU time of one thread, so that other work on the machine does not count.
+Each runs in a process of its own, so that peak memory is its own; tokens a second are all ids over all seconds after the first two updates,
+and the table's the median over rounds. On a CPU these are seconds of CPU time of one thread, so that other work on the machine counts less.
+Computed is in bfloat16 where the machine has kernels for it, else in float32.
 """
 
 import argparse
@@ -29,9 +30,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoProcessor, Trainer, TrainerCallback, TrainingArguments
 
 from finetune.corruption import Objective
+from finetune.hardware import computes_bfloat16, peak_memory
 from finetune.mixture import MixedExamples, read_mixture
 from finetune.plan import RowPlan, shuffled
-from finetune.peak_memory import peak_memory
 from finetune.trainer import TttTrainer
 from finetune.training_data import NoisingCollator, PlannedRows
 from modeling_ttt import TttConfig, TttForConditionalGeneration, nano_checkpoint
@@ -111,7 +112,7 @@ def run(variant: str, given: argparse.Namespace) -> dict[str, float]:
     clock = Clock()
     arguments = TrainingArguments(
         output_dir=tempfile.mkdtemp(), max_steps=given.updates, per_device_train_batch_size=rows, report_to=[], save_strategy="no",
-        bf16=True, use_cpu=not torch.cuda.is_available(), disable_tqdm=True, remove_unused_columns=False, logging_strategy="no",
+        bf16=computes_bfloat16(), use_cpu=not torch.cuda.is_available(), disable_tqdm=True, remove_unused_columns=False, logging_strategy="no",
         dataloader_pin_memory=torch.cuda.is_available(),
     )  # fmt: skip
     dataset = PlannedRows(examples, plan, given.updates)
@@ -130,7 +131,7 @@ def run(variant: str, given: argparse.Namespace) -> dict[str, float]:
             joined = [token_id for keyed in row for token_id in keyed.example["input_ids"]]
             ids[index, : len(joined)] = torch.tensor(joined)
         used.append(sum(len(keyed.example["input_ids"]) for row in rows_of_batch for keyed in row))
-        return {"input_ids": ids, "labels": ids}
+        return {"input_ids": ids, "labels": ids.masked_fill(ids == vocabulary.pad_token_id, -100)}
 
     if variant == "plain SFT":
         model: Any = AutoModelForCausalLM.from_config(text_config, attn_implementation="sdpa")
@@ -148,7 +149,7 @@ def run(variant: str, given: argparse.Namespace) -> dict[str, float]:
     return {
         "parameters": model.num_parameters(),
         "tokens_per_update": statistics.mean(tokens),
-        "tokens_per_second": statistics.median(count / spent for count, spent in zip(tokens, seconds, strict=True)),
+        "tokens_per_second": sum(tokens) / sum(seconds),
         "peak_memory_gib": peak_memory() / 2**30,
     }
 
@@ -178,13 +179,24 @@ def main() -> None:
             measured[variant].append(json.loads(done.stdout.strip().splitlines()[-1]))
     plain = statistics.median(result["tokens_per_second"] for result in measured["plain SFT"])
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} thread(s)"
-    print(f"{measured['plain SFT'][0]['parameters'] / 1e6:.1f}M parameters, bf16, {device}\n")
-    print("| training | ids an update | ids a second | of plain SFT | peak memory, GiB |\n|---|---|---|---|---|")
+    precision = "bfloat16" if computes_bfloat16() else "float32"
+    print(
+        f"{measured['plain SFT'][0]['parameters'] / 1e6:.1f}M parameters, {precision}, {device}, {given.rounds} round(s)\n"
+    )
+    print(
+        "| training | ids an update | ids a second (lowest to highest) | of plain SFT | peak memory, GiB |\n|---|---|---|---|---|"
+    )
     for variant, results in measured.items():
-        speed = statistics.median(result["tokens_per_second"] for result in results)
+        speeds = sorted(result["tokens_per_second"] for result in results)
+        speed = statistics.median(speeds)
         memory = max(result["peak_memory_gib"] for result in results)
         print(
-            f"| {variant} | {results[0]['tokens_per_update']:.0f} | {speed:.0f} | {speed / plain:.2f}x | {memory:.2f} |"
+            f"| {variant} | {results[0]['tokens_per_update']:.0f} | {speed:.0f} ({speeds[0]:.0f} to {speeds[-1]:.0f}) | {speed / plain:.2f}x | {memory:.2f} |"
+        )
+    packed = statistics.median(result["tokens_per_second"] for result in measured["ours, packed"])
+    for variant in VARIANTS[2:]:
+        print(
+            f"\npacked is {packed / statistics.median(r['tokens_per_second'] for r in measured[variant]):.2f}x of {variant.removeprefix('ours, ')}"
         )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from .peak_memory import peak_memory
+from .hardware import peak_memory
 from .rows import replace_text
 
 WHOLE = "whole.json"

@@ -111,7 +111,7 @@ def test_whisper_is_told_the_language(whisper, sounds, monkeypatch):
     heard = judge.transcribe(sounds, RATE, "it-IT")
     assert len(heard) == 3 and any(heard)
     assert {(kwargs["language"], kwargs["task"]) for kwargs in asked} == {("it", "transcribe")}
-    with pytest.raises(ValueError, match="[Uu]nsupported language"):
+    with pytest.raises(ValueError, match=r"[Uu]nsupported language"):
         judge.transcribe(sounds, RATE, "tlh")
 
 

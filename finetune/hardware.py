@@ -1,7 +1,7 @@
 """
-The most memory that this process has used so far.
+What the machine can do, and what of it this process has used.
 
-Knows the operating system and the GPU. Knows no models.
+Knows the operating system, the CPU and the GPU. Knows no models.
 """
 
 import sys
@@ -11,7 +11,7 @@ import torch
 
 def peak_memory() -> int:
     """
-    Ask for the peak.
+    Ask for the most memory that this process has used so far.
 
     Returns:
         `int`: Bytes: what PyTorch has allocated on the GPU if there is one, else what the process has had in memory.
@@ -26,3 +26,10 @@ def peak_memory() -> int:
         return psutil.Process().memory_info().peak_wset
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def computes_bfloat16() -> bool:
+    """Ask whether bfloat16 is faster than float32 here: on a GPU, and on a CPU that has kernels for it. Others compute it in a slow way."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
