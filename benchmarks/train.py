@@ -3,7 +3,7 @@ How fast training is, beside plain supervised fine-tuning of the same backbone, 
 
     python benchmarks/train.py                                     # a small random model, nano's tokenizer; lengths as recordings have them
     python benchmarks/train.py --data prepared/italian             # the lengths of prepared data
-    python benchmarks/train.py --hidden-size 1024 --layers 12      # larger, on a GPU
+    python benchmarks/train.py --hidden-size 1024 --layers 12 --peak-tflops 989   # larger, on a GPU (an H100's dense bfloat16)
 
 1. ours, packed: an update of `ttt train` (collator with noise, modality-aware mask, joint loss, LoRA off: all weights) in full rows.
 2. plain SFT: transformers' Trainer on a `...ForCausalLM` of the same backbone and vocabulary, rows of the same length and number, next-token
@@ -146,12 +146,40 @@ def run(variant: str, given: argparse.Namespace) -> dict[str, float]:
     trainer.train()
     seconds = [after - before for before, after in zip(clock.times[1:], clock.times[2:], strict=False)]
     tokens = used[2 : 2 + len(seconds)]
+    table = model.get_input_embeddings().weight.numel()
     return {
         "parameters": model.num_parameters(),
+        # PaLM, appendix B: six operations for each parameter that multiplies, and attention over the row, for each id forth and back.
+        "flops_per_token": 6 * (model.num_parameters() - table)
+        + 12 * given.layers * given.hidden_size * given.row_length,
         "tokens_per_update": statistics.mean(tokens),
         "tokens_per_second": sum(tokens) / sum(seconds),
         "peak_memory_gib": peak_memory() / 2**30,
     }
+
+
+def report(measured: dict[str, list[dict]], given: argparse.Namespace) -> None:
+    """Print the table, and how packed compares with padded."""
+    speeds = {
+        variant: sorted(result["tokens_per_second"] for result in results) for variant, results in measured.items()
+    }
+    speed = {variant: statistics.median(of_rounds) for variant, of_rounds in speeds.items()}
+    parameters, flops = (measured["plain SFT"][0][name] for name in ("parameters", "flops_per_token"))
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} thread(s)"
+    precision = "bfloat16" if computes_bfloat16() else "float32"
+    print(f"{parameters / 1e6:.1f}M parameters, {precision}, {device}, {given.rounds} round(s)\n")
+    print("| training | ids an update | ids a second (lowest to highest) | of plain SFT | peak memory, GiB |")
+    print("|---|---|---|---|---|")
+    for variant, results in measured.items():
+        around = f"{speed[variant]:.0f} ({speeds[variant][0]:.0f} to {speeds[variant][-1]:.0f})"
+        memory = max(result["peak_memory_gib"] for result in results)
+        share = speed[variant] / speed["plain SFT"]
+        print(f"| {variant} | {results[0]['tokens_per_update']:.0f} | {around} | {share:.2f}x | {memory:.2f} |")
+    for variant in VARIANTS[2:]:
+        print(f"\npacked is {speed[VARIANTS[0]] / speed[variant]:.2f}x of {variant.removeprefix('ours, ')}")
+    if given.peak_tflops:
+        for variant in VARIANTS[:2]:
+            print(f"\n{variant}: {speed[variant] * flops / (given.peak_tflops * 1e12):.1%} of the device's peak")
 
 
 def main() -> None:
@@ -164,6 +192,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2, help="packed rows of an update")
     parser.add_argument("--updates", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=2, help="each variant's median over so many processes, by turns")
+    parser.add_argument(
+        "--peak-tflops", type=float, help="of the device; prints the share of it that training in full rows reaches"
+    )
     parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.variant:
@@ -177,27 +208,7 @@ def main() -> None:
             if done.returncode:
                 raise RuntimeError(f"{variant}: {done.stderr[-2000:]}")
             measured[variant].append(json.loads(done.stdout.strip().splitlines()[-1]))
-    plain = statistics.median(result["tokens_per_second"] for result in measured["plain SFT"])
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} thread(s)"
-    precision = "bfloat16" if computes_bfloat16() else "float32"
-    print(
-        f"{measured['plain SFT'][0]['parameters'] / 1e6:.1f}M parameters, {precision}, {device}, {given.rounds} round(s)\n"
-    )
-    print(
-        "| training | ids an update | ids a second (lowest to highest) | of plain SFT | peak memory, GiB |\n|---|---|---|---|---|"
-    )
-    for variant, results in measured.items():
-        speeds = sorted(result["tokens_per_second"] for result in results)
-        speed = statistics.median(speeds)
-        memory = max(result["peak_memory_gib"] for result in results)
-        print(
-            f"| {variant} | {results[0]['tokens_per_update']:.0f} | {speed:.0f} ({speeds[0]:.0f} to {speeds[-1]:.0f}) | {speed / plain:.2f}x | {memory:.2f} |"
-        )
-    packed = statistics.median(result["tokens_per_second"] for result in measured["ours, packed"])
-    for variant in VARIANTS[2:]:
-        print(
-            f"\npacked is {packed / statistics.median(r['tokens_per_second'] for r in measured[variant]):.2f}x of {variant.removeprefix('ours, ')}"
-        )
+    report(measured, given)
 
 
 if __name__ == "__main__":

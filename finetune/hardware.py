@@ -4,9 +4,13 @@ What the machine can do, and what of it this process has used.
 Knows the operating system, the CPU and the GPU. Knows no models.
 """
 
+import re
 import sys
+from pathlib import Path
 
 import torch
+
+STATUS = Path("/proc/self/status")
 
 
 def peak_memory() -> int:
@@ -18,6 +22,18 @@ def peak_memory() -> int:
     """
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
+    return _peak_of_linux() or _peak_elsewhere()
+
+
+def _peak_of_linux() -> int | None:
+    """Read the kernel's own mark: `ru_maxrss` there also remembers the process that started this one."""
+    if not STATUS.is_file():
+        return None
+    found = re.search(r"^VmHWM:\s*(\d+) kB", STATUS.read_text(), re.MULTILINE)
+    return 1024 * int(found[1]) if found else None
+
+
+def _peak_elsewhere() -> int:
     try:
         import resource
     except ModuleNotFoundError:  # Windows
