@@ -19,6 +19,7 @@ import typer
 
 import ttt_checkpoints
 from finetune import data_commands, train_commands
+from finetune.extras import way_out
 from spaces_demo.commands import demo
 
 if TYPE_CHECKING:
@@ -366,7 +367,7 @@ def main() -> None:
     try:
         app()
     except (ValueError, OSError, RuntimeError, ImportError) as error:
-        typer.echo(f"Error: {error}", err=True)
+        typer.echo(f"Error: {way_out(error) if isinstance(error, ImportError) else error}", err=True)
         raise SystemExit(1) from None
 
 

@@ -3,7 +3,7 @@ How fast training is, beside plain supervised fine-tuning of the same backbone, 
 
     python benchmarks/train.py                                     # a small random model, nano's tokenizer; lengths as recordings have them
     python benchmarks/train.py --data prepared/italian             # the lengths of prepared data
-    python benchmarks/train.py --hidden-size 1024 --layers 12      # larger, on a GPU
+    python benchmarks/train.py --hidden-size 1024 --layers 12 --peak-tflops 989   # larger, on a GPU (an H100's dense bfloat16)
 
 1. ours, packed: an update of `ttt train` (collator with noise, modality-aware mask, joint loss, LoRA off: all weights) in full rows.
 2. plain SFT: transformers' Trainer on a `...ForCausalLM` of the same backbone and vocabulary, rows of the same length and number, next-token
@@ -11,8 +11,9 @@ How fast training is, beside plain supervised fine-tuning of the same backbone, 
 3. ours, padded: the same examples as (1), batches of like length, padded. Counted in ids that are not padding, as (1).
 4. ours, padded at random: the same without sorting by length, as an ordinary collator does.
 
-Each runs in a process of its own, so that peak memory is its own; tokens a second are the median over updates after the first two. On a
-CPU these are seconds of CPU time of one thread, so that other work on the machine does not count.
+Each runs in a process of its own, so that peak memory is its own; tokens a second are all ids over all seconds after the first two updates,
+and the table's the median over rounds. On a CPU these are seconds of CPU time of one thread, so that other work on the machine counts less.
+Computed is in bfloat16 where the machine has kernels for it, else in float32.
 """
 
 import argparse
@@ -29,9 +30,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoProcessor, Trainer, TrainerCallback, TrainingArguments
 
 from finetune.corruption import Objective
+from finetune.hardware import computes_bfloat16, peak_memory
 from finetune.mixture import MixedExamples, read_mixture
 from finetune.plan import RowPlan, shuffled
-from finetune.resume import peak_memory
 from finetune.trainer import TttTrainer
 from finetune.training_data import NoisingCollator, PlannedRows
 from modeling_ttt import TttConfig, TttForConditionalGeneration, nano_checkpoint
@@ -111,7 +112,7 @@ def run(variant: str, given: argparse.Namespace) -> dict[str, float]:
     clock = Clock()
     arguments = TrainingArguments(
         output_dir=tempfile.mkdtemp(), max_steps=given.updates, per_device_train_batch_size=rows, report_to=[], save_strategy="no",
-        bf16=True, use_cpu=not torch.cuda.is_available(), disable_tqdm=True, remove_unused_columns=False, logging_strategy="no",
+        bf16=computes_bfloat16(), use_cpu=not torch.cuda.is_available(), disable_tqdm=True, remove_unused_columns=False, logging_strategy="no",
         dataloader_pin_memory=torch.cuda.is_available(),
     )  # fmt: skip
     dataset = PlannedRows(examples, plan, given.updates)
@@ -130,7 +131,7 @@ def run(variant: str, given: argparse.Namespace) -> dict[str, float]:
             joined = [token_id for keyed in row for token_id in keyed.example["input_ids"]]
             ids[index, : len(joined)] = torch.tensor(joined)
         used.append(sum(len(keyed.example["input_ids"]) for row in rows_of_batch for keyed in row))
-        return {"input_ids": ids, "labels": ids}
+        return {"input_ids": ids, "labels": ids.masked_fill(ids == vocabulary.pad_token_id, -100)}
 
     if variant == "plain SFT":
         model: Any = AutoModelForCausalLM.from_config(text_config, attn_implementation="sdpa")
@@ -145,12 +146,40 @@ def run(variant: str, given: argparse.Namespace) -> dict[str, float]:
     trainer.train()
     seconds = [after - before for before, after in zip(clock.times[1:], clock.times[2:], strict=False)]
     tokens = used[2 : 2 + len(seconds)]
+    table = model.get_input_embeddings().weight.numel()
     return {
         "parameters": model.num_parameters(),
+        # PaLM, appendix B: six operations for each parameter that multiplies, and attention over the row, for each id forth and back.
+        "flops_per_token": 6 * (model.num_parameters() - table)
+        + 12 * given.layers * given.hidden_size * given.row_length,
         "tokens_per_update": statistics.mean(tokens),
-        "tokens_per_second": statistics.median(count / spent for count, spent in zip(tokens, seconds, strict=True)),
+        "tokens_per_second": sum(tokens) / sum(seconds),
         "peak_memory_gib": peak_memory() / 2**30,
     }
+
+
+def report(measured: dict[str, list[dict]], given: argparse.Namespace) -> None:
+    """Print the table, and how packed compares with padded."""
+    speeds = {
+        variant: sorted(result["tokens_per_second"] for result in results) for variant, results in measured.items()
+    }
+    speed = {variant: statistics.median(of_rounds) for variant, of_rounds in speeds.items()}
+    parameters, flops = (measured["plain SFT"][0][name] for name in ("parameters", "flops_per_token"))
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} thread(s)"
+    precision = "bfloat16" if computes_bfloat16() else "float32"
+    print(f"{parameters / 1e6:.1f}M parameters, {precision}, {device}, {given.rounds} round(s)\n")
+    print("| training | ids an update | ids a second (lowest to highest) | of plain SFT | peak memory, GiB |")
+    print("|---|---|---|---|---|")
+    for variant, results in measured.items():
+        around = f"{speed[variant]:.0f} ({speeds[variant][0]:.0f} to {speeds[variant][-1]:.0f})"
+        memory = max(result["peak_memory_gib"] for result in results)
+        share = speed[variant] / speed["plain SFT"]
+        print(f"| {variant} | {results[0]['tokens_per_update']:.0f} | {around} | {share:.2f}x | {memory:.2f} |")
+    for variant in VARIANTS[2:]:
+        print(f"\npacked is {speed[VARIANTS[0]] / speed[variant]:.2f}x of {variant.removeprefix('ours, ')}")
+    if given.peak_tflops:
+        for variant in VARIANTS[:2]:
+            print(f"\n{variant}: {speed[variant] * flops / (given.peak_tflops * 1e12):.1%} of the device's peak")
 
 
 def main() -> None:
@@ -163,6 +192,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2, help="packed rows of an update")
     parser.add_argument("--updates", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=2, help="each variant's median over so many processes, by turns")
+    parser.add_argument(
+        "--peak-tflops", type=float, help="of the device; prints the share of it that training in full rows reaches"
+    )
     parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.variant:
@@ -176,16 +208,7 @@ def main() -> None:
             if done.returncode:
                 raise RuntimeError(f"{variant}: {done.stderr[-2000:]}")
             measured[variant].append(json.loads(done.stdout.strip().splitlines()[-1]))
-    plain = statistics.median(result["tokens_per_second"] for result in measured["plain SFT"])
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} thread(s)"
-    print(f"{measured['plain SFT'][0]['parameters'] / 1e6:.1f}M parameters, bf16, {device}\n")
-    print("| training | ids an update | ids a second | of plain SFT | peak memory, GiB |\n|---|---|---|---|---|")
-    for variant, results in measured.items():
-        speed = statistics.median(result["tokens_per_second"] for result in results)
-        memory = max(result["peak_memory_gib"] for result in results)
-        print(
-            f"| {variant} | {results[0]['tokens_per_update']:.0f} | {speed:.0f} | {speed / plain:.2f}x | {memory:.2f} |"
-        )
+    report(measured, given)
 
 
 if __name__ == "__main__":

@@ -27,11 +27,11 @@ from tqdm import tqdm
 from .answer_judges import make_answer_judge
 from .checkpoint import Answer, Checkpoint, Question
 from .examples import DEFAULT_LANGUAGE, tasks_of
+from .hardware import peak_memory
 from .judges import make_judge, mean_opinion
 from .loading import load_model, load_processor
 from .metrics import error_rates
 from .results_table import write_report
-from .resume import peak_memory
 from .rows import Row
 from .test_sets import TestSet, load_test_set
 

@@ -8,6 +8,7 @@ Judges of speech: they write down what they hear, or say how good it sounds.
 Knows waveforms and texts. Knows no codes and no training.
 """
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ import torchaudio
 from .checkpoint import Checkpoint, Question
 
 JUDGE_RATE = 16_000
+WHISPER_SECONDS = 30.0  # what Whisper hears at once
 
 
 class Judge(Protocol):
@@ -107,7 +109,7 @@ class PipelineJudge:
 
     Args:
         name (`str`): Folder or Hub id.
-        batch_size (`int`): Sounds heard together.
+        batch_size (`int`): Sounds heard together, by models that generate text.
     """
 
     def __init__(self, name: str, batch_size: int = 8):
@@ -122,14 +124,25 @@ class PipelineJudge:
         """See `Judge`."""
         inputs = [{"raw": _at_judge_rate(sound, sampling_rate), "sampling_rate": JUDGE_RATE} for sound in sounds]
         options: dict[str, Any] = {}
-        if language is not None and getattr(self.recogniser.model.generation_config, "is_multilingual", False):
+        generates = getattr(self.recogniser.model, "generation_config", None)  # a CTC model does not
+        if language is not None and getattr(generates, "is_multilingual", False):
             options["generate_kwargs"] = {"language": language.partition("-")[0], "task": "transcribe"}
-        return [heard["text"].strip() for heard in self.recogniser(inputs, batch_size=self.batch_size, **options)]
+        longest = max((len(sound) for sound in sounds), default=0) / sampling_rate
+        if self.recogniser.type == "seq2seq_whisper" and longest > WHISPER_SECONDS:
+            options["return_timestamps"] = (
+                True  # Whisper goes through longer sounds window by window, by its own timestamps
+            )
+        # In a batch of a CTC model the pipeline also spells what stands behind a shorter sound: there each is heard alone.
+        batch_size = 1 if self.recogniser.type.startswith("ctc") else self.batch_size
+        return [heard["text"].strip() for heard in self.recogniser(inputs, batch_size=batch_size, **options)]
 
 
 def mean_opinion(sounds: Sequence[np.ndarray], sampling_rate: int) -> float | None:
     """
-    Estimate how good speech sounds to people: DNSMOS, overall, 1 to 5.
+    Estimate how good speech sounds to people: DNSMOS P.835, overall, 1 to 5. Sounds shorter than nine seconds are repeated up to them.
+
+    UTMOS is not among the measures: the packages of it fetch their weights when they run (`utmos`, `utmos-pytorch` and `utmosv2` of PyPI
+    carry none), while those of DNSMOS come with the wheel of `speechmos`.
 
     Args:
         sounds (`Sequence[np.ndarray]`): Float32 samples, mono.
@@ -137,13 +150,22 @@ def mean_opinion(sounds: Sequence[np.ndarray], sampling_rate: int) -> float | No
 
     Returns:
         `float` or `None`: Mean over the sounds; `None` where `speechmos` is not installed, or there is no sound.
+
+    Raises:
+        ImportError: If `speechmos` is installed without what it imports, which its wheel does not name.
     """
+    if importlib.util.find_spec("speechmos") is None:
+        return None
     try:
         from speechmos import dnsmos
-    except ImportError:
-        return None
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"DNSMOS cannot run: speechmos needs {error.name}, which its wheel does not bring: pip install onnxruntime librosa requests."
+        ) from None
     scores = [
-        dnsmos.run(np.clip(_at_judge_rate(sound, sampling_rate), -1, 1), JUDGE_RATE)["ovrl_mos"] for sound in sounds
+        dnsmos.run(np.clip(_at_judge_rate(sound, sampling_rate), -1, 1), JUDGE_RATE)["ovrl_mos"]
+        for sound in sounds
+        if len(sound)  # it repeats a sound until it is long enough, and would repeat nothing for ever
     ]
     return float(np.mean(scores)) if scores else None
 

@@ -6,17 +6,15 @@ whole; that file also remembers how long the run has taken so far. Knows folders
 """
 
 import json
-import resource
 import shutil
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from .hardware import peak_memory
 from .rows import replace_text
 
 WHOLE = "whole.json"
@@ -73,11 +71,3 @@ class MarksWhole(TrainerCallback):
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
             replace_text(folder / WHOLE, json.dumps(self.spent()) + "\n")
-
-
-def peak_memory() -> int:
-    """Most memory this process has used, in bytes: the GPU's if there is one, else the process's."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

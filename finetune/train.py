@@ -29,6 +29,7 @@ from transformers.integrations import TensorBoardCallback
 from processing_ttt import TttProcessor
 
 from .adapters import add_adapter
+from .hardware import computes_bfloat16
 from .loading import load_model, load_processor, split_model_name
 from .muon import MuonAdamW
 from .plan import RowPlan
@@ -77,6 +78,10 @@ def _train_stage(recipe: Recipe) -> None:
     if (folder / RESULT_FILE).is_file():
         logger.warning("%s is trained already.", folder)
         return
+    if recipe.bf16 and not computes_bfloat16():
+        logger.warning(
+            "This machine computes bfloat16 in a slow way: --set bf16=false trains several times as fast here."
+        )
     set_seed(recipe.seed)
     model, processor = load_trainable(recipe)
     data = read_data(recipe, processor, block_length(model))
@@ -150,6 +155,7 @@ def _is_main_process() -> bool:
 def _quantization(recipe: Recipe) -> dict[str, Any]:
     if recipe.method != "qlora":
         return {}
+    import bitsandbytes  # noqa: F401 - it is missed here, and not after the weights are read
     from transformers import BitsAndBytesConfig
 
     compute = torch.bfloat16 if recipe.bf16 else torch.float32

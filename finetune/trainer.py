@@ -37,8 +37,8 @@ class TttTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Weight the batch's mean by its share of the samples of the update."""
-        outputs = model(**inputs)
+        """Weight the batch's mean by its share of the samples of the update. Logits are made where someone asks for them."""
+        outputs = model(**inputs, skip_logits=self.args.prediction_loss_only or not return_outputs)
         samples = count_samples(inputs)
         if model.training:
             self._remember(outputs, inputs, samples)

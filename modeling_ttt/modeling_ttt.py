@@ -21,7 +21,7 @@ from .cache_ttt import CACHE_NAME
 from .configuration_ttt import TttConfig
 from .generation_ttt import TttGenerationMixin
 from .language_model_ttt import build_from_language_model
-from .objective_ttt import Corruption, corrupt, joint_loss
+from .objective_ttt import Corruption, JointLoss, Targets, corrupt, find_targets
 from .pretrained_ttt import TttPreTrainedModel
 from .spans_ttt import audio_span_ids, split_spans
 
@@ -36,7 +36,8 @@ class TttOutput(ModelOutput):
 
     Args:
         loss (`torch.FloatTensor` of shape `()`, *optional*, returned with `labels`): `text_loss + audio_loss`.
-        logits (`torch.FloatTensor` of shape `(batch, length, vocab_size)`): Scores of the next text id, or, at a masked position, of its own id.
+        logits (`torch.FloatTensor` of shape `(batch, length, vocab_size)`, *optional*, left out by `skip_logits`):
+            Scores of the next text id, or, at a masked position, of its own id.
         text_loss (`torch.FloatTensor` of shape `()`, *optional*, returned with `labels`): Next-token loss on text, in nats.
         audio_loss (`torch.FloatTensor` of shape `()`, *optional*, returned with `labels`): Weighted loss at masked positions, in nats.
         cache (`Cache`, *optional*): Keys and values of everything seen so far.
@@ -238,6 +239,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         past_key_values: Cache | None = None,
+        skip_logits: bool = False,
         **kwargs: Any,
     ) -> TttOutput:
         """
@@ -264,6 +266,8 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
             use_cache (`bool`, *optional*): Return `cache`.
             logits_to_keep (`int` or `torch.Tensor`, *optional*, defaults to 0): Score only the last positions (0: all), or these ones.
             past_key_values (`Cache`, *optional*): `cache`, by its name before transformers 5.24.
+            skip_logits (`bool`, *optional*, defaults to `False`): With `labels`: score only the positions that the losses ask, and return no
+                logits. The losses are the same; a training step that needs nothing else is faster and smaller.
             kwargs: For the backbone.
 
         Returns:
@@ -271,7 +275,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
 
         Raises:
             ValueError: if only one of `audio_mask` and `mask_prob` is given, or neither or both of `input_ids` and `inputs_embeds`, or if
-                `labels` come without `input_ids` or with `logits_to_keep`.
+                `labels` come without `input_ids` or with `logits_to_keep`, or `skip_logits` without `labels`.
         """
         if (audio_mask is None) != (mask_prob is None):
             raise ValueError(
@@ -280,6 +284,10 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         if labels is not None and (input_ids is None or not _keeps_all(logits_to_keep)):
             raise ValueError(
                 "`labels` need `input_ids` and the logits of every position; leave out `inputs_embeds` and `logits_to_keep`."
+            )
+        if skip_logits and labels is None:
+            raise ValueError(
+                "`skip_logits` leaves nothing to return without `labels`: pass labels, or let the logits be scored."
             )
         if labels is not None and input_ids is not None and audio_mask is None:
             noised = self._draw_noise(input_ids, labels, sample_ids, generator)
@@ -303,11 +311,10 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
             use_cache=use_cache,
             **kwargs,
         )
-        kept = slice(-logits_to_keep or None, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self._scale_logits(self.lm_head(outputs.last_hidden_state[:, kept]))
-        losses = None
+        targets = None
         if labels is not None and audio_mask is not None and mask_prob is not None:
-            losses = joint_loss(logits, labels, audio_mask, mask_prob, self.audio_token_start_id, sample_ids)
+            targets = find_targets(labels, audio_mask, mask_prob, self.audio_token_start_id, sample_ids)
+        logits, losses = self._score(outputs.last_hidden_state, targets, logits_to_keep, skip_logits)
         return TttOutput(
             loss=losses.loss if losses else None,
             logits=logits,
@@ -336,6 +343,20 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         if inputs_embeds is not None and input_ids is None:
             return inputs_embeds, torch.full(inputs_embeds.shape[:2], -1, device=inputs_embeds.device)
         raise ValueError("Pass exactly one of `input_ids` and `inputs_embeds`.")
+
+    def _score(
+        self,
+        hidden_states: torch.Tensor,
+        targets: Targets | None,
+        logits_to_keep: int | torch.Tensor,
+        skip_logits: bool,
+    ) -> tuple[torch.Tensor | None, JointLoss | None]:
+        """Give the logits unless they are skipped, and the losses if there are targets."""
+        if targets is not None and skip_logits:  # as one row of a batch: what a sharded or adapted projection expects
+            return None, targets.loss(self._scale_logits(self.lm_head(targets.gather(hidden_states)[None]))[0])
+        kept = slice(-logits_to_keep or None, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self._scale_logits(self.lm_head(hidden_states[:, kept]))
+        return logits, targets.loss(targets.gather(logits)) if targets is not None else None
 
     def _draw_noise(
         self,

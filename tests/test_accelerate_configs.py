@@ -72,8 +72,11 @@ def test_the_full_recipe_is_the_papers():
 
 
 @pytest.mark.gpu
-def test_fsdp2_saves_and_goes_on_with_the_same_losses(tmp_path):
+@pytest.mark.parametrize("name", ["fsdp2", "zero3"])
+def test_a_sharded_run_saves_and_goes_on_with_the_same_losses(tmp_path, name):
     """One card is enough: the weights are wrapped, sharded to one and saved as on many."""
+    if name == "zero3":
+        pytest.importorskip("deepspeed")
     recipe = tiny_recipe(
         tiny_checkpoint(tmp_path / "base"),
         tiny_data(tmp_path / "data"),
@@ -90,7 +93,7 @@ def test_fsdp2_saves_and_goes_on_with_the_same_losses(tmp_path):
             "-m",
             "accelerate.commands.launch",
             "--config_file",
-            str(CONFIGS / "fsdp2.yaml"),
+            str(CONFIGS / f"{name}.yaml"),
             "--num_processes",
             "1",
         ]

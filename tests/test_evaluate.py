@@ -7,7 +7,12 @@ import datasets
 import numpy as np
 import pytest
 import soundfile
+import torch
 from finetune_fixtures import recordings, tiny_checkpoint, tiny_data
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import PhiConfig, PhiForCausalLM, PreTrainedTokenizerFast
 
 from finetune.answer_judges import ContainsJudge, ExactJudge, make_answer_judge
 from finetune.checkpoint import Answer, Checkpoint, Question
@@ -67,6 +72,50 @@ def test_answers_are_judged_by_words(answer, exact, contains):
     assert ExactJudge().is_right(None, answer, accepted, "en") == exact
     assert ContainsJudge().is_right(None, answer, accepted, "en") == contains
     assert make_answer_judge("contains").name == "contains"
+
+
+@pytest.mark.parametrize("says", ["yes", "no"])
+def test_a_chat_model_is_asked_with_its_own_template_and_its_word_counts(tmp_path, says):
+    """A real checkpoint of transformers, whose projection has a bias that makes it say one word."""
+    words = [
+        "<pad>",
+        "<s>",
+        "</s>",
+        "yes",
+        "no",
+        "Question",
+        "Accepted",
+        "answers",
+        "Given",
+        "answer",
+        ":",
+        "ten",
+        "eleven",
+    ]
+    vocabulary = {word: index for index, word in enumerate(words)} | {"<unk>": len(words)}
+    inner = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    inner.pre_tokenizer = Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    tokenizer.save_pretrained(tmp_path)
+    model = PhiForCausalLM(
+        PhiConfig(
+            vocab_size=len(vocabulary), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+            bos_token_id=1, eos_token_id=2, pad_token_id=0,
+        )
+    )  # fmt: skip
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+        model.lm_head.bias.zero_()[vocabulary[says]] = 1.0
+    model.save_pretrained(tmp_path)
+    judge = make_answer_judge(str(tmp_path))
+    asked = []
+    generate = judge.model.model.generate
+    judge.model.model.generate = lambda **given: (
+        asked.append(tokenizer.decode(given["input_ids"][0])) or generate(**given)
+    )
+    assert judge.is_right("How much?", "eleven", ["ten"], "en") == (says == "yes")
+    assert "Accepted answers : ten Given answer : eleven" in asked[0]
 
 
 # ------------------------------------------------------------------------------------------------------------------- asking

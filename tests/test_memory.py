@@ -6,7 +6,9 @@ from finetune_fixtures import tiny_checkpoint, tiny_recipe
 
 from finetune.adapters import add_adapter
 from finetune.loading import load_model, load_processor
-from finetune.memory import estimate, saved_bytes, sized_config
+from finetune.memory import _with_adapter, estimate, saved_bytes, sized_config
+from finetune.recipe import Recipe
+from finetune.train import _quantization
 from modeling_ttt import TttForConditionalGeneration
 
 ROWS, LENGTH = 3, 40
@@ -87,20 +89,30 @@ def test_a_size_is_the_size_it_is_called():
     )
 
 
+def model_on_gpu(config, method, folder):
+    """What `ttt train` has on the card before its first update."""
+    if method == "full":
+        return TttForConditionalGeneration(config).cuda()
+    if method == "lora":
+        return _with_adapter(TttForConditionalGeneration(config).cuda().bfloat16(), method, 32)
+    quantized = _quantization(Recipe(method="qlora"))
+    model = load_model(str(folder), torch.bfloat16, device_map={"": 0}, **quantized)
+    return _with_adapter(model, method, 32)
+
+
 @pytest.mark.gpu
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
 def test_the_peak_of_a_gpu_is_what_was_computed(method, tmp_path):
     """A model of 100M parameters, one update of 4 rows of 512: within a quarter, for the allocator keeps more than it needs."""
     config = sized_config("0.5B")
     config.text_config.num_hidden_layers = 4
     config.text_config.vocab_size = 32_768 + 16_392
     config.audio_token_start_id = 32_768
+    if method == "qlora":
+        pytest.importorskip("bitsandbytes")
+        TttForConditionalGeneration(config).bfloat16().save_pretrained(tmp_path)
     torch.cuda.reset_peak_memory_stats()
-    model = TttForConditionalGeneration(config).cuda()
-    if method == "lora":
-        from finetune.memory import _with_adapter
-
-        model = _with_adapter(model.bfloat16(), "lora", 32)
+    model = model_on_gpu(config, method, tmp_path)
     optimizer = torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad])
     ids = torch.randint(5, 32_000, (4, 512), device="cuda")
     for _ in range(2):

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import types
@@ -13,6 +14,7 @@ import pytest
 import soundfile
 import torch
 import yaml
+from accelerate.state import AcceleratorState
 from finetune_fixtures import recordings, tiny_checkpoint, tiny_data, tiny_recipe
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -94,9 +96,51 @@ def test_accumulating_four_batches_is_one_batch_of_four_even_if_they_hold_differ
     assert all(total == pytest.approx(text + audio, rel=1e-5) for total, text, audio in losses)
 
 
+def free_port() -> str:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return str(listening.getsockname()[1])
+
+
+def train_as_rank(rank, recipe, port):
+    """In a process of its own: one of two, which find each other as `torchrun` has its processes do."""
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    AcceleratorState._reset_state(reset_partial_state=True)  # this test's process has trained alone before
+    train(recipe)
+    torch.distributed.destroy_process_group()
+
+
+def assert_same_curves(two: Path, one: Path):
+    assert json.loads((two / "training.json").read_text())["processes"] == 2
+    names = ("loss", "text_loss", "audio_loss", "tokens")
+    torch.testing.assert_close(
+        torch.tensor(history(two, *names)), torch.tensor(history(one, *names)), atol=1e-3, rtol=1e-4
+    )
+    assert history(two, "eval_wer") == history(one, "eval_wer")
+
+
 def test_two_processes_train_as_one(base, data, tmp_path):
     """Data parallel over gloo, half of the rows each: the curves of one process with all of them."""
-    one = tiny_recipe(base, data, tmp_path / "one", per_device_train_batch_size=4, max_steps=4)
+    one = tiny_recipe(base, data, tmp_path / "one", per_device_train_batch_size=4, max_steps=3, eval_steps=3)
+    train(one)
+    half = override(one, {"output_dir": str(tmp_path / "two"), "per_device_train_batch_size": 2})
+    port = free_port()
+    start = multiprocessing.get_context("fork").Process  # what is imported here need not be imported again
+    processes = [start(target=train_as_rank, args=(rank, half, port)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert_same_curves(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_two_launched_processes_train_as_one(base, data, tmp_path):
+    """The same as a user starts it."""
+    one = tiny_recipe(base, data, tmp_path / "one", per_device_train_batch_size=4, max_steps=3, eval_steps=3)
     train(one)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(vars(one)))
     command = [
@@ -114,17 +158,7 @@ def test_two_processes_train_as_one(base, data, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert json.loads((tmp_path / "two" / "training.json").read_text())["processes"] == 2
-    names = ("loss", "text_loss", "audio_loss", "tokens")
-    torch.testing.assert_close(
-        torch.tensor(history(tmp_path / "two", *names)),
-        torch.tensor(history(tmp_path / "one", *names)),
-        atol=1e-3,
-        rtol=1e-4,
-    )
-    assert [wer for _, wer in history(tmp_path / "two", "eval_wer")] == [
-        wer for _, wer in history(tmp_path / "one", "eval_wer")
-    ]
+    assert_same_curves(tmp_path / "two", tmp_path / "one")
 
 
 # ----------------------------------------------------------------------------------------------------------- going on after
@@ -159,7 +193,7 @@ def train_until_killed(recipe, moment):
     train(recipe)
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("method", ["lora", pytest.param("full", marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_losses(base, data, tmp_path, method):
     keys = {"method": method, "lora_dropout": 0.2 if method == "lora" else 0.0}
     straight = tiny_recipe(base, data, tmp_path / "straight", **keys)
@@ -251,6 +285,22 @@ def test_a_run_that_only_reads_aloud_is_listened_to_as_well(base, data, tmp_path
         json.loads((tmp_path / "checkpoint-2" / "trainer_state.json").read_text())["log_history"][-1]
     )
     assert json.loads((tmp_path / "training.json").read_text())["examples"] == 24, "one task, half of the examples"
+
+
+def test_a_machine_without_bfloat16_is_named_before_the_work_begins(base, data, tmp_path, monkeypatch, caplog):
+    class Begun(Exception):
+        """The model is asked for."""
+
+    def begin(recipe):
+        raise Begun
+
+    monkeypatch.setattr("finetune.train.load_trainable", begin)
+    for fast, bf16, warned in ((False, True, True), (True, True, False), (False, False, False)):
+        monkeypatch.setattr("finetune.train.computes_bfloat16", lambda fast=fast: fast)
+        caplog.clear()
+        with pytest.raises(Begun):
+            train(tiny_recipe(base, data, tmp_path / f"{fast} {bf16}", bf16=bf16))
+        assert ("--set bf16=false" in caplog.text) == warned
 
 
 def test_wandb_and_trackio_get_sounds_as_they_log_them(monkeypatch):

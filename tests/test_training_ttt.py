@@ -194,6 +194,49 @@ def test_labels_need_every_position(model):
         model(ids, labels=ids, logits_to_keep=1)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_losses_and_gradients_without_logits_are_those_with_them(model, packed):
+    """Scored are the positions that predict something, and no others: as many as there are targets."""
+    rows = [conversation(0, 24), conversation(3, 20)]
+    if packed:
+        ids = torch.tensor([rows[0] + rows[1]])
+        sample_ids = torch.tensor([[0] * len(rows[0]) + [1] * len(rows[1])])
+    else:
+        ids, sample_ids = torch.tensor([rows[0], rows[0]]), None
+    labels = ids.clone()
+    labels[:, :4] = -100
+    audio_mask = (ids >= model.audio_token_start_id) & (torch.arange(ids.shape[1]) % 2 == 0) & (labels != -100)
+    given = {
+        "input_ids": ids.masked_fill(audio_mask, model.config.mask_token_id),
+        "labels": labels,
+        "audio_mask": audio_mask,
+        "mask_prob": torch.full(ids.shape, 0.5),
+        "sample_ids": sample_ids,
+    }
+    scored = []
+    hook = model.lm_head.register_forward_hook(lambda module, args, output: scored.append(output.shape[:-1].numel()))
+    results = []
+    for skip in (False, True):
+        model.zero_grad()
+        output = model(**given, skip_logits=skip)
+        output.loss.backward()
+        results.append((output, [parameter.grad.clone() for parameter in model.parameters()]))
+    hook.remove()
+    (whole, gradients), (short, short_gradients) = results
+    assert short.logits is None and whole.logits.shape[:2] == ids.shape
+    assert float(whole.text_loss.detach()) > 0 and float(whole.audio_loss.detach()) > 0
+    for name in ("loss", "text_loss", "audio_loss"):
+        torch.testing.assert_close(short[name], whole[name], **CLOSE)
+    torch.testing.assert_close(short_gradients, gradients, **CLOSE)
+    assert scored[0] == ids.numel()
+    assert 0 < scored[1] < ids.numel() - 8, "not the prompt, and not the sound that was not masked"
+
+
+def test_without_labels_the_logits_cannot_be_skipped(model):
+    with pytest.raises(ValueError, match="`skip_logits` leaves nothing to return without `labels`"):
+        model(torch.tensor([[W, W]]), skip_logits=True)
+
+
 def test_missing_ids_are_errors_that_name_the_field():
     model = tiny_model(audio_token_start_id=None, audio_code_offset=None)
     with pytest.raises(ValueError, match=r"config\.audio_token_start_id"):

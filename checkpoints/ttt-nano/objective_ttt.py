@@ -153,6 +153,107 @@ class JointLoss:
     audio_loss: torch.Tensor
 
 
+@dataclass
+class Targets:
+    """
+    What the objective asks at which positions. Only these positions' logits are needed: scoring the others over the vocabulary is work
+    that no loss sees.
+
+    Args:
+        text_labels (`torch.LongTensor` of shape `(num_text,)`): Ids of text to predict, each by the position before it.
+        audio_labels (`torch.LongTensor` of shape `(num_masked,)`): Ids of masked sound, each predicted by its own position.
+        is_text (`torch.BoolTensor` of shape `(batch, length)`): Where the ids of text stand.
+        is_masked (`torch.BoolTensor` of shape `(batch, length)`): Where the masked sound stands.
+        is_audio (`torch.BoolTensor` of shape `(batch, length)`): Where there is sound to learn, masked or not.
+        mask_prob (`torch.FloatTensor` of shape `(batch, length)`): Probability with which the position's sample was masked.
+        numbers (`torch.LongTensor` of shape `(batch, length)`): Sample of each position, from `number_samples`.
+        num_samples (`int`): How many samples there are.
+    """
+
+    text_labels: torch.Tensor
+    audio_labels: torch.Tensor
+    is_text: torch.Tensor
+    is_masked: torch.Tensor
+    is_audio: torch.Tensor
+    mask_prob: torch.Tensor
+    numbers: torch.Tensor
+    num_samples: int
+
+    def gather(self, states: torch.Tensor) -> torch.Tensor:
+        """
+        Take what predicts the targets: the states before text, then those of masked sound.
+
+        Args:
+            states (`torch.FloatTensor` of shape `(batch, length, size)`): Hidden states, or logits.
+
+        Returns:
+            `torch.FloatTensor` of shape `(num_text + num_masked, size)`.
+        """
+        return torch.cat([states[:, :-1][self.is_text[:, 1:]], states[self.is_masked]])
+
+    def loss(self, logits: torch.Tensor) -> JointLoss:
+        """
+        Average the nats over samples, see `joint_loss`.
+
+        Args:
+            logits (`torch.FloatTensor` of shape `(num_text + num_masked, vocab_size)`): As `gather` orders them.
+
+        Returns:
+            [`JointLoss`].
+        """
+        nats = F.cross_entropy(logits.float(), torch.cat([self.text_labels, self.audio_labels]), reduction="none")
+        text_nats, audio_nats = nats.split([len(self.text_labels), len(self.audio_labels)])
+        owners = self.numbers[self.is_text]
+        text_loss = _mean_over_samples(text_nats, owners, owners, self.num_samples)
+        audio_loss = _mean_over_samples(
+            audio_nats / self.mask_prob[self.is_masked],
+            self.numbers[self.is_masked],
+            self.numbers[self.is_audio],
+            self.num_samples,
+        )
+        return JointLoss(text_loss + audio_loss, text_loss, audio_loss)
+
+
+def find_targets(
+    labels: torch.Tensor,
+    audio_mask: torch.Tensor,
+    mask_prob: torch.Tensor,
+    audio_token_start_id: int,
+    sample_ids: torch.Tensor | None = None,
+) -> Targets:
+    """
+    Find what the objective asks of a noised sequence.
+
+    Args:
+        labels (`torch.LongTensor` of shape `(batch, length)`): Clean ids, -100 where nothing is learnt.
+        audio_mask (`torch.BoolTensor` of shape `(batch, length)`): The masked positions.
+        mask_prob (`torch.FloatTensor` of shape `(batch,)` or `(batch, length)`): Probability with which the sample was masked.
+        audio_token_start_id (`int`): First id of the audio alphabet.
+        sample_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*): Packed samples, see `number_samples`.
+
+    Returns:
+        [`Targets`].
+    """
+    batch, length = labels.shape
+    numbers, num_samples = number_samples(batch, length, sample_ids, labels.device)
+    has_label = labels != IGNORE_INDEX
+    is_audio = labels >= audio_token_start_id
+    is_text = has_label & ~is_audio
+    is_text[:, 0] = False  # nothing comes before it
+    is_text[:, 1:] &= numbers[:, 1:] == numbers[:, :-1]
+    is_masked = audio_mask & is_audio
+    return Targets(
+        text_labels=labels[is_text],
+        audio_labels=labels[is_masked],
+        is_text=is_text,
+        is_masked=is_masked,
+        is_audio=is_audio,
+        mask_prob=mask_prob[:, None].expand(labels.shape) if mask_prob.ndim == 1 else mask_prob,
+        numbers=numbers,
+        num_samples=num_samples,
+    )
+
+
 def joint_loss(
     logits: torch.Tensor,
     labels: torch.Tensor,
@@ -179,23 +280,8 @@ def joint_loss(
     Returns:
         [`JointLoss`].
     """
-    batch, length = labels.shape
-    numbers, num_samples = number_samples(batch, length, sample_ids, labels.device)
-    if mask_prob.ndim == 1:
-        mask_prob = mask_prob[:, None].expand(labels.shape)
-    has_label = labels != IGNORE_INDEX
-    is_audio = labels >= audio_token_start_id
-
-    is_text = has_label & ~is_audio
-    is_text[:, 0] = False  # nothing comes before it
-    is_text[:, 1:] &= numbers[:, 1:] == numbers[:, :-1]
-    nats = F.cross_entropy(logits[:, :-1][is_text[:, 1:]].float(), labels[is_text], reduction="none")
-    text_loss = _mean_over_samples(nats, numbers[is_text], numbers[is_text], num_samples)
-
-    is_masked = audio_mask & is_audio
-    nats = F.cross_entropy(logits[is_masked].float(), labels[is_masked], reduction="none") / mask_prob[is_masked]
-    audio_loss = _mean_over_samples(nats, numbers[is_masked], numbers[is_audio], num_samples)
-    return JointLoss(text_loss + audio_loss, text_loss, audio_loss)
+    targets = find_targets(labels, audio_mask, mask_prob, audio_token_start_id, sample_ids)
+    return targets.loss(targets.gather(logits))
 
 
 def _mean_over_samples(
