@@ -24,6 +24,7 @@ from typing import Any
 import jiwer
 import numpy as np
 import torch
+from replies import NANO_STEPS, PUBLISHED_RULE
 from tqdm import tqdm
 
 from finetune.nano.domain import items, normalise, text_corpus
@@ -33,20 +34,14 @@ from processing_ttt import TttProcessor
 
 BATCH_SIZE = 16
 SEEDS = 3
-NEUTRAL: dict[str, Any] = {  # what a setting does not say
-    "block_early_stop": True,
-    "remasking": "low_confidence",
-    "reveal_schedule": "linear",
-    "confidence_threshold": None,
-    "entropy_bound": None,
-}
-PUBLISHED: dict[str, Any] = {"denoising_steps": 8}
+PUBLISHED: dict[str, Any] = {"denoising_steps": NANO_STEPS}
 SETTINGS: list[dict[str, Any]] = [
     PUBLISHED,
     *({"denoising_steps": steps} for steps in (2, 4, 16)),
     *({"denoising_steps": 16, "confidence_threshold": threshold} for threshold in (0.3, 0.5, 0.7, 0.9)),
     *({"denoising_steps": 16, "entropy_bound": bound} for bound in (1.0, 3.0, 6.0, 10.0)),
-    *({"denoising_steps": 16, "entropy_bound": 3.0, "remasking": rule} for rule in ("calibrated", "entropy", "margin")),
+    *({"denoising_steps": 16, "entropy_bound": bound, "remasking": "entropy"} for bound in (1.0, 3.0, 6.0, 10.0)),
+    *({"denoising_steps": 16, "entropy_bound": 3.0, "remasking": rule} for rule in ("calibrated", "margin")),
     *({"denoising_steps": 16, "confidence_threshold": 0.5, "remasking": rule} for rule in ("calibrated", "margin")),
     *({"denoising_steps": 8, "remasking": rule} for rule in ("calibrated", "entropy", "margin", "random")),
     {"denoising_steps": 8, "reveal_schedule": "cosine"},
@@ -86,9 +81,8 @@ class ReadAloud:
                 add_generation_prompt=True, tokenize=True, return_dict=True,
             )  # fmt: skip
             generators = [torch.Generator().manual_seed(1000 * seed + start + row) for row in range(len(texts))]
-            out = self.model.generate(
-                **inputs, generator=generators, return_dict_in_generate=True, **NEUTRAL | setting
-            )
+            options = {"block_early_stop": True, "return_dict_in_generate": True} | PUBLISHED_RULE | setting
+            out = self.model.generate(**inputs, generator=generators, **options)
             replies = self.processor.batch_decode_reply(out.sequences[:, inputs["input_ids"].shape[1] :])
             heard += [self.judge.transcribe(reply.audio) if len(reply.audio) else "" for reply in replies]
             ids_per_forward += out.tokens_per_forward.tolist()

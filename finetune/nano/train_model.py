@@ -43,7 +43,11 @@ from .examples import PackedBatches, build_examples, encode_corpus, train_tokeni
 from .muon import MuonAdamW
 
 BLOCK_LENGTH = 16  # a word has at most 15 codes in 95 of 100 cases, and one end marker
-DENOISING_STEPS = 8
+DENOISING = {
+    "denoising_steps": 16,
+    "entropy_bound": 3.0,
+    "remasking": "entropy",
+}  # the best point of benchmarks/sweep.py
 FRAME_RATE = 25.0
 MAX_NEW_TOKENS = 400
 TASK_WEIGHTS = {"chat": 0.45, "tts": 0.08, "asr": 0.25, "text": 0.05, "facts": 0.2}  # how often, per example
@@ -148,7 +152,7 @@ def export(model: Path, codec: Path, out: Path) -> None:
     trained.generation_config = GenerationConfig(
         max_new_tokens=MAX_NEW_TOKENS,
         block_length=BLOCK_LENGTH,
-        denoising_steps=DENOISING_STEPS,
+        **DENOISING,
         block_early_stop=True,
         eos_token_id=vocabulary.eos_token_id,
         pad_token_id=vocabulary.pad_token_id,
