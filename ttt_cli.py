@@ -74,7 +74,9 @@ AudioTemperature = Annotated[
 ]
 Steps = Annotated[
     int | None,
-    typer.Option(min=1, help="Denoising steps per block. The checkpoint's setting by default.", show_default=False),
+    typer.Option(
+        min=1, help="Denoising steps per block, at most. The checkpoint's setting by default.", show_default=False
+    ),
 ]
 MaxNewTokens = Annotated[
     int | None,

@@ -6,8 +6,9 @@ Decoding in one run, on the same weights: the published procedure, ours, and wha
     python benchmarks/decode.py --speech data/nano                                                # also answers to spoken test questions
 
 - "published": the whole sequence at every step, logits of the whole vocabulary at every position (paper, section 3.4).
-- "cached": `generate()`, nano's own generation config; the same ids, which is checked.
-- "cached, ...": with an option of `generate`. Other ids: their word error rate stands beside them.
+- "cached": `generate()` under the published rule; the same ids, which is checked.
+- "cached, ...": under another rule. Other ids: word error rate and right answers stand beside them.
+- "as shipped": under the checkpoint's own generation config.
 - "autoregressive": the same backbone as an ordinary causal language model under transformers' own `generate`, the same number of ids, text and
   sound one at a time. Nano was not trained for that: its speed counts, it says nothing.
 
@@ -15,6 +16,10 @@ A reply's form is forced, so that all decode the same: nano reads given words, a
 a span of 26, again and again. Contenders run in turn, `--repeats` times; medians. "CPU seconds" are the process's own (`time.process_time`), which
 other work on the machine disturbs less than the clock; the speed-up is theirs. "Peak MB" is what decoding takes beyond what was there before (Linux).
 First audio: from a spoken question as a waveform to its first sound, streamed. WER: unseen sentences read aloud, heard by pocketsphinx (`sweep.py`).
+Answers right: spoken test questions whose answer's text is exactly right; the text is written id by id under every rule, but it sees the sound.
+
+Two smaller tables: ids per second of batches, under the checkpoint's own config, and one long span under full and under block-causal attention
+(a random model of nano's size, blocks of 16, 8 steps), where earlier blocks of a span are run again at every step, or are final.
 """
 
 import argparse
@@ -30,11 +35,17 @@ import numpy as np
 import torch
 from plot import plot
 from replies import (
+    BLOCK_LENGTH,
+    DENOISING_STEPS,
+    LONGEST_WORD,
+    NANO_STEPS,
+    PUBLISHED_RULE,
     Reply,
     autoregressive_twin,
     interleaved_reply,
     published,
     random_model,
+    span_reply,
     spoken_reply,
 )
 from sweep import ReadAloud, unseen_sentences
@@ -43,32 +54,45 @@ from transformers import AutoModel, AutoProcessor
 from finetune.nano.measure_model import Checkpoint
 from finetune.nano.synthesise import read_corpus
 from modeling_ttt import TttForConditionalGeneration, nano_checkpoint
+from modeling_ttt.generation_ttt import GENERATION_DEFAULTS
 from processing_ttt import TttAudioChunk
 
-SETTINGS: dict[str, dict[str, Any]] = {
-    "cached": {},
-    "cached, 4 steps": {"denoising_steps": 4},
-    "cached, confidence 0.9": {"confidence_threshold": 0.9},
-    "cached, confidence 0.7": {"confidence_threshold": 0.7},
-    "cached, entropy bound 3": {"entropy_bound": 3.0},
-    "cached, entropy bound 6": {"entropy_bound": 6.0},
-}
+
+def settings(model: TttForConditionalGeneration, steps: int, most_steps: int) -> dict[str, dict[str, Any]]:
+    """Say what `generate` is told: the published rule in so many steps, rules that need fewer, and what the checkpoint itself holds."""
+    shipped = {name: getattr(model.generation_config, name, None) for name in GENERATION_DEFAULTS}
+    rules: dict[str, dict[str, Any]] = {
+        "cached": {"denoising_steps": steps},
+        "cached, half the steps": {"denoising_steps": steps // 2},
+        "cached, confidence 0.9": {"denoising_steps": most_steps, "confidence_threshold": 0.9},
+        "cached, confidence 0.7": {"denoising_steps": most_steps, "confidence_threshold": 0.7},
+        "cached, entropy bound 3": {"denoising_steps": most_steps, "entropy_bound": 3.0},
+        "cached, entropy bound 6": {"denoising_steps": most_steps, "entropy_bound": 6.0},
+    }
+    rules = {name: PUBLISHED_RULE | rule for name, rule in rules.items()}
+    return rules | {"cached, as shipped": {name: value for name, value in shipped.items() if value is not None}}
 
 
-def contenders(reply: Reply, half: TttForConditionalGeneration, twin: torch.nn.Module) -> dict[str, Callable[[], Any]]:
+NANO = {"steps": NANO_STEPS, "most_steps": LONGEST_WORD}
+PAPER = {"steps": DENOISING_STEPS, "most_steps": BLOCK_LENGTH}
+
+
+def contenders(
+    reply: Reply, rules: dict[str, dict[str, Any]], half: TttForConditionalGeneration, twin: torch.nn.Module
+) -> dict[str, Callable[[], Any]]:
     """Every way to decode a reply: also with weights in bfloat16, and as an ordinary language model."""
     prompt = reply.inputs["input_ids"]
-    count = reply.decode().shape[1] - prompt.shape[1]  # also warms up
+    count = reply.decode(**rules["cached"]).shape[1] - prompt.shape[1]  # also warms up
     alone = {"do_sample": False, "max_new_tokens": count, "min_new_tokens": count}
     return {
-        "published": lambda: published(reply),
-        **{name: (lambda options=options: reply.decode(**options)) for name, options in SETTINGS.items()},
-        "cached, bfloat16": lambda: reply.decode(half),
+        "published": lambda: published(reply, **rules["cached"]),
+        **{name: (lambda rule=rule: reply.decode(**rule)) for name, rule in rules.items()},
+        "cached, bfloat16": lambda: reply.decode(half, **rules["cached"]),
         "autoregressive": lambda: twin.generate(prompt, attention_mask=torch.ones_like(prompt), **alone),
     }
 
 
-def measure(name: str, reply: Reply, repeats: int) -> list[dict[str, Any]]:
+def measure(name: str, reply: Reply, rules: dict[str, dict[str, Any]], repeats: int) -> list[dict[str, Any]]:
     """Run all contenders in turn; one row of the table for each."""
     half, twin = copy.deepcopy(reply.model).to(torch.bfloat16), autoregressive_twin(reply.model)
     forwards: list[None] = []
@@ -77,7 +101,7 @@ def measure(name: str, reply: Reply, repeats: int) -> list[dict[str, Any]]:
     runs: dict[str, list[dict[str, float]]] = {}
     for _ in range(repeats):
         expected: dict[str, torch.LongTensor] = {}
-        for contender, run in contenders(reply, half, twin).items():
+        for contender, run in contenders(reply, rules, half, twin).items():
             forwards.clear()
             before = _memory(reset=True)
             wall, cpu = time.perf_counter(), time.process_time()
@@ -116,19 +140,22 @@ def _memory(reset: bool = False) -> float | None:
 def add_quality(rows: list[dict[str, Any]], sentences: int, speech: Path | None, questions: int) -> None:
     """Put nano's word error rate, its answers and its first audio beside the settings of `generate`."""
     reader = ReadAloud(nano_checkpoint(), unseen_sentences(sentences))
+    rules = settings(reader.model, **NANO)
     for row in rows:
-        options = SETTINGS.get(row["decoder"])
+        options = rules.get(row["decoder"])
         if options is None:
             continue
         row["wer"] = reader.measure(options, seed=0)["wer"]
         row["first_audio"] = first_audio(reader.model, reader.processor, options)
         if speech is not None:
             row["answers_right"] = answers_right(speech / "test", questions, options)
+    cached = next(row for row in rows if row["decoder"] == "cached")
+    rows[0] |= {name: cached[name] for name in ("wer", "answers_right") if name in cached}  # the same ids
 
 
 def answers_right(folder: Path, questions: int, options: dict[str, Any]) -> float:
-    """Share of nano's answers to spoken test questions whose text is exactly right."""
-    corpus = list(read_corpus(folder))
+    """Share of nano's answers to held-out spoken questions whose text is exactly right."""
+    corpus = [(line, samples) for line, samples in read_corpus(folder) if line["split"] != "train"]
     corpus = corpus[:: max(1, len(corpus) // questions)]
     sounds = [np.asarray(samples, np.float32) / 32768 for _, samples in corpus]
     replies = Checkpoint(nano_checkpoint(), **options).ask_all("chat", sounds)
@@ -179,6 +206,25 @@ def measure_rows(reply_of: Callable[[int], Reply], sizes: list[int], repeats: in
     ]
 
 
+def measure_spans(lengths: list[int], repeats: int) -> list[dict[str, Any]]:
+    """Seconds that one span of so many codes takes under full and under block-causal attention."""
+    rows = []
+    for length in lengths:
+        row: dict[str, Any] = {"codes": length}
+        for name, block_length in {"full": None, "block": LONGEST_WORD}.items():
+            reply = span_reply(length, block_length)
+            runs = []
+            for _ in range(repeats):
+                cpu = time.process_time()
+                ids = reply.decode()
+                runs.append(time.process_time() - cpu)
+            if ids.shape[1] - reply.prompt_length != length:
+                raise SystemExit(f"The random model ended its span of {length} codes early; take another seed.")
+            row[name] = statistics.median(runs)
+        rows.append(row | {"gain": row["full"] / row["block"]})
+    return rows
+
+
 COLUMNS = {
     "model": "{}", "decoder": "{}", "forwards": "{:.0f}", "ids_per_forward": "{:.2f}", "seconds": "{:.1f}", "cpu_seconds": "{:.1f}", "speed_up": "{:.1f}x",
     "real_time_factor": "{:.2f}", "peak_mb": "{:.0f}", "first_audio": "{:.2f}", "wer": "{:.3f}", "answers_right": "{:.2f}",
@@ -190,6 +236,7 @@ ROW_COLUMNS = {
     "ids_per_cpu_second": "{:.0f}",
     "gain": "{:.1f}x",
 }
+SPAN_COLUMNS = {"codes": "{}", "full": "{:.2f} s", "block": "{:.2f} s", "gain": "{:.1f}x"}
 
 
 def table(rows: list[dict[str, Any]], columns: dict[str, str]) -> str:
@@ -213,6 +260,7 @@ def main() -> None:
     parser.add_argument("--speech", type=Path, help="folder of synthesise.py, whose test questions are then answered")
     parser.add_argument("--questions", type=int, default=60)
     parser.add_argument("--rows", type=int, nargs="*", default=[1, 2, 4, 8, 16, 32], help="sizes of nano's batches")
+    parser.add_argument("--spans", type=int, nargs="*", default=[64, 128, 256, 512], help="codes of the long spans")
     parser.add_argument("--out", type=Path, help="the numbers, as JSON")
     parser.add_argument("--plot", type=Path, help="the picture, as SVG or PNG")
     options = parser.parse_args()
@@ -222,14 +270,16 @@ def main() -> None:
     processor = AutoProcessor.from_pretrained(nano_checkpoint())
     sentences = unseen_sentences(48)
     if "nano" in options.models:
-        rows = measure("nano (5M)", spoken_reply(nano, processor, sentences, options.seconds), options.repeats)
+        reply = spoken_reply(nano, processor, sentences, options.seconds)
+        rows = measure("nano (5M)", reply, settings(nano, **NANO), options.repeats)
         if options.sentences:
             add_quality(rows, options.sentences, options.speech, options.questions)
         results["decoders"] += rows
     if "100M" in options.models:
         ids = round(options.seconds * 12.5 / 26 * (13 + 1 + 26 + 1))
         model = random_model(hidden_size=768, layers=11)
-        results["decoders"] += measure("random (101M)", interleaved_reply(model, ids), options.repeats)
+        reply = interleaved_reply(model, ids)
+        results["decoders"] += measure("random (101M)", reply, settings(model, **PAPER), options.repeats)
     print(table(results["decoders"], COLUMNS))
     if options.rows:
         seconds = min(4.0, options.seconds)
@@ -241,6 +291,9 @@ def main() -> None:
                 options.repeats,
             )
         print(f"\n{table(results['rows'], ROW_COLUMNS)}")
+    if options.spans:
+        results["spans"] = measure_spans(options.spans, options.repeats)
+        print(f"\n{table(results['spans'], SPAN_COLUMNS)}")
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(results, indent=1) + "\n")

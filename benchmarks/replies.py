@@ -19,6 +19,13 @@ from processing_ttt import TttProcessor
 
 TEXT_TOKENS, AUDIO_TOKENS, BLOCK_LENGTH, DENOISING_STEPS = 13, 26, 26, 10
 LONGEST_WORD = 16  # codes of a span of nano: a word
+PUBLISHED_RULE: dict[str, Any] = {  # the surest first, a fixed number at each step, whatever a generation config says
+    "remasking": "low_confidence",
+    "reveal_schedule": "linear",
+    "confidence_threshold": None,
+    "entropy_bound": None,
+}
+NANO_STEPS = 8  # of the published rule, for a block of 16
 
 
 @dataclass
@@ -136,11 +143,21 @@ def interleaved_reply(model: TttForConditionalGeneration, max_new_tokens: int, p
     return Reply(model, inputs, ForcedForm(model.config, prompt_length), options, frame_rate=12.5)
 
 
+def span_reply(length: int, span_block_length: int | None) -> Reply:
+    """One long span of sound of a random model of nano's size, which sees its spans whole, or block by block."""
+    attention = {"span_attention": "block", "span_block_length": span_block_length} if span_block_length else {}
+    model = random_model(hidden_size=256, layers=6, **attention)
+    prompt = torch.randint(20, 2000, (1, 64), generator=torch.Generator().manual_seed(0))
+    prompt[0, -1] = model.config.begin_audio_token_id
+    options = {"max_new_tokens": length, "denoising_steps": NANO_STEPS, "block_length": LONGEST_WORD}
+    return Reply(model, {"input_ids": prompt}, ForcedForm(model.config, 64), options)
+
+
 @torch.inference_mode()
-def published(reply: Reply) -> torch.LongTensor:
+def published(reply: Reply, **options: Any) -> torch.LongTensor:
     """Decode one row as published: for-loops, the whole sequence at every step, logits of the whole vocabulary at every position."""
     model, config, ids = reply.model, reply.model.config, reply.inputs["input_ids"]
-    options = {**vars(model.generation_config), **reply.options}
+    options = {**vars(model.generation_config), **reply.options, **options}
     eligible, ends = model.eligible_audio_ids(), set(config.end_of_span_token_ids)
     total = reply.prompt_length + options["max_new_tokens"]
     while ids.shape[1] < total:
@@ -168,8 +185,8 @@ def published(reply: Reply) -> torch.LongTensor:
     return ids
 
 
-def random_model(hidden_size: int, layers: int, seed: int = 0) -> TttForConditionalGeneration:
-    """A random Qwen2 backbone with an audio alphabet of 16384 codes."""
+def random_model(hidden_size: int, layers: int, seed: int = 0, **attention: Any) -> TttForConditionalGeneration:
+    """A random Qwen2 backbone with an audio alphabet of 16384 codes; `attention` as in `TttConfig`."""
     text_ids, codes = 2000, 16384
     text_config = AutoConfig.for_model(
         "qwen2",
@@ -195,6 +212,7 @@ def random_model(hidden_size: int, layers: int, seed: int = 0) -> TttForConditio
             begin_last_audio_token_id=11,
             pad_token_id=0,
             eos_token_id=1,
+            **attention,
         )
     ).eval()
 

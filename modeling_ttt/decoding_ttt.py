@@ -17,7 +17,6 @@ Rows advance on their own: in the same forward one may write and another speak. 
 another gets holes, which the attention mask hides; positions count only the row's own ids.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +32,7 @@ from .cache_ttt import CACHE_NAME, Query, RowCache, StaticRowCache, has_windows
 from .denoising_ttt import BlockDenoiser
 from .rows_ttt import DecodingPlan, DecodingRow, open_rows
 from .samplers_ttt import Generators, guide, next_text_ids
+from .unconditional_ttt import Unconditional
 
 
 @dataclass
@@ -105,13 +105,14 @@ class BlockDecoder:
         self.prompt_is_real = is_real.bool()
         self.generators = _one_per_row(generator, len(input_ids))
         self.denoiser = BlockDenoiser(model.config, generation_config, model.eligible_audio_ids())
-        self.log_priors: dict[int, torch.Tensor] = {}  # by begin marker
+        self.unconditional = Unconditional(model, generation_config.block_length)
         self.priors_taken: set[tuple[int, int]] = set()  # (row, begin marker)
         self.guides_apart = self._guides("none")
         self.guides_masked = self._guides("masked")
         self.num_forwards = 0
         self._layout: list[tuple[int, int, int, bool]] | None = None  # of the last query and its mask
         self._query: Query | None = None
+        self._buffer_rows: torch.Tensor | None = None  # (running rows, 1)
         self._mask: Any = None
 
         self.cache = static_cache or RowCache(cache, self.prompt_is_real)  # of the running rows
@@ -180,11 +181,9 @@ class BlockDecoder:
         if speaking:
             lengths = {i: self.rows[i].block_length for i in speaking}
             blocks = [hidden_states[i][ends[i] - lengths[i] : ends[i]] for i in speaking]
-            unconditional = None
+            unconditional = self._masked_context(speaking) if self.guides_masked else None
             if self.guides_apart:
                 unconditional = [hidden_states[i][ends[i] : ends[i] + lengths[i]] for i in speaking]
-            elif self.guides_masked:
-                unconditional = self._forward_masked(speaking)
             self._speak(speaking, _padded(blocks), _padded(unconditional) if unconditional else None)
         self._drop_finished_rows()
 
@@ -195,7 +194,8 @@ class BlockDecoder:
         layout = [(row.committed, row.length, row.end, row.finished) for row in (self.rows[i] for i in self.running)]
         if self._query is None or layout != self._layout:
             self._layout, self._query, self._mask = layout, self._lay_out_query(), None
-        self._query.ids = self.buffer[self.running].gather(1, self._query.position_ids)
+            self._buffer_rows = torch.tensor(self.running, device=self.buffer.device)[:, None]
+        self._query.ids = self.buffer[self._buffer_rows, self._query.position_ids]
         return self._query
 
     def _lay_out_query(self) -> Query:
@@ -236,30 +236,13 @@ class BlockDecoder:
         self._keep(query.ids.shape[1])
         return outputs.last_hidden_state
 
-    def _forward_masked(self, speaking: list[int]) -> list[torch.Tensor]:
-        """Run the blocks once more with everything around them masked (the published unconditional branch): no cache can help here."""
-        sequences = []
-        for row in (self.rows[i] for i in speaking):
-            masks = torch.full_like(row.ids, self.model.config.mask_token_id)
-            sequences.append(torch.cat([masks, row.buffer[row.length : row.end]]))
+    def _masked_context(self, speaking: list[int]) -> list[torch.Tensor]:
+        """Run the blocks once more, as guidance was published."""
+        rows = [self.rows[i] for i in speaking]
         for i in speaking:
             self.row_forwards[i] += 1
-        hidden_states = self._forward_apart(sequences)
-        return [
-            states[row.length : row.end]
-            for states, row in zip(hidden_states, (self.rows[i] for i in speaking), strict=True)
-        ]
-
-    def _forward_apart(self, sequences: list[torch.Tensor]) -> torch.Tensor:
-        """Run whole sequences of ids without the cache, `(sequences, longest, hidden)`."""
-        ids = torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True)
-        lengths = torch.tensor([len(sequence) for sequence in sequences], device=ids.device)[:, None]
-        is_real = torch.arange(ids.shape[1], device=ids.device) < lengths
-        inputs_embeds = self.model.get_input_embeddings()(ids)
-        span_ids = self.model.attention_span_ids(ids).masked_fill(~is_real, -1)
-        mask = self.model.modality_aware_mask(inputs_embeds, span_ids, is_real)
-        self.num_forwards += 1
-        return self.model.model(inputs_embeds=inputs_embeds, attention_mask=mask, use_cache=False).last_hidden_state
+        blocks = [row.buffer[row.length : row.end] for row in rows]
+        return self.unconditional.masked_context(blocks, [row.length for row in rows])
 
     def _keep(self, num_queries: int) -> None:
         rows = [self.rows[i] for i in self.running]
@@ -307,24 +290,12 @@ class BlockDecoder:
                 self._go_on_speaking(i)
 
     def _log_prior(self, speaking: list[int]) -> torch.Tensor:
-        """
-        Score the ids where nothing is known, `(rows, ids)`: their mean probability in a block of masks behind a begin marker alone.
-
-        It depends on nothing else, so one forward for each of the two markers is all it costs a whole `generate`.
-        """
-        priors = []
-        for i in speaking:
-            row = self.rows[i]
-            if row.begin_marker not in self.log_priors:
-                block = torch.full((self.options.block_length,), self.model.config.mask_token_id)
-                ids = torch.cat([torch.tensor([row.begin_marker]), block]).to(self.buffer.device)
-                logits = self.model.audio_logits(self._forward_apart([ids])[0][1:]).float()
-                self.log_priors[row.begin_marker] = logits.log_softmax(-1).logsumexp(0) - math.log(len(block))
-            if (i, row.begin_marker) not in self.priors_taken:
-                self.priors_taken.add((i, row.begin_marker))
-                self.row_forwards[i] += 1
-            priors.append(self.log_priors[row.begin_marker])
-        return torch.stack(priors)
+        """Score the ids where nothing is known of them, `(rows, ids)`; each row counts the forward that took it once."""
+        markers = [self.rows[i].begin_marker for i in speaking]
+        for taken in set(zip(speaking, markers, strict=True)) - self.priors_taken:
+            self.priors_taken.add(taken)
+            self.row_forwards[taken[0]] += 1
+        return torch.stack([self.unconditional.log_prior(marker) for marker in markers])
 
     def _go_on_speaking(self, index: int) -> None:
         """Open the next block of a row inside a span."""
@@ -393,7 +364,7 @@ class BlockDecoder:
         return TttGenerateOutput(
             sequences=sequences,
             attention_mask=is_real.long(),
-            num_forwards=self.num_forwards,
+            num_forwards=self.num_forwards + self.unconditional.num_forwards,
             tokens_per_forward=counts / forwards,
             cache=self.cache.align(is_real),
         )

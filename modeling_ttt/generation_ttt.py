@@ -39,6 +39,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "reveal_schedule": REVEAL_SCHEDULES,
     "audio_guidance_context": ("masked", "none"),
 }
+ACCEPTANCE_OPTIONS = ("confidence_threshold", "entropy_bound")  # each instead of `reveal_schedule`
 STATIC_CACHE_STEP = (
     256  # positions: a few more do not change the shape of a static cache, and nothing is compiled again
 )
@@ -54,20 +55,23 @@ class TttGenerationMixin(GenerationMixin):
         """
         Continue a conversation in text and sound.
 
-        Besides transformers' own options, which act on the text:
+        An option that is not passed is the checkpoint's (`generation_config.json`), or else has the default below; `None` switches off what
+        can be off. Besides transformers' own options, which act on the text:
 
         Args:
             inputs (`torch.LongTensor` of shape `(batch, length)`, *optional*): Prompts, left-padded; also as `input_ids`.
             block_length (`int`, *optional*, defaults to 32): Masks of a block of sound.
             first_block_length (`int`, *optional*): Masks of the first block of a reply, if other: a shorter one is heard sooner.
-            denoising_steps (`int`, *optional*, defaults to 10): Forward passes over a block.
+            denoising_steps (`int`, *optional*, defaults to 10): Forward passes over a block; at most, under a threshold or a bound.
             reveal_schedule (`str`, *optional*, defaults to `"linear"`): How the masks are spread over the steps, or `"cosine"`: few at first.
+                Passing it switches off a threshold or a bound of the checkpoint.
             remasking (`str`, *optional*, defaults to `"low_confidence"`): Which positions a step reveals: `"low_confidence"` the surest ones,
                 `"random"` any, `"calibrated"` the surest against the prior of their code (one more forward for each begin marker in use),
                 `"entropy"` those of the most decided distributions, `"margin"` those furthest before their rival.
             confidence_threshold (`float`, *optional*): Reveal all positions that are at least this probable, and one in any case, instead of
-                a fixed number; after `denoising_steps` all that is left.
-            entropy_bound (`float`, *optional*): The same with positions whose entropies sum to at most this many nats.
+                a fixed number; after `denoising_steps` all that is left. Passing it switches off a bound of the checkpoint.
+            entropy_bound (`float`, *optional*): The same with as many positions, in the order of `remasking`, as have entropies that sum to at
+                most this many nats, but for the largest. Passing it switches off a threshold of the checkpoint.
             block_early_stop (`bool`, *optional*, defaults to `False`): End a block once everything before its first end marker is revealed.
                 What follows is cut anyway, so ids stay the same and forwards are saved; draws of later blocks change.
             audio_temperature (`float`, *optional*, defaults to 0.0): 0 takes the best code; above, codes are drawn ...
@@ -116,14 +120,16 @@ class TttGenerationMixin(GenerationMixin):
         self, generation_config: GenerationConfig | None, **kwargs: Any
     ) -> tuple[GenerationConfig, dict]:
         kwargs.pop("generation_mode", None)  # the any-to-any pipeline passes it on
-        own = {name: kwargs.pop(name) for name in GENERATION_DEFAULTS if name in kwargs}
+        asked = _asked_options(
+            generation_config, {name: kwargs.pop(name) for name in GENERATION_DEFAULTS if name in kwargs}
+        )
         generation_config, model_kwargs = super()._prepare_generation_config(generation_config, **kwargs)
         defaults = GENERATION_DEFAULTS | {
             "block_length": self.config.span_block_length or GENERATION_DEFAULTS["block_length"]
         }
         for name, default in defaults.items():
-            if own.get(name) is not None:
-                setattr(generation_config, name, own[name])
+            if name in asked:
+                setattr(generation_config, name, asked[name])
             elif getattr(generation_config, name, None) is None:
                 setattr(generation_config, name, default)
         _check_generation_config(generation_config)
@@ -253,6 +259,23 @@ class TttGenerationMixin(GenerationMixin):
             )
 
 
+def _asked_options(generation_config: GenerationConfig | None, arguments: dict[str, Any]) -> dict[str, Any]:
+    """
+    Gather what a caller asks for, which goes before the checkpoint's `generation_config.json`: arguments of `generate`, then a config that
+    is passed. An argument `None` switches off what can be off, as with transformers' own options, and says nothing of the rest; one way to
+    say how much a step reveals switches off the checkpoint's other one.
+    """
+    asked = {name: getattr(generation_config, name, None) for name in GENERATION_DEFAULTS} | arguments
+    asked = {
+        name: value
+        for name, value in asked.items()
+        if value is not None or (name in arguments and GENERATION_DEFAULTS[name] is None)
+    }
+    if any(asked.get(name) is not None for name in ("reveal_schedule", *ACCEPTANCE_OPTIONS)):
+        asked = dict.fromkeys(ACCEPTANCE_OPTIONS) | asked
+    return asked
+
+
 def _check_generation_config(config: GenerationConfig) -> None:
     for name in ("block_length", "denoising_steps"):
         if not _is_count(getattr(config, name)):
@@ -274,7 +297,7 @@ def _check_generation_config(config: GenerationConfig) -> None:
             raise ValueError(f"`{name}` must lie between 0 and {upper:g}, got {value}.")
     if config.confidence_threshold is not None and config.entropy_bound is not None:
         raise ValueError(
-            "`confidence_threshold` and `entropy_bound` both say how much a step reveals; pass one of them."
+            "`confidence_threshold` and `entropy_bound` both say how much a step reveals; pass one of them, or set the other to None."
         )
     if config.guidance_scale not in (None, 1):
         raise ValueError(

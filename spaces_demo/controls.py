@@ -54,7 +54,7 @@ class Controls:
                     value=defaults["denoising_steps"],
                     step=1,
                     label="Denoising steps",
-                    info="Forward passes over a block of sound.",
+                    info="Forward passes over a block of sound, at most.",
                 )
                 self.rule = gr.Dropdown(
                     list(REMASKING_RULES),

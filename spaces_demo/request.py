@@ -31,7 +31,7 @@ class DecodingOptions:
     How a reply is decoded; `None` leaves a value to the checkpoint.
 
     Args:
-        denoising_steps (`int`, *optional*): Forward passes over a block of sound.
+        denoising_steps (`int`, *optional*): Forward passes over a block of sound, at most.
         remasking (`str`, *optional*): Which positions of a block go first.
         temperature (`float`, *optional*): Of the text; 0 takes the best.
         audio_temperature (`float`, *optional*): Of the sound; 0 takes the best.

@@ -171,12 +171,12 @@ class SlowTtt:
             if confidence_threshold is not None:
                 chosen = {ordered[0], *(p for p in ordered if facts[p][2] >= confidence_threshold)}
             if entropy_bound is not None:
-                decided, spent, chosen = sorted(facts, key=lambda p: (facts[p][3], p)), 0.0, []
-                for position in decided:
-                    if spent > entropy_bound:
+                chosen = []
+                for position in ordered:
+                    entropies = [facts[p][3] for p in [*chosen, position]]
+                    if sum(entropies) - max(entropies) > entropy_bound:
                         break
                     chosen.append(position)
-                    spent += facts[position][3]
             for position in facts if step == steps - 1 else chosen:
                 block[position] = facts[position][1]
             if mask not in block:

@@ -29,6 +29,8 @@ RULES = [
     {"confidence_threshold": 0.5},
     {"confidence_threshold": 0.5, "remasking": "margin"},
     {"entropy_bound": 1.0},
+    {"entropy_bound": 1.0, "remasking": "entropy"},
+    {"entropy_bound": 1.0, "remasking": "calibrated"},
     {"audio_guidance_scale": 0.7},
     {"audio_guidance_scale": 0.7, "audio_guidance_context": "none"},
     {

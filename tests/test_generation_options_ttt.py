@@ -109,6 +109,26 @@ def test_options_come_from_the_call_before_the_generation_config_before_the_defa
     assert ids.tolist() == by_call
 
 
+@pytest.mark.parametrize("shipped", [{"entropy_bound": 1e9}, {"confidence_threshold": 0.0}], ids=str)
+@pytest.mark.parametrize("name", ["entropy_bound", "confidence_threshold"])
+def test_what_the_checkpoint_switches_on_a_caller_switches_off_or_replaces(shipped, name):
+    model = tiny_model()
+
+    def forwards(**options):
+        out = decode(model, [W, BEGIN], max_span_length=5, return_dict_in_generate=True, max_new_tokens=5, **options)
+        return out.num_forwards
+
+    assert forwards(denoising_steps=5) == 5
+    model.generation_config.update(**shipped, allow_custom_entries=True)
+    assert forwards(denoising_steps=5) == 1  # everything in one step
+    assert forwards(denoising_steps=5, **dict.fromkeys(shipped)) == 5
+    assert forwards(denoising_steps=5, reveal_schedule="linear") == 5
+    assert forwards(denoising_steps=5, **{name: 0.0 if name == "entropy_bound" else 1.0}) == 5
+    given = GenerationConfig(**{name: 0.0 if name == "entropy_bound" else 1.0}, eos_token_id=EOS, pad_token_id=0)
+    assert forwards(denoising_steps=5, generation_config=given) == 5
+    assert forwards(denoising_steps=5, audio_temperature=None) == 1  # what cannot be off stays what it is
+
+
 def test_a_call_does_not_change_the_models_generation_config(model):
     before = model.generation_config.to_dict()
     decode(model, block_length=3)

@@ -39,6 +39,17 @@ def test_a_cpu_generator_samples_the_same_ids_on_the_gpu(prompts):
     assert torch.equal(got.cpu(), wanted)
 
 
+def test_compiled_steps_on_a_static_cache_decode_the_ids_of_eager_ones():
+    model = tiny_model().cuda()
+    torch._dynamo.utils.counters.clear()
+    for length in (5, 9):
+        ids = torch.randint(5, 12, (1, length), generator=torch.Generator().manual_seed(length)).cuda()
+        options = OPTIONS | {"max_span_length": 8}
+        wanted = model.generate(ids, **options)
+        assert torch.equal(model.generate(ids, cache_implementation="static", **options), wanted)
+    assert 1 <= torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 3
+
+
 def test_bfloat16_logits_stay_within_three_percent_of_float32(prompts):
     ids, mask = prompts
     model = tiny_model().cuda()

@@ -73,6 +73,16 @@ def test_the_generation_config_is_nano_s_own():
     assert (config.block_length, config.max_new_tokens) == (16, 400)
 
 
+def test_the_generation_config_holds_the_best_point_of_the_sweep():
+    results = json.loads((FOLDER.parent.parent / "benchmarks" / "results" / "sweep.json").read_text())
+    config = GenerationConfig.from_pretrained(FOLDER)
+    as_good = [result for result in results if result["difference"] <= result["standard_error"]]
+    best = max(as_good, key=lambda result: result["ids_per_forward"])
+    assert {"remasking": "low_confidence"} | best["setting"] == {
+        name: getattr(config, name) for name in ("denoising_steps", "remasking", "entropy_bound")
+    }
+
+
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question["file"])
 def test_nano_answers_the_shipped_questions_in_text_and_speech(nano, question):
     reply = ask(nano, audio=FOLDER / "questions" / question["file"])

@@ -286,9 +286,22 @@ def test_a_confidence_threshold_that_none_reaches_reveals_the_first_by_priority(
     ("bound", "expected"),
     [(0.0, [True, False, False]), (0.33, [True, True, False]), (0.93, [True, True, False]), (0.94, [True, True, True])],
 )
-def test_an_entropy_bound_reveals_the_most_decided_as_long_as_all_but_the_last_sum_to_it(bound, expected):
+def test_an_entropy_bound_reveals_by_priority_as_long_as_all_but_the_largest_entropy_sum_to_it(bound, expected):
     assert accept(EntropyBound(bound), A, B, C) == expected
     assert accept(EntropyBound(bound), C, B, A) == expected[::-1]
+
+
+@pytest.mark.parametrize(
+    ("bound", "expected"),
+    [
+        (0.0, [False, False, True]),
+        (0.61, [False, False, True]),
+        (0.62, [False, True, True]),
+        (0.94, [True, True, True]),
+    ],
+)
+def test_an_entropy_bound_keeps_to_the_order_that_is_asked_for(bound, expected):
+    assert accept(EntropyBound(bound), A, B, C, priority=[0.0, 1.0, 2.0]) == expected
 
 
 def test_an_entropy_bound_counts_only_masked_positions():

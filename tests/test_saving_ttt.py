@@ -26,6 +26,7 @@ MODULES = {
     "cache_ttt.py",
     "configuration_ttt.py",
     "decoding_ttt.py",
+    "unconditional_ttt.py",
     "denoising_ttt.py",
     "generation_ttt.py",
     "language_model_ttt.py",

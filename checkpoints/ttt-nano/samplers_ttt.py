@@ -257,18 +257,16 @@ class ConfidenceThreshold:
 @dataclass
 class EntropyBound:
     """
-    Reveal the most decided positions as long as the entropies of all but the last of them sum to at most `bound` nats: what they may then
-    have told each other (entropy-bounded unmasking, arXiv 2505.24857). The first goes in any case; priorities do not matter.
+    Reveal positions by priority as long as their entropies, but for the largest, sum to at most `bound` nats: what they may then have told
+    each other (entropy-bounded unmasking, arXiv 2505.24857, which leaves the order open too). The first goes in any case.
     """
 
     bound: float
 
     def __call__(self, draft: Draft, priority: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-        entropy, order = draft.entropy.masked_fill(~draft.is_masked, torch.inf).sort(dim=-1, stable=True)
-        spent_before = (
-            entropy.cumsum(-1) - entropy
-        )  # inf - inf is nan behind the masked positions, which is not <= bound
-        fits = spent_before <= self.bound
+        order = by_priority(priority, draft.is_masked)
+        entropy = draft.entropy.masked_fill(~draft.is_masked, 0.0).gather(1, order)
+        fits = entropy.cumsum(-1) - entropy.cummax(-1).values <= self.bound  # never falls: the fitting ones come first
         return draft.is_masked & torch.zeros_like(fits).scatter_(1, order, fits)
 
 
@@ -293,9 +291,13 @@ def choose_revealed(priority: torch.Tensor, is_masked: torch.Tensor, counts: tor
     Returns:
         `torch.BoolTensor` of shape `(rows, block)`.
     """
-    order = priority.masked_fill(~is_masked, -torch.inf).argsort(dim=-1, descending=True, stable=True)
-    rank = order.argsort(dim=-1)
+    rank = by_priority(priority, is_masked).argsort(dim=-1)
     return is_masked & (rank < counts[:, None])
+
+
+def by_priority(priority: torch.Tensor, is_masked: torch.Tensor) -> torch.Tensor:
+    """Order the positions `(rows, block)` of each row: higher priority first, ties from left to right, what is not masked last."""
+    return priority.masked_fill(~is_masked, -torch.inf).argsort(dim=-1, descending=True, stable=True)
 
 
 def is_settled(blocks: torch.Tensor, mask_token_id: int, end_token_ids: Sequence[int]) -> torch.Tensor:

@@ -24,7 +24,8 @@ from processing_ttt.vocabulary_ttt import TttVocabulary
 from .tokenizer import train_tokenizer
 
 BLOCK_LENGTH = 16  # a word has at most 15 codes in 95 of 100 cases, and one end marker
-DENOISING_STEPS = 8
+# the best point of benchmarks/sweep.py
+DENOISING = {"denoising_steps": 16, "entropy_bound": 3.0, "remasking": "entropy"}
 MAX_NEW_TOKENS = 400
 
 
@@ -71,7 +72,7 @@ def _generation_config(vocabulary: TttVocabulary, codec: Path) -> GenerationConf
     return GenerationConfig(
         max_new_tokens=MAX_NEW_TOKENS,
         block_length=BLOCK_LENGTH,
-        denoising_steps=DENOISING_STEPS,
+        **DENOISING,
         block_early_stop=True,
         eos_token_id=vocabulary.eos_token_id,
         pad_token_id=vocabulary.pad_token_id,
