@@ -9,7 +9,8 @@ The paper's comparison at small scale: one backbone, the same data, order, token
 2. For each seed and system (`comparison/systems.py`): training (`comparison/training.py`) from the seed's random weights, in a folder of its
    own, a state every two minutes, replaced whole. Finished runs are skipped.
 3. Measurement (`comparison/evaluation.py`) on held-out questions and sentences: ASR, spoken QA, TTS; forwards and seconds of a reply.
-4. `--out` gets all results as JSON; the table (mean and standard deviation over the seeds) is printed (`comparison/table.py`).
+4. `--out` gets all results as JSON, and results that it holds already are not made again: a machine goes on where another one stopped.
+   The table (mean and standard deviation over the seeds) is printed (`comparison/table.py`).
 
 Equal steps are what counts. `--minutes` only chooses their number: from the speed of `ttt` on this machine, measured once and kept in `--work`.
 Needs flite (Debian) and pocketsphinx, as `finetune.nano` does. Hardware: one CPU core, one thread; `--device cuda` is the same code.
@@ -18,7 +19,7 @@ Needs flite (Debian) and pocketsphinx, as `finetune.nano` does. Hardware: one CP
 import argparse
 import json
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ import torch
 from comparison.data import Benchmark, encode_speech, load_benchmark, make_speech
 from comparison.evaluation import Measurement, codec_floor
 from comparison.systems import SYSTEMS, create_model
-from comparison.table import RESULT, collect, markdown_table, write_json
+from comparison.table import RESULT, collect, markdown_table, restore, write_json
 from comparison.training import MODEL, TrainingOptions, load_finished, train
 
 CODEC = Path("checkpoints/ttt-nano/codec")
@@ -41,12 +42,18 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     if not options.table:
         _run_all(options)
+    results, floor = _collect(options)
+    print(markdown_table(results, floor))
+
+
+def _collect(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, float] | None]:
+    """Gather what is finished, in `--out` too."""
     results = collect(options.work, options.runs)
     floor_file = options.work / "floor.json"
     floor = json.loads(floor_file.read_text()) if floor_file.exists() else None
     if options.out:
         write_json(options.out, {"floor": floor, "runs": results})
-    print(markdown_table(results, floor))
+    return results, floor
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -79,11 +86,14 @@ def _run_all(options: argparse.Namespace) -> None:
     training = TrainingOptions(options.steps, precision=_precision(options), device=options.device)
     if options.minutes is not None:
         training = replace(training, steps=_steps_in(options.minutes, options.work, benchmark, training))
+    if options.out:
+        restore(options.out, options.work, options.runs, asdict(training))
     for seed in options.seeds:
         for name in options.systems:
             folder = options.work / options.runs / f"{name}-{seed}"
             if not (folder / RESULT).exists():
                 write_json(folder / RESULT, _run(folder, name, seed, benchmark, training, options.limit))
+                _collect(options)
 
 
 def _run(

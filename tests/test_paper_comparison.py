@@ -379,3 +379,18 @@ def test_the_table_shows_mean_and_spread_over_the_seeds(tmp_path):
     assert [row[column] for row in cells[2:]] == ["0.500", "0.250", "0.200 ± 0.141", "0.025"]
     assert cells[4][1] == "2" and cells[4][cells[0].index("training, CPU min")] == "1.5 ± 0.0"
     assert len({len(row) for row in cells}) == 1
+
+
+def test_results_that_are_collected_already_are_not_made_again(tmp_path):
+    options = {"steps": 5}
+    results = [run_result("ttt", seed, 0.3) for seed in (0, 1)]
+    for result in results:
+        result["training"]["options"] = options
+    table.write_json(tmp_path / "all.json", {"floor": None, "runs": results})
+    own = results[0] | {"measured": results[0]["measured"] | {"tts_wer": 0.1}}
+    table.write_json(tmp_path / "work" / "runs" / "ttt-0" / table.RESULT, own)  # what is there stays
+    table.restore(tmp_path / "all.json", tmp_path / "work", "runs", options)
+    assert [r["measured"]["tts_wer"] for r in table.collect(tmp_path / "work")] == [0.1, 0.3]
+    table.restore(tmp_path / "missing.json", tmp_path / "work", "runs", options)
+    with pytest.raises(ValueError, match="other options"):
+        table.restore(tmp_path / "all.json", tmp_path / "work", "runs", {"steps": 6})

@@ -53,6 +53,27 @@ def collect(work: Path, runs: str = "runs") -> list[dict[str, Any]]:
     return sorted(found, key=lambda result: (order.index(result["system"]), result["seed"]))
 
 
+def restore(collected: Path, work: Path, runs: str, options: dict[str, Any]) -> None:
+    """
+    Put the results that an earlier machine collected back into the folder of runs, so that they are not made again.
+
+    Args:
+        collected (`Path`): The JSON file; nothing happens if it is missing.
+        work (`Path`): The folder of the comparison.
+        runs (`str`): Its folder of runs.
+        options (`dict`): Training options of the runs to come.
+
+    Raises:
+        ValueError: The file holds runs with other options, which must not stand in one table with these.
+    """
+    for result in json.loads(collected.read_text())["runs"] if collected.is_file() else []:
+        if result["training"]["options"] != options:
+            raise ValueError(f"{collected} holds runs with other options: choose another --out, or the same --steps.")
+        path = work / runs / f"{result['system']}-{result['seed']}" / RESULT
+        if not path.exists():
+            write_json(path, result)
+
+
 def spread(values: Sequence[float], digits: int) -> str:
     """
     Write mean and standard deviation over the seeds.
