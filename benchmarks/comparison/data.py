@@ -6,9 +6,9 @@ The corner is sums up to ten and ten, the neighbours of these numbers, and the d
 the longest, so a fixed twelfth of all other questions is not trained on either. Tests are spoken at paces that no training question has.
 
 Replies are laid out as in the paper, with its proportions at this codec's 25 codes a second: `TEXT_TOKENS` ids of text, then a span of
-`AUDIO_TOKENS` codes of fixed length, and so on, and after the last text a span of free length with all that is left, about half of the
-sound. Nano's own layout, a span for each word filled to whole blocks, is easier to learn, but the three strategies mean little there: a span
-that is filled shows its end by content already (SST). Here a reply has two to four spans (PPM), the sound lags behind its text (BANOM), and
+`AUDIO_TOKENS` codes of fixed length, and so on, and after the last text a span of free length with all that is left, a fifth of the
+sound on average. Nano's own layout, a span for each word filled to whole blocks, is easier to learn, but the three strategies mean little there: a span
+that is filled shows its end by content already (SST). Here a reply has three to five spans (PPM), the sound lags a little behind its text (BANOM), and
 the last span must be seen to end (SST), in the data's own ids: nothing is filled, so every system learns from the same ones.
 
 Knows corpora, codes, texts and ids. Knows no model.
