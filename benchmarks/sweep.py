@@ -39,6 +39,7 @@ SETTINGS: list[dict[str, Any]] = [
     PUBLISHED,
     *({"denoising_steps": steps} for steps in (2, 4, 16)),
     *({"denoising_steps": 16, "confidence_threshold": threshold} for threshold in (0.3, 0.5, 0.7, 0.9)),
+    *({"denoising_steps": 8, "entropy_bound": bound, "remasking": "entropy"} for bound in (1.0, 3.0, 6.0)),
     *({"denoising_steps": 16, "entropy_bound": bound} for bound in (1.0, 3.0, 6.0, 10.0)),
     *({"denoising_steps": 16, "entropy_bound": bound, "remasking": "entropy"} for bound in (1.0, 3.0, 6.0, 10.0)),
     *({"denoising_steps": 16, "entropy_bound": 3.0, "remasking": rule} for rule in ("calibrated", "margin")),
