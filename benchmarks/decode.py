@@ -35,7 +35,6 @@ import numpy as np
 import torch
 from plot import plot
 from replies import (
-    BLOCK_LENGTH,
     DENOISING_STEPS,
     LONGEST_WORD,
     NANO_STEPS,
@@ -58,23 +57,19 @@ from modeling_ttt.generation_ttt import GENERATION_DEFAULTS
 from processing_ttt import TttAudioChunk
 
 
-def settings(model: TttForConditionalGeneration, steps: int, most_steps: int) -> dict[str, dict[str, Any]]:
-    """Say what `generate` is told: the published rule in so many steps, rules that need fewer, and what the checkpoint itself holds."""
+def settings(model: TttForConditionalGeneration, steps: int) -> dict[str, dict[str, Any]]:
+    """Say what `generate` is told: the published rule, rules that need at most as many steps, and what the checkpoint itself holds."""
     shipped = {name: getattr(model.generation_config, name, None) for name in GENERATION_DEFAULTS}
     rules: dict[str, dict[str, Any]] = {
-        "cached": {"denoising_steps": steps},
+        "cached": {},
         "cached, half the steps": {"denoising_steps": steps // 2},
-        "cached, confidence 0.9": {"denoising_steps": most_steps, "confidence_threshold": 0.9},
-        "cached, confidence 0.7": {"denoising_steps": most_steps, "confidence_threshold": 0.7},
-        "cached, entropy bound 3": {"denoising_steps": most_steps, "entropy_bound": 3.0},
-        "cached, entropy bound 6": {"denoising_steps": most_steps, "entropy_bound": 6.0},
+        "cached, confidence 0.9": {"confidence_threshold": 0.9},
+        "cached, confidence 0.7": {"confidence_threshold": 0.7},
+        "cached, entropy bound 3": {"entropy_bound": 3.0, "remasking": "entropy"},
+        "cached, entropy bound 6": {"entropy_bound": 6.0, "remasking": "entropy"},
     }
-    rules = {name: PUBLISHED_RULE | rule for name, rule in rules.items()}
+    rules = {name: PUBLISHED_RULE | {"denoising_steps": steps} | rule for name, rule in rules.items()}
     return rules | {"cached, as shipped": {name: value for name, value in shipped.items() if value is not None}}
-
-
-NANO = {"steps": NANO_STEPS, "most_steps": LONGEST_WORD}
-PAPER = {"steps": DENOISING_STEPS, "most_steps": BLOCK_LENGTH}
 
 
 def contenders(
@@ -140,7 +135,7 @@ def _memory(reset: bool = False) -> float | None:
 def add_quality(rows: list[dict[str, Any]], sentences: int, speech: Path | None, questions: int) -> None:
     """Put nano's word error rate, its answers and its first audio beside the settings of `generate`."""
     reader = ReadAloud(nano_checkpoint(), unseen_sentences(sentences))
-    rules = settings(reader.model, **NANO)
+    rules = settings(reader.model, NANO_STEPS)
     for row in rows:
         options = rules.get(row["decoder"])
         if options is None:
@@ -271,7 +266,7 @@ def main() -> None:
     sentences = unseen_sentences(48)
     if "nano" in options.models:
         reply = spoken_reply(nano, processor, sentences, options.seconds)
-        rows = measure("nano (5M)", reply, settings(nano, **NANO), options.repeats)
+        rows = measure("nano (5M)", reply, settings(nano, NANO_STEPS), options.repeats)
         if options.sentences:
             add_quality(rows, options.sentences, options.speech, options.questions)
         results["decoders"] += rows
@@ -279,7 +274,7 @@ def main() -> None:
         ids = round(options.seconds * 12.5 / 26 * (13 + 1 + 26 + 1))
         model = random_model(hidden_size=768, layers=11)
         reply = interleaved_reply(model, ids)
-        results["decoders"] += measure("random (101M)", reply, settings(model, **PAPER), options.repeats)
+        results["decoders"] += measure("random (101M)", reply, settings(model, DENOISING_STEPS), options.repeats)
     print(table(results["decoders"], COLUMNS))
     if options.rows:
         seconds = min(4.0, options.seconds)

@@ -6,6 +6,7 @@ Knows models, prompts and forms of replies. Measures nothing.
 
 import copy
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -225,17 +226,20 @@ def autoregressive_twin(model: TttForConditionalGeneration) -> torch.nn.Module:
 
 
 class FirstBlock(BaseStreamer):
-    """Remembers when the first block of codes came."""
+    """Remembers when the first block of codes came, and when `speak` had made sound of it."""
 
-    def __init__(self, audio_token_start_id: int):
-        self.start_id = audio_token_start_id
+    def __init__(self, audio_token_start_id: int, speak: Callable[[torch.Tensor], object]):
+        self.start_id, self.speak = audio_token_start_id, speak
         self.seconds: float | None = None
+        self.seconds_to_sound: float | None = None
         self.began = time.perf_counter()
 
     def put(self, value: torch.Tensor) -> None:
         """Look at what came."""
         if self.seconds is None and value.ndim == 1 and int(value[0]) >= self.start_id:
             self.seconds = time.perf_counter() - self.began
+            self.speak(value)
+            self.seconds_to_sound = time.perf_counter() - self.began
 
     def end(self) -> None:
         """Nothing is left to do."""
