@@ -1,7 +1,6 @@
 """From a trained adapter to the Hub and back: cards, merged models, several adapters on one loaded model."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -13,7 +12,9 @@ import torch
 from finetune_fixtures import tiny_checkpoint, tiny_data, tiny_recipe
 from huggingface_hub import ModelCard
 from loopback_hub import LoopbackHub
+from typer.testing import CliRunner
 
+import ttt_cli
 from finetune.adapters import add_adapter, load_adapters, merge_adapter
 from finetune.loading import load_model, load_processor, split_model_name
 from finetune.publish import publish, write_published
@@ -135,33 +136,19 @@ def test_a_merged_folder_stands_alone(root, tmp_path, ids):
         write_published(str(root / "one"), folder, merge=True)
 
 
-def test_talk_answers_once_with_each_adapter(root, tmp_path):
-    command = [sys.executable, str(ROOT / "ttt_cli.py"), "speak", "--text", "ciao", "--model", str(root / "base")]
-    command += [
-        "--adapter",
-        f"one={root / 'one'}",
-        "--adapter",
-        f"two={root / 'two'}",
-        "--language",
-        "it",
-        "--out",
-        "out.wav",
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert "one:" in done.stdout and "two:" in done.stdout
-    spoken = [path for path in ("out-one.wav", "out-two.wav") if (tmp_path / path).exists()]
-    assert len(spoken) + done.stderr.count("no sound") == 2
-    assert all(soundfile.info(tmp_path / path).duration > 0 for path in spoken)
-    done = subprocess.run(
-        [*command[:7], "--adapter", "a", "--adapter", "b", "--out", "out.wav"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env=environment,
+def test_speak_answers_once_with_each_adapter(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = ["speak", "--text", "ciao", "--model", str(root / "base"), "--language", "it", "--out", "out.wav"]
+    done = CliRunner().invoke(
+        ttt_cli.app, [*command, "--adapter", f"one={root / 'one'}", "--adapter", f"two={root / 'two'}"]
     )
-    assert done.returncode == 1 and "each needs a name" in done.stderr
+    assert done.exit_code == 0, done.output
+    assert "one:" in done.output and "two:" in done.output
+    spoken = [path for path in ("out-one.wav", "out-two.wav") if (tmp_path / path).exists()]
+    assert len(spoken) + done.output.count("no sound") == 2
+    assert all(soundfile.info(tmp_path / path).duration > 0 for path in spoken)
+    unnamed = CliRunner().invoke(ttt_cli.app, [*command, "--adapter", "a", "--adapter", "b"])
+    assert isinstance(unnamed.exception, ValueError) and "each needs a name" in str(unnamed.exception)
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
