@@ -1,17 +1,19 @@
 """
-How nano should be decoded: rules and steps against what a judge understands, on sentences that training never saw.
+How nano should be decoded: rules and steps against what a judge understands, on sentences that training never saw, and against right answers.
 
     python benchmarks/sweep.py --out benchmarks/results/sweep.json              # ten minutes of one core
     python benchmarks/sweep.py --only denoising_steps entropy_bound --sentences 100
+    python benchmarks/sweep.py --speech data/nano                               # answers to spoken questions too: a minute or two each
 
 Each setting reads the same held-out sentences aloud (task tts, several rows at a time); pocketsphinx writes down what it hears, with a bigram
 of the domain. What a setting does not say is as published, whatever nano's own config holds. Reported: word error rate; its difference to the
 published rule (8 steps, surest first, a fixed number in each) with the standard error that a bootstrap over the sentences gives; the share of
 sentences whose numbers and content words are all heard right; ids per forward, the mean over the rows. Settings that draw run with three seeds,
-and the spread of their error rates is shown.
+and the spread of their error rates is shown. With `--speech`, held-out spoken questions are answered too: the text is written id by id under every
+rule, but it sees the sound of the words before it.
 
-The best point, which nano's `generation_config.json` should hold: the most ids per forward among the settings whose word error rate is not
-above that of the published rule by more than one standard error of the difference.
+The best point, which nano's `generation_config.json` should hold: the most ids per forward among the settings that are neither understood less
+well nor answer less well than the published rule by more than one standard error of the difference.
 """
 
 import argparse
@@ -29,6 +31,8 @@ from tqdm import tqdm
 
 from finetune.nano.domain import FIRST_KINDS, items, normalise, text_corpus
 from finetune.nano.judge import Judge, score
+from finetune.nano.measure_model import Checkpoint, is_exact
+from finetune.nano.synthesise import read_corpus
 from modeling_ttt import TttForConditionalGeneration, nano_checkpoint
 from processing_ttt import TttProcessor
 
@@ -97,6 +101,34 @@ class ReadAloud:
         }
 
 
+class Answers:
+    """Answers held-out spoken questions with one checkpoint."""
+
+    def __init__(self, folder: Path, speech: Path):
+        self.folder = folder
+        held_out = [(line, sound) for line, sound in read_corpus(speech / "test") if line["split"] != "train"]
+        self.lines = [line for line, _ in held_out if line["kind"] in FIRST_KINDS]
+        self.sounds = [np.asarray(sound, np.float32) / 32768 for line, sound in held_out if line["kind"] in FIRST_KINDS]
+
+    def right(self, setting: dict[str, Any]) -> np.ndarray:
+        """Which answers' texts are exactly right under a setting; drawn once."""
+        options = {"block_early_stop": True} | PUBLISHED_RULE | setting
+        replies = Checkpoint(self.folder, **options).ask_all("chat", self.sounds)
+        return np.array([is_exact(line, reply) for line, reply in zip(self.lines, replies, strict=True)], float)
+
+
+def compare_answers(answers: Answers, results: list[dict[str, Any]]) -> None:
+    """Add to each result the share of right answers, and its difference to the first one, the published rule's."""
+    published: np.ndarray | None = None
+    for result in results:
+        right = answers.right(result["setting"])
+        published = right if published is None else published
+        result["answers_right"] = float(right.mean())
+        result["answers_difference"] = float((right - published).mean())
+        result["answers_standard_error"] = standard_error(right - published, np.ones(len(right)))
+        result["questions"] = len(right)
+
+
 def _word_errors(reference: str, heard: str) -> int:
     found = jiwer.process_words(normalise(reference), normalise(heard))
     return found.substitutions + found.deletions + found.insertions
@@ -137,23 +169,42 @@ def sweep(folder: Path, limit: int, settings: list[dict[str, Any]]) -> list[dict
 
 
 def best(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """The most ids per forward among the settings that are understood as well as the published rule, within one standard error."""
-    as_good = [result for result in results if result["difference"] <= result["standard_error"]]
+    """
+    The most ids per forward among the settings that are understood, and answer, as well as the published rule, within one standard error. Where
+    answers were compared, a setting without them is no candidate.
+    """
+    candidates = [result for result in results if "answers_right" in result] or results
+    as_good = [
+        result
+        for result in candidates
+        if result["difference"] <= result["standard_error"]
+        and result.get("answers_difference", 0.0) >= -result.get("answers_standard_error", 0.0)
+    ]
     return max(as_good, key=lambda result: result["ids_per_forward"])
 
 
 def table(results: list[dict[str, Any]]) -> str:
     """Markdown, one row per setting."""
-    rows = ["| setting | WER | against published | keywords right | ids per forward |", "|---|---|---|---|---|"]
+    rows = [
+        "| setting | WER | against published | keywords right | answers right | against published | ids per forward |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for result in results:
         setting = ", ".join(f"{name.removeprefix('audio_')} {value}" for name, value in result["setting"].items())
         seeds = result["wer_by_seed"]
         spread = f" ({min(seeds):.3f} to {max(seeds):.3f})" if len(seeds) > 1 else ""
         rows.append(
             f"| {setting} | {result['wer']:.3f}{spread} | {result['difference']:+.3f} ± {result['standard_error']:.3f} | "
-            f"{result['keywords_right']:.2f} | {result['ids_per_forward']:.2f} |"
+            f"{result['keywords_right']:.2f} | {_answers(result)} | {result['ids_per_forward']:.2f} |"
         )
     return "\n".join(rows)
+
+
+def _answers(result: dict[str, Any]) -> str:
+    if "answers_right" not in result:
+        return "– | –"
+    difference, error = result["answers_difference"], result["answers_standard_error"]
+    return f"{result['answers_right']:.3f} | {difference:+.3f} ± {error:.3f}"
 
 
 def main() -> None:
@@ -162,12 +213,15 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=nano_checkpoint())
     parser.add_argument("--sentences", type=int, default=60)
     parser.add_argument("--only", nargs="+", default=[], help="options; settings with another one are left out")
+    parser.add_argument("--speech", type=Path, help="folder of synthesise.py, whose test questions are then answered")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     settings = [
         setting for setting in SETTINGS if not options.only or set(setting) <= {*options.only, "denoising_steps"}
     ]
     results = sweep(options.model, options.sentences, settings)
+    if options.speech:
+        compare_answers(Answers(options.model, options.speech), results)
     print(f"{table(results)}\n\nbest: {best(results)['setting']}")
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -49,6 +49,12 @@ def result(ids_per_forward, difference, standard_error):
 def test_the_best_point_is_the_fastest_within_one_standard_error_of_the_published_rule():
     results = [result(1.0, 0.0, 0.0), result(2.0, 0.01, 0.02), result(3.0, 0.05, 0.02), result(1.5, -0.1, 0.02)]
     assert sweep.best(results) is results[1]
+    results[0] |= {"answers_right": 0.8, "answers_difference": 0.0, "answers_standard_error": 0.0}
+    assert sweep.best(results) is results[0]  # where answers were compared, others are no candidates
+    results[1] |= {"answers_right": 0.7, "answers_difference": -0.1, "answers_standard_error": 0.02}
+    assert sweep.best(results) is results[0]
+    results[1]["answers_standard_error"] = 0.2
+    assert sweep.best(results) is results[1]
 
 
 def test_the_standard_error_is_that_of_a_mean():
