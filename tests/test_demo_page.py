@@ -157,7 +157,7 @@ def test_a_spoken_question_is_heard_until_its_speaker_pauses_and_goes_on_the_con
 def test_a_reply_is_heard_before_it_is_whole_and_stops_when_told(page, held):
     page.click('#actions button:has-text("Clear")')
     page.wait_for_function("!document.querySelector('#chat [data-testid=user]')")
-    held.let_through(24)  # of the fifty that this reply takes: some words and a block or two
+    held.let_through(15)  # of the twenty that this reply takes: four words of five
     ask(page, "What is two plus three?")
     wait_until(page, "speaking")
     page.wait_for_function("window.recorded.some((block) => block.some((x) => Math.abs(x) > 0.01))")

@@ -74,7 +74,7 @@ def test_the_generation_config_is_nano_s_own():
 
 
 def test_the_generation_config_holds_the_best_point_of_the_sweep():
-    results = json.loads((FOLDER.parent.parent / "benchmarks" / "results" / "sweep.json").read_text())
+    results = json.loads((Path(__file__).parent.parent / "benchmarks" / "results" / "sweep.json").read_text())
     config = GenerationConfig.from_pretrained(FOLDER)
     as_good = [
         result
