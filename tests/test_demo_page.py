@@ -228,7 +228,8 @@ def test_controls_change_how_a_reply_is_decoded_and_retry_asks_again(browser, ur
     page.wait_for_function(f"JSON.stringify({heights}) !== {json.dumps(json.dumps(with_eight, separators=(',', ':')))}")
     wait_until(page, "speaking")
     wait_until(page, "idle")
-    assert max(map(int, page.evaluate(heights))) < min(map(int, with_eight))  # one row of the picture for each step
+    # One row of the picture for each step; a block that is soon decided takes few under either setting.
+    assert max(map(int, page.evaluate(heights))) < max(map(int, with_eight))
     assert len(said(page, "user")) == 1 and page.errors == []
 
 
