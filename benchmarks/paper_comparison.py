@@ -30,6 +30,8 @@ from comparison.systems import SYSTEMS, create_model
 from comparison.table import RESULT, collect, markdown_table, restore, write_json
 from comparison.training import MODEL, TrainingOptions, load_finished, train
 
+from finetune.hardware import computes_bfloat16
+
 CODEC = Path("checkpoints/ttt-nano/codec")
 OUT = Path("benchmarks/results/paper_comparison.json")
 STEPS = 1000  # 1.9M ids; a quarter of an hour for each system on one core without bfloat16
@@ -118,8 +120,7 @@ def _precision(options: argparse.Namespace) -> str:
     """Use bfloat16 where it is multiplied by the hardware; elsewhere it is slower than float32."""
     if options.precision != "auto":
         return options.precision
-    has_bf16 = options.device != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return "bf16" if has_bf16 else "fp32"
+    return "bf16" if computes_bfloat16() else "fp32"
 
 
 def _steps_in(minutes: float, work: Path, benchmark: Benchmark, options: TrainingOptions) -> int:

@@ -392,5 +392,5 @@ def test_results_that_are_collected_already_are_not_made_again(tmp_path):
     table.restore(tmp_path / "all.json", tmp_path / "work", "runs", options)
     assert [r["measured"]["tts_wer"] for r in table.collect(tmp_path / "work")] == [0.1, 0.3]
     table.restore(tmp_path / "missing.json", tmp_path / "work", "runs", options)
-    with pytest.raises(ValueError, match="other options"):
+    with pytest.raises(ValueError, match="other options \\(steps=5\\)"):
         table.restore(tmp_path / "all.json", tmp_path / "work", "runs", {"steps": 6})

@@ -14,13 +14,12 @@ the last span must be seen to end (SST), in the data's own ids: nothing is fille
 Knows corpora, codes, texts and ids. Knows no model.
 """
 
-import hashlib
 import random
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from finetune.collate import Example
-from finetune.nano.corpora import ANSWER_STRETCH, ANSWER_VOICE, QUESTION_STRETCHES, TEST_STRETCHES, Job
+from finetune.nano.corpora import ANSWER_STRETCH, ANSWER_VOICE, QUESTION_STRETCHES, TEST_STRETCHES, Job, share_of
 from finetune.nano.domain import Item, items
 from finetune.nano.encode import encode_corpus, read_codes
 from finetune.nano.synthesise import write_shards
@@ -83,8 +82,7 @@ def _spoken_in_training() -> list[Item]:
 
 
 def _is_held_out(item: Item) -> bool:
-    hashed = int.from_bytes(hashlib.sha256(item.question.encode()).digest()[:4], "big") / 2**32
-    return item.split == "train" and hashed < SENTENCE_SHARE
+    return item.split == "train" and share_of(item.question) < SENTENCE_SHARE
 
 
 def question_jobs(count: int = TRAIN_QUESTIONS, seed: int = 0) -> list[Job]:

@@ -67,8 +67,12 @@ def restore(collected: Path, work: Path, runs: str, options: dict[str, Any]) -> 
         ValueError: The file holds runs with other options, which must not stand in one table with these.
     """
     for result in json.loads(collected.read_text())["runs"] if collected.is_file() else []:
-        if result["training"]["options"] != options:
-            raise ValueError(f"{collected} holds runs with other options: choose another --out, or the same --steps.")
+        found = result["training"]["options"]
+        if found != options:
+            other = ", ".join(f"{name}={found.get(name)}" for name in options if found.get(name) != options[name])
+            raise ValueError(
+                f"{collected} holds runs with other options ({other}): ask for these, or choose another --out."
+            )
         path = work / runs / f"{result['system']}-{result['seed']}" / RESULT
         if not path.exists():
             write_json(path, result)

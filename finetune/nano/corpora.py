@@ -108,7 +108,7 @@ def codec_jobs(phrases: int, sentences: int, seed: int = 0) -> list[Job]:
 def _codec_job(text: str, rng: random.Random) -> Job:
     (voice,) = rng.choices(list(CODEC_VOICES), list(CODEC_VOICES.values()))
     stretch = 1.0 if rng.random() < 0.5 else round(rng.uniform(0.85, 1.2), 2)
-    return Job(text, voice, stretch, "test" if _hash(text) < CODEC_TEST_SHARE else "train")
+    return Job(text, voice, stretch, "test" if share_of(text) < CODEC_TEST_SHARE else "train")
 
 
 def question_jobs(count: int, seed: int = 0) -> list[Job]:
@@ -265,10 +265,7 @@ def dictation_jobs(count: int, split: str = "train") -> list[Job]:
         `list[Job]`: Distinct texts, other ones than those of `phrase_jobs` as far as there are enough.
     """
     rng = random.Random(f"dictation {split}")
-    return [
-        _spoken(text, split, {"kind": "phrase", "answer": text}, rng, split != "train")
-        for text in _phrases(split)[::-1][:count]
-    ]
+    return [_spoken(text, split, {"kind": "phrase", "answer": text}, rng) for text in _phrases(split)[::-1][:count]]
 
 
 def repeat_jobs(count: int, split: str = "train") -> list[Job]:
@@ -291,7 +288,6 @@ def repeat_jobs(count: int, split: str = "train") -> list[Job]:
             split,
             {"kind": "repeat", "answer": phrase},
             rng,
-            split != "train",
         )
         for phrase in short[:count]
     ]
@@ -313,23 +309,23 @@ def follow_up_jobs(count: int, split: str = "train") -> list[Job]:
     for found in follow_ups(count, "train" if split == "train" else "unseen_template"):
         fields = {"kind": found.first.kind, "answer": found.answer}
         fields |= {"first_question": found.first.question, "first_answer": found.first.answer}
-        jobs.append(_spoken(found.question, found.split, fields, rng, split != "train"))
+        jobs.append(_spoken(found.question, found.split, fields, rng))
     return jobs
 
 
 def _phrases(split: str) -> list[str]:
     phrases = [text for text in wordnet_phrases() if len(text.split()) <= 10]
-    chosen = [text for text in phrases if (_hash(text) < PHRASE_TEST_SHARE) == (split == "test")]
+    chosen = [text for text in phrases if (share_of(text) < PHRASE_TEST_SHARE) == (split == "test")]
     return random.Random(0).sample(chosen, len(chosen))
 
 
-def _spoken(text: str, split: str, fields: dict[str, str], rng: random.Random, is_test: bool) -> Job:
+def _spoken(text: str, split: str, fields: dict[str, str], rng: random.Random) -> Job:
     (voice,) = rng.choices(list(QUESTION_VOICES), list(QUESTION_VOICES.values()))
-    return Job(text, voice, rng.choice(TEST_STRETCHES if is_test else QUESTION_STRETCHES), split, fields)
+    return Job(text, voice, rng.choice(QUESTION_STRETCHES if split == "train" else TEST_STRETCHES), split, fields)
 
 
-def _hash(text: str) -> float:
-    """A number in [0, 1) that depends on the text alone."""
+def share_of(text: str) -> float:
+    """Give a number in [0, 1) that depends on the text alone, to hold texts out by."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") / 2**32
 
 

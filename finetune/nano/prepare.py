@@ -20,7 +20,6 @@ Knows the folders that `synthesise.py` writes, the codec and the columns of prep
 """
 
 import argparse
-import hashlib
 import json
 import random
 import shutil
@@ -34,6 +33,7 @@ from finetune.loading import load_processor
 from finetune.rows import PreparedInfo, Row, make_row, save_prepared
 from processing_ttt.layout_ttt import aligned_groups
 
+from .corpora import share_of
 from .domain import LARGEST_WRITTEN_NUMBER, items, keywords
 from .encode import encode_corpus, read_codes
 from .spoken_numbers import number_words
@@ -78,7 +78,7 @@ def prepare(model: str, speech: Path, out: Path) -> dict[str, int]:
     for name, rows in _datasets(lines, codec.config.frame_rate).items():
         splits: dict[str, list[Row]] = {"train": [], "validation": []}
         for row in rows:
-            splits["validation" if _share(row["id"]) < VALIDATION_SHARE else "train"].append(row)
+            splits["validation" if share_of(row["id"]) < VALIDATION_SHARE else "train"].append(row)
         save_prepared(out / name, splits, info)
         counts[name] = len(splits["train"])
     shutil.copyfile(MIXTURE, out / "data.yaml")
@@ -204,10 +204,6 @@ def _operands(answer: str) -> tuple[str, tuple[int, ...]]:
     words = keywords(answer)
     numbers = tuple(NUMBERS.index(word) for word in words if word in NUMBERS)
     return " ".join(word for word in words if word not in NUMBERS), numbers[:2]
-
-
-def _share(name: str) -> float:
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
 
 
 def main() -> None:
