@@ -9,7 +9,8 @@ from safetensors import safe_open
 from transformers import AutoModel
 
 from finetune.nano import train_codec as training
-from finetune.nano.train_codec import DecodedMels, Utterances, codec_batch, codec_loss, disturb, stft_loss, vocoder_loss
+from finetune.nano.codec_stage import Stage, Utterances
+from finetune.nano.train_codec import DecodedMels, codec_batch, codec_loss, disturb, stft_loss, vocoder_loss
 from processing_ttt.codec_ttt import TttCodecConfig, TttCodecModel
 
 SIZES = {"hidden_size": 16, "intermediate_size": 16, "vocoder_hidden_size": 16, "vocoder_intermediate_size": 16}
@@ -185,7 +186,7 @@ def test_the_vocoder_waits_for_the_codec(options):
 
 def test_a_stage_goes_on_from_its_checkpoint(options, model):
     parts = {"decoder": model.decoder}
-    stage = training.Stage("codec", options.out, parts, 1.0, 1e-3)
+    stage = Stage("codec", options.out, parts, 1.0, 1e-3)
     for _ in range(3):
         clean = 0.1 * torch.randn(2, 3200)
         stage.update(*codec_loss(model, clean, clean))
@@ -194,7 +195,7 @@ def test_a_stage_goes_on_from_its_checkpoint(options, model):
     moments = [stage.optimizer.state[value]["exp_avg"].clone() for value in stage.parameters.values()]
 
     other = TttCodecModel(TttCodecConfig(**SIZES))
-    resumed = training.Stage("codec", options.out, {"decoder": other.decoder}, 1.0, 1e-3)
+    resumed = Stage("codec", options.out, {"decoder": other.decoder}, 1.0, 1e-3)
     assert resumed.step == 3
     assert resumed.cpu_seconds == pytest.approx(stage.cpu_seconds, abs=0.01)
     assert all(torch.equal(value, weights[key]) for key, value in other.decoder.named_parameters())
@@ -205,7 +206,7 @@ def test_a_stage_goes_on_from_its_checkpoint(options, model):
 
 
 def test_the_learning_rate_warms_up_and_falls_along_a_cosine_of_the_time_spent(options, model, monkeypatch):
-    stage = training.Stage("codec", options.out, {"decoder": model.decoder}, 1.0, 1e-3)
+    stage = Stage("codec", options.out, {"decoder": model.decoder}, 1.0, 1e-3)
     clean = 0.1 * torch.randn(1, 1280)
 
     def rate(step, progress):
@@ -220,7 +221,7 @@ def test_the_learning_rate_warms_up_and_falls_along_a_cosine_of_the_time_spent(o
 
 
 def test_a_checkpoint_is_safetensors_with_its_progress_inside(options, model):
-    stage = training.Stage("vocoder", options.out, {"vocoder": model.vocoder}, 1.0, 1e-3)
+    stage = Stage("vocoder", options.out, {"vocoder": model.vocoder}, 1.0, 1e-3)
     stage.update(model.vocoder(torch.zeros(1, 8, 80)).square().mean(), {"stft": 1.0})
     stage.save()
     with safe_open(options.out / "vocoder.safetensors", framework="pt") as stored:

@@ -1,16 +1,20 @@
 """
-How much of the speech survives the codec, as an independent recogniser hears it, and how fast the codec is.
+How much of the speech survives the codec, as independent judges hear it, and how fast the codec is.
 
     python -m finetune.nano.measure_codec --codec checkpoints/ttt-nano/codec --speech data/answers-heldout
+    python -m finetune.nano.measure_codec --codec checkpoints/ttt-nano/codec --speech data/dictation-test --voices rms awb --general
+    python -m finetune.nano.measure_codec --codec checkpoints/ttt-nano/codec --speech prompts/manifest.jsonl --general
 
 Four kinds of sound go to the judge: the synthesiser's own speech; its log-mel frames turned back by Griffin-Lim (what
 the frames lose); the frames that the codec decodes, by Griffin-Lim (what the codes lose); and the codec's own sound
-(what the vocoder loses). Beside it: bits of entropy per code, codes used, speed on one thread.
+(what the vocoder loses). Beside what is heard stand DNSMOS and the likeness of the voice to the original's, where `speechmos` and
+`resemblyzer` are installed, and for the codec bits of entropy per code, codes used, speed on one thread.
 
-Knows: the codec and the judge. Does not know: tokens, the language model, how the codec was trained.
+Knows: the codec and the judges. Does not know: tokens, the language model, how the codec was trained.
 """
 
 import argparse
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,11 +25,14 @@ import torchaudio
 from torch.nn import functional as F
 from transformers import AutoModel
 
+from finetune.judges import mean_opinion, speaker_similarity
+from processing_ttt.audio_input_ttt import load_sound
 from processing_ttt.codec_ttt import TttCodecModel
 
 from .domain import text_corpus
 from .judge import Judge, score
 from .synthesise import read_corpus
+from .voices import SAMPLING_RATE
 
 GRIFFIN_LIM_STEPS = 32
 
@@ -108,28 +115,80 @@ def code(
     return systems, all_codes, seconds
 
 
+def judge_table(texts: Sequence[str], systems: dict[str, list[torch.Tensor]], is_domain: bool) -> str:
+    """
+    Ask all judges.
+
+    Args:
+        texts (`Sequence[str]`): What is said.
+        systems (`dict[str, list[torch.Tensor]]`): The sounds by system, as `code` gives them; "original" is among them.
+        is_domain (`bool`): Whether the texts are nano's own; the judge with a bigram of them knows no other words.
+
+    Returns:
+        `str`: A Markdown table, one row per system.
+    """
+    judges = ([Judge(text_corpus())] if is_domain else []) + [Judge()]
+    domain_titles = " WER, domain bigram | numbers and keywords |" if is_domain else ""
+    rows = [f"| sound |{domain_titles} WER, general English | CER, general English | DNSMOS | speaker similarity |"]
+    rows.append("|---" * (rows[0].count("|") - 1) + "|")
+    originals = [sound.numpy() for sound in systems["original"]]
+    for name, sounds in systems.items():
+        heard = [sound.numpy() for sound in sounds]
+        *domain, general = (score(texts, [judge.transcribe(sound) for sound in heard]) for judge in judges)
+        cells: list[float | None] = [number for found in domain for number in (found.wer, found.keywords)]
+        cells += [general.wer, general.cer, mean_opinion(heard, SAMPLING_RATE)]
+        cells.append(speaker_similarity(heard, originals, SAMPLING_RATE))
+        rows.append(f"| {name} | " + " | ".join("–" if cell is None else f"{cell:.3f}" for cell in cells) + " |")
+    return "\n".join(rows)
+
+
+def read_speech(path: Path, split: str | None, voices: Sequence[str]) -> list[tuple[str, torch.Tensor]]:
+    """
+    Read texts and sounds.
+
+    Args:
+        path (`Path`): A folder of `synthesise.py`, or a manifest (`.jsonl`) with `audio` and `text`.
+        split (`str`, *optional*): Only utterances of it; a manifest has none.
+        voices (`Sequence[str]`): Only these, if any.
+
+    Returns:
+        `list[tuple[str, torch.Tensor]]`: Text and float32 `(samples,)` at 16 kHz.
+    """
+    if path.is_file():
+        lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        return [
+            (line["text"], torch.from_numpy(load_sound(path.parent / line["audio"], SAMPLING_RATE)))
+            for line in lines
+            if not voices or line.get("speaker") in voices
+        ]
+    return [
+        (line["text"], torch.from_numpy(audio.astype(np.float32) / 32768))
+        for line, audio in read_corpus(path)
+        if split in (None, line["split"]) and (not voices or line["voice"] in voices)
+    ]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(description="Measure nano's speech codec.")
     parser.add_argument("--codec", required=True, help="folder of the codec")
-    parser.add_argument("--speech", type=Path, required=True, help="a folder written by finetune.nano.synthesise")
+    parser.add_argument(
+        "--speech", type=Path, required=True, help="a folder written by finetune.nano.synthesise, or a manifest.jsonl"
+    )
     parser.add_argument("--split", help="only utterances of this split")
+    parser.add_argument("--voices", nargs="+", default=[], help="only these voices")
+    parser.add_argument("--general", action="store_true", help="texts are general English: no judge that knows nano's")
     parser.add_argument("--count", type=int, default=60, help="utterances to judge")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     codec = AutoModel.from_pretrained(options.codec).eval()
-    corpus = [pair for pair in read_corpus(options.speech) if options.split in (None, pair[0]["split"])]
+    corpus = read_speech(options.speech, options.split, options.voices)
+    if not corpus:
+        parser.error(f"{options.speech} has no utterance of split {options.split!r} and voices {options.voices}.")
     spoken = corpus[:: max(1, len(corpus) // options.count)][: options.count]  # spread over all kinds of sentences
-    waveforms = [torch.from_numpy(audio.astype(np.float32) / 32768) for _, audio in spoken]
-    texts = [line["text"] for line, _ in spoken]
+    texts, waveforms = [text for text, _ in spoken], [sound for _, sound in spoken]
     systems, codes, seconds = code(codec, waveforms)
-    judges = (Judge(text_corpus()), Judge())
-    print("| sound | WER, domain bigram | numbers and keywords | WER, general English | CER, general English |")
-    print("|---|---|---|---|---|")
-    for name, sounds in systems.items():
-        bigram, general = (score(texts, [judge.transcribe(sound.numpy()) for sound in sounds]) for judge in judges)
-        cells = (bigram.wer, bigram.keywords, general.wer, general.cer)
-        print(f"| {name} | " + " | ".join(f"{cell:.3f}" for cell in cells) + " |", flush=True)
+    print(judge_table(texts, systems, is_domain=not options.general))
     length = sum(map(len, waveforms)) / codec.config.sampling_rate
     print(
         f"\n{len(texts)} utterances, {length:.0f} s; {entropy(codes):.2f} bits per code, {len(set(codes))} codes used;"

@@ -9,6 +9,7 @@ From nano's speech to prepared datasets, as `ttt train` reads them: codes, words
 | chat | spoken question, spoken answer | questions, wrapped, repeat |
 | turns | two spoken questions and their spoken answers | follow-ups |
 | dictated | sound, its words | questions, wrapped, drills, dictation |
+| recorded | recorded English, its words | recorded, where it was fetched; the split that is not held out |
 | aloud | words, their sound | answers, sentences, phrases |
 | written | question, answer | the domain |
 | facts | lists of answers | the domain, with larger numbers |
@@ -38,7 +39,7 @@ from .domain import LARGEST_WRITTEN_NUMBER, items, keywords
 from .encode import encode_corpus, read_codes
 from .spoken_numbers import number_words
 
-HEARD = ("questions", "wrapped", "repeat", "follow-ups", "drills", "dictation")
+HEARD = ("questions", "wrapped", "repeat", "follow-ups", "drills", "dictation", "recorded")
 SPOKEN = ("answers", "sentences", "phrases")
 MIXTURE = Path(__file__).with_name("mixture.yaml")
 VALIDATION_SHARE = 0.004
@@ -99,6 +100,9 @@ def _datasets(lines: dict[str, list[Line]], frame_rate: float) -> dict[str, Iter
             _recording(name, line, frame_rate)
             for name, line in _named(lines, "questions", "wrapped", "drills", "dictation")
         ),
+        "recorded": (
+            _recording(name, line, frame_rate) for name, line in _named(lines, "recorded") if line["split"] == "train"
+        ),
         "aloud": (_recording(name, line, frame_rate) for name, line in _named(lines, *SPOKEN)),
         "written": (
             make_row(f"written-{number}", "text", language="en", text=item.question, answer_text=item.answer)
@@ -126,9 +130,10 @@ def _recording(name: str, line: Line, frame_rate: float) -> Row:
     columns = {
         "text": line["text"],
         "codes": line["codes"],
-        "words": _words(line),
         "seconds": len(line["codes"]) / frame_rate,
     }
+    if "words" in line:  # a person's words have no times
+        columns["words"] = _words(line)
     return make_row(name, "recording", language="en", speaker=line["voice"], **columns)
 
 

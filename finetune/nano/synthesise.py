@@ -69,14 +69,30 @@ def write_shards(jobs: list[Job], out: Path) -> None:
 
 
 def _write_shard(shard: list[Job], voices: dict[str, Voice], path: Path) -> int:
-    lines, waves, start = [], [], 0
+    utterances = []
     for number, job in enumerate(shard):
         spoken = voices[job.voice].speak(job.text, job.stretch)
-        waves.append(np.clip(np.rint(spoken.audio * 32768), -32768, 32767).astype(np.int16))
         line = {"id": f"{path.stem}-{number:03d}", "voice": job.voice, "stretch": job.stretch, "text": job.text}
-        line |= {"start": start, "samples": len(waves[-1])}
         line |= {"words": [[w.text, round(w.start, 4), round(w.end, 4)] for w in spoken.words], "split": job.split}
-        lines.append(json.dumps(line | job.fields))
+        utterances.append((line | job.fields, spoken.audio))
+    return save_shard(utterances, path)
+
+
+def save_shard(utterances: Iterable[tuple[dict, np.ndarray]], path: Path) -> int:
+    """
+    Write one shard, index last.
+
+    Args:
+        utterances (`Iterable[tuple[dict, np.ndarray]]`): Index lines without `start` and `samples`, and float32 `(samples,)` in [-1, 1].
+        path (`Path`): A `shard-*.npy`.
+
+    Returns:
+        `int`: Samples in the shard.
+    """
+    lines, waves, start = [], [], 0
+    for line, audio in utterances:
+        waves.append(np.clip(np.rint(audio * 32768), -32768, 32767).astype(np.int16))
+        lines.append(json.dumps(line | {"start": start, "samples": len(waves[-1])}))
         start += len(waves[-1])
     with _renamed_into(path) as unfinished, unfinished.open("wb") as file:
         np.save(file, np.concatenate(waves))

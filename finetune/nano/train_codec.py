@@ -6,9 +6,10 @@ Train nano's speech codec on a CPU, in two stages, each resumable.
 
 1. `codec` trains encoder, quantiser and decoder on random crops at the standard level. The encoder hears them a little
    louder or softer and sometimes with light noise, the decoder learns the clean log-mel frames: L1 + 0.5 * L1 of the
-   difference in time, AdamW 2e-3 with a cosine, bf16. From its end on the codes never change.
+   difference in time, AdamW 2e-3 with a cosine, bf16 where the CPU has it. From its end on the codes never change.
 2. `vocoder` freezes them; the vocoder learns the recorded sound from the frames that the frozen codec decodes:
-   magnitudes of STFTs of several resolutions and log-mel frames. No adversarial loss: intelligible, a little buzzy.
+   magnitudes of STFTs of several resolutions and log-mel frames. No adversarial loss: intelligible, a little buzzy;
+   `train_voice.py` goes on from there.
 
 `--minutes` is time of this process's CPU; the cosine runs over it, also across restarts. In the folder `--out`:
 - `codec.safetensors`, `vocoder.safetensors`: weights, optimizer state and progress of a stage, written every two
@@ -18,73 +19,27 @@ Train nano's speech codec on a CPU, in two stages, each resumable.
 - `time.json`: per stage steps, CPU and wall seconds, and the last losses.
 - `ENCODER_READY`, `VOCODER_READY`: empty files, written when the codes, and when the sound, are final.
 
-Knows: the shards that `synthesise` writes (they may still be being written: it looks again now and then). Does not
-know: tokens, the language model, judges.
+Knows what the two stages learn from which loss. Does not know how a stage is resumed (`codec_stage.py`), tokens, the
+language model, judges.
 """
 
 import argparse
-import json
 import math
-import os
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from processing_ttt.codec_ttt import TttCodecConfig, TttCodecModel
 
-CHECKPOINT_SECONDS = 120
+from .codec_stage import Stage, Utterances, crop, export
+
 EXPORT_SECONDS = 300
 RESCAN_STEPS = 200
-WARMUP_STEPS = 100
 STFT_SIZES = (256, 512, 1024, 2048)
 VOCODER_UTTERANCES = 1500
-
-
-class Utterances:
-    """
-    The training utterances of a folder of shards, and random crops of them.
-
-    Args:
-        folder (`Path`): Shards as `synthesise` writes them; only those whose `.jsonl` exists are read.
-        split (`str`, *optional*, defaults to `"train"`): Which utterances.
-    """
-
-    def __init__(self, folder: Path, split: str = "train"):
-        self.folder, self.split = folder, split
-        self.known: set[Path] = set()
-        self.index: list[tuple[np.ndarray, int, int]] = []  # audio of the shard, first sample, samples
-        self.rescan()
-
-    def rescan(self) -> None:
-        """Add the shards finished since the last look."""
-        for index in sorted(set(self.folder.glob("shard-*.jsonl")) - self.known):
-            audio = np.load(index.with_suffix(".npy"), mmap_mode="r")
-            lines = map(json.loads, index.read_text().splitlines())
-            self.index += [(audio, line["start"], line["samples"]) for line in lines if line["split"] == self.split]
-            self.known.add(index)
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def read(self, number: int, multiple: int) -> torch.Tensor:
-        """One utterance, float32 `(samples,)` in [-1, 1], padded with zeros to a multiple of `multiple` samples."""
-        audio, start, samples = self.index[number]
-        waveform = torch.from_numpy(audio[start : start + samples].astype(np.float32) / 32768)
-        return F.pad(waveform, (0, -samples % multiple))
-
-
-def crop(waveform: torch.Tensor, start: int, samples: int) -> torch.Tensor:
-    """`samples` samples from `start` on, followed by zeros where the waveform is shorter."""
-    piece = waveform[start : start + samples]
-    return F.pad(piece, (0, samples - piece.shape[0]))
 
 
 def codec_batch(
@@ -205,120 +160,6 @@ def stft_loss(spoken: torch.Tensor, sound: torch.Tensor, size: int) -> torch.Ten
     )
     convergence = ((wanted - given).square().sum((1, 2)) / wanted.square().sum((1, 2))).sqrt().mean()
     return convergence + F.l1_loss(given.log(), wanted.log())
-
-
-class Stage:
-    """
-    One resumable training stage: optimizer, cosine over a budget of CPU time, checkpoints, times.
-
-    Args:
-        name (`str`): Names the checkpoint and the entry in `time.json`.
-        out (`Path`): Where they are written.
-        parts (`dict[str, nn.Module]`): What is trained.
-        minutes (`float`): Budget, in minutes of CPU time over all restarts.
-        learning_rate (`float`): Peak learning rate.
-    """
-
-    def __init__(self, name: str, out: Path, parts: dict[str, nn.Module], minutes: float, learning_rate: float):
-        self.name, self.out, self.minutes, self.learning_rate = name, out, minutes, learning_rate
-        self.parameters = {
-            f"{part}.{key}": value for part, module in parts.items() for key, value in module.named_parameters()
-        }
-        self.optimizer = torch.optim.AdamW(
-            self.parameters.values(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01
-        )
-        self.step, self.cpu_seconds, self.wall_seconds = 0, 0.0, 0.0
-        self.losses: dict[str, float] = {}
-        if self.checkpoint.exists():
-            self.resume()
-        self.cpu_start = time.process_time() - self.cpu_seconds
-        self.wall_start = time.monotonic() - self.wall_seconds
-
-    @property
-    def checkpoint(self) -> Path:
-        """The file that the stage goes on from."""
-        return self.out / f"{self.name}.safetensors"
-
-    def progress(self) -> float:
-        """Share of the budget that is spent."""
-        self.cpu_seconds = time.process_time() - self.cpu_start
-        self.wall_seconds = time.monotonic() - self.wall_start
-        return min(1.0, self.cpu_seconds / (60 * self.minutes))
-
-    def update(self, loss: torch.Tensor, losses: dict[str, float]) -> None:
-        """One optimizer step at the learning rate of this moment."""
-        rate = self.learning_rate * 0.5 * (1 + math.cos(math.pi * self.progress()))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * min(1.0, (self.step + 1) / WARMUP_STEPS)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
-        self.optimizer.step()
-        self.step += 1
-        for key, value in losses.items():
-            self.losses[key] = 0.99 * self.losses.get(key, value) + 0.01 * value
-
-    def save(self) -> None:
-        """Write the checkpoint, whole or not at all, and the times."""
-        tensors = {f"model.{key}": value.detach() for key, value in self.parameters.items()}
-        for key, value in self.parameters.items():
-            for moment in ("exp_avg", "exp_avg_sq"):
-                tensors[f"{moment}.{key}"] = self.optimizer.state[value][moment]
-        self.progress()
-        entry = {"step": self.step, "cpu_seconds": self.cpu_seconds, "wall_seconds": self.wall_seconds, **self.losses}
-        unfinished = self.checkpoint.with_suffix(".unfinished")
-        save_file(tensors, unfinished, metadata={"state": json.dumps(entry)})
-        os.replace(unfinished, self.checkpoint)
-        times = self.out / "time.json"
-        table = json.loads(times.read_text()) if times.exists() else {}
-        table[self.name] = {key: round(value, 4) for key, value in entry.items()}
-        times.write_text(json.dumps(table, indent=1) + "\n")
-
-    def resume(self) -> None:
-        """Go on from the checkpoint."""
-        with safe_open(self.checkpoint, framework="pt") as stored:
-            state = json.loads(stored.metadata()["state"])
-            self.step, self.cpu_seconds = state.pop("step"), state.pop("cpu_seconds")
-            self.wall_seconds, self.losses = state.pop("wall_seconds"), state
-            for key, value in self.parameters.items():
-                value.data.copy_(stored.get_tensor(f"model.{key}"))
-                moments = {moment: stored.get_tensor(f"{moment}.{key}") for moment in ("exp_avg", "exp_avg_sq")}
-                self.optimizer.state[value] = {"step": torch.tensor(float(self.step)), **moments}
-
-    def run(
-        self, compute_loss: Callable[[np.random.Generator], tuple], regularly: dict[Callable[[], None], float]
-    ) -> None:
-        """
-        Train until the budget is spent.
-
-        Args:
-            compute_loss (`Callable`): From a random generator to a loss and its parts; drawn anew from the step's
-                number.
-            regularly (`dict[Callable, float]`): What is called every so many seconds.
-        """
-        regularly = {self.save: CHECKPOINT_SECONDS, **regularly}
-        due = {action: time.monotonic() + seconds for action, seconds in regularly.items()}
-        with tqdm(total=round(self.minutes, 1), initial=self.cpu_seconds / 60, unit="min", mininterval=10) as bar:
-            while self.progress() < 1:
-                with torch.autocast("cpu", dtype=torch.bfloat16):
-                    loss, losses = compute_loss(np.random.default_rng((self.step, 1)))
-                self.update(loss, losses)
-                bar.set_postfix({"step": self.step, **{k: f"{v:.4f}" for k, v in self.losses.items()}}, refresh=False)
-                bar.update(self.cpu_seconds / 60 - bar.n)
-                for action in [action for action, moment in due.items() if time.monotonic() > moment]:
-                    action()
-                    due[action] = time.monotonic() + regularly[action]
-        self.save()
-
-
-def export(model: TttCodecModel, folder: Path) -> None:
-    """Write the codec for `AutoModel.from_pretrained`; each file appears whole or not at all."""
-    unfinished = folder.with_name(folder.name + ".unfinished")
-    model.save_pretrained(unfinished)
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in sorted(unfinished.iterdir()):
-        os.replace(file, folder / file.name)
-    unfinished.rmdir()
 
 
 def train_codec(options: argparse.Namespace) -> None:
