@@ -1,6 +1,7 @@
 """The sound of nano's codec: critics, crops of codes, adversarial training; recorded speech as a corpus; and what measures a codec."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from finetune.nano.discriminators import critic_loss, deception_loss, feature_di
 from finetune.nano.measure_codec import read_speech
 from finetune.nano.recorded import at_speed, spoken_text, utterances
 from finetune.nano.recorded import main as write_recorded
+from finetune.nano.ship_questions import ship
 from finetune.nano.synthesise import save_shard
 from finetune.nano.train_voice import CodedCrops, VoiceTraining, draw_critics
+from modeling_ttt import nano_checkpoint
 from processing_ttt.codec_ttt import TttCodecConfig, TttCodecModel
 
 SIZES = {"hidden_size": 16, "intermediate_size": 16, "vocoder_hidden_size": 16, "vocoder_intermediate_size": 16}
@@ -203,3 +206,27 @@ def test_a_faster_tape_has_a_higher_pitch():
     faster = at_speed(sound, 1.1)
     assert len(faster) == pytest.approx(16_000 / 1.1, abs=1)
     assert np.abs(np.fft.rfft(faster)).argmax() * 16_000 / len(faster) == pytest.approx(440, abs=2)
+
+
+def test_shipped_questions_come_with_the_sound_of_their_answers(tmp_path):
+    folder = tmp_path / "ttt-nano"
+    shutil.copytree(nano_checkpoint(), folder, ignore=shutil.ignore_patterns("questions"))
+    asked = [
+        json.loads(line) for line in (nano_checkpoint() / "questions" / "questions.jsonl").read_text().splitlines()
+    ]
+    (tmp_path / "speech" / "test").mkdir(parents=True)
+    spoken = [
+        (
+            {**line, "text": line["question"]},
+            soundfile.read(nano_checkpoint() / "questions" / line["file"], dtype="float32")[0],
+        )
+        for line in asked
+    ]
+    wrong = ({**spoken[0][0], "answer": "Something else."}, spoken[0][1])
+    save_shard([wrong, *spoken], tmp_path / "speech" / "test" / "shard-00000.npy")
+    ship(folder, tmp_path / "speech", ["sum", "day", "joke"])
+    lines = [json.loads(line) for line in (folder / "questions" / "questions.jsonl").read_text().splitlines()]
+    assert [line["kind"] for line in lines] == ["sum", "day"]  # there is no joke, and the wrong one is passed over
+    assert lines[0]["answer"] == asked[0]["answer"]
+    sounds = [soundfile.read(folder / "questions" / line["reply"])[0] for line in lines]
+    assert all(len(sound) > 8000 and abs(sound).max() > 0.05 for sound in sounds)

@@ -3,8 +3,8 @@ Put a handful of spoken questions beside the checkpoint, to try it with: one of 
 
     python -m finetune.nano.ship_questions --model checkpoints/ttt-nano --speech data/nano
 
-Writes `questions/1.wav`, ... and `questions/questions.jsonl` (file, question, answer, kind, split, voice). They are chosen among the right
-answers on purpose: they show what the checkpoint does, and `measure_model.py` says how often.
+Writes `questions/1.wav`, ..., what it answered as `questions/1-reply.wav`, ..., and `questions/questions.jsonl` (file, reply, question, answer,
+kind, split, voice). They are chosen among the right answers on purpose: they show what the checkpoint does, and `measure_model.py` says how often.
 """
 
 import argparse
@@ -33,9 +33,11 @@ def ship(folder: Path, speech: Path, kinds: Sequence[str]) -> None:
             sound = np.asarray(samples, np.float32) / 32768
             (reply,) = checkpoint.ask("chat", [sound])
             if reply.text.strip() == line["answer"] and reply.finished:
-                name = f"{len(lines) + 1}.wav"
+                name, reply_name = f"{len(lines) + 1}.wav", f"{len(lines) + 1}-reply.wav"
                 soundfile.write(out / name, samples, SAMPLING_RATE)
+                checkpoint.processor.save_audio(reply, out / reply_name)
                 fields = {
+                    "reply": reply_name,
                     "question": line["text"],
                     "answer": line["answer"],
                     "kind": kind,
