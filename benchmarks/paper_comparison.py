@@ -120,7 +120,7 @@ def _precision(options: argparse.Namespace) -> str:
     """Use bfloat16 where it is multiplied by the hardware; elsewhere it is slower than float32."""
     if options.precision != "auto":
         return options.precision
-    return "bf16" if computes_bfloat16() else "fp32"
+    return "bf16" if computes_bfloat16(options.device) else "fp32"
 
 
 def _steps_in(minutes: float, work: Path, benchmark: Benchmark, options: TrainingOptions) -> int:

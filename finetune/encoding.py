@@ -16,9 +16,13 @@ from processing_ttt.codec_adapter_ttt import CodecAdapter
 PADDING_CODE = -1
 
 
+ONLY_SPEAKS = ("decoder.", "vocoder.")  # of transformers' codecs and of ours
+
+
 def codec_fingerprint(processor: TttProcessor) -> str:
     """
-    Hash what a codec makes of a sound: its weights, its rates and the size of its codebook.
+    Hash what decides the codes of a sound: a codec's weights, its rates and the size of its codebook. Parts that only speak (`decoder`,
+    `vocoder`) do not count: they may be trained on without a change of any code.
 
     Args:
         processor ([`TttProcessor`]): Its codec is loaded.
@@ -30,6 +34,8 @@ def codec_fingerprint(processor: TttProcessor) -> str:
     model = codec.model if isinstance(codec, CodecAdapter) else codec
     digest = hashlib.sha256(f"{config.sampling_rate} {config.frame_rate} {config.codebook_size}".encode())
     for name, tensor in sorted(model.state_dict().items()):
+        if name.startswith(ONLY_SPEAKS):
+            continue
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()[:16]

@@ -44,8 +44,16 @@ def _peak_elsewhere() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def computes_bfloat16() -> bool:
-    """Ask whether bfloat16 is faster than float32 here: on a GPU, and on a CPU that has kernels for it. Others compute it in a slow way."""
-    if torch.cuda.is_available():
+def computes_bfloat16(device: str | None = None) -> bool:
+    """
+    Ask whether bfloat16 is faster than float32: on a GPU, and on a CPU that has kernels for it. Others compute it in a slow way.
+
+    Args:
+        device (`str`, *optional*): "cpu" or "cuda"; by default the GPU if there is one.
+
+    Returns:
+        `bool`
+    """
+    if device != "cpu" and torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -189,14 +189,15 @@ def speaker_similarity(sounds: Sequence[np.ndarray], others: Sequence[np.ndarray
     if importlib.util.find_spec("resemblyzer") is None:
         return None
     try:
-        from resemblyzer import VoiceEncoder
+        from resemblyzer import VoiceEncoder, normalize_volume
     except ModuleNotFoundError as error:
         raise ImportError(
             f"Resemblyzer cannot run: it needs {error.name}, which its wheel does not bring: pip install 'setuptools<81'."
         ) from None
     encoder = VoiceEncoder("cpu", verbose=False)
     pairs = [
-        [encoder.embed_utterance(_at_judge_rate(sound, sampling_rate)) for sound in pair]
+        # Its frames are not logarithmic, so loudness would pass for a difference of voices: -30 dBFS is what it was trained with.
+        [encoder.embed_utterance(normalize_volume(_at_judge_rate(sound, sampling_rate), -30)) for sound in pair]
         for pair in zip(sounds, others, strict=True)
         if all(len(sound) and np.any(sound) for sound in pair)
     ]

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from modeling_ttt import nano_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
-QUESTIONS = sorted((ROOT / "checkpoints" / "ttt-nano" / "questions").glob("*.wav"))
+QUESTIONS = sorted((ROOT / "checkpoints" / "ttt-nano" / "questions").glob("?.wav"))
 
 
 def ttt(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:

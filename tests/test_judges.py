@@ -21,7 +21,7 @@ from transformers import (
     WhisperTokenizer,
 )
 
-from finetune.judges import PipelineJudge, make_judge, mean_opinion
+from finetune.judges import PipelineJudge, make_judge, mean_opinion, speaker_similarity
 from modeling_ttt import nano_checkpoint
 
 RATE = 8000  # not the recogniser's own: judges resample
@@ -129,7 +129,7 @@ def test_dnsmos_hears_that_noise_spoils_speech():
     )
     import soundfile
 
-    (first, *_) = sorted((nano_checkpoint() / "questions").glob("*.wav"))
+    (first, *_) = sorted((nano_checkpoint() / "questions").glob("?.wav"))
     speech, rate = soundfile.read(first, dtype="float32")
     noise = np.random.default_rng(0).standard_normal(len(speech)).astype(np.float32)
     noisy = speech + noise * np.sqrt(np.mean(speech**2))  # as loud as the speech
@@ -139,6 +139,19 @@ def test_dnsmos_hears_that_noise_spoils_speech():
         (clean_opinion + noisy_opinion) / 2, abs=1e-3
     )
     assert mean_opinion([], rate) is None
+
+
+def test_a_voice_is_like_itself_however_loud_and_less_like_another():
+    """The real package with its own weights, on two voices in the box."""
+    pytest.importorskip("resemblyzer", reason="pip install Resemblyzer 'setuptools<81'", exc_type=ImportError)
+    import soundfile
+
+    questions = nano_checkpoint() / "questions"
+    one, other, rate = *(soundfile.read(questions / name, dtype="float32")[0] for name in ("1.wav", "2.wav")), 16_000
+    assert speaker_similarity([one, one], [one, 0.1 * one], rate) == pytest.approx(1, abs=1e-3)
+    assert speaker_similarity([one], [other], rate) < 0.8
+    assert speaker_similarity([one, np.zeros(0, np.float32)], [one, one], rate) == pytest.approx(1, abs=1e-3)
+    assert speaker_similarity([], [], rate) is None
 
 
 def test_without_the_package_there_is_no_opinion_and_half_of_it_is_an_error(monkeypatch):

@@ -121,5 +121,8 @@ def test_speech_becomes_prepared_data_that_the_shipped_recipe_can_train_on(tmp_p
     counts = nano_prepare.prepare(str(nano_checkpoint()), tmp_path / "speech", tmp_path / "prepared")
     assert counts["aloud"] + len(load_prepared(tmp_path / "prepared" / "aloud")["validation"]) == 1
     named = yaml.safe_load((tmp_path / "prepared" / "data.yaml").read_text())["datasets"]
-    assert [entry["path"] for entry in named] == list(counts)
+    assert [entry["path"] for entry in named] == [name for name, rows in counts.items() if rows]  # nothing was recorded
+    (tmp_path / "prepared" / "codes" / "codec.txt").write_text("another")
+    with pytest.raises(ValueError, match="codes of another codec"):
+        nano_prepare.prepare(str(nano_checkpoint()), tmp_path / "speech", tmp_path / "prepared")
     assert Path(read_recipe(Path("nano")).model).name == "ttt-nano"

@@ -131,7 +131,7 @@ def test_critics_learn_to_tell_and_the_voice_is_pulled_by_them_only_after_a_whil
     for step in range(25):
         training.loss(2, 10, np.random.default_rng(step))
     assert training.judging.losses["critics"] < 2.0  # of critics that say 0 to everything
-    training.voice.step = train_voice.UNHEARD_STEPS
+    training.judging.step = train_voice.UNHEARD_STEPS
     loss, parts = training.loss(2, 10, np.random.default_rng(0))
     assert {"deception", "features"} <= set(parts)
     critics_before = [value.grad for value in training.critics.parameters()]
@@ -140,6 +140,37 @@ def test_critics_learn_to_tell_and_the_voice_is_pulled_by_them_only_after_a_whil
         value.grad is before for value, before in zip(training.critics.parameters(), critics_before, strict=True)
     )
     assert all(value.grad is not None for value in training.voice.parameters.values())
+
+
+def test_parts_that_never_learnt_are_saved_and_resumed_as_they_are(crops, model, tmp_path):
+    training = VoiceTraining(crops, tmp_path, 1.0, 1e-3)
+    training.loss(2, 10, np.random.default_rng(0))  # three critics of eight
+    training.judging.save()
+    resumed = VoiceTraining(CodedCrops(model, crops.corpora), tmp_path, 1.0, 1e-3)
+    moments = [
+        [
+            stage.optimizer.state[value]["step"].item() if value in stage.optimizer.state else None
+            for value in stage.parameters.values()
+        ]
+        for stage in (training.judging, resumed.judging)
+    ]
+    assert moments[0] == moments[1] and set(moments[0]) == {1.0, None}
+    assert resumed.judging.step == 1
+
+
+def test_the_voice_of_another_codec_is_not_resumed(data, model, tmp_path):
+    model.save_pretrained(tmp_path / "out" / "export")
+    torch.manual_seed(1)
+    TttCodecModel(TttCodecConfig(**SIZES)).save_pretrained(tmp_path / "codec")
+    with pytest.raises(SystemExit, match="another codec"):
+        train_voice.main(
+            ["--codec", str(tmp_path / "codec"), "--data", str(data), "--out", str(tmp_path / "out"), "--minutes", "1"]
+        )
+
+
+def test_a_folder_without_utterances_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no finished shard with utterances of split 'train'"):
+        Utterances(tmp_path)
 
 
 def test_the_command_exports_a_codec_with_the_same_codes_and_another_sound(data, model, tmp_path, monkeypatch):
@@ -167,6 +198,9 @@ def test_the_command_exports_a_codec_with_the_same_codes_and_another_sound(data,
         ("Goodbye.", "Goodbye."),
         ("Extension 1234.", None),
         ("50% off", None),
+        ("Press 1st", None),
+        ("Version 2.5", None),
+        ("3D audio enabled", None),
         ("", None),
     ],
 )
@@ -195,8 +229,10 @@ def test_held_out_prompts_come_once_and_the_others_at_every_speed(tmp_path):
 
     write_recorded(["--prompts", str(tmp_path / "manifest.jsonl"), "--out", str(tmp_path / "out")])
     assert len(Utterances(tmp_path / "out")) == len(trained)
+    with pytest.raises(SystemExit):
+        write_recorded(["--prompts", str(tmp_path / "manifest.jsonl"), "--out", str(tmp_path / "out")])
     assert len(read_speech(tmp_path / "out", "test", [])) == len(held_out)
-    assert len(read_speech(tmp_path / "manifest.jsonl", None, ["Allison"])) == len(texts) + 2
+    assert len(read_speech(tmp_path / "manifest.jsonl", None, ["Allison"])) == len(texts) + 1  # not the extension
     assert read_speech(tmp_path / "manifest.jsonl", None, ["nobody"]) == []
 
 

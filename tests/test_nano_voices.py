@@ -112,6 +112,10 @@ def test_shards_hold_what_the_index_says_and_a_killed_run_goes_on(tmp_path, monk
     assert [line["text"] for line, _ in synthesise.read_corpus(tmp_path)] == texts
     assert (tmp_path / "shard-00000.npy").stat().st_mtime_ns == untouched
 
+    synthesise.write_shards([*jobs, jobs[0]], tmp_path)  # the last shard was not full
+    assert [line["text"] for line, _ in synthesise.read_corpus(tmp_path)] == [*texts, texts[0]]
+    assert (tmp_path / "shard-00000.npy").stat().st_mtime_ns == untouched
+
     with pytest.raises(ValueError, match="made from other texts"):
         synthesise.write_shards(jobs[::-1], tmp_path)
 

@@ -88,6 +88,15 @@ def test_a_fingerprint_tells_codecs_apart(checkpoint):
     assert codec_fingerprint(processor) != before
 
 
+def test_a_voice_that_was_trained_on_leaves_the_codes_of_a_codec_its_own(checkpoint):
+    processor = TttProcessor.from_pretrained(checkpoint)
+    before = codec_fingerprint(processor)
+    with torch.no_grad():
+        for part in (processor.codec.decoder, processor.codec.vocoder):
+            next(part.parameters())[0] += 1e-3
+    assert codec_fingerprint(processor) == before
+
+
 def test_batches_encode_exactly_as_single_sounds_do():
     processor = TttProcessor.from_pretrained(nano_checkpoint())
     sounds = [tone(seconds, seed) for seed, seconds in enumerate((0.31, 1.7, 0.02, 0.9, 0.9, 2.4, 0.64))]

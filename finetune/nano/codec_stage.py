@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from finetune.hardware import computes_bfloat16
+from finetune.rows import replace_text
 from processing_ttt.codec_ttt import TttCodecModel
 
 CHECKPOINT_SECONDS = 120
@@ -34,6 +35,9 @@ class Utterances:
     Args:
         folder (`Path`): Shards as `synthesise` writes them; only those whose `.jsonl` exists are read.
         split (`str`, *optional*, defaults to `"train"`): Which utterances.
+
+    Raises:
+        ValueError: There are none.
     """
 
     def __init__(self, folder: Path, split: str = "train"):
@@ -41,6 +45,10 @@ class Utterances:
         self.known: set[Path] = set()
         self.index: list[tuple[np.ndarray, int, int]] = []  # audio of the shard, first sample, samples
         self.rescan()
+        if not self.index:
+            raise ValueError(
+                f"{folder} holds no finished shard with utterances of split {split!r}: write some with `synthesise`."
+            )
 
     def rescan(self) -> None:
         """Add the shards finished since the last look."""
@@ -95,7 +103,7 @@ class Stage:
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=learning_rate, betas=betas, weight_decay=0.01)
         self.step, self.cpu_seconds, self.wall_seconds = 0, 0.0, 0.0
         self.losses: dict[str, float] = {}
-        self.is_half = computes_bfloat16()
+        self.is_half = computes_bfloat16("cpu")
         if self.checkpoint.exists():
             self.resume()
         self.cpu_start = time.process_time() - self.cpu_seconds
@@ -129,8 +137,10 @@ class Stage:
         """Write the checkpoint, whole or not at all, and the times."""
         tensors = {f"model.{key}": value.detach().contiguous() for key, value in self.parameters.items()}
         for key, value in self.parameters.items():
-            for moment in ("exp_avg", "exp_avg_sq"):
-                tensors[f"{moment}.{key}"] = self.optimizer.state[value][moment].contiguous()
+            for moment, tensor in self.optimizer.state.get(
+                value, {}
+            ).items():  # none of a part that never learnt anything
+                tensors[f"{moment}.{key}"] = tensor.contiguous()
         self.progress()
         entry = {"step": self.step, "cpu_seconds": self.cpu_seconds, "wall_seconds": self.wall_seconds, **self.losses}
         unfinished = self.checkpoint.with_suffix(".unfinished")
@@ -139,7 +149,7 @@ class Stage:
         times = self.out / "time.json"
         table = json.loads(times.read_text()) if times.exists() else {}
         table[self.name] = {key: round(value, 4) for key, value in entry.items()}
-        times.write_text(json.dumps(table, indent=1) + "\n")
+        replace_text(times, json.dumps(table, indent=1) + "\n")
 
     def resume(self) -> None:
         """Go on from the checkpoint."""
@@ -149,8 +159,9 @@ class Stage:
             self.wall_seconds, self.losses = state.pop("wall_seconds"), state
             for key, value in self.parameters.items():
                 value.data.copy_(stored.get_tensor(f"model.{key}"))
-                moments = {moment: stored.get_tensor(f"{moment}.{key}") for moment in ("exp_avg", "exp_avg_sq")}
-                self.optimizer.state[value] = {"step": torch.tensor(float(self.step)), **moments}
+                moments = {moment: f"{moment}.{key}" for moment in ("step", "exp_avg", "exp_avg_sq")}
+                if moments["exp_avg"] in stored.keys():  # noqa: SIM118 - not a dictionary
+                    self.optimizer.state[value] = {moment: stored.get_tensor(name) for moment, name in moments.items()}
 
     def run(
         self, compute_loss: Callable[[np.random.Generator], tuple], regularly: dict[Callable[[], None], float]

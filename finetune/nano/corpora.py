@@ -204,11 +204,7 @@ def drill_jobs(count: int, seed: int = 3) -> list[Job]:
         `list[Job]`: Distinct texts.
     """
     rng = random.Random(seed)
-    voices = rng.choices(list(QUESTION_VOICES), list(QUESTION_VOICES.values()), k=count)
-    return [
-        Job(text, voice, rng.choice(QUESTION_STRETCHES), "train", {"kind": "drill", "answer": text})
-        for text, voice in zip(drills(count, seed), voices, strict=True)
-    ]
+    return [_spoken(text, "train", {"kind": "drill", "answer": text}, rng) for text in drills(count, seed)]
 
 
 def test_question_jobs(seed: int = 2) -> list[Job]:
@@ -377,4 +373,4 @@ CORPORA: dict[str, tuple[Callable[[int], list[Job]], int]] = {
     "dictation-test": (lambda count: dictation_jobs(count, "test"), 150),
     "repeat-test": (lambda count: repeat_jobs(count, "test"), 60),
     "follow-ups-test": (lambda count: follow_up_jobs(count, "test"), 100),
-}  # name -> jobs, and how many by default; a larger count begins with the same ones
+}  # name -> jobs, and how many by default; a larger count begins with the same ones, but for codec, whose parts both grow

@@ -31,6 +31,7 @@ from processing_ttt.codec_ttt import TttCodecModel
 
 from .domain import text_corpus
 from .judge import Judge, score
+from .recorded import spoken_text
 from .synthesise import read_corpus
 from .voices import SAMPLING_RATE
 
@@ -147,7 +148,8 @@ def read_speech(path: Path, split: str | None, voices: Sequence[str]) -> list[tu
     Read texts and sounds.
 
     Args:
-        path (`Path`): A folder of `synthesise.py`, or a manifest (`.jsonl`) with `audio` and `text`.
+        path (`Path`): A folder of `synthesise.py`, or a manifest (`.jsonl`) with `audio` and `text`; digits are read as words, and what cannot
+            be written in words is left out.
         split (`str`, *optional*): Only utterances of it; a manifest has none.
         voices (`Sequence[str]`): Only these, if any.
 
@@ -157,9 +159,9 @@ def read_speech(path: Path, split: str | None, voices: Sequence[str]) -> list[tu
     if path.is_file():
         lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         return [
-            (line["text"], torch.from_numpy(load_sound(path.parent / line["audio"], SAMPLING_RATE)))
+            (text, torch.from_numpy(load_sound(path.parent / line["audio"], SAMPLING_RATE)))
             for line in lines
-            if not voices or line.get("speaker") in voices
+            if (not voices or line.get("speaker") in voices) and (text := spoken_text(line["text"])) is not None
         ]
     return [
         (line["text"], torch.from_numpy(audio.astype(np.float32) / 32768))

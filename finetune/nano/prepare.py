@@ -23,15 +23,16 @@ Knows the folders that `synthesise.py` writes, the codec and the columns of prep
 import argparse
 import json
 import random
-import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from finetune.encoding import codec_fingerprint
 from finetune.loading import load_processor
-from finetune.rows import PreparedInfo, Row, make_row, save_prepared
+from finetune.rows import PreparedInfo, Row, make_row, replace_text, save_prepared
 from processing_ttt.layout_ttt import aligned_groups
 
 from .corpora import share_of
@@ -61,9 +62,13 @@ def prepare(model: str, speech: Path, out: Path) -> dict[str, int]:
 
     Returns:
         `dict[str, int]`: Training rows of each dataset.
+
+    Raises:
+        ValueError: If `out` holds codes of another codec.
     """
     processor = load_processor(model)
-    codec = processor.codec.eval()
+    codec, fingerprint = processor.codec.eval(), codec_fingerprint(processor)
+    _check_codes(out / "codes", fingerprint)
     lines: dict[str, list[Line]] = {}
     for corpus in (*HEARD, *SPOKEN):
         encode_corpus(codec, speech / corpus, out / "codes" / corpus, varied=corpus in HEARD)
@@ -71,7 +76,7 @@ def prepare(model: str, speech: Path, out: Path) -> dict[str, int]:
     info = PreparedInfo(
         source="finetune.nano",
         codec=model,
-        codec_fingerprint=codec_fingerprint(processor),
+        codec_fingerprint=fingerprint,
         frame_rate=codec.config.frame_rate,
         codebook_size=codec.config.codebook_size,
     )
@@ -82,8 +87,20 @@ def prepare(model: str, speech: Path, out: Path) -> dict[str, int]:
             splits["validation" if share_of(row["id"]) < VALIDATION_SHARE else "train"].append(row)
         save_prepared(out / name, splits, info)
         counts[name] = len(splits["train"])
-    shutil.copyfile(MIXTURE, out / "data.yaml")
+    mixture = yaml.safe_load(MIXTURE.read_text())
+    mixture["datasets"] = [entry for entry in mixture["datasets"] if counts[entry["path"]]]
+    replace_text(out / "data.yaml", yaml.safe_dump(mixture, sort_keys=False))
     return counts
+
+
+def _check_codes(folder: Path, fingerprint: str) -> None:
+    """Refuse codes of another codec; remember whose these are."""
+    note = folder / "codec.txt"
+    if not note.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_text(note, fingerprint)
+    if note.read_text() != fingerprint:
+        raise ValueError(f"{folder} holds codes of another codec: remove it, or choose another --out.")
 
 
 def _datasets(lines: dict[str, list[Line]], frame_rate: float) -> dict[str, Iterable[Row]]:

@@ -45,7 +45,7 @@ def spoken_text(transcript: str) -> str | None:
     Returns:
         `str` or `None`: None where something else than words, digits and plain punctuation is left.
     """
-    words = re.sub(r"\d{1,2}(?!\d)", lambda digits: number_words(int(digits[0])), transcript)
+    words = re.sub(r"(?<![\w.,])\d{1,2}(?!\w|[.,]\d)", lambda digits: number_words(int(digits[0])), transcript)
     words = " ".join(words.replace("...", ".").split())
     return words[0].upper() + words[1:] if _PLAIN.fullmatch(words) else None
 
@@ -95,6 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--prompts", type=Path, required=True, help="manifest of finetune.asterisk_prompts")
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
     options = parser.parse_args(arguments)
+    if list(options.out.glob("shard-*")):
+        parser.error(f"{options.out} holds shards already: remove them, or choose another --out.")
     options.out.mkdir(parents=True, exist_ok=True)
     found = list(tqdm(utterances(options.prompts), desc="recorded", unit="prompt"))
     for start in range(0, len(found), UTTERANCES_PER_SHARD):

@@ -60,8 +60,7 @@ def write_shards(jobs: list[Job], out: Path) -> None:
     shards = [jobs[i : i + UTTERANCES_PER_SHARD] for i in range(0, len(jobs), UTTERANCES_PER_SHARD)]
     for number, shard in enumerate(tqdm(shards, desc=out.name, unit="shard")):
         path = out / f"shard-{number:05d}.npy"
-        if path.with_suffix(".jsonl").exists():
-            _check_same(path.with_suffix(".jsonl"), shard)
+        if path.with_suffix(".jsonl").exists() and _is_whole(path.with_suffix(".jsonl"), shard):
             continue
         began = time.perf_counter()
         samples = _write_shard(shard, voices, path)
@@ -109,10 +108,13 @@ def _renamed_into(path: Path) -> Iterator[Path]:
     os.replace(unfinished, path)
 
 
-def _check_same(index: Path, shard: list[Job]) -> None:
+def _is_whole(index: Path, shard: list[Job]) -> bool:
+    """Whether all of a shard is there; the last one of a smaller corpus is not, and is made again."""
     done = [(line["text"], line["voice"], line["stretch"]) for line in read_index(index)]
-    if done != [(job.text, job.voice, job.stretch) for job in shard]:
+    wanted = [(job.text, job.voice, job.stretch) for job in shard]
+    if done != wanted[: len(done)]:
         raise ValueError(f"{index} was made from other texts: remove its folder or choose another --out.")
+    return len(done) == len(wanted)
 
 
 def _count_time(path: Path, seconds: float, audio_seconds: float, utterances: int) -> None:

@@ -84,8 +84,9 @@ def codec_loss(model: TttCodecModel, clean: torch.Tensor, heard: torch.Tensor) -
     Returns:
         `tuple[torch.Tensor, dict[str, float]]`: The loss and its parts.
     """
-    target = model.log_mel(clean)
-    decoded = model.decoder(model.quantizer(model.encoder(model.log_mel(heard)))).float()
+    with torch.autocast("cpu", enabled=False):
+        target, given = model.log_mel(clean), model.log_mel(heard)
+    decoded = model.decoder(model.quantizer(model.encoder(given))).float()
     value = F.l1_loss(decoded, target)
     change = F.l1_loss(decoded.diff(dim=1), target.diff(dim=1))
     return value + 0.5 * change, {"mel": value.item(), "change": change.item()}

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from processing_ttt.codec_ttt import TttCodecModel
 
-from .codec_stage import Stage, Utterances, export
+from .codec_stage import CHECKPOINT_SECONDS, Stage, Utterances, export
 from .discriminators import PERIODS, RESOLUTIONS, critic_loss, deception_loss, feature_distance, make_critics
 from .train_codec import STFT_SIZES, stft_loss
 
@@ -129,15 +129,8 @@ class VoiceTraining:
         mel, spoken = self.crops.decode(rows)
         heard_by = draw_critics(self.critics, rng)
         self._update_critics(heard_by, sound, spoken.detach())
-        target = self.crops.model.log_mel(sound)
-        inner = slice(2, -2)  # frames at the ends look beyond the crop
-        mel_error = F.l1_loss(self.crops.model.log_mel(spoken)[:, inner], target[:, inner])
-        decoded_error = F.l1_loss(mel[:, inner], target[:, inner])
-        sizes = rng.choice(STFT_SIZES, 2, replace=False).tolist()
-        stft = torch.stack([stft_loss(spoken, sound, size) for size in sizes]).mean()
-        loss = MEL_WEIGHT * (mel_error + 0.2 * decoded_error) + STFT_WEIGHT * stft
-        losses = {"mel": mel_error.item(), "decoded": decoded_error.item(), "stft": stft.item()}
-        if self.voice.step < UNHEARD_STEPS:
+        loss, losses = self._distance(mel.float(), spoken, sound, rng)
+        if self.judging.step <= UNHEARD_STEPS:
             return loss, losses
         with torch.no_grad():
             recorded = [critic(sound) for critic in heard_by]
@@ -146,6 +139,19 @@ class VoiceTraining:
         distance = torch.stack([feature_distance(*pair) for pair in zip(recorded, decoded, strict=True)]).mean()
         losses |= {"deception": deception.item(), "features": distance.item()}
         return loss + deception + FEATURE_WEIGHT * distance, losses
+
+    def _distance(
+        self, mel: torch.Tensor, spoken: torch.Tensor, sound: torch.Tensor, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """How far frames and sound are from what they should be, without any critic."""
+        inner = slice(2, -2)  # frames at the ends look beyond the crop
+        sizes = rng.choice(STFT_SIZES, 2, replace=False).tolist()
+        with torch.autocast("cpu", enabled=False):
+            target, given = (self.crops.model.log_mel(each)[:, inner] for each in (sound, spoken))
+            mel_error, decoded_error = F.l1_loss(given, target), F.l1_loss(mel[:, inner], target)
+            stft = torch.stack([stft_loss(spoken, sound, size) for size in sizes]).mean()
+        loss = MEL_WEIGHT * (mel_error + 0.2 * decoded_error) + STFT_WEIGHT * stft
+        return loss, {"mel": mel_error.item(), "decoded": decoded_error.item(), "stft": stft.item()}
 
     def _update_critics(self, heard_by: list[nn.Module], sound: torch.Tensor, spoken: torch.Tensor) -> None:
         self.critics.requires_grad_(True)
@@ -165,14 +171,24 @@ def train_voice(options: argparse.Namespace) -> None:
     """Train, export and save until the budget is spent."""
     torch.manual_seed(options.seed)
     crops = CodedCrops(TttCodecModel.from_pretrained(options.codec).eval(), [Utterances(data) for data in options.data])
-    training = VoiceTraining(crops, options.out, options.minutes, options.learning_rate)
     folder = options.out / "export"
+    _check_same_codes(crops.model, folder)
+    training = VoiceTraining(crops, options.out, options.minutes, options.learning_rate)
+    export(crops.model, folder)
     training.voice.run(
         lambda rng: training.loss(options.batch, options.codes, rng),
-        {training.judging.save: EXPORT_SECONDS, lambda: export(crops.model, folder): EXPORT_SECONDS},
+        {training.judging.save: CHECKPOINT_SECONDS, lambda: export(crops.model, folder): EXPORT_SECONDS},
     )
-    training.judging.save()
     export(crops.model, folder)
+    training.judging.save()
+
+
+def _check_same_codes(model: TttCodecModel, folder: Path) -> None:
+    if not (folder / "config.json").exists():
+        return
+    there = TttCodecModel.from_pretrained(folder).encoder.state_dict()
+    if not all(torch.equal(value, there.get(name)) for name, value in model.encoder.state_dict().items()):
+        raise SystemExit(f"{folder} holds the voice of another codec: train into another --out.")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
