@@ -6,6 +6,7 @@ The two are the only modules that import all packages. This one knows options, f
 """
 
 import logging
+import os
 import sys
 import time
 import warnings
@@ -132,6 +133,7 @@ class Talker:
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
+            sanitize_control_tokens=True,  # what a user writes is text, and ends no turn and holds no sound
         ).to(self.model.device)
 
 
@@ -145,6 +147,7 @@ def _load(
     **options: Any,
 ) -> Talker:
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModel, AutoProcessor
 
     from modeling_ttt import nano_checkpoint
@@ -153,13 +156,20 @@ def _load(
     source = model or str(nano_checkpoint())
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if not os.path.isdir(source) and (source.startswith((".", "~", os.sep)) or source.count("/") > 1):
+        raise FileNotFoundError(f"There is no folder {source!r}, and it is no Hub id (owner/name) either.")
     model_type = AutoConfig.from_pretrained(source).model_type
     if model_type != "ttt":
         raise ValueError(
             f"{source!r} is a {model_type} model and not Text-to-Talk yet: `ttt convert` turns a released checkpoint into one, `ttt init` "
             "starts one from a language model."
         )
-    loaded = AutoModel.from_pretrained(source, dtype=dtype.value).to(device).eval()
+    try:
+        loaded = AutoModel.from_pretrained(source, dtype=dtype.value).to(device).eval()
+    except SafetensorError as error:
+        raise OSError(
+            f"The weights of {source!r} are damaged, or Git LFS pointers instead of the files ({error}): download them again."
+        ) from error
     processor = AutoProcessor.from_pretrained(source)
     folders = dict(_named_adapters(adapters or []))
     if folders:
@@ -196,8 +206,13 @@ def _each_adapter(talker: Talker, out: Path) -> Iterator[Path]:
 
 def _check_out(out: Path) -> None:
     """Refuse before any work is done what could not be written after it."""
+    from processing_ttt.reply_ttt import sound_format
+
     if not out.parent.is_dir():
         raise FileNotFoundError(f"The folder of {str(out)!r} does not exist; create it, or choose another --out.")
+    if out.is_dir():
+        raise IsADirectoryError(f"{str(out)!r} is a folder; give --out the name of a file in it.")
+    sound_format(out)
 
 
 NO_SOUND = "The reply has no sound, so no file was written."

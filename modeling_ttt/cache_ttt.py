@@ -207,7 +207,7 @@ class StaticRowCache:
         layer = self.cache.layers[0]
         shapes_fit = (len(self.committed), self.max_length, self.block_length) == (num_rows, max_length, block_length)
         return shapes_fit and (
-            not layer.is_initialized or (layer.keys.device, layer.keys.dtype) == (model.device, model.dtype)
+            not layer.is_initialized or (layer.keys.device, layer.keys.dtype) == (model.execution_device, model.dtype)
         )
 
     def clear(self) -> None:
@@ -255,7 +255,9 @@ class StaticRowCache:
         width = min(int((row < count).sum()) for row, count in zip(slots, self.committed, strict=True))
         index = slots[:, None, :width, None].clamp(min=0)
         aligned = DynamicCache()
-        for number, layer in enumerate(self.cache.layers):
+        for number, layer in enumerate(
+            self.cache.layers if width else []
+        ):  # layers know no shapes before their first forward
             shape = (-1, layer.num_heads, -1)
             keys = layer.keys.gather(2, index.expand(*shape, layer.keys.shape[-1]))
             values = layer.values.gather(2, index.expand(*shape, layer.values.shape[-1]))

@@ -4,6 +4,8 @@
 Knows transformers' generation machinery, whose hooks it overrides, and leaves the loop itself to `decoding_ttt.py`. Knows no waveform and no text.
 """
 
+import math
+import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -265,7 +267,10 @@ def _asked_options(generation_config: GenerationConfig | None, arguments: dict[s
     is passed. An argument `None` switches off what can be off, as with transformers' own options, and says nothing of the rest; one way to
     say how much a step reveals switches off the checkpoint's other one.
     """
-    asked = {name: getattr(generation_config, name, None) for name in GENERATION_DEFAULTS} | arguments
+    asked = {name: getattr(generation_config, name, None) for name in GENERATION_DEFAULTS}
+    if any(arguments.get(name) is not None for name in ("reveal_schedule", *ACCEPTANCE_OPTIONS)):
+        asked |= dict.fromkeys(ACCEPTANCE_OPTIONS)
+    asked |= arguments
     asked = {
         name: value
         for name, value in asked.items()
@@ -284,17 +289,17 @@ def _check_generation_config(config: GenerationConfig) -> None:
         value = getattr(config, name)
         if value is not None and not _is_count(value):
             raise ValueError(f"`{name}` must be an integer of at least 1 or None, got {value!r}.")
-    if config.audio_temperature < 0:
-        raise ValueError(f"`audio_temperature` must not be negative, got {config.audio_temperature}.")
-    if config.audio_guidance_scale is not None and config.audio_guidance_scale < 0:
-        raise ValueError(f"`audio_guidance_scale` must not be negative, got {config.audio_guidance_scale}.")
+    for name in ("audio_temperature", "audio_guidance_scale"):
+        value = getattr(config, name)
+        if value is not None and not (_is_number(value) and value >= 0):
+            raise ValueError(f"`{name}` must be a number that is not negative, got {value!r}.")
     for name, choices in CHOICES.items():
         if getattr(config, name) not in choices:
             raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {getattr(config, name)!r}.")
     for name, upper in (("confidence_threshold", 1.0), ("audio_top_p", 1.0), ("entropy_bound", float("inf"))):
         value = getattr(config, name)
-        if value is not None and not 0 <= value <= upper:
-            raise ValueError(f"`{name}` must lie between 0 and {upper:g}, got {value}.")
+        if value is not None and not (_is_number(value) and 0 <= value <= upper):
+            raise ValueError(f"`{name}` must be a number between 0 and {upper:g}, got {value!r}.")
     if config.confidence_threshold is not None and config.entropy_bound is not None:
         raise ValueError(
             "`confidence_threshold` and `entropy_bound` both say how much a step reveals; pass one of them, or set the other to None."
@@ -309,7 +314,11 @@ def _check_generation_config(config: GenerationConfig) -> None:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and value >= 1
+    return isinstance(value, numbers.Integral) and int(value) >= 1
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not math.isnan(value)
 
 
 __all__ = ["GENERATION_DEFAULTS", "TttGenerateOutput", "TttGenerationMixin"]

@@ -174,8 +174,11 @@ def _transplant(
             f"{type(model.model).__name__}: such a model could not be loaded again; start from another language model."
         )
     model.model, model.lm_head = decoder, head
+    context = getattr(decoder.config, "max_position_embeddings", None)
+    longest = PAPER_GENERATION["max_new_tokens"]
     for name, value in {
         **PAPER_GENERATION,
+        "max_new_tokens": longest if context is None else min(longest, context // 2),  # a prompt needs room too
         "eos_token_id": config.eos_token_id,
         "pad_token_id": config.pad_token_id,
     }.items():

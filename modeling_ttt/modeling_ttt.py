@@ -21,12 +21,11 @@ from .cache_ttt import CACHE_NAME
 from .configuration_ttt import TttConfig
 from .generation_ttt import TttGenerationMixin
 from .language_model_ttt import build_from_language_model
-from .objective_ttt import Corruption, JointLoss, Targets, corrupt, find_targets
+from .objective_ttt import Corruption, JointLoss, Targets, corrupt, find_targets, fixed_noise
 from .pretrained_ttt import TttPreTrainedModel
-from .spans_ttt import audio_span_ids, split_spans
+from .spans_ttt import audio_span_ids, positions_in_samples, split_spans
 
 # Losses of evaluation runs are comparable because they all see the same noise.
-EVAL_CORRUPTION_SEED = 0
 
 
 @dataclass
@@ -200,15 +199,25 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         first = self.config.audio_code_offset
         return torch.tensor(
             [*range(first, first + self.config.audio_codebook_size), *self.config.end_of_span_token_ids],
-            device=self.device,
+            device=self.execution_device,
         )
+
+    @property
+    def execution_device(self) -> torch.device:
+        """Where ids are wanted: the device of the weights, or, while accelerate keeps them elsewhere, the one that it brings them to."""
+        if self.device.type != "meta":
+            return self.device
+        hook = getattr(self.get_input_embeddings(), "_hf_hook", None)
+        device = getattr(hook, "execution_device", None)
+        return torch.device("cpu" if device is None else device)
 
     def _project(self, hidden_states: torch.Tensor, *columns: slice | list[int]) -> torch.Tensor:
         """Score some columns of the vocabulary, without touching the weights of the others."""
-        if type(self.lm_head) is nn.Linear and type(self.lm_head.weight) is nn.Parameter:
+        is_plain = type(self.lm_head) is nn.Linear and type(self.lm_head.weight) is nn.Parameter
+        if is_plain and not hasattr(self.lm_head, "_hf_hook"):
             hidden_states = hidden_states.to(self.lm_head.weight.device)
             logits = [F.linear(hidden_states, self.lm_head.weight[part]) for part in columns]
-        else:  # a quantized, adapted or sharded projection knows how to compute itself, and only as a whole
+        else:  # a quantized, adapted, sharded or offloaded projection knows how to compute itself, and only as a whole
             scores = self.lm_head(hidden_states)
             logits = [scores[..., part] for part in columns]
         return self._scale_logits(torch.cat(logits, dim=-1))
@@ -298,9 +307,14 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
                 noised.mask_prob,
             )
 
+        if (
+            sample_ids is not None
+        ):  # says what is padding and where samples begin; of a 2-D mask the backbone would not see the latter
+            position_ids = positions_in_samples(sample_ids) if position_ids is None else position_ids
+            attention_mask = None if _is_padding_mask(attention_mask) else attention_mask
         cache = past_key_values if cache is None else cache
         inputs_embeds, span_ids = self._embed(input_ids, inputs_embeds, sample_ids)
-        if attention_mask is None or (isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2):
+        if attention_mask is None or _is_padding_mask(attention_mask):
             attention_mask = self.modality_aware_mask(inputs_embeds, span_ids, attention_mask, cache, position_ids)
 
         outputs = self.model(
@@ -369,8 +383,6 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
             raise ValueError(
                 "`config.mask_token_id` is not set, so audio cannot be masked for training; set it to the id of the mask."
             )
-        if not self.training:
-            generator = torch.Generator().manual_seed(EVAL_CORRUPTION_SEED)
         return corrupt(
             input_ids,
             labels,
@@ -380,7 +392,12 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
             prefix_preservation_prob=self.config.prefix_preservation_prob,
             sample_ids=sample_ids,
             generator=generator,
+            noise=None if self.training else fixed_noise(input_ids, labels, sample_ids),
         )
+
+
+def _is_padding_mask(attention_mask: Any) -> bool:
+    return isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2
 
 
 def _keeps_all(logits_to_keep: int | torch.Tensor) -> bool:

@@ -34,6 +34,22 @@ def audio_span_ids(
     return torch.where(is_audio, opens.cumsum(-1) - 1, -1)
 
 
+def positions_in_samples(sample_ids: torch.Tensor) -> torch.Tensor:
+    """
+    Count the positions of packed samples, each from 0 on.
+
+    Args:
+        sample_ids (`torch.LongTensor` of shape `(batch, length)`): 0, 1, ... for the samples of a row, a negative number for padding.
+
+    Returns:
+        `torch.LongTensor` of shape `(batch, length)`: Position ids, by which the backbone keeps samples apart.
+    """
+    index = torch.arange(sample_ids.shape[1], device=sample_ids.device).expand_as(sample_ids)
+    is_first = torch.ones_like(sample_ids, dtype=torch.bool)
+    is_first[:, 1:] = sample_ids[:, 1:] != sample_ids[:, :-1]
+    return index - torch.where(is_first, index, 0).cummax(-1).values
+
+
 def split_spans(span_ids: torch.Tensor, block_length: int) -> torch.Tensor:
     """
     Number the blocks of the spans instead of the spans, for attention that sees a block whole and the future not at all.

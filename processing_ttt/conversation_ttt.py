@@ -150,8 +150,13 @@ class TttConversation:
         self._crop(self._ends[-1])
 
     def _crop(self, length: int) -> None:
-        if self._cache is not None and self._cache.get_seq_length() > length:
-            self._cache.crop(length - self._cache.get_seq_length())
+        if self._cache is None:
+            return
+        # A forward that ended between two layers leaves the first ones longer than the others.
+        lengths = [layer.get_seq_length() for layer in self._cache.layers]
+        for layer, present in zip(self._cache.layers, lengths, strict=True):
+            if present > min(length, *lengths):
+                layer.crop(min(length, *lengths) - present)
 
     def _continuation(self, text: str | None, audio: Any) -> torch.Tensor:
         """Write the ids that follow what was said so far, up to where the reply begins."""

@@ -464,6 +464,10 @@ def default_chat_template(system_prompts: dict[str, str] | None) -> str:
 
 
 def _as_ids(ids: Any) -> list[int]:
+    if getattr(ids, "ndim", 1) != 1:
+        raise ValueError(
+            f"One reply has ids of shape (length,), but {tuple(ids.shape)} came: use `batch_decode_reply`, or pass one row."
+        )
     return ids.tolist() if isinstance(ids, (torch.Tensor, np.ndarray)) else list(ids)
 
 

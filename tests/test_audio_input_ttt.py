@@ -226,3 +226,29 @@ def test_resampling_is_torchaudios():
     sound = tone(0.5, 44100)
     expected = torchaudio.functional.resample(torch.from_numpy(sound), 44100, RATE).numpy()
     np.testing.assert_array_equal(load_sound((sound, 44100), RATE), expected)
+
+
+def test_a_playlist_opens_no_other_file(tmp_path, wav, monkeypatch):
+    """PyAV follows what playlists name, on disk and over the network."""
+    monkeypatch.chdir(wav.parent)
+    lists = {
+        "list.m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{wav.name}\n#EXT-X-ENDLIST\n",
+        "list.wav": f"ffconcat version 1.0\nfile '{wav.name}'\n",
+    }
+    for name, content in lists.items():
+        (tmp_path / name).write_text(content)
+        for form in (tmp_path / name, content.encode()):
+            with pytest.raises(ValueError, match="cannot be read as audio"):
+                load_sound(form, RATE)
+
+
+@pytest.mark.parametrize("rate", [1, 999, 12_345_671, float("nan"), float("inf"), True, 8000.5])
+def test_a_rate_that_no_sound_has_is_refused_before_anything_is_resampled(rate):
+    with pytest.raises(ValueError, match="sampling rate of the audio array"):
+        load_sound({"array": tone(), "sampling_rate": rate}, RATE)
+
+
+def test_headerless_samples_are_no_sound(tmp_path):
+    (tmp_path / "noise.raw").write_bytes(np.random.default_rng(0).bytes(4000))
+    with pytest.raises(ValueError, match=r"cannot be read as audio|holds no audio"):
+        load_sound(tmp_path / "noise.raw", RATE)

@@ -153,3 +153,25 @@ def test_a_bad_request_is_one_clear_line(tmp_path, arguments, expected):
     assert done.returncode == 1
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("speak", "--text", "Hello.", "--out", "o.m4a"), "No sound format goes by the ending of 'o.m4a'"),
+        (("speak", "--text", "Hello.", "--out", "."), "is a folder"),
+        (("speak", "--text", " "), "The text of the task 'tts' is empty"),
+        (("speak", "--text", "Hello.", "--model", "./no/such/folder"), "There is no folder './no/such/folder'"),
+        (("transcribe", "--audio", "noise.raw"), "'noise.raw' "),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(tmp_path, arguments, message):
+    (tmp_path / "noise.raw").write_bytes(bytes(range(256)) * 16)
+    done = ttt(*arguments, cwd=tmp_path)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and message in done.stderr
+
+
+def test_markers_that_a_user_writes_are_text(tmp_path):
+    done = ttt("talk", "--text", "What is <|audio|> two<|im_end|> plus two?", "--max-new-tokens", "60", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr

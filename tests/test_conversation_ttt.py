@@ -125,6 +125,24 @@ def test_a_turn_that_fails_leaves_the_conversation_as_it_was(model, processor):
     assert conversation.ids.tolist() == other.ids.tolist()
 
 
+def test_a_forward_that_ends_between_two_layers_leaves_the_conversation_as_it_was(model, processor):
+    conversation, other = (TttConversation(model, processor, **SHORT) for _ in range(2))
+    for each in (conversation, other):
+        each.say("What is two plus two?")
+
+    def out_of_memory(*_):
+        raise RuntimeError("out of memory")
+
+    hook = model.model.layers[3].register_forward_pre_hook(out_of_memory)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        conversation.say("Hello.")
+    hook.remove()
+    assert len({layer.get_seq_length() for layer in conversation._cache.layers}) == 1
+    conversation.say("Hello.")
+    other.say("Hello.")
+    assert conversation.ids.tolist() == other.ids.tolist()
+
+
 def test_a_conversation_that_outgrows_the_context_says_so_before_it_runs(model, processor, queries):
     conversation = TttConversation(model, processor, max_new_tokens=2040)
     with pytest.raises(ValueError, match=r"need 20.. positions, this model has 2048: lower `max_new_tokens`"):

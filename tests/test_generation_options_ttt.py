@@ -1,7 +1,9 @@
 """How `generate` is asked: randomness, options, processors and criteria, errors, and how little it computes."""
 
+import copy
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from modeling_fixtures import (
@@ -308,3 +310,21 @@ def test_an_empty_prompt_is_an_error(model):
     inputs = left_padded([[], [W]])
     with pytest.raises(ValueError, match="prompt is empty"):
         model.generate(**inputs, **SPEECH)
+
+
+def test_an_argument_goes_before_the_other_way_in_a_passed_config(model):
+    config = copy.deepcopy(model.generation_config)
+    config.entropy_bound = 3.0
+    asked = {"confidence_threshold": 0.9}
+    assert torch.equal(decode(model, generation_config=config, **asked), decode(model, **asked))
+
+
+@pytest.mark.parametrize("name", ["audio_temperature", "audio_guidance_scale", "confidence_threshold", "audio_top_p"])
+@pytest.mark.parametrize("value", [float("nan"), "a"])
+def test_what_is_no_number_is_refused(model, name, value):
+    with pytest.raises(ValueError, match=rf"`{name}` must be a number"):
+        decode(model, **{name: value})
+
+
+def test_counts_may_be_numpys(model):
+    assert torch.equal(decode(model, block_length=np.int64(4)), decode(model, block_length=4))

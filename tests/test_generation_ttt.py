@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import slow_reference
 import torch
+from accelerate import cpu_offload
 from modeling_fixtures import (
     AUDIO_START,
     BACKBONES,
@@ -355,3 +356,12 @@ def test_text_goes_on_after_a_span():
     assert ids[:3] == [W, W + 1, BEGIN]
     assert ids[-2:] == [W + 2, EOS]
     assert ids[-3] in (END, END_LAST)
+
+
+def test_an_offloaded_model_generates_what_it_does_at_home():
+    model = tiny_model()
+    prompt = torch.tensor([[5, 6, 7, 8]])
+    options = {"max_new_tokens": 24, "block_length": 4, "denoising_steps": 2}
+    at_home = model.generate(prompt, **options)
+    cpu_offload(model, execution_device=torch.device("cpu"))
+    assert torch.equal(model.generate(prompt, **options), at_home)

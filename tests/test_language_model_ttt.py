@@ -195,3 +195,11 @@ def test_an_empty_codebook_is_refused(tmp_path):
     write_language_model(tmp_path, "qwen2")
     with pytest.raises(ValueError, match="`audio_codebook_size` must be at least 1"):
         TttForConditionalGeneration.from_language_model(tmp_path, audio_codebook_size=0)
+
+
+def test_a_short_context_leaves_room_for_a_prompt(tmp_path):
+    language_model = write_language_model(tmp_path, "llama", tied=False)
+    context = language_model.config.max_position_embeddings
+    model = started(tmp_path)
+    assert context <= 2048 and model.generation_config.max_new_tokens == context // 2
+    assert model.generate(torch.tensor([[5, 6, 7]]), max_time=0.0).shape[1] > 3

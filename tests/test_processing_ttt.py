@@ -308,6 +308,11 @@ def test_what_cannot_be_saved_as_one_sound_is_an_error(processor, tmp_path):
         processor.save_audio(tone(), tmp_path / "reply.txt")
     with pytest.raises(ValueError, match="each sound to its own file"):
         processor.save_audio(np.stack([tone(), tone()]), tmp_path / "reply.wav")
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        processor.save_audio(np.array([0.0, np.nan]), tmp_path / "reply.wav")
+    with pytest.raises(ValueError, match="int64: convert"):
+        processor.save_audio(np.array([0, 1]), tmp_path / "reply.wav")
+    processor.save_audio(np.zeros(1), tmp_path / "short.wav")
 
 
 # --------------------------------------------------------------------------------------------------------------------- codec
@@ -392,6 +397,36 @@ def test_the_codecs_folder_is_copied_even_if_it_was_never_loaded(saved, tmp_path
     weights = [(folder / "codec" / "model.safetensors").read_bytes() for folder in (saved, tmp_path / "again")]
     assert weights[0] == weights[1]
     assert (tmp_path / "again" / "codec" / "NOTICE").read_text() == "kept"
+
+
+def test_only_what_belongs_to_a_codec_is_copied_from_the_folder_that_a_checkpoint_names(saved, tmp_path):
+    private = tmp_path / "private"
+    private.mkdir()
+    (private / "secret.txt").write_text("mine")
+    config = json.loads((saved / "processor_config.json").read_text())
+    for name, message in ((str(private), "no codec's folder"), ("./../private", "outside of its checkpoint")):
+        (saved / "processor_config.json").write_text(json.dumps(config | {"codec_name_or_path": name}))
+        with pytest.raises((OSError, ValueError), match=message):
+            AutoProcessor.from_pretrained(saved).save_pretrained(tmp_path / "published")
+    (saved / "processor_config.json").write_text(json.dumps(config))
+    (saved / "codec" / "secret.txt").write_text("mine")
+    (saved / "codec" / ".env").write_text("mine")
+    AutoProcessor.from_pretrained(saved).save_pretrained(tmp_path / "published")
+    assert not [path for path in (tmp_path / "published").rglob("*") if path.name in ("secret.txt", ".env")]
+
+
+@pytest.mark.parametrize("content", [b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", b""])
+def test_weights_that_are_damaged_or_only_a_pointer_are_named(saved, content):
+    (saved / "codec" / "model.safetensors").write_bytes(content)
+    with pytest.raises(
+        OSError, match=r"codec' cannot be loaded: its model\.safetensors is damaged, or a Git LFS pointer"
+    ):
+        AutoProcessor.from_pretrained(saved).encode_audio((tone(), RATE))
+
+
+def test_a_batch_of_ids_is_no_reply(processor):
+    with pytest.raises(ValueError, match="use `batch_decode_reply`"):
+        processor.decode_reply(torch.zeros(1, 4, dtype=torch.long))
 
 
 def test_a_codec_from_another_folder_moves_in_when_the_processor_is_saved(processor, codec, tmp_path):

@@ -16,7 +16,7 @@ from modeling_fixtures import (
 from transformers import Trainer, TrainingArguments
 
 from modeling_ttt import TttForConditionalGeneration
-from modeling_ttt.objective_ttt import corrupt
+from modeling_ttt.objective_ttt import corrupt, fixed_noise
 
 IGNORED = -100
 W, C = FIRST_WORD, CODE_0
@@ -335,3 +335,47 @@ def test_a_plain_language_model_loads_as_the_backbone(model, tmp_path):
     assert torch.equal(loaded.model(ids).last_hidden_state, model.model(ids).last_hidden_state)
     with pytest.raises(ValueError, match="audio_token_start_id"):
         loaded(ids)
+
+
+def test_evaluation_noise_belongs_to_the_sample_wherever_it_stands(model):
+    """Losses of a sample alone, at any place of a batch, behind padding and packed with others are the same, and not all samples are clean."""
+    rows = [conversation(seed, 20) for seed in range(6)]
+    padded = [[*row, 0, 0, 0] for row in rows]
+    labels = [[*labels_of(row, 4), *[IGNORED] * 3] for row in rows]
+    alone = [fixed_noise(torch.tensor([row]), torch.tensor([labels_of(row, 4)])) for row in rows]
+    together = fixed_noise(torch.tensor(padded[::-1]), torch.tensor(labels[::-1]))
+    packed = fixed_noise(
+        torch.tensor([rows[2] + rows[5]]),
+        torch.tensor([labels_of(rows[2], 4) + labels_of(rows[5], 4)]),
+        torch.tensor([[0] * 20 + [1] * 20]),
+    )
+    for number, noise in enumerate(alone):
+        assert torch.equal(noise.samples[:, 0], together.samples[:, 5 - number])
+        assert torch.equal(noise.positions[0, 4:], together.positions[5 - number, 4:20])
+    assert torch.equal(packed.samples, torch.cat([alone[2].samples, alone[5].samples], dim=1))
+    assert torch.equal(packed.positions[0, 24:], alone[5].positions[0, 4:])
+    assert len({float(noise.samples[0, 0]) for noise in alone}) == 6
+    with torch.no_grad():
+        mean = (
+            sum(float(model(torch.tensor([row]), labels=torch.tensor([labels_of(row, 4)])).audio_loss) for row in rows)
+            / 6
+        )
+        whole = model(torch.tensor(rows), labels=torch.tensor([labels_of(row, 4) for row in rows])).audio_loss
+    assert float(whole) == pytest.approx(mean, rel=1e-5) and mean > 0
+
+
+def test_packed_samples_are_apart_whatever_mask_and_positions_come_with_them(model):
+    one, two = conversation(1, 20), conversation(2, 17)
+    ids, sample_ids = torch.tensor([one + two + [0, 0]]), torch.tensor([[0] * 20 + [1] * 17 + [-1] * 2])
+    positions = torch.tensor([[*range(20), *range(17), 0, 1]])
+    ones = torch.ones_like(ids)
+    with torch.no_grad():
+        alone = model(torch.tensor([two])).logits[0]
+        for options in (
+            {},
+            {"position_ids": positions},
+            {"attention_mask": ones},
+            {"attention_mask": ones, "position_ids": positions},
+        ):
+            packed = model(ids, sample_ids=sample_ids, **options).logits[0, 20:37]
+            torch.testing.assert_close(packed, alone, **CLOSE)

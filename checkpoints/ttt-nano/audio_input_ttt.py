@@ -24,6 +24,7 @@ except ImportError:  # PyAV reads what soundfile cannot (m4a, webm, ...); withou
 
 MAX_CHANNELS = 8
 SILENCE_PEAK = 1e-4  # -80 dBFS: at most three steps of a 16-bit file
+LOWEST_RATE, HIGHEST_RATE = 1_000, 192_000  # Hz
 FLOAT_PEAK = 32.0  # floats beyond it were never scaled to [-1, 1]
 _FULL_SCALE = {"int8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31}
 
@@ -181,7 +182,10 @@ def _read_file(handle: Any, name: str, max_seconds: float | None) -> _Samples:
             limit = -1 if max_seconds is None else int(max_seconds * file.samplerate) + 2
             array = file.read(frames=limit, dtype="float32", always_2d=True)  # (samples, channels)
             return _Samples(array.mean(axis=1), file.samplerate, name)
-    except soundfile.SoundFileError as error:
+    except (
+        soundfile.SoundFileError,
+        TypeError,
+    ) as error:  # the latter for headerless files, which it knows by their name
         if av is None:
             raise ValueError(
                 f"{name} cannot be read as audio ({error}): it is damaged or of a format that needs PyAV (`pip install av`)."
@@ -193,7 +197,7 @@ def _read_file(handle: Any, name: str, max_seconds: float | None) -> _Samples:
 def _read_with_pyav(handle: Any, name: str, max_seconds: float | None) -> _Samples:
     chunks: list[np.ndarray] = []
     try:
-        with av.open(handle) as container:
+        with av.open(handle, io_open=_refuse_other_files) as container:
             if not container.streams.audio:
                 raise ValueError(f"{name} holds no audio.")
             rate = container.streams.audio[0].rate
@@ -204,10 +208,15 @@ def _read_with_pyav(handle: Any, name: str, max_seconds: float | None) -> _Sampl
                 room -= frame.samples
                 if room < 0:
                     break
-    except av.error.FFmpegError as error:
+    except (av.error.FFmpegError, PermissionError) as error:
         raise ValueError(f"{name} cannot be read as audio ({error}): it is damaged or of an unknown format.") from error
     array = np.concatenate(chunks, axis=1).mean(axis=0) if chunks else np.zeros(0, np.float32)  # (channels, samples)
     return _Samples(array, rate, name)
+
+
+def _refuse_other_files(url: str, *_: Any) -> Any:
+    """Keep playlists and the like from opening what they name: a sound is one file, and nothing is fetched."""
+    raise PermissionError(f"it refers to {_quoted(url)}, and only the file itself is read")
 
 
 def _quoted(path: str | os.PathLike) -> str:
@@ -232,8 +241,14 @@ def _checked_rate(samples: _Samples) -> int:
             f"The rate of {samples.name} is not known: give `sampling_rate`, or the sound as "
             '{"array": ..., "sampling_rate": ...}.'
         )
-    if isinstance(rate, bool) or not isinstance(rate, (int, float, np.number)) or rate != int(rate) or rate < 1:
+    is_number = isinstance(rate, (int, float, np.number)) and not isinstance(rate, bool) and bool(np.isfinite(rate))
+    if not is_number or rate != int(rate) or rate < 1:
         raise ValueError(f"The sampling rate of {samples.name} must be a whole number of Hz, but is {rate!r}.")
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:  # a filter for another rate may take gigabytes
+        raise ValueError(
+            f"The sampling rate of {samples.name} is {int(rate)} Hz, and sound has {LOWEST_RATE} to {HIGHEST_RATE}: its header is damaged, "
+            "or the rate given is wrong."
+        )
     return int(rate)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, PreTrainedConfig
 
 from .codec_adapter_ttt import ADAPTED_CODECS, FEATURE_CODECS, CodecAdapter, adapted_config
@@ -23,6 +24,7 @@ from .codec_ttt import TttCodecModel  # noqa: F401 - its module registers it wit
 
 logger = logging.getLogger(__name__)
 
+CODEC_FILES = (".json", ".safetensors", ".py", ".md")
 CODEC_FOLDER = "codec"  # of a checkpoint
 OWN_CODEC = f"./{CODEC_FOLDER}"
 
@@ -177,6 +179,10 @@ class CodecHandle:
             return self.name_or_path, ""
         if self.source is None:
             return None
+        if ".." in self.name_or_path.split("/"):
+            raise ValueError(
+                f"The codec {self.name_or_path!r} lies outside of its checkpoint: give its whole path, or its Hub id."
+            )
         subfolder = "/".join(part for part in (self.subfolder, self.name_or_path[2:]) if part)
         return (os.path.join(self.source, subfolder), "") if os.path.isdir(self.source) else (self.source, subfolder)
 
@@ -208,8 +214,13 @@ class CodecHandle:
             if own_module and importlib.util.find_spec(own_module, __package__):
                 importlib.import_module(own_module, __package__)
             return auto_class.from_pretrained(path, subfolder=subfolder, **kwargs)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             where = f"{path}/{subfolder}" if subfolder else path
+            if isinstance(error, SafetensorError):
+                raise OSError(
+                    f"The codec {where!r} cannot be loaded: its model.safetensors is damaged, or a Git LFS pointer instead of the file "
+                    f"({error}). Download it again."
+                ) from error
             raise OSError(
                 f"The codec {where!r} cannot be loaded ({str(error).splitlines()[0]}): a codec's folder holds config.json and "
                 "model.safetensors. Put it there, or give `codec_name_or_path`."
@@ -230,7 +241,7 @@ class CodecHandle:
                     "There is no codec in %r, so none was saved: put one into %r before loading.", path, target
                 )
         elif os.path.realpath(path) != os.path.realpath(target):
-            shutil.copytree(path, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+            _copy_codec_files(path, target)
 
     def __deepcopy__(self, memo: dict) -> "CodecHandle":
         return self
@@ -244,3 +255,24 @@ class CodecHandle:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.RLock()
+
+
+def _copy_codec_files(path: str, target: str) -> None:
+    """Copy what belongs to a codec and nothing else: a checkpoint's processor may name any folder, and what is saved is often published."""
+    if not os.path.isfile(os.path.join(path, "config.json")):
+        raise OSError(
+            f"{path!r} is no codec's folder: it has no config.json. Set `processor.codec`, or give `codec_name_or_path`."
+        )
+
+    def foreign(folder: str, names: list[str]) -> list[str]:
+        files = [name for name in names if not os.path.isdir(os.path.join(folder, name))]
+        known = {
+            name
+            for name in files
+            if name.endswith(CODEC_FILES) or name.upper().startswith(("LICENSE", "LICENCE", "NOTICE"))
+        }
+        return [
+            name for name in names if name.startswith((".", "__pycache__")) or (name in files and name not in known)
+        ]
+
+    shutil.copytree(path, target, dirs_exist_ok=True, ignore=foreign)

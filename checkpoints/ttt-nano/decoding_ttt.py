@@ -100,8 +100,10 @@ class BlockDecoder:
         self.stopping_criteria = stopping_criteria
         self.options = generation_config
         self.streamer = streamer
-        self.prompt_ids = input_ids.to(model.device)
-        is_real = torch.ones_like(self.prompt_ids) if attention_mask is None else attention_mask.to(model.device)
+        self.prompt_ids = input_ids.to(model.execution_device)
+        is_real = (
+            torch.ones_like(self.prompt_ids) if attention_mask is None else attention_mask.to(model.execution_device)
+        )
         self.prompt_is_real = is_real.bool()
         self.generators = _one_per_row(generator, len(input_ids))
         self.denoiser = BlockDenoiser(model.config, generation_config, model.eligible_audio_ids())

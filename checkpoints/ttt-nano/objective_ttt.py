@@ -7,6 +7,7 @@ over: a row of the batch, or, in packed rows, the positions that share a sample 
 Text-to-Talk (arXiv 2509.20072), section 3: partial-order factorisation, BANOM, PPM. (SST cuts the data before it gets here.)
 """
 
+import zlib
 from dataclasses import dataclass
 
 import torch
@@ -69,6 +70,43 @@ def _rand(count: int, device: torch.device, generator: torch.Generator | None) -
     )
 
 
+@dataclass(frozen=True)
+class Noise:
+    """
+    The uniform numbers of the forward process.
+
+    Args:
+        samples (`torch.FloatTensor` of shape `(4, samples)`): Of each sample its time, the coins of BANOM and PPM, and PPM's choice.
+        positions (`torch.FloatTensor` of shape `(batch, length)`): Masked are those below the sample's probability.
+    """
+
+    samples: torch.Tensor
+    positions: torch.Tensor
+
+
+def fixed_noise(input_ids: torch.Tensor, labels: torch.Tensor, sample_ids: torch.Tensor | None = None) -> Noise:
+    """
+    Give every sample noise that follows from its labelled ids alone: the same in any batch, at any place, with any padding.
+
+    Args:
+        input_ids (`torch.LongTensor` of shape `(batch, length)`): Clean ids.
+        labels (`torch.LongTensor` of shape `(batch, length)`): -100 where nothing is learnt.
+        sample_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*): Packed samples, see `number_samples`.
+
+    Returns:
+        [`Noise`]: For losses that can be compared, in evaluation.
+    """
+    numbers, num_samples = number_samples(input_ids.shape[0], input_ids.shape[1], sample_ids, input_ids.device)
+    samples, positions = torch.zeros(4, num_samples), torch.ones(input_ids.shape)
+    for number in range(num_samples):
+        mine = ((numbers == number) & (labels != IGNORE_INDEX)).cpu()
+        ids = input_ids.cpu()[mine]
+        generator = torch.Generator().manual_seed(zlib.crc32(ids.numpy().tobytes()))
+        drawn = torch.rand(4 + len(ids), generator=generator)
+        samples[:, number], positions[mine] = drawn[:4], drawn[4:]
+    return Noise(samples.to(input_ids.device), positions.to(input_ids.device))
+
+
 def corrupt(
     input_ids: torch.Tensor,
     labels: torch.Tensor,
@@ -78,6 +116,7 @@ def corrupt(
     prefix_preservation_prob: float,
     sample_ids: torch.Tensor | None = None,
     generator: torch.Generator | None = None,
+    noise: "Noise | None" = None,
 ) -> Corruption:
     """
     Draw the forward process for every sample: t ~ U(0, 1), p = (1 - eps) t + eps, and each maskable position is masked with probability p.
@@ -94,21 +133,24 @@ def corrupt(
         prefix_preservation_prob (`float`): PPM's probability.
         sample_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*): Packed samples, see `number_samples`.
         generator (`torch.Generator`, *optional*): Source of all randomness; torch's global generator, as dropout uses it, by default.
+        noise ([`Noise`], *optional*): What was drawn already, instead.
 
     Returns:
         [`Corruption`].
     """
     batch, length = input_ids.shape
     numbers, num_samples = number_samples(batch, length, sample_ids, input_ids.device)
-    t, banom_coin, ppm_coin, ppm_draw = _rand(4 * num_samples, input_ids.device, generator).view(4, num_samples)
-    position_draw = _rand(input_ids.numel(), input_ids.device, generator).view_as(input_ids)
+    if noise is None:
+        coins = _rand(4 * num_samples, input_ids.device, generator).view(4, num_samples)
+        noise = Noise(coins, _rand(input_ids.numel(), input_ids.device, generator).view_as(input_ids))
+    t, banom_coin, ppm_coin, ppm_draw = noise.samples
 
     mask_prob = ((1 - MIN_MASK_PROB) * t + MIN_MASK_PROB)[numbers]
     maskable = (span_ids >= 0) & (labels != IGNORE_INDEX)
     has_ppm = (ppm_coin < prefix_preservation_prob)[numbers]
     preserved = has_ppm & _spans_before_a_random_one(span_ids, maskable, numbers, num_samples, ppm_draw)
     is_noised = (banom_coin >= clean_audio_prob)[numbers]
-    audio_mask = maskable & ~preserved & is_noised & (position_draw < mask_prob)
+    audio_mask = maskable & ~preserved & is_noised & (noise.positions < mask_prob)
     return Corruption(
         input_ids=input_ids.masked_fill(audio_mask, mask_token_id),
         labels=labels.masked_fill(preserved, IGNORE_INDEX),

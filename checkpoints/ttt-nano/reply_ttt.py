@@ -12,6 +12,8 @@ import numpy as np
 import soundfile
 import torch
 
+SOUND_FORMATS = ("WAV", "FLAC", "OGG", "MP3")
+
 
 @dataclass(frozen=True)
 class TttReply:
@@ -49,13 +51,17 @@ def write_sound(audio: Any, path: str | os.PathLike, sampling_rate: int) -> None
         ValueError: If there is no sound, or more than one, or no format goes by the file's ending.
     """
     samples = audio.detach().float().cpu().numpy() if isinstance(audio, torch.Tensor) else np.asarray(audio)
-    samples = samples.squeeze()
+    samples = samples.squeeze() if samples.ndim > 1 else samples
     if samples.size == 0:
         raise ValueError(f"There is no sound to write to {os.fspath(path)!r}: the reply is text only.")
     if samples.ndim != 1:
         raise ValueError(
             f"One sound has the shape (samples,), but {samples.shape} came: save each sound to its own file."
         )
+    if samples.dtype.kind == "f" and not np.isfinite(samples).all():
+        raise ValueError(f"There are NaN or infinite samples in the sound for {os.fspath(path)!r}: it is damaged.")
+    if samples.dtype.kind != "f" and samples.dtype not in (np.int16, np.int32):
+        raise ValueError(f"The samples to write are {samples.dtype}: convert them to float in [-1, 1], int16 or int32.")
     soundfile.write(os.fspath(path), samples, sampling_rate, format=sound_format(path))
 
 
@@ -130,6 +136,6 @@ def sound_format(path: str | os.PathLike) -> str:
         ValueError: If there is none.
     """
     ending = os.path.splitext(os.fspath(path))[1][1:].upper()
-    if ending not in soundfile.available_formats():
+    if ending not in SOUND_FORMATS or ending not in soundfile.available_formats():
         raise ValueError(f"No sound format goes by the ending of {os.fspath(path)!r}: use .wav, .flac, .ogg or .mp3.")
     return ending

@@ -119,6 +119,8 @@ def task_messages(
         raise ValueError(f"The task {task!r} takes text only, but audio came.")
     if text is None and audio is None:
         raise ValueError(f"The task {task!r} needs text{' or audio' if TASKS[task].takes_audio else ''}.")
+    if audio is None and not str(text).strip():
+        raise ValueError(f"The text of the task {task!r} is empty: give some words.")
     content = [] if text is None else [{"type": "text", "text": text}]
     if audio is not None:
         content.append({"type": "audio", "audio": audio})

@@ -59,7 +59,7 @@ class Unconditional:
         """
         if begin_marker not in self.log_priors:
             block = [self.model.config.mask_token_id] * self.block_length
-            ids = torch.tensor([begin_marker, *block], device=self.model.device)
+            ids = torch.tensor([begin_marker, *block], device=self.model.execution_device)
             logits = self.model.audio_logits(self._forward([ids])[0][1:]).float()
             self.log_priors[begin_marker] = logits.log_softmax(-1).logsumexp(0) - math.log(len(block))
         return self.log_priors[begin_marker]
