@@ -107,9 +107,11 @@ class TalkRequest:
         text (`str`, *optional*): What the user writes.
         audio (*optional*): What the user says: the path of a file that the front end itself put there, the bytes of a file,
             a [`SoundFile`] (bytes and the name they came under), or `(rate, array)`.
-        conversation ([`TttConversation`], *optional*): The turns before, for `chat`; gets this turn.
+        conversation ([`TttConversation`], *optional*): The turns before, for `chat`; gets this turn, and of a service
+            with adapters the system prompt.
         options ([`DecodingOptions`], *optional*): How to decode.
         adapter (`str`, *optional*): One of the service's adapters.
+        language (`str`, *optional*): Tag of the language, where the adapter has several; one that it does not have is no fault.
         user (`str`, *optional*): Who asks, for the bound per user.
     """
 
@@ -119,6 +121,7 @@ class TalkRequest:
     conversation: TttConversation | None = None
     options: DecodingOptions = field(default_factory=DecodingOptions)
     adapter: str | None = None
+    language: str | None = None
     user: str | None = None
 
     def checked_question(self, limits: Limits) -> tuple[str | None, Any]:

@@ -113,6 +113,15 @@ def test_a_recording_is_written_down(server):
     assert events[-1].type == "transcript.text.done" and events[-1].text == expected
 
 
+def test_a_language_that_is_named_is_asked_for(server, monkeypatch):
+    asked, messages = [], server.service.messages
+    monkeypatch.setattr(
+        server.service, "messages", lambda request, *rest: asked.append(request.language) or messages(request, *rest)
+    )
+    server.client.audio.transcriptions.create(model="nano", file=question(), language="it")
+    assert asked == ["it"]
+
+
 @pytest.mark.parametrize(
     ("status", "says", "change"),
     [
