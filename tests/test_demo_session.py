@@ -13,8 +13,8 @@ from streaming_fixtures import TinyTalker
 from modeling_ttt import nano_checkpoint
 from spaces_demo.examples import EXAMPLES, ExampleCache, question_bytes
 from spaces_demo.exchange import Question, Session, player_value
-from spaces_demo.limits import DemoError
-from spaces_demo.service import DecodingOptions, SoundFile
+from spaces_demo.limits import Busy, DemoError, Limits
+from spaces_demo.service import DecodingOptions, SoundFile, TalkRequest
 
 SPOKEN = Question(sound=SoundFile(question_bytes(EXAMPLES[0]), EXAMPLES[0].file), options=DecodingOptions(seed=0))
 WRITTEN = Question(text=QUESTION, options=DecodingOptions(seed=0))
@@ -65,6 +65,26 @@ def test_a_reply_that_is_stopped_stays_as_far_as_it_came_and_can_be_asked_again(
     assert last(events) is exchange and exchange.is_over and not (exchange.summary and exchange.summary.finished)
     assert session.take_back() == WRITTEN and session.exchanges == [] and session.conversation.turns == []
     assert len(last(session.ask(WRITTEN)).trace.audio)
+
+
+def test_a_retry_that_is_refused_leaves_what_was_said_as_it_was():
+    service = tiny_service(Limits(served_at_once=1, waiting=1))
+    session = Session(service)
+    for question in (WRITTEN, replace(WRITTEN, text="And two?")):
+        last(session.ask(question))
+    exchanges, ids = list(session.exchanges), session.conversation.ids.tolist()
+    with service.gate.shut():
+        others = [service.stream(TalkRequest(text=QUESTION)) for _ in range(2)]
+        with pytest.raises(Busy):
+            next(session.ask(session.take_back()))
+        for other in others:
+            other.cancel()
+    assert service.admission.wait_until_empty(30)
+    assert session.exchanges == exchanges and session.conversation.ids.tolist() == ids
+    assert session.take_back().text == "And two?" and session.exchanges == exchanges[:1]
+    last(session.ask(WRITTEN))
+    assert len(session.conversation.turns) == len(session.exchanges) == 2
+    session.close()
 
 
 def test_a_page_that_is_closed_in_mid_reply_frees_its_place(session):
