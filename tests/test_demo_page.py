@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,16 @@ from modeling_ttt import nano_checkpoint
 
 pytest.importorskip("gradio", reason="the demo extra is not installed")
 pytest.importorskip("silero_vad", reason="the demo extra is not installed")
+
+
+def test_models_in_folders_of_the_same_name_can_both_be_chosen():
+    from spaces_demo.page import by_name
+
+    names = ["runs1/merged", "runs2/merged", "you/ttt-nano", ""]
+    services = [SimpleNamespace(model=SimpleNamespace(name_or_path=name)) for name in names]
+    named = by_name(services)
+    assert list(named) == ["runs1/merged", "runs2/merged", "ttt-nano", "model"]
+    assert list(named.values()) == services
 
 
 @pytest.fixture(scope="module")
