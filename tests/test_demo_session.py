@@ -1,6 +1,7 @@
 """A visit to the demo without its page: turns, stop, retry, clear, examples, and what is left of it when it is over."""
 
 import base64
+import json
 from dataclasses import replace
 from itertools import pairwise
 
@@ -11,7 +12,7 @@ from service_fixtures import QUESTION, tiny_service
 from streaming_fixtures import TinyTalker
 
 from modeling_ttt import nano_checkpoint
-from spaces_demo.examples import EXAMPLES, ExampleCache, question_bytes
+from spaces_demo.examples import EXAMPLES, ExampleCache, question_bytes, read_examples
 from spaces_demo.exchange import Question, Session, player_value
 from spaces_demo.limits import Busy, DemoError, Limits
 from spaces_demo.service import DecodingOptions, SoundFile, TalkRequest
@@ -133,6 +134,13 @@ def test_nothing_of_a_visit_stays(session):
     folder = session.folder
     session.close()
     assert not folder.exists()
+
+
+def test_an_example_is_labelled_by_what_is_said_in_it(tmp_path):
+    written = (nano_checkpoint() / "questions" / "questions.jsonl").read_text(encoding="utf-8")
+    said = {question["file"]: question["question"] for question in map(json.loads, written.splitlines())}
+    assert {example.file: example.label for example in EXAMPLES}.items() <= said.items()
+    assert [example.label for example in read_examples(tmp_path)][:2] == ["Question 1", "Question 2"]
 
 
 def test_every_example_is_in_the_box():
