@@ -11,7 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +25,7 @@ from spaces_demo.commands import demo
 
 if TYPE_CHECKING:
     from processing_ttt import TttProcessor, TttReply, TttStreamer
+    from spaces_demo.adapter_languages import AdapterLanguages
 
 app = typer.Typer(
     name="ttt",
@@ -97,7 +98,11 @@ Adapters = Annotated[
     ),
 ]
 Language = Annotated[
-    str | None, typer.Option(help="Tag of the language, as an adapter was trained with it: it.", show_default=False)
+    str | None,
+    typer.Option(
+        help="Tag of the language, as an adapter was trained with it: it. That of the adapter by default, if it has one.",
+        show_default=False,
+    ),
 ]
 
 
@@ -109,7 +114,8 @@ class Talker:
     processor: "TttProcessor"
     options: dict[str, Any]
     language: str | None = None
-    adapters: tuple[str, ...] = ()
+    adapters: "dict[str, AdapterLanguages]" = field(default_factory=dict)
+    adapter: str = ""  # the active one
 
     def ask(self, task: str, text: str | None = None, audio: Path | None = None) -> "TttReply":
         """Run one turn: encode the question, generate, decode the reply."""
@@ -123,10 +129,9 @@ class Talker:
 
     def _inputs(self, task: str, text: str | None, audio: Path | None) -> Any:
         conversation = self.processor.conversation(task, text=text, audio=audio)
-        if self.language is not None:
-            from finetune.examples import system_prompt
-
-            conversation[0]["content"] = system_prompt(task, self.language, self.processor.system_prompts)
+        prompt = self._system_prompt(task)
+        if prompt is not None:
+            conversation[0]["content"] = prompt
         return self.processor.apply_chat_template(
             conversation,
             add_generation_prompt=True,
@@ -135,6 +140,14 @@ class Talker:
             return_tensors="pt",
             sanitize_control_tokens=True,  # what a user writes is text, and ends no turn and holds no sound
         ).to(self.model.device)
+
+    def _system_prompt(self, task: str) -> str | None:
+        """Write the prompt of the language that was asked for, or else of the active adapter's; `None` is the processor's own."""
+        if self.language is not None:
+            from finetune.examples import system_prompt
+
+            return system_prompt(task, self.language, self.processor.system_prompts)
+        return self.adapters[self.adapter].system_prompt(task, self.processor) if self.adapter else None
 
 
 def _load(
@@ -172,17 +185,20 @@ def _load(
         ) from error
     processor = AutoProcessor.from_pretrained(source)
     folders = dict(_named_adapters(adapters or []))
+    languages = {}
     if folders:
         from finetune.adapters import load_adapters
+        from spaces_demo.adapter_languages import read_languages
 
         loaded = load_adapters(loaded, folders)
+        languages = {name: read_languages(folder) for name, folder in folders.items()}
     options = {name: value for name, value in options.items() if value is not None}
     temperature = options.pop("temperature", None)
     if temperature is not None:
         options |= {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
     if seed is not None:
         options["generator"] = torch.Generator().manual_seed(seed)
-    return Talker(loaded, processor, options, language, tuple(folders))
+    return Talker(loaded, processor, options, language, languages)
 
 
 def _named_adapters(adapters: list[str]) -> Iterator[tuple[str, str]]:
@@ -199,6 +215,7 @@ def _each_adapter(talker: Talker, out: Path) -> Iterator[Path]:
     for name in talker.adapters or ("",):
         if name:
             talker.model.set_adapter(name)
+            talker.adapter = name
         if len(talker.adapters) > 1:
             typer.echo(f"{name}:")
         yield out.with_stem(f"{out.stem}-{name}") if len(talker.adapters) > 1 else out

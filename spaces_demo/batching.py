@@ -35,7 +35,7 @@ def _messages(service: TalkService, request: TalkRequest) -> list[dict] | DemoEr
         return DemoError("A batch takes questions without conversation, adapter and options.")
     try:
         text, sound = request.checked_question(service.limits)
-        return service.processor.conversation(request.task, text=text, audio=service.loaded(sound))
+        return service.messages(request, text, service.loaded(sound))
     except ValueError as error:  # a refusal, or a sound that shows its fault only when it is decoded
         return error if isinstance(error, DemoError) else DemoError(str(error))
 

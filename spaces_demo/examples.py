@@ -6,10 +6,12 @@ chance, at the beginning of a conversation.
 """
 
 import copy
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from modeling_ttt import nano_checkpoint
 from processing_ttt import TttConversation
@@ -17,6 +19,7 @@ from processing_ttt import TttConversation
 from .exchange import Exchange, Question, Session
 
 MAX_REMEMBERED = 32
+FILES = ("4.wav", "1.wav", "6.wav", "7.wav")
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,23 @@ class Example:
     label: str
 
 
-EXAMPLES = (
-    Example("4.wav", "What day comes after Tuesday?"),
-    Example("1.wav", "What is fifteen plus four?"),
-    Example("6.wav", "What is the opposite of soft?"),
-    Example("7.wav", "Hello, this is Clara."),
-)
+def read_examples(folder: Path) -> tuple[Example, ...]:
+    """
+    Find examples among the questions of a checkpoint.
+
+    Args:
+        folder (`Path`): Holds the sounds, and in `questions.jsonl` what is said in them.
+
+    Returns:
+        `tuple[Example, ...]`: Labelled by what is said, or numbered where nobody wrote it down.
+    """
+    listed = folder / "questions.jsonl"
+    lines = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
+    said = {question["file"]: question["question"] for question in map(json.loads, lines)}
+    return tuple(Example(file, said.get(file, f"Question {number}")) for number, file in enumerate(FILES, 1))
+
+
+EXAMPLES = read_examples(nano_checkpoint() / "questions")
 
 
 class ExampleCache:

@@ -96,6 +96,7 @@ class Session:
         self.exchanges: list[Exchange] = []
         self.conversation: TttConversation = service.conversation()
         self._stream: TalkStream | None = None
+        self._taken_back: tuple[Exchange, TttConversation] | None = None
 
     def ask(self, question: Question) -> Iterator[Exchange]:
         """
@@ -108,13 +109,18 @@ class Session:
             [`Exchange`]: Always the same one, whenever there is more to show, and at the end.
 
         Raises:
-            DemoError: If the question is refused; it then leaves no trace. What goes wrong later is the exchange's `error`.
+            DemoError: If the question is refused; it then leaves no trace, and what was taken back for it is there again. What goes wrong later is
+                the exchange's `error`.
         """
         vocabulary, codec = self.service.processor.vocabulary, self.service.processor.codec_config
         exchange = Exchange(question, ReplyTrace(vocabulary.is_code, codec.frame_rate))
         exchange.turns_before = len(self.conversation.turns)
-        stream = self.service.stream(self._request(question), drafts=True)
-        self._stream = stream
+        try:
+            stream = self.service.stream(self._request(question), drafts=True)
+        except DemoError:
+            self._put_back()
+            raise
+        self._stream, self._taken_back = stream, None
         self.exchanges.append(exchange)
         self._keep_question(exchange)
         try:
@@ -140,7 +146,7 @@ class Session:
         Returns:
             [`Exchange`]: This session's own.
         """
-        self.conversation = conversation
+        self.conversation, self._taken_back = conversation, None
         exchange = replace(remembered, name=uuid.uuid4().hex)
         self.exchanges = [exchange]
         self._keep_question(exchange)
@@ -154,7 +160,7 @@ class Session:
 
     def take_back(self) -> Question | None:
         """
-        Forget the last exchange.
+        Forget the last exchange, to ask its question again. Should that be refused, it is remembered.
 
         Returns:
             [`Question`] or `None`: What was asked.
@@ -162,14 +168,23 @@ class Session:
         if not self.exchanges or self._stream is not None:
             return None
         exchange = self.exchanges.pop()
+        self._taken_back = exchange, self.conversation
+        self.conversation = self.conversation.fork()
         self.conversation.rewind(len(self.conversation.turns) - exchange.turns_before)
         return exchange.question
+
+    def _put_back(self) -> None:
+        """Undo `take_back`."""
+        if self._taken_back is not None:
+            exchange, self.conversation = self._taken_back
+            self.exchanges.append(exchange)
+            self._taken_back = None
 
     def clear(self, service: TalkService | None = None) -> None:
         """Begin anew, with another service if there is one."""
         self.stop()
         self.service = service or self.service
-        self.conversation = self.service.conversation()
+        self.conversation, self._taken_back = self.service.conversation(), None
         self.exchanges = []
         for file in self.folder.iterdir():
             file.unlink()

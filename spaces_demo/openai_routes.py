@@ -104,7 +104,7 @@ def openai_router(service: TalkService, model_name: str = "ttt") -> APIRouter:
             return await _streamed(request, _speech_events(stream, encoder), "text/event-stream")
         return await _streamed(request, _speech_bytes(stream, encoder), MEDIA_TYPES[body.response_format])
 
-    @router.post("/audio/transcriptions")  # `language` and `prompt` are hints that this model does not need
+    @router.post("/audio/transcriptions")  # `prompt` is a hint that this model does not need
     async def transcriptions(
         request: Request,
         file: UploadFile,
@@ -112,6 +112,7 @@ def openai_router(service: TalkService, model_name: str = "ttt") -> APIRouter:
         response_format: Annotated[str, Form()] = "json",
         stream: Annotated[bool, Form()] = False,
         temperature: Annotated[float | None, Form()] = None,
+        language: Annotated[str | None, Form()] = None,
     ) -> Response:
         if response_format not in ("json", "text"):
             raise DemoError("The response_format is json or text.")
@@ -120,6 +121,7 @@ def openai_router(service: TalkService, model_name: str = "ttt") -> APIRouter:
             "asr",
             audio=sound,
             adapter=adapter_of(model),
+            language=language,
             options=DecodingOptions(temperature=temperature),
             user=_user(request),
         )

@@ -6,7 +6,7 @@ Knows Gradio's layout and events. What a turn does is `exchange.py`'s, what it l
 
 import base64
 import binascii
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,22 @@ def voice(rate: int, max_seconds: float) -> gr.HTML:
     )
 
 
+def by_name(services: Sequence[TalkService]) -> dict[str, TalkService]:
+    """
+    Name services as people choose them.
+
+    Args:
+        services (`Sequence[TalkService]`): Of different models.
+
+    Returns:
+        `dict[str, TalkService]`: By the last part of their models' names; by the whole name where several end alike.
+    """
+    whole = [str(one.model.name_or_path or "model") for one in services]
+    last = [Path(name).name for name in whole]
+    names = [short if last.count(short) == 1 else name for short, name in zip(last, whole, strict=True)]
+    return dict(zip(names, services, strict=True))
+
+
 def build_demo(service: TalkService, *more: TalkService) -> gr.Blocks:
     """
     Build the page.
@@ -77,7 +93,7 @@ def build_demo(service: TalkService, *more: TalkService) -> gr.Blocks:
     Returns:
         `gr.Blocks`: Ready to be mounted or launched, with `LOOKS`.
     """
-    services = {Path(one.model.name_or_path or "model").name: one for one in (service, *more)}
+    services = by_name((service, *more))
     with gr.Blocks(title="Text-to-Talk", delete_cache=(60, 3600)) as demo:
         Page(services)
         register_endpoints(service)

@@ -4,7 +4,6 @@ What a person asks of a talker: a task, a question, and how to decode; checked b
 Knows limits and the sentences of refusals. Trusts nothing in a request but `conversation`, which the front end made itself.
 """
 
-import math
 import unicodedata
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -79,7 +78,7 @@ class DecodingOptions:
         _check_number("audio_guidance_scale", self.audio_guidance_scale, 0, MAX_GUIDANCE_SCALE)
         _check_number("seed", self.seed, 0, MAX_SEED, whole=True)
         _check_number("max_new_tokens", self.max_new_tokens, 1, MAX_NEW_TOKENS, whole=True)
-        if self.remasking is not None and self.remasking not in REMASKING_RULES:
+        if self.remasking is not None and self.remasking not in tuple(REMASKING_RULES):  # a list has no hash
             raise DemoError(f"The remasking is one of {', '.join(REMASKING_RULES)}.")
 
     def generate_kwargs(self) -> dict[str, Any]:
@@ -107,9 +106,11 @@ class TalkRequest:
         text (`str`, *optional*): What the user writes.
         audio (*optional*): What the user says: the path of a file that the front end itself put there, the bytes of a file,
             a [`SoundFile`] (bytes and the name they came under), or `(rate, array)`.
-        conversation ([`TttConversation`], *optional*): The turns before, for `chat`; gets this turn.
+        conversation ([`TttConversation`], *optional*): The turns before, for `chat`; gets this turn, and of a service
+            with adapters the system prompt.
         options ([`DecodingOptions`], *optional*): How to decode.
         adapter (`str`, *optional*): One of the service's adapters.
+        language (`str`, *optional*): Tag of the language, where the adapter has several; one that it does not have is no fault.
         user (`str`, *optional*): Who asks, for the bound per user.
     """
 
@@ -119,6 +120,7 @@ class TalkRequest:
     conversation: TttConversation | None = None
     options: DecodingOptions = field(default_factory=DecodingOptions)
     adapter: str | None = None
+    language: str | None = None
     user: str | None = None
 
     def checked_question(self, limits: Limits) -> tuple[str | None, Any]:
@@ -187,7 +189,7 @@ def _check_number(name: str, value: Any, low: float, high: float, whole: bool = 
     if value is None:
         return
     is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not low <= value <= high:
+    if not is_number or not low <= value <= high:  # NaN lies nowhere
         kind = "a whole number" if whole else "a number"
         raise DemoError(f"{name} must be {kind} from {low} to {high}.")
 

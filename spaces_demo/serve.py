@@ -10,7 +10,6 @@ it has taken. Knows Ray. Which requests can be answered, and how, is `service.py
 
 import asyncio
 import base64
-import binascii
 from collections.abc import Sequence
 from typing import Any
 
@@ -73,7 +72,7 @@ class Question(BaseModel):
         """Write it as the service takes it."""
         try:
             sound = None if self.audio is None else base64.b64decode(self.audio, validate=True)
-        except binascii.Error as error:
+        except ValueError as error:  # also a letter that is not of ASCII
             raise DemoError("The audio is a sound file in base64.") from error
         return TalkRequest(self.task, self.text, sound)
 

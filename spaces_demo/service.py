@@ -18,6 +18,7 @@ from typing import Any
 from processing_ttt import AsyncTttStreamer, TttConversation, TttProcessor, TttStreamer, load_sound
 from processing_ttt.streaming_ttt import ReplyFeed
 
+from .adapter_languages import read_languages
 from .admission import Admission, Ticket
 from .limits import Busy, DemoError, Limits
 from .question import SoundFile
@@ -34,8 +35,8 @@ class TalkService:
         model (`TttForConditionalGeneration`): Answers.
         processor ([`TttProcessor`]): Of the same checkpoint.
         limits ([`Limits`], *optional*): Bounds.
-        adapters (`Mapping[str, str]`, *optional*): PEFT adapters by name, each a folder or Hub id; a request may choose one. Only requests
-            with the same adapter are served together.
+        adapters (`Mapping[str, str]`, *optional*): PEFT adapters by name, each a folder or Hub id; a request may choose one, and is asked with
+            the system prompt of its language. Only requests with the same adapter are served together.
 
     Example:
         ```python
@@ -60,6 +61,7 @@ class TalkService:
         self.processor = processor
         self.limits = limits or Limits()
         self.adapters = tuple(adapters or ())
+        self.languages = {name: read_languages(source) for name, source in (adapters or {}).items()}
         self.admission = Admission(self.limits)
         self._talking: set[TttConversation] = set()
         self._talking_lock = threading.Lock()
@@ -247,13 +249,29 @@ class TalkService:
             "sampling_rate": rate,
         }
 
+    def messages(self, request: TalkRequest, text: str | None, sound: Any) -> list[dict[str, Any]]:
+        """Write a checked question as the only turn of a conversation, in the language of its adapter."""
+        messages = self.processor.conversation(request.task, text=text, audio=sound)
+        prompt = self._system_prompt(request)
+        if prompt is not None:
+            messages[0]["content"] = prompt
+        return messages
+
+    def _system_prompt(self, request: TalkRequest) -> str | None:
+        """Give the prompt of the adapter's language; `None` is the processor's own."""
+        if request.adapter is None:
+            return None
+        return self.languages[request.adapter].system_prompt(request.task, self.processor, request.language)
+
     def _generate(self, request: TalkRequest, text: str | None, sound: Any, streamer: ReplyFeed) -> Any:
         options = request.options.generate_kwargs()
         if request.conversation is not None:
+            if self.languages:  # counts for the first turn, which may be asked again with another adapter
+                request.conversation.system_prompt = self._system_prompt(request)
             request.conversation.say(text, sound, streamer=streamer, **options)
             return request.conversation.output
         inputs = self.processor.apply_chat_template(
-            self.processor.conversation(request.task, text=text, audio=sound),
+            self.messages(request, text, sound),
             add_generation_prompt=True,
             tokenize=True,
             return_dict=True,

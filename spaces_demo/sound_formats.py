@@ -1,7 +1,7 @@
 """
 A reply's sound as the bytes of a file, while it is still coming.
 
-Knows soundfile's formats. Knows no HTTP and no model.
+Knows soundfile's formats and their rates. Knows no HTTP and no model.
 """
 
 import io
@@ -11,6 +11,8 @@ from typing import Protocol
 
 import numpy as np
 import soundfile
+import torch
+from torchaudio.functional import resample
 
 from .limits import DemoError
 
@@ -23,6 +25,7 @@ MEDIA_TYPES = {
     "opus": "audio/ogg",
 }
 _WHOLE = {"flac": ("FLAC", "PCM_16"), "mp3": ("MP3", "MPEG_LAYER_III"), "opus": ("OGG", "OPUS")}
+OPUS_RATES = (8000, 12_000, 16_000, 24_000, 48_000)  # Hz: the only ones it takes
 
 
 class SoundEncoder(Protocol):
@@ -58,7 +61,7 @@ class PcmEncoder:
 
 class FileEncoder:
     """
-    A format whose header is written last: all bytes come at the end.
+    A format whose header is written last: all bytes come at the end. Opus takes few rates: other sound is resampled to the next one above.
 
     Args:
         response_format (`str`): `flac`, `mp3` or `opus`.
@@ -67,16 +70,26 @@ class FileEncoder:
 
     def __init__(self, response_format: str, sampling_rate: int):
         self._bytes = io.BytesIO()
+        self._pieces: list[np.ndarray] = []  # of sound to be resampled, which is done to the whole: pieces would click
+        self._rate, rate = sampling_rate, sampling_rate
+        if response_format == "opus":
+            rate = next((rate for rate in OPUS_RATES if rate >= sampling_rate), OPUS_RATES[-1])
         kind, subtype = _WHOLE[response_format]
-        self._file = soundfile.SoundFile(self._bytes, "w", sampling_rate, channels=1, format=kind, subtype=subtype)
+        self._file = soundfile.SoundFile(self._bytes, "w", rate, channels=1, format=kind, subtype=subtype)
 
     def push(self, samples: np.ndarray) -> bytes:
         """Take samples; give nothing yet."""
-        self._file.write(samples)
+        if self._file.samplerate == self._rate:
+            self._file.write(samples)
+        else:
+            self._pieces.append(samples)
         return b""
 
     def finish(self) -> bytes:
         """Give the whole file."""
+        if self._pieces:
+            samples = torch.from_numpy(np.concatenate(self._pieces))
+            self._file.write(resample(samples, self._rate, self._file.samplerate).numpy())
         self._file.close()
         return self._bytes.getvalue()
 

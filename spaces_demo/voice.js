@@ -234,7 +234,8 @@ class Microphone {
     const { num_windows, silence_run } = this.memory ?? { num_windows: 0, silence_run: 0 };
     const ends = isOver ? ((num_windows - silence_run) * WINDOW) / HEARD_RATE + KEPT_AFTER : this.seconds;
     const from = Math.max(0, Math.round(((this.begins ?? 0) - KEPT_BEFORE) * rate));
-    const to = Math.min(this.numFrames, Math.round(ends * rate));
+    // Blocks end after the longest question does, and the service takes no more than that.
+    const to = Math.min(this.numFrames, Math.round(ends * rate), from + Math.floor(props.max_seconds * rate));
     show("thinking");
     trigger("asked", { sound: toBase64(wav(this.blocks, from, to, rate)) });
   }

@@ -8,13 +8,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 from safetensors.torch import load_file, save_file
 
+import ttt_cli
 from modeling_ttt import nano_checkpoint
+from spaces_demo.adapter_languages import AdapterLanguages
 
 ROOT = Path(__file__).resolve().parent.parent
 QUESTIONS = sorted((ROOT / "checkpoints" / "ttt-nano" / "questions").glob("?.wav"))
@@ -57,6 +60,17 @@ def test_speak_reads_a_text_aloud(tmp_path):
     done = ttt("speak", "--text", "Seven plus five is twelve.", "--out", "speech.wav", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert soundfile.info(tmp_path / "speech.wav").duration > 0.5
+
+
+def test_each_adapter_is_asked_in_its_own_language_unless_one_is_named():
+    languages = {"it": AdapterLanguages(("it",)), "ru": AdapterLanguages(("ru",)), "old": AdapterLanguages()}
+    chosen = []
+    model, processor = SimpleNamespace(set_adapter=chosen.append), SimpleNamespace(system_prompts={"tts": "Say it."})
+    talker = ttt_cli.Talker(model, processor, {}, adapters=languages)
+    prompts = [talker._system_prompt("tts") for _ in ttt_cli._each_adapter(talker, Path("reply.wav"))]
+    assert prompts == ["Say it. Language: it.", "Say it. Language: ru.", None] and chosen == list(languages)
+    talker.language = "fr"
+    assert talker._system_prompt("tts") == "Say it. Language: fr."
 
 
 def test_talk_can_show_what_it_heard(tmp_path):

@@ -1,8 +1,12 @@
 """The page in a real browser: a spoken question is heard, the reply is read and heard, and every sample of it is played once."""
 
+import base64
 import json
+import shutil
+import subprocess
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +17,44 @@ from modeling_ttt import nano_checkpoint
 
 pytest.importorskip("gradio", reason="the demo extra is not installed")
 pytest.importorskip("silero_vad", reason="the demo extra is not installed")
+
+
+MICROPHONE = """
+const [script, seconds] = process.argv.slice(1);
+const part = { dataset: {}, style: { setProperty() {} }, setAttribute() {}, addEventListener() {} };
+const element = { ...part, querySelector: () => part };
+const names = ["element", "props", "trigger", "server", "watch", "document"];
+const load = new Function(...names, require("fs").readFileSync(script, "utf8") + "; return Microphone;");
+const trigger = (name, asked) => console.log(asked.sound);
+const Microphone = load(element, { rate: 16000, max_seconds: Number(seconds) }, trigger, {}, () => {}, part);
+const microphone = new Microphone();
+Object.assign(microphone, { blocks: [], coarse: [], numFrames: 0, sum: 0, count: 0, phase: 0, begins: 0, isOpen: true });
+Object.assign(microphone, { isAsking: true, memory: null, context: { sampleRate: 48000, state: "closed" } });
+while (microphone.isOpen) microphone.take(new Float32Array(2048).fill(0.1));
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
+def test_who_speaks_for_longer_than_we_take_is_answered_to_what_we_take():
+    from spaces_demo import page
+    from spaces_demo.limits import Limits
+    from spaces_demo.question import checked_sound
+
+    limits = Limits()
+    command = ["node", "-e", MICROPHONE, str(page.HERE / "voice.js"), str(limits.question_seconds)]
+    sound = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    samples, rate = soundfile.read(checked_sound(base64.b64decode(sound), limits))
+    assert len(samples) == limits.question_seconds * rate
+
+
+def test_models_in_folders_of_the_same_name_can_both_be_chosen():
+    from spaces_demo.page import by_name
+
+    names = ["runs1/merged", "runs2/merged", "you/ttt-nano", ""]
+    services = [SimpleNamespace(model=SimpleNamespace(name_or_path=name)) for name in names]
+    named = by_name(services)
+    assert list(named) == ["runs1/merged", "runs2/merged", "ttt-nano", "model"]
+    assert list(named.values()) == services
 
 
 @pytest.fixture(scope="module")

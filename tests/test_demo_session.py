@@ -1,6 +1,7 @@
 """A visit to the demo without its page: turns, stop, retry, clear, examples, and what is left of it when it is over."""
 
 import base64
+import json
 from dataclasses import replace
 from itertools import pairwise
 
@@ -11,10 +12,10 @@ from service_fixtures import QUESTION, tiny_service
 from streaming_fixtures import TinyTalker
 
 from modeling_ttt import nano_checkpoint
-from spaces_demo.examples import EXAMPLES, ExampleCache, question_bytes
+from spaces_demo.examples import EXAMPLES, ExampleCache, question_bytes, read_examples
 from spaces_demo.exchange import Question, Session, player_value
-from spaces_demo.limits import DemoError
-from spaces_demo.service import DecodingOptions, SoundFile
+from spaces_demo.limits import Busy, DemoError, Limits
+from spaces_demo.service import DecodingOptions, SoundFile, TalkRequest
 
 SPOKEN = Question(sound=SoundFile(question_bytes(EXAMPLES[0]), EXAMPLES[0].file), options=DecodingOptions(seed=0))
 WRITTEN = Question(text=QUESTION, options=DecodingOptions(seed=0))
@@ -67,6 +68,26 @@ def test_a_reply_that_is_stopped_stays_as_far_as_it_came_and_can_be_asked_again(
     assert len(last(session.ask(WRITTEN)).trace.audio)
 
 
+def test_a_retry_that_is_refused_leaves_what_was_said_as_it_was():
+    service = tiny_service(Limits(served_at_once=1, waiting=1))
+    session = Session(service)
+    for question in (WRITTEN, replace(WRITTEN, text="And two?")):
+        last(session.ask(question))
+    exchanges, ids = list(session.exchanges), session.conversation.ids.tolist()
+    with service.gate.shut():
+        others = [service.stream(TalkRequest(text=QUESTION)) for _ in range(2)]
+        with pytest.raises(Busy):
+            next(session.ask(session.take_back()))
+        for other in others:
+            other.cancel()
+    assert service.admission.wait_until_empty(30)
+    assert session.exchanges == exchanges and session.conversation.ids.tolist() == ids
+    assert session.take_back().text == "And two?" and session.exchanges == exchanges[:1]
+    last(session.ask(WRITTEN))
+    assert len(session.conversation.turns) == len(session.exchanges) == 2
+    session.close()
+
+
 def test_a_page_that_is_closed_in_mid_reply_frees_its_place(session):
     events = session.ask(WRITTEN)
     next(events)
@@ -113,6 +134,13 @@ def test_nothing_of_a_visit_stays(session):
     folder = session.folder
     session.close()
     assert not folder.exists()
+
+
+def test_an_example_is_labelled_by_what_is_said_in_it(tmp_path):
+    written = (nano_checkpoint() / "questions" / "questions.jsonl").read_text(encoding="utf-8")
+    said = {question["file"]: question["question"] for question in map(json.loads, written.splitlines())}
+    assert {example.file: example.label for example in EXAMPLES}.items() <= said.items()
+    assert [example.label for example in read_examples(tmp_path)][:2] == ["Question 1", "Question 2"]
 
 
 def test_every_example_is_in_the_box():

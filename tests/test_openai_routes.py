@@ -13,6 +13,7 @@ import soundfile
 from service_fixtures import QUESTION, tiny_service, told_to_stop
 
 from spaces_demo.service import Limits, TalkRequest
+from spaces_demo.sound_formats import encoder_for
 
 openai = pytest.importorskip("openai", reason="the dev extra is not installed")
 fastapi = pytest.importorskip("fastapi", reason="the demo extra is not installed")
@@ -81,6 +82,20 @@ def test_speech_is_the_reply_as_a_file(server, spoken, response_format, exact):
         assert len(sound) / rate == pytest.approx(len(spoken.audio) / spoken.sampling_rate, abs=0.1)
 
 
+@pytest.mark.parametrize(("rate", "written"), [(16000, 16000), (22050, 24000), (44100, 48000), (96000, 48000)])
+def test_opus_takes_sound_of_any_rate(rate, written):
+    sound = 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate).astype(np.float32)
+    encoder = encoder_for("opus", rate)
+    pieces = [encoder.push(piece) for piece in np.array_split(sound, 7)]
+    heard, heard_rate = soundfile.read(io.BytesIO(encoder.finish()), dtype="float32")
+    assert pieces == [b""] * 7 and heard_rate == written
+    assert len(heard) / heard_rate == pytest.approx(1.0, abs=0.03)
+    spectrum = np.abs(np.fft.rfft(heard * np.hanning(len(heard))))
+    assert np.argmax(spectrum) * heard_rate / len(heard) == pytest.approx(440, abs=2)
+    near = slice(round(430 * len(heard) / heard_rate), round(450 * len(heard) / heard_rate))
+    assert np.sum(spectrum[near] ** 2) > 0.99 * np.sum(spectrum**2)
+
+
 def test_pcm_comes_in_pieces_while_it_is_made(server, spoken):
     with server.client.audio.speech.with_streaming_response.create(
         model="nano", voice="any", input=QUESTION, response_format="pcm"
@@ -111,6 +126,15 @@ def test_a_recording_is_written_down(server):
     events = list(create(model="nano", file=question(), stream=True))
     assert "".join(event.delta for event in events[:-1]) == expected
     assert events[-1].type == "transcript.text.done" and events[-1].text == expected
+
+
+def test_a_language_that_is_named_is_asked_for(server, monkeypatch):
+    asked, messages = [], server.service.messages
+    monkeypatch.setattr(
+        server.service, "messages", lambda request, *rest: asked.append(request.language) or messages(request, *rest)
+    )
+    server.client.audio.transcriptions.create(model="nano", file=question(), language="it")
+    assert asked == ["it"]
 
 
 @pytest.mark.parametrize(

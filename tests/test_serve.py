@@ -77,6 +77,15 @@ def test_openai_s_routes_stream_from_a_replica(url, alone):
     np.testing.assert_allclose(sound, np.clip(expected.audio, -1, 1), atol=2 / 32767)
 
 
+@pytest.mark.parametrize("audio", ["?", "ü", "AAA"])
+def test_a_sound_that_is_not_in_base64_is_refused(audio):
+    from spaces_demo.limits import DemoError
+    from spaces_demo.serve import Question
+
+    with pytest.raises(DemoError, match="in base64"):
+        Question(audio=audio).request()
+
+
 def test_what_cannot_be_answered_is_an_error_in_openai_s_form(url):
     for body, says in (({}, "no question"), ({"audio": "?"}, "base64"), ({"text": 3}, "look at: text")):
         response = httpx.post(f"{url}/talk", json=body, timeout=300)
