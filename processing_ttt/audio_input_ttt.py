@@ -197,7 +197,7 @@ def _read_file(handle: Any, name: str, max_seconds: float | None) -> _Samples:
 def _read_with_pyav(handle: Any, name: str, max_seconds: float | None) -> _Samples:
     chunks: list[np.ndarray] = []
     try:
-        with av.open(handle, io_open=_refuse_other_files) as container:
+        with av.open(handle, io_open=_refuse_other_files, options={"protocol_whitelist": "none"}) as container:
             if not container.streams.audio:
                 raise ValueError(f"{name} holds no audio.")
             rate = container.streams.audio[0].rate
@@ -215,7 +215,10 @@ def _read_with_pyav(handle: Any, name: str, max_seconds: float | None) -> _Sampl
 
 
 def _refuse_other_files(url: str, *_: Any) -> Any:
-    """Keep playlists and the like from opening what they name: a sound is one file, and nothing is fetched."""
+    """
+    Keep playlists from opening what they name: a sound is one file, and nothing is fetched. Those that open files by themselves have no
+    protocol to do it with.
+    """
     raise PermissionError(f"it refers to {_quoted(url)}, and only the file itself is read")
 
 
