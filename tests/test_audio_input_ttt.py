@@ -6,7 +6,7 @@ import pytest
 import soundfile
 import torch
 
-from processing_ttt.audio_input_ttt import load_sound
+from processing_ttt.audio_input_ttt import load_sound, resolve_audio_parts
 
 RATE = 16000
 
@@ -252,3 +252,21 @@ def test_headerless_samples_are_no_sound(tmp_path):
     (tmp_path / "noise.raw").write_bytes(np.random.default_rng(0).bytes(4000))
     with pytest.raises(ValueError, match=r"cannot be read as audio|holds no audio"):
         load_sound(tmp_path / "noise.raw", RATE)
+
+
+def test_channels_that_cancel_each_other_out_are_not_called_silent():
+    with pytest.raises(ValueError, match="is silent as mono: its channels cancel each other out"):
+        load_sound({"array": np.stack([tone(), -tone()]), "sampling_rate": RATE}, RATE)
+
+
+@pytest.mark.parametrize(
+    ("conversation", "message"),
+    [
+        ([], "conversation is empty"),
+        (["hi"], "A message is a dictionary"),
+        ([{"role": "user", "content": ["hi"]}], "parts of a message are dictionaries"),
+    ],
+)
+def test_a_conversation_of_another_form_is_an_error(conversation, message):
+    with pytest.raises(ValueError, match=message):
+        resolve_audio_parts(conversation, load_sound)

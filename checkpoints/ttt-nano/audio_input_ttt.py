@@ -64,8 +64,9 @@ def load_sound(
     """
     samples = _read(audio, sampling_rate, max_seconds)
     rate = _checked_rate(samples)
-    mono = _mono(_as_float(samples), samples.name)
-    _check_content(mono, rate, samples.name, max_seconds)
+    channels = _as_float(samples)
+    mono = _mono(channels, samples.name)
+    _check_content(mono, float(np.abs(channels).max(initial=0.0)), rate, samples.name, max_seconds)
     return _resampled(mono, rate, target_sampling_rate)
 
 
@@ -99,14 +100,22 @@ def resolve_audio_parts(conversation: Any, load: Callable[[Any, int | None], np.
         `tuple`: The copy, and whether there is sound in it.
 
     Raises:
-        ValueError: If an audio part has no sound.
+        ValueError: If an audio part has no sound, a part or a message is no dictionary, or there is no message.
     """
     if isinstance(conversation, (list, tuple)):
+        if not conversation:
+            raise ValueError("The conversation is empty: give at least one message.")
         resolved = [resolve_audio_parts(element, load) for element in conversation]
         return [element for element, _ in resolved], any(has_audio for _, has_audio in resolved)
+    if not isinstance(conversation, Mapping):
+        raise ValueError(f'A message is a dictionary with "role" and "content", not {_quoted(str(conversation))}.')
     content = conversation.get("content")
     if not isinstance(content, (list, tuple)):
         return dict(conversation), False
+    if not all(isinstance(part, Mapping) for part in content):
+        raise ValueError(
+            'The parts of a message are dictionaries: {"type": "text", "text": ...} or {"type": "audio", "audio": ...}.'
+        )
     parts = [_with_waveform(part, load) if part.get("type") == "audio" else part for part in content]
     return {**conversation, "content": parts}, any(part.get("type") == "audio" for part in parts)
 
@@ -279,7 +288,7 @@ def _mono(array: np.ndarray, name: str) -> np.ndarray:
     return array.mean(axis=0 if array.shape[0] < array.shape[1] else 1)
 
 
-def _check_content(mono: np.ndarray, rate: int, name: str, max_seconds: float | None) -> None:
+def _check_content(mono: np.ndarray, loudest_channel: float, rate: int, name: str, max_seconds: float | None) -> None:
     if mono.size == 0:
         raise ValueError(f"{name} is empty: it has no samples.")
     if not np.isfinite(mono).all():
@@ -289,6 +298,8 @@ def _check_content(mono: np.ndarray, rate: int, name: str, max_seconds: float | 
         raise ValueError(
             f"{name} has samples up to {peak:.0f}: float samples must lie in [-1, 1], so divide them by full scale."
         )
+    if peak <= SILENCE_PEAK < loudest_channel:
+        raise ValueError(f"{name} is silent as mono: its channels cancel each other out, so give one of them.")
     if peak <= SILENCE_PEAK:
         raise ValueError(f"{name} is silent: its largest sample is {peak:.1g} of full scale.")
     if max_seconds is not None and mono.size > max_seconds * rate + 1:  # resampling rounds the length up
