@@ -139,10 +139,11 @@ def prepare(
 
 
 def _refuse_foreign_folder(out: Path) -> None:
-    known = {INFO_FILE, WORK_FOLDER, LOCK_FILE}
+    """Only files of ours say that a folder is ours, whose subfolders are replaced: anyone may have a `work` and a `train`."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"{str(out)!r} is a file: the prepared dataset is a folder.")
-    if out.is_dir() and any(out.iterdir()) and not known & {path.name for path in out.iterdir()}:
+    ours = (out / INFO_FILE, out / LOCK_FILE, out / WORK_FOLDER / INFO_FILE)
+    if out.is_dir() and any(out.iterdir()) and not any(path.is_file() for path in ours):
         raise ValueError(f"{str(out)!r} is not empty and holds no prepared dataset: choose another folder.")
 
 

@@ -254,3 +254,14 @@ def test_a_folder_of_something_else_is_not_written_into(tmp_path):
         prepare(open_source(str(manifest)), tmp_path, "unused")
     with pytest.raises(ValueError, match="is a file"):
         prepare(open_source(str(manifest)), manifest, "unused")
+
+
+@pytest.mark.parametrize("folder", ["work", "train", "test", "prepared.json"])
+def test_folders_of_the_user_are_not_taken_for_ours_by_their_names(checkpoint, tmp_path, folder):
+    out = tmp_path / "home"
+    (out / folder).mkdir(parents=True)
+    (out / folder / "thesis.txt").write_text("years")
+    manifest = write_manifest(tmp_path / "m.jsonl", write_sounds(tmp_path, 1))
+    with pytest.raises(ValueError, match="is not empty and holds no prepared dataset: choose another folder"):
+        prepare(open_source(str(manifest)), out, checkpoint)
+    assert [path.name for path in out.rglob("*")] == [folder, "thesis.txt"]
