@@ -160,7 +160,7 @@ class RowMaker:
                 made.problems.append(_problem_entry(draft.item, problem))
             else:
                 made.rows.append(draft.row)
-                made.splits.append(draft.item.split if isinstance(draft.item.split, str) else None)
+                made.splits.append(None if draft.item.split is None else str(draft.item.split))
         return made
 
     # ------------------------------------------------------------------------------------------------------------- drafts

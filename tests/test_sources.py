@@ -193,6 +193,14 @@ def test_streaming_and_splits_of_the_source_reach_the_prepared_rows(hub_folder, 
     assert streamed["train"].to_list() == loaded["train"].to_list()
 
 
+def test_splits_of_the_hub_keep_their_names(hub_folder, tmp_path):
+    for name, file in (("train.clean", "train"), ("validation.clean", "test")):
+        (tmp_path / f"{name}.parquet").write_bytes((hub_folder / f"{file}.parquet").read_bytes())
+    files = {name: str(tmp_path / f"{name}.parquet") for name in ("train.clean", "validation.clean")}
+    source = Source("owner/name", "hub", hub={"path": "parquet", "data_files": files, "split": None, "streaming": False})
+    assert [item.split for item in source.items()] == ["train.clean"] * 5 + ["validation.clean"] * 2
+
+
 def test_an_id_that_nobody_has_is_an_error_in_one_sentence():
     with pytest.raises(ValueError, match=r"neither a file or folder here nor a data set that could be loaded"):
         list(open_source("nobody/nothing").items())
