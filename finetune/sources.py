@@ -152,7 +152,8 @@ def _open_folder(name: str, path: Path, columns: Mapping[str, str]) -> Source:
     if (path / "clips").is_dir():
         parts = [(path / f"{part}.tsv", split_of_source(part)) for part in COMMON_VOICE_SPLITS]
         parts = [(file, split) for file, split in parts if file.is_file()]
-        parts = parts or [(file, None) for file in (path / "validated.tsv", path / "other.tsv") if file.is_file()]
+        if not parts and (path / "validated.tsv").is_file():
+            parts = [(path / "validated.tsv", None)]
         if parts:
             return Source(name, "common_voice", tuple(parts), path, columns)
     tables = sorted(file for file in path.iterdir() if file.suffix.lower() in (".jsonl", ".json", ".parquet"))
@@ -216,10 +217,10 @@ def _delimited_rows(path: Path, delimiter: str) -> Iterator[Any]:
     quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL  # Common Voice does not quote
     # Bytes that are not UTF-8 become surrogates, which are found, row by row, where texts are checked.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        rows = csv.DictReader(file, delimiter=delimiter, quoting=quoting, restkey="", restval=None)
+        rows = csv.DictReader(file, delimiter=delimiter, quoting=quoting, restkey=None, restval=None)
         try:
             for row in rows:
-                extra = row.pop("", None)
+                extra = row.pop(None, None)  # an empty name may be that of a column, as of the index that pandas writes
                 yield Unreadable(f"line {rows.line_num} has more fields than the header") if extra else row
         except csv.Error as error:
             raise ValueError(f"{str(path)!r} cannot be read after line {rows.line_num} ({error}).") from error
