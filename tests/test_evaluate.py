@@ -20,7 +20,7 @@ from finetune.evaluate import EvaluationOptions, evaluate, measure
 from finetune.examples import build_examples
 from finetune.judges import ModelJudge, PocketsphinxJudge, make_judge
 from finetune.loading import load_model, load_processor
-from finetune.metrics import error_rates, normalise
+from finetune.metrics import base_language, error_rates, normalise
 from finetune.results_table import markdown
 from finetune.rows import make_row
 from finetune.test_sets import HUB_SETS, TestSet, load_test_set
@@ -52,6 +52,9 @@ def test_texts_are_normalised_by_language():
     assert normalise("Twenty-one, please!", "en") == "21 please"
     assert normalise("Perché, ciao!", "it") == "perché ciao"
     assert normalise("你好，世界。", "zh-CN") == "你 好 世 界"
+    assert normalise("Twenty-one", "en_US") == normalise("Twenty-one", "EN-gb") == "21"
+    tags = ("en", "en_US", "EN-us", "zh-Hant-TW", "", None)
+    assert [base_language(tag) for tag in tags] == ["en", "en", "en", "zh", "", ""]
     assert error_rates(["你好"], ["你坏"], "zh").wer == 0.5
     with pytest.raises(ValueError, match="no reference"):
         error_rates(["..."], ["x"])
@@ -254,6 +257,8 @@ def test_judges_are_found_by_name_and_say_what_they_cannot(checkpoint):
     assert isinstance(judge, PocketsphinxJudge)
     with pytest.raises(ValueError, match="English only"):
         judge.transcribe([np.zeros(16_000, np.float32)], 16_000, "it")
+    assert len(judge.transcribe([np.zeros(16_000, np.float32)], 16_000, "en_US")) == 1
+    assert [judge.knows(tag) for tag in ("en", "en_US", None, "it", "enm")] == [True, True, True, False, False]
 
 
 def test_a_model_judges_its_own_sound_as_it_hears_the_codes(checkpoint):
