@@ -225,8 +225,8 @@ class Unasked(Scripted):
     ("options", "error", "message"),
     [
         ({"judges": ("pocketsphinx",)}, ValueError, r"pocketsphinx does not know 'it', the language of .*: choose another"),
-        ({"judges": ("no/such-judge",)}, OSError, ""),
-        ({"answer_judge": "no/such-judge"}, OSError, ""),
+        ({"judges": ("no/such-judge",)}, OSError, "."),
+        ({"answer_judge": "no/such-judge"}, OSError, "."),
     ],
 )  # fmt: skip
 def test_a_judge_that_cannot_judge_is_told_before_anything_is_asked(base, tmp_path, monkeypatch, options, error, message):
