@@ -249,9 +249,7 @@ def _speech(
     return {**result, **_cost(factors), "finished": _finished(answers)}
 
 
-def _answers(
-    checkpoint: Checkpoint, dialogues: Sequence[tuple[Row, list[str]]], judge: AnswerJudge
-) -> dict[str, Any]:
+def _answers(checkpoint: Checkpoint, dialogues: Sequence[tuple[Row, list[str]]], judge: AnswerJudge) -> dict[str, Any]:
     rows = [row for row, _ in dialogues]
     questions = [
         Question(

@@ -281,4 +281,6 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
             raise ValueError
         return plain("" if value is None and plain is str else value)
     except (TypeError, ValueError, OverflowError):  # the last is of infinity as an integer
-        raise ValueError(f"`{name}` is of type {plain.__name__}{' and finite' if plain is float else ''}, but is {value!r}.") from None
+        raise ValueError(
+            f"`{name}` is of type {plain.__name__}{' and finite' if plain is float else ''}, but is {value!r}."
+        ) from None

@@ -239,7 +239,9 @@ def _hub_records(asked: Mapping[str, Any], start: int) -> Iterator[tuple[Mapping
         raise ValueError(
             f"{asked['path']!r} is neither a file or folder here nor a data set that could be loaded from the Hub: {str(error).splitlines()[0]}"
         ) from error
-    splits: Iterable = loaded.items() if hasattr(loaded, "items") else [(re.sub(r"\[.*?\]", "", asked["split"]), loaded)]
+    splits: Iterable = (
+        loaded.items() if hasattr(loaded, "items") else [(re.sub(r"\[.*?\]", "", asked["split"]), loaded)]
+    )
     for split, dataset in splits:
         dataset = _undecoded(dataset)
         if not asked["streaming"]:  # otherwise its length is known only when it has been read

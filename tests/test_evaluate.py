@@ -165,7 +165,9 @@ def test_each_task_is_measured_on_the_rows_that_fit_it(checkpoint):
     options = EvaluationOptions(judges=("model",))
     results = {
         result["task"]: result
-        for result in measure(scripted, TestSet("made", rows, [[], [], ["dodici"], ["otto"]]), options, make_judges(options))
+        for result in measure(
+            scripted, TestSet("made", rows, [[], [], ["dodici"], ["otto"]]), options, make_judges(options)
+        )
     }
     assert results["asr"]["wer"] == pytest.approx(1 / 5), "one word too many of five"
     assert results["tts"]["wer (model)"] == pytest.approx(1 / 5) and results["tts"]["silent"] == 0
@@ -229,7 +231,9 @@ class Unasked(Scripted):
         ({"answer_judge": "no/such-judge"}, OSError, "."),
     ],
 )  # fmt: skip
-def test_a_judge_that_cannot_judge_is_told_before_anything_is_asked(base, tmp_path, monkeypatch, options, error, message):
+def test_a_judge_that_cannot_judge_is_told_before_anything_is_asked(
+    base, tmp_path, monkeypatch, options, error, message
+):
     if options.get("judges") == ("pocketsphinx",):
         pytest.importorskip("pocketsphinx")
     monkeypatch.setattr("finetune.evaluate.Checkpoint", Unasked)
@@ -237,7 +241,9 @@ def test_a_judge_that_cannot_judge_is_told_before_anything_is_asked(base, tmp_pa
         evaluate([str(base)], [data_in(tmp_path / "data", "it")], tmp_path / "out", EvaluationOptions(**options))
 
 
-def test_judges_are_made_once_for_all_models_and_sets_and_each_result_is_written_when_it_is_there(base, tmp_path, monkeypatch):
+def test_judges_are_made_once_for_all_models_and_sets_and_each_result_is_written_when_it_is_there(
+    base, tmp_path, monkeypatch
+):
     class Deaf:
         def knows(self, language):
             return True

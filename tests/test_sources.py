@@ -214,7 +214,9 @@ def test_splits_of_the_hub_keep_their_names(hub_folder, tmp_path):
     for name, file in (("train.clean", "train"), ("validation.clean", "test")):
         (tmp_path / f"{name}.parquet").write_bytes((hub_folder / f"{file}.parquet").read_bytes())
     files = {name: str(tmp_path / f"{name}.parquet") for name in ("train.clean", "validation.clean")}
-    source = Source("owner/name", "hub", hub={"path": "parquet", "data_files": files, "split": None, "streaming": False})
+    source = Source(
+        "owner/name", "hub", hub={"path": "parquet", "data_files": files, "split": None, "streaming": False}
+    )
     assert [item.split for item in source.items()] == ["train.clean"] * 5 + ["validation.clean"] * 2
 
 
