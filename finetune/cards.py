@@ -6,7 +6,8 @@ Knows `training.json`, the recipe and the results of `ttt evaluate`. Knows no we
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ model = PeftModel.from_pretrained(AutoModel.from_pretrained("{base}"), "{name}")
 processor = AutoProcessor.from_pretrained("{base}")
 ```
 
-or `ttt talk --model {base} --adapter {name} --audio question.wav`. Several adapters on one loaded model: `finetune.adapters.load_adapters`.
+or `ttt talk --model {base} --adapter {name}{tagged} --audio question.wav`. Several adapters on one loaded model: `finetune.adapters.load_adapters`.
 
 {about}
 
@@ -68,13 +69,13 @@ def read_facts(folder: Path, results: Path | None = None, label: str | None = No
     Args:
         folder (`Path`): Its `output_dir`.
         results (`Path`, *optional*): A `results.json` of `ttt evaluate`.
-        label (`str`, *optional*): Which of the models in it; its label, or the folder as it was named. All of them by default.
+        label (`str`, *optional*): Which of the models in it; its label, or the folder as it was named. May be left out if there is but one.
 
     Returns:
         [`Facts`]
 
     Raises:
-        ValueError: If the results hold nothing of this model.
+        ValueError: If the results hold nothing of this model, or several models and no label says which.
     """
     training = _read_json(folder / "training.json") or {}
     recipe: dict[str, Any] = {}
@@ -89,6 +90,11 @@ def read_facts(folder: Path, results: Path | None = None, label: str | None = No
         measured = [result for result in measured if result["model"] == label]
         if not measured:
             raise ValueError(f"{str(results)!r} holds no results of {label!r}.")
+    models = list(dict.fromkeys(result["model"] for result in measured or []))
+    if len(models) > 1:
+        raise ValueError(
+            f"{str(results)!r} holds several models ({', '.join(models)}): say by --label which of them this is."
+        )
     return Facts(training, recipe, measured or [])
 
 
@@ -144,6 +150,7 @@ def card_of_adapter(name: str, facts: Facts, base_model: str, datasets: Sequence
         title=os.path.basename(os.path.normpath(name)),
         name=name,
         base=base_model,
+        tagged=_language_option(facts),
         about=_about(name, facts),
         measured="\n".join(["| what | measured |", "|---|---|", *rows]) if rows else "Nothing yet.",
     )
@@ -153,12 +160,31 @@ def card_of_adapter(name: str, facts: Facts, base_model: str, datasets: Sequence
 def _measured(facts: Facts) -> Mapping[str, str]:
     """The numbers of the evaluation, a row each."""
     skipped = ("model", "data", "task", "threads", "peak_memory_bytes", "count")
+    short = _short_names({result["data"] for result in facts.results})
     return {
-        f"{result['task']}, {Path(result['data']).name}, {name.replace('_', ' ')} (n = {result['count']})": f"{value:.3f}"
+        f"{result['task']}, {short[result['data']]}, {name.replace('_', ' ')} (n = {result['count']})": f"{value:.3f}"
         for result in facts.results
         for name, value in result.items()
         if name not in skipped and isinstance(value, float)
     }
+
+
+def _language_option(facts: Facts) -> str:
+    """What puts the tag into the prompt that the adapter was trained with, where all its data was in one language."""
+    default = facts.recipe.get("default_language", Recipe().default_language)
+    languages = facts.training.get("languages", [])
+    return f" --language {shlex.quote(languages[0])}" if len(languages) == 1 and languages[0] != default else ""
+
+
+def _short_names(paths: Collection[str]) -> dict[str, str]:
+    """The ends of paths, each as long as it takes to tell it from the others."""
+    parts = {path: Path(path).parts for path in paths}
+    short = {}
+    for path, own in parts.items():
+        others = [other for name, other in parts.items() if name != path]
+        length = next((n for n in range(1, len(own)) if own[-n:] not in [other[-n:] for other in others]), len(own))
+        short[path] = str(Path(*own[-length:]))
+    return short
 
 
 def _about(name: str, facts: Facts) -> str:

@@ -117,7 +117,7 @@ def check_codec(
         codes.append(encoded)
         resynthesis.append(processor.decode_codes(encoded))
     language = drafts[0].row["language"]
-    knows = judge.name != "pocketsphinx" or language is None or language.partition("-")[0].lower() == "en"
+    knows = judge.knows(language)
     heard = [
         _listen(judge, both, rate, language if knows else None)
         for both, rate in zip((sounds, resynthesis), rates, strict=True)

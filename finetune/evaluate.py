@@ -13,9 +13,10 @@ Knows what is measured. How a model is asked, how texts are compared and how a t
 
 import gc
 import json
+import re
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .answer_judges import make_answer_judge
+from .answer_judges import AnswerJudge, make_answer_judge
 from .checkpoint import Answer, Checkpoint, Question
 from .examples import DEFAULT_LANGUAGE, tasks_of
 from .hardware import peak_memory
-from .judges import make_judge, mean_opinion
+from .judges import JUDGE_RATE, Judge, ModelJudge, make_judge, mean_opinion
 from .loading import load_model, load_processor
 from .metrics import error_rates
 from .results_table import write_report
@@ -69,6 +70,43 @@ class EvaluationOptions:
     generation: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Judges:
+    """
+    Who judges all models: made once, before anything is asked.
+
+    Args:
+        speech (`dict[str, Judge]`): Judges of speech by name, but for `model`, which is each model itself.
+        answers (`AnswerJudge`, *optional*): Judge of answers.
+    """
+
+    speech: dict[str, Judge]
+    answers: AnswerJudge | None
+
+
+def make_judges(options: EvaluationOptions) -> Judges:
+    """
+    Make the judges that the tasks need.
+
+    Args:
+        options ([`EvaluationOptions`]): Names them.
+
+    Returns:
+        [`Judges`]
+
+    Raises:
+        ImportError: If one is not installed, or DNSMOS only in part.
+        OSError: If there is no such model.
+    """
+    speech = [name for name in options.judges if name != "model"] if "tts" in options.tasks else []
+    if "tts" in options.tasks:
+        mean_opinion([], JUDGE_RATE)  # says now what it lacks
+    return Judges(
+        {name: make_judge(name) for name in speech},
+        make_answer_judge(options.answer_judge) if "qa" in options.tasks else None,
+    )
+
+
 def evaluate(models: Sequence[str], sets: Sequence[str], out: Path, options: EvaluationOptions) -> list[dict[str, Any]]:
     """
     Measure every model on every set, and write `results.json`, `results.md` and plots.
@@ -81,17 +119,24 @@ def evaluate(models: Sequence[str], sets: Sequence[str], out: Path, options: Eva
 
     Returns:
         `list[dict]`: One for each model, set and task.
+
+    Raises:
+        ValueError: If a task or a set is unknown, or a judge does not know the language of a set.
     """
     unknown = [task for task in options.tasks if task not in TASKS]
     if unknown:
         raise ValueError(f"There is no task {unknown[0]!r} to measure: choose of {', '.join(TASKS)}.")
+    judges = make_judges(options)
     out.mkdir(parents=True, exist_ok=True)
     results = []
-    for named in models:
-        label, equals, name = named.partition("=")
-        name = name if equals else label
+    labels = [named.partition("=")[0] for named in models]
+    folders, set_folders = _folder_names(labels), _folder_names(sets)
+    for label, named in zip(labels, models, strict=True):
+        name = named.partition("=")[2] if "=" in named else label
         processor = load_processor(name)
         tests = [load_test_set(test, processor, options.limit) for test in sets]  # before any work: a name may be wrong
+        for test in tests:
+            _check_languages(judges, test)
         checkpoint = Checkpoint(
             load_model(name, options.dtype, options.device or _best_device()),
             processor,
@@ -100,7 +145,8 @@ def evaluate(models: Sequence[str], sets: Sequence[str], out: Path, options: Eva
             {"do_sample": False} | options.generation,
         )
         for test in tests:
-            for measured in measure(checkpoint, test, options, out / "sounds" / Path(label).name):
+            sounds = out / "sounds" / folders[label] / set_folders[test.name]
+            for measured in measure(checkpoint, test, options, judges, sounds):
                 results.append({"model": label, "data": test.name} | measured)
                 (out / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
         del checkpoint
@@ -109,9 +155,34 @@ def evaluate(models: Sequence[str], sets: Sequence[str], out: Path, options: Eva
     return results
 
 
+def _folder_names(names: Sequence[str]) -> dict[str, str]:
+    """A folder for each name, whatever it is: no two the same, and none that leads elsewhere."""
+    folders: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        plain = folder = re.sub(r"[^\w.-]+", "-", name)[-80:].strip(".-") or "unnamed"
+        while folder in folders.values():
+            folder = f"{plain}-{len(folders) + 1}"
+        folders[name] = folder
+    return folders
+
+
+def _check_languages(judges: Judges, test: TestSet) -> None:
+    """Refuse a judge before models are asked: afterwards their work would be lost."""
+    recordings = _recordings(test)
+    for name, judge in judges.speech.items():
+        if recordings and not judge.knows(_language(recordings)):
+            raise ValueError(
+                f"The judge {name} does not know {_language(recordings)!r}, the language of {test.name!r}: choose another one with --judge."
+            )
+
+
 def measure(
-    checkpoint: Checkpoint, test: TestSet, options: EvaluationOptions, sounds: Path | None = None
-) -> list[dict[str, Any]]:
+    checkpoint: Checkpoint,
+    test: TestSet,
+    options: EvaluationOptions,
+    judges: Judges,
+    sounds: Path | None = None,
+) -> Iterator[dict[str, Any]]:
     """
     Measure one model on one set.
 
@@ -119,23 +190,26 @@ def measure(
         checkpoint ([`Checkpoint`]): The model.
         test ([`TestSet`]): What it is asked.
         options ([`EvaluationOptions`]): How.
+        judges ([`Judges`]): From `make_judges`.
         sounds (`Path`, *optional*): Folder for some of what it says.
 
-    Returns:
-        `list[dict]`: One for each task that the set has rows for.
+    Yields:
+        `dict`: One for each task that the set has rows for, as soon as it is measured.
     """
-    recordings = [row for row in test.rows if "asr" in tasks_of(row)]
+    recordings = _recordings(test)
     dialogues = [
         (row, right) for row, right in zip(test.rows, test.accepted, strict=True) if row["kind"] in ("dialogue", "text")
     ]
-    results = []
     if recordings and "asr" in options.tasks:
-        results.append(_transcription(checkpoint, recordings))
+        yield _transcription(checkpoint, recordings)
     if recordings and "tts" in options.tasks:
-        results.append(_speech(checkpoint, recordings, options, sounds))
-    if dialogues and "qa" in options.tasks:
-        results.append(_answers(checkpoint, dialogues, options))
-    return results
+        yield _speech(checkpoint, recordings, options, judges, sounds)
+    if dialogues and judges.answers is not None:
+        yield _answers(checkpoint, dialogues, judges.answers)
+
+
+def _recordings(test: TestSet) -> list[Row]:
+    return [row for row in test.rows if "asr" in tasks_of(row)]
 
 
 def _transcription(checkpoint: Checkpoint, rows: Sequence[Row]) -> dict[str, Any]:
@@ -150,7 +224,7 @@ def _transcription(checkpoint: Checkpoint, rows: Sequence[Row]) -> dict[str, Any
 
 
 def _speech(
-    checkpoint: Checkpoint, rows: Sequence[Row], options: EvaluationOptions, folder: Path | None
+    checkpoint: Checkpoint, rows: Sequence[Row], options: EvaluationOptions, judges: Judges, folder: Path | None
 ) -> dict[str, Any]:
     """Let the model read texts aloud. A reply without sound is nothing heard, whatever a judge would make of silence."""
     questions = [Question("tts", text=row["text"], language=row["language"]) for row in rows]
@@ -161,7 +235,8 @@ def _speech(
     texts, language = [row["text"] for row in rows], _language(rows)
     result: dict[str, Any] = {"task": "tts", "count": len(rows), "silent": len(rows) - len(audible)}
     for name in options.judges:
-        heard = make_judge(name, checkpoint).transcribe([spoken[i] for i in audible], rate, language)
+        judge = judges.speech[name] if name != "model" else ModelJudge(checkpoint)
+        heard = judge.transcribe([spoken[i] for i in audible], rate, language)
         written = dict(zip(audible, heard, strict=True))
         rates = error_rates(texts, [written.get(i, "") for i in range(len(rows))], language)
         result |= {f"wer ({name})": rates.wer, f"cer ({name})": rates.cer}
@@ -169,14 +244,12 @@ def _speech(
     if opinion is not None:
         result["dnsmos"] = opinion
     if folder is not None:
-        _keep(checkpoint, [spoken[i] for i in audible[: options.keep_sounds]], folder, rows)
+        _keep(checkpoint, [spoken[i] for i in audible[: options.keep_sounds]], folder)
     factors = [seconds / length for seconds, length in _timed(checkpoint, questions) if length]
     return {**result, **_cost(factors), "finished": _finished(answers)}
 
 
-def _answers(
-    checkpoint: Checkpoint, dialogues: Sequence[tuple[Row, list[str]]], options: EvaluationOptions
-) -> dict[str, Any]:
+def _answers(checkpoint: Checkpoint, dialogues: Sequence[tuple[Row, list[str]]], judge: AnswerJudge) -> dict[str, Any]:
     rows = [row for row, _ in dialogues]
     questions = [
         Question(
@@ -188,7 +261,6 @@ def _answers(
         for row in rows
     ]
     answers = _ask(checkpoint, questions, "qa")
-    judge = make_answer_judge(options.answer_judge)
     judged = [
         judge.is_right(row["text"], answer.text, accepted, row["language"])
         for (row, accepted), answer in zip(dialogues, answers, strict=True)
@@ -232,10 +304,10 @@ def _finished(answers: Sequence[Answer]) -> float:
     return sum(answer.finished for answer in answers) / len(answers)
 
 
-def _keep(checkpoint: Checkpoint, sounds: Sequence[np.ndarray], folder: Path, rows: Sequence[Row]) -> None:
+def _keep(checkpoint: Checkpoint, sounds: Sequence[np.ndarray], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number, sound in enumerate(sounds, 1):
-        checkpoint.processor.save_audio(sound, folder / f"{rows[0]['language'] or 'speech'}-{number}.wav")
+        checkpoint.processor.save_audio(sound, folder / f"{number}.wav")
 
 
 def _language(rows: Sequence[Row]) -> str | None:

@@ -17,6 +17,7 @@ import torch
 import torchaudio
 
 from .checkpoint import Checkpoint, Question
+from .metrics import base_language
 
 JUDGE_RATE = 16_000
 WHISPER_SECONDS = 30.0  # what Whisper hears at once
@@ -26,6 +27,18 @@ class Judge(Protocol):
     """Writes down speech."""
 
     name: str
+
+    def knows(self, language: str | None) -> bool:
+        """
+        Say whether it can be asked about a language; `True` where nothing tells.
+
+        Args:
+            language (`str`, *optional*): Tag.
+
+        Returns:
+            `bool`
+        """
+        ...
 
     def transcribe(self, sounds: Sequence[np.ndarray], sampling_rate: int, language: str | None) -> list[str]:
         """
@@ -77,6 +90,10 @@ class ModelJudge:
     def __init__(self, checkpoint: Checkpoint):
         self.checkpoint = checkpoint
 
+    def knows(self, language: str | None) -> bool:
+        """See `Judge`."""
+        return True
+
     def transcribe(self, sounds: Sequence[np.ndarray], sampling_rate: int, language: str | None) -> list[str]:
         """See `Judge`."""
         encode = self.checkpoint.processor.encode_audio
@@ -94,9 +111,13 @@ class PocketsphinxJudge:
 
         self.recogniser = Recogniser()
 
+    def knows(self, language: str | None) -> bool:
+        """See `Judge`."""
+        return base_language(language) in ("", "en")
+
     def transcribe(self, sounds: Sequence[np.ndarray], sampling_rate: int, language: str | None) -> list[str]:
         """See `Judge`."""
-        if language is not None and language.partition("-")[0].lower() != "en":
+        if not self.knows(language):
             raise ValueError(
                 f"pocketsphinx knows English only, but the speech is in {language!r}: choose another judge."
             )
@@ -120,13 +141,19 @@ class PipelineJudge:
         device = 0 if torch.cuda.is_available() else -1
         self.recogniser: Any = pipeline("automatic-speech-recognition", model=name, device=device)
 
+    def knows(self, language: str | None) -> bool:
+        """See `Judge`."""
+        generates = getattr(self.recogniser.model, "generation_config", None)  # a CTC model does not
+        tokens = getattr(generates, "lang_to_id", None)  # of Whisper, if it is multilingual
+        return language is None or not tokens or f"<|{base_language(language)}|>" in tokens
+
     def transcribe(self, sounds: Sequence[np.ndarray], sampling_rate: int, language: str | None) -> list[str]:
         """See `Judge`."""
         inputs = [{"raw": _at_judge_rate(sound, sampling_rate), "sampling_rate": JUDGE_RATE} for sound in sounds]
         options: dict[str, Any] = {}
         generates = getattr(self.recogniser.model, "generation_config", None)  # a CTC model does not
         if language is not None and getattr(generates, "is_multilingual", False):
-            options["generate_kwargs"] = {"language": language.partition("-")[0], "task": "transcribe"}
+            options["generate_kwargs"] = {"language": base_language(language), "task": "transcribe"}
         longest = max((len(sound) for sound in sounds), default=0) / sampling_rate
         if self.recogniser.type == "seq2seq_whisper" and longest > WHISPER_SECONDS:
             options["return_timestamps"] = (

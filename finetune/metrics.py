@@ -40,6 +40,19 @@ class ErrorRates:
         return asdict(self)
 
 
+def base_language(tag: str | None) -> str:
+    """
+    Give the language of a tag, without region and script.
+
+    Args:
+        tag (`str`, *optional*): As `en`, `en_US` or `zh-Hant-TW`.
+
+    Returns:
+        `str`: As `en`, in lower case; empty if there is no tag.
+    """
+    return (tag or "").strip().lower().replace("_", "-").partition("-")[0]
+
+
 def normalise(text: str, language: str | None = None) -> str:
     """
     Write a text as Whisper's evaluation does.
@@ -52,7 +65,7 @@ def normalise(text: str, language: str | None = None) -> str:
     Returns:
         `str`: Lower-case words without punctuation; single characters in languages without spaces.
     """
-    base = (language or "").lower().replace("_", "-").partition("-")[0]
+    base = base_language(language)
     if base == "en":
         return EnglishTextNormalizer({})(text).strip()
     return BasicTextNormalizer(split_letters=base in UNSPACED)(text).strip()

@@ -35,7 +35,7 @@ from .report import write_report
 from .row_maker import Limits, Made
 from .rows import INFO_FILE, REPORT_FILE, SPLITS, PreparedInfo, features, read_info, replace_text, save_splits
 from .sources import Source
-from .splits import SPLIT_BY, assign_splits, hash_group
+from .splits import SPLIT_BY, assign_splits, hash_group, split_of_source
 
 WORK_FOLDER = "work"
 LOCK_FILE = "prepare.lock"
@@ -51,7 +51,7 @@ class Splitting:
 
     Args:
         by (`str`, defaults to `"hash"`): `hash` keeps rows with the same words together, `speaker` those of a speaker, `source` keeps the
-            splits that the data has.
+            splits that the data has, see `split_of_source`.
         validation (`float`, defaults to 0.05): Share of the rows.
         test (`float`, defaults to 0.05): Share of the rows.
         seed (`int`, defaults to 0): Chooses which.
@@ -102,7 +102,7 @@ def prepare(
         `dict`: The report, as `report.json` holds it.
 
     Raises:
-        ValueError: If the folder holds something else, or no row can be used.
+        ValueError: If the folder holds something else, or no row can be used, or a split of the source is to be kept that is none of ours.
     """
     limits, splitting, out = limits or Limits(), splitting or Splitting(), Path(out)
     if engine not in ENGINES or num_proc < 1 or shard_items < 1 or (batch_size is not None and batch_size < 1):
@@ -132,17 +132,18 @@ def prepare(
             worker = Worker(
                 str(model), limits, device, batch_size or (GPU_BATCH_SIZE if device.startswith("cuda") else 1)
             )
-            _make_shards(source, out, info, worker, processor, engine, num_proc, shard_items)
+            _make_shards(source, out, info, worker, processor, engine, num_proc, shard_items, splitting.by == "source")
             return _assemble(out, info, splitting)
     except filelock.Timeout as error:
         raise ValueError(f"Another run is preparing {str(out)!r}: wait for it, or choose another folder.") from error
 
 
 def _refuse_foreign_folder(out: Path) -> None:
-    known = {INFO_FILE, WORK_FOLDER, LOCK_FILE}
+    """Only files of ours say that a folder is ours, whose subfolders are replaced: anyone may have a `work` and a `train`."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"{str(out)!r} is a file: the prepared dataset is a folder.")
-    if out.is_dir() and any(out.iterdir()) and not known & {path.name for path in out.iterdir()}:
+    ours = (out / INFO_FILE, out / LOCK_FILE, out / WORK_FOLDER / INFO_FILE)
+    if out.is_dir() and any(out.iterdir()) and not any(path.is_file() for path in ours):
         raise ValueError(f"{str(out)!r} is not empty and holds no prepared dataset: choose another folder.")
 
 
@@ -170,6 +171,7 @@ def _make_shards(
     engine: str,
     num_proc: int,
     shard_items: int,
+    keeps_splits: bool,
 ) -> None:
     """Make the shards that are not there yet."""
     work = out / WORK_FOLDER
@@ -178,7 +180,7 @@ def _make_shards(
         _refuse_other_settings(out, read_info(work), info)
     info.write(work)
     with tqdm(desc=f"prepare {source.name}", unit="row") as progress:
-        shards = _missing_shards(source, shard_items, work, progress)
+        shards = _missing_shards(source, shard_items, work, progress, keeps_splits)
         if engine == "ray":
             results = run_ray(shards, worker, num_proc)
         elif num_proc > 1:
@@ -190,7 +192,9 @@ def _make_shards(
             progress.update(len(made.rows) + len(made.problems))
 
 
-def _missing_shards(source: Source, shard_items: int, work: Path, progress: tqdm) -> Iterator[Shard]:
+def _missing_shards(
+    source: Source, shard_items: int, work: Path, progress: tqdm, keeps_splits: bool
+) -> Iterator[Shard]:
     """Cut the items into shards, passing over those that are done. An id that was there before is a problem."""
     done = {int(path.stem.removeprefix("shard-")) for path in work.glob("shard-*.parquet")}
     number = next(number for number in count() if number not in done)
@@ -200,6 +204,8 @@ def _missing_shards(source: Source, shard_items: int, work: Path, progress: tqdm
     while shard := list(islice(items, shard_items)):
         unique = []
         for item in shard:
+            if keeps_splits and item.split is not None:
+                split_of_source(str(item.split))  # a name that is unknown is told before the work, not after it
             unique.append(Item(item.id, problem="duplicate id") if item.id in seen else item)
             seen.add(item.id)
         if number in done:
@@ -269,7 +275,10 @@ def _assemble(out: Path, info: PreparedInfo, splitting: Splitting) -> dict[str, 
 def _split(rows: list[dict[str, Any]], splitting: Splitting) -> tuple[list[str], list[str]]:
     """The split of each row, and what should be known about them."""
     if splitting.by == "source":
-        return [row[SOURCE_SPLIT] if row[SOURCE_SPLIT] in SPLITS else SPLITS[0] for row in rows], []
+        names = [row[SOURCE_SPLIT] for row in rows]
+        unnamed = names.count(None)
+        notes = [f"Rows that name no split are in {SPLITS[0]}: {unnamed}."] if unnamed else []
+        return [SPLITS[0] if name is None else split_of_source(name) for name in names], notes
     by_speaker = splitting.by == "speaker"
     groups = [row["speaker"] if by_speaker else hash_group(row["text"], row["id"]) for row in rows]
     splits = assign_splits(groups, splitting.validation, splitting.test, splitting.seed)

@@ -12,6 +12,7 @@ Knows names, types and defaults. Knows no model and no data.
 """
 
 import difflib
+import math
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -276,6 +277,10 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
             raise ValueError
         if plain is str and isinstance(value, (list, tuple)):
             return ",".join(map(str, value))
+        if plain is float and not math.isfinite(float(value)):
+            raise ValueError
         return plain("" if value is None and plain is str else value)
-    except (TypeError, ValueError):
-        raise ValueError(f"`{name}` is of type {plain.__name__}, but is {value!r}.") from None
+    except (TypeError, ValueError, OverflowError):  # the last is of infinity as an integer
+        raise ValueError(
+            f"`{name}` is of type {plain.__name__}{' and finite' if plain is float else ''}, but is {value!r}."
+        ) from None

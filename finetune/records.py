@@ -12,10 +12,13 @@ What a record is follows from what it holds:
 | `audio` | a recording and its transcript (`recording`) |
 | `text` and no field for a sound | a `document`, or a conversation that was written out with its markers |
 
+A field that is empty (null, "", NaN) is not held.
+
 Knows names of fields. Reads no sound and no files, and judges nothing: `row_maker.py` says what can be used.
 """
 
 import json
+import math
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -111,7 +114,12 @@ def as_item(record: Any, number: int, folder: Path, columns: Mapping[str, str] |
 
 def _first(record: Mapping, named: str | None, names: tuple[str, ...]) -> Any:
     candidates = (named,) if named is not None else names
-    return next((record[name] for name in candidates if record.get(name) is not None), None)
+    return next((record[name] for name in candidates if not _is_missing(record.get(name))), None)
+
+
+def _is_missing(value: Any) -> bool:
+    """Nothing, an empty cell of a table, or what data frames write for one."""
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
 def _kind(found: Mapping[str, Any], is_caption: bool, has_sound: bool) -> str:

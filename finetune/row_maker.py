@@ -160,7 +160,7 @@ class RowMaker:
                 made.problems.append(_problem_entry(draft.item, problem))
             else:
                 made.rows.append(draft.row)
-                made.splits.append(draft.item.split if isinstance(draft.item.split, str) else None)
+                made.splits.append(None if draft.item.split is None else str(draft.item.split))
         return made
 
     # ------------------------------------------------------------------------------------------------------------- drafts
@@ -268,12 +268,7 @@ class RowMaker:
         return text
 
     def _add_messages(self, draft: Draft) -> None:
-        messages = draft.item.messages
-        if isinstance(messages, str):
-            try:
-                messages = json.loads(messages)
-            except (ValueError, RecursionError) as error:
-                raise Problem("bad messages", f"no JSON ({error})") from error
+        messages = _from_json(draft.item.messages, "bad messages")
         if not isinstance(messages, list) or not messages:
             raise Problem("bad messages", "not a list of messages")
         clean = []
@@ -351,8 +346,19 @@ def _name(value: Any, field: str) -> str | None:
     return name
 
 
+def _from_json(value: Any, reason: str) -> Any:
+    """What a table without lists holds as text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise Problem(reason, f"no JSON ({error})") from error
+
+
 def _given_word_times(given: Any, text: str, seconds: float) -> list[Word]:
     """Word times of the source: `{"word", "start", "end"}` or `[word, start, end]`, in order, within the sound, and the words of the text."""
+    given = _from_json(given, "bad word times")
     try:
         rows = [(w["word"], w["start"], w["end"]) if isinstance(w, dict) else tuple(w) for w in given]
         times = [

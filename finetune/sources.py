@@ -7,6 +7,7 @@ Knows file formats and folders. Does not read sound, and does not fail on a sing
 import csv
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,11 +19,11 @@ import pyarrow
 import pyarrow.parquet
 
 from .records import Item, as_item
+from .splits import split_of_source
 
 METADATA = ("metadata.csv", "metadata.jsonl")
 TABLES = (".jsonl", ".json", ".parquet", ".csv", ".tsv")
-COMMON_VOICE_SPLITS = {"train": "train", "dev": "validation", "test": "test"}
-HUB_SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
+COMMON_VOICE_SPLITS = ("train", "dev", "test")
 BATCH_ROWS = 64
 
 
@@ -89,7 +90,7 @@ class Source:
 
     def _hub_items(self, start: int) -> Iterator[Item]:
         for number, (record, split) in enumerate(_hub_records(self.hub, start), start=start):
-            yield self._item(record, number, HUB_SPLITS.get(split, "train"))
+            yield self._item(record, number, split)
 
 
 @dataclass(frozen=True)
@@ -149,9 +150,10 @@ def _open_folder(name: str, path: Path, columns: Mapping[str, str]) -> Source:
     if metadata:
         return Source(name, "audiofolder", ((metadata[0], None),), path, columns)
     if (path / "clips").is_dir():
-        parts = [(path / f"{part}.tsv", split) for part, split in COMMON_VOICE_SPLITS.items()]
+        parts = [(path / f"{part}.tsv", split_of_source(part)) for part in COMMON_VOICE_SPLITS]
         parts = [(file, split) for file, split in parts if file.is_file()]
-        parts = parts or [(file, None) for file in (path / "validated.tsv", path / "other.tsv") if file.is_file()]
+        if not parts and (path / "validated.tsv").is_file():
+            parts = [(path / "validated.tsv", None)]
         if parts:
             return Source(name, "common_voice", tuple(parts), path, columns)
     tables = sorted(file for file in path.iterdir() if file.suffix.lower() in (".jsonl", ".json", ".parquet"))
@@ -215,10 +217,10 @@ def _delimited_rows(path: Path, delimiter: str) -> Iterator[Any]:
     quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL  # Common Voice does not quote
     # Bytes that are not UTF-8 become surrogates, which are found, row by row, where texts are checked.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        rows = csv.DictReader(file, delimiter=delimiter, quoting=quoting, restkey="", restval=None)
+        rows = csv.DictReader(file, delimiter=delimiter, quoting=quoting, restkey=None, restval=None)
         try:
             for row in rows:
-                extra = row.pop("", None)
+                extra = row.pop(None, None)  # an empty name may be that of a column, as of the index that pandas writes
                 yield Unreadable(f"line {rows.line_num} has more fields than the header") if extra else row
         except csv.Error as error:
             raise ValueError(f"{str(path)!r} cannot be read after line {rows.line_num} ({error}).") from error
@@ -237,7 +239,9 @@ def _hub_records(asked: Mapping[str, Any], start: int) -> Iterator[tuple[Mapping
         raise ValueError(
             f"{asked['path']!r} is neither a file or folder here nor a data set that could be loaded from the Hub: {str(error).splitlines()[0]}"
         ) from error
-    splits: Iterable = loaded.items() if hasattr(loaded, "items") else [(asked["split"].split("[")[0], loaded)]
+    splits: Iterable = (
+        loaded.items() if hasattr(loaded, "items") else [(re.sub(r"\[.*?\]", "", asked["split"]), loaded)]
+    )
     for split, dataset in splits:
         dataset = _undecoded(dataset)
         if not asked["streaming"]:  # otherwise its length is known only when it has been read

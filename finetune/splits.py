@@ -1,17 +1,47 @@
 """
-Who is trained on and who is held out: whole groups of rows (a speaker, or a sentence) go to one split.
+Who is trained on and who is held out: whole groups of rows (a speaker, or a sentence) go to one split, or rows keep that of their source.
 
-Knows groups and shares. The outcome depends on the rows and a seed alone, not on the order in which they were prepared.
+Knows groups, shares and what splits are called elsewhere. The outcome depends on the rows and a seed alone, not on the order in which they were prepared.
 """
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Sequence
 
 from .rows import SPLITS
 
 SPLIT_BY = ("hash", "speaker", "source")
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "development", "eval", "evaluation"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 ROOM = 1.5  # a group is not taken if it would make its split this much larger than asked for
+
+
+def split_of_source(name: str) -> str:
+    """
+    Give the split of ours that one of a source is, by the word that its name begins with: `dev`, `test_meeting`, `train.clean.100`.
+
+    Args:
+        name (`str`): As the source has it.
+
+    Returns:
+        `str`: Of `SPLITS`.
+
+    Raises:
+        ValueError: If the name begins with no word that is known, or has those of two splits: a guess might train on what is held out.
+    """
+    words = re.split(r"[\W\d_]+", name.strip().casefold())
+    found = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
+    if words[0] not in SPLIT_WORDS or len(found) > 1:
+        raise ValueError(
+            f"The source has a split {name!r}, which does not say whether it is trained on: name it train, validation or test (or "
+            f"{', '.join(word for word in SPLIT_WORDS if word not in SPLITS)}, and what you like behind a dot, dash or underscore), "
+            "choose one of them with --hub-split, or hold out by --split-by hash."
+        )
+    return found.pop()
 
 
 def hash_group(text: str | None, id: str) -> str:

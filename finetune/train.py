@@ -16,6 +16,7 @@ import argparse
 import json
 import logging
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ import torch
 import yaml
 from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 from transformers.integrations import TensorBoardCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from processing_ttt import TttProcessor
 
@@ -99,17 +101,19 @@ def _train_stage(recipe: Recipe) -> None:
 
 
 def _claim(folder: Path, recipe: Recipe) -> None:
-    """Write the recipe into its folder, or check that it is the one that is there."""
+    """Write the recipe into its folder, or check that it is the one that is there; a run that never got to a checkpoint holds nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     path, own = folder / RECIPE_FILE, asdict(recipe)
     if path.is_file():
         there = yaml.safe_load(path.read_text(encoding="utf-8"))
         changed = [name for name in own if name not in MAY_CHANGE and there.get(name) != own[name]]
-        if changed:
+        if changed and ((folder / RESULT_FILE).is_file() or any(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"))):
             raise ValueError(
                 f"{str(folder)!r} holds a run of another recipe ({', '.join(changed)} differ): go on with that recipe, or choose another "
                 "output_dir."
             )
+        if changed and _is_main_process():  # what the other recipe started from, merged
+            shutil.rmtree(folder / MERGED_BASE, ignore_errors=True)
     if _is_main_process():
         replace_text(path, yaml.safe_dump(own, sort_keys=False, allow_unicode=True))
 

@@ -21,7 +21,7 @@ def train(
     recipe: Annotated[
         Path | None,
         typer.Argument(
-            help="A recipe (YAML), or a shipped one by name: low_resource_lora, voice_lora, full_sft, from_llm."
+            help="A recipe (YAML), or a shipped one by name: low_resource_lora, voice_lora, full_sft, from_llm, nano."
         ),
     ] = None,
     assignments: Set = None,

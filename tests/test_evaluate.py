@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from finetune_fixtures import recordings, tiny_checkpoint, tiny_data
+from finetune_fixtures import CODES, FRAME_RATE, recordings, tiny_checkpoint, tiny_data
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -16,13 +16,13 @@ from transformers import PhiConfig, PhiForCausalLM, PreTrainedTokenizerFast
 
 from finetune.answer_judges import ContainsJudge, ExactJudge, make_answer_judge
 from finetune.checkpoint import Answer, Checkpoint, Question
-from finetune.evaluate import EvaluationOptions, evaluate, measure
+from finetune.evaluate import EvaluationOptions, evaluate, make_judges, measure
 from finetune.examples import build_examples
 from finetune.judges import ModelJudge, PocketsphinxJudge, make_judge
 from finetune.loading import load_model, load_processor
-from finetune.metrics import error_rates, normalise
+from finetune.metrics import base_language, error_rates, normalise
 from finetune.results_table import markdown
-from finetune.rows import make_row
+from finetune.rows import PreparedInfo, make_row, save_prepared
 from finetune.test_sets import HUB_SETS, TestSet, load_test_set
 
 
@@ -52,6 +52,9 @@ def test_texts_are_normalised_by_language():
     assert normalise("Twenty-one, please!", "en") == "21 please"
     assert normalise("Perché, ciao!", "it") == "perché ciao"
     assert normalise("你好，世界。", "zh-CN") == "你 好 世 界"
+    assert normalise("Twenty-one", "en_US") == normalise("Twenty-one", "EN-gb") == "21"
+    tags = ("en", "en_US", "EN-us", "zh-Hant-TW", "", None)
+    assert [base_language(tag) for tag in tags] == ["en", "en", "en", "zh", "", ""]
     assert error_rates(["你好"], ["你坏"], "zh").wer == 0.5
     with pytest.raises(ValueError, match="no reference"):
         error_rates(["..."], ["x"])
@@ -162,13 +165,16 @@ def test_each_task_is_measured_on_the_rows_that_fit_it(checkpoint):
     options = EvaluationOptions(judges=("model",))
     results = {
         result["task"]: result
-        for result in measure(scripted, TestSet("made", rows, [[], [], ["dodici"], ["otto"]]), options)
+        for result in measure(
+            scripted, TestSet("made", rows, [[], [], ["dodici"], ["otto"]]), options, make_judges(options)
+        )
     }
     assert results["asr"]["wer"] == pytest.approx(1 / 5), "one word too many of five"
     assert results["tts"]["wer (model)"] == pytest.approx(1 / 5) and results["tts"]["silent"] == 0
     assert results["qa"]["right (exact)"] == 0.5 and results["qa"]["judged"] == 2
     assert all(result["finished"] == 1.0 for result in results.values())
-    only = measure(scripted, TestSet("made", rows, [[]] * 4), EvaluationOptions(tasks=("qa",)))
+    options = EvaluationOptions(tasks=("qa",))
+    only = list(measure(scripted, TestSet("made", rows, [[]] * 4), options, make_judges(options)))
     assert [result["task"] for result in only] == ["qa"] and "right (exact)" not in only[0], "nothing to judge by"
 
 
@@ -189,6 +195,71 @@ def test_bases_adapters_and_sets_stand_in_one_table_with_plots_and_files(base, t
     assert table == markdown(results) and table.count("| first |") == 4
     pytest.importorskip("matplotlib")
     assert (tmp_path / "out" / "asr.png").stat().st_size > 1000
+
+
+def data_in(folder, language):
+    """A test split of recordings in a language."""
+    row = make_row("a", "recording", text="uno", codes=[1] * 25, language=language, seconds=1.0)
+    save_prepared(folder, {"test": [row]}, PreparedInfo("made", "codec", "f", FRAME_RATE, CODES))
+    return str(folder)
+
+
+def test_sounds_of_each_model_and_set_have_a_folder_of_their_own_inside_the_results(base, tmp_path, monkeypatch):
+    monkeypatch.setattr("finetune.evaluate.Checkpoint", Scripted)
+    sets = [data_in(tmp_path / "it" / "tenth", "it"), data_in(tmp_path / "ru" / "tenth", "../../../elsewhere/x")]
+    options = EvaluationOptions(tasks=("tts",), keep_sounds=1)
+    evaluate([f"..={base}", f"a/b={base}", f"../a/b={base}"], [*sets, sets[0] + ":test"], tmp_path / "out", options)
+    sounds = {path.relative_to(tmp_path / "out").parts for path in (tmp_path / "out").rglob("*.wav")}
+    assert len(sounds) == 9 and {len(parts) for parts in sounds} == {4}
+    assert {parts[0] for parts in sounds} == {"sounds"} and {parts[3] for parts in sounds} == {"1.wav"}
+    assert len({parts[1] for parts in sounds}) == 3 and len({parts[2] for parts in sounds}) == 3
+    assert not list(tmp_path.rglob("elsewhere")) and len(list(tmp_path.rglob("*.wav"))) == 9
+
+
+class Unasked(Scripted):
+    """Must not be asked."""
+
+    def ask(self, questions, progress=None):
+        raise AssertionError("asked before the judges were there")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"judges": ("pocketsphinx",)}, ValueError, r"pocketsphinx does not know 'it', the language of .*: choose another"),
+        ({"judges": ("no/such-judge",)}, OSError, "."),
+        ({"answer_judge": "no/such-judge"}, OSError, "."),
+    ],
+)  # fmt: skip
+def test_a_judge_that_cannot_judge_is_told_before_anything_is_asked(
+    base, tmp_path, monkeypatch, options, error, message
+):
+    if options.get("judges") == ("pocketsphinx",):
+        pytest.importorskip("pocketsphinx")
+    monkeypatch.setattr("finetune.evaluate.Checkpoint", Unasked)
+    with pytest.raises(error, match=message):
+        evaluate([str(base)], [data_in(tmp_path / "data", "it")], tmp_path / "out", EvaluationOptions(**options))
+
+
+def test_judges_are_made_once_for_all_models_and_sets_and_each_result_is_written_when_it_is_there(
+    base, tmp_path, monkeypatch
+):
+    class Deaf:
+        def knows(self, language):
+            return True
+
+        def transcribe(self, sounds, sampling_rate, language):
+            written.append(json.loads((tmp_path / "out" / "results.json").read_text()))
+            return ["" for _ in sounds]
+
+    made, written = [], []
+    monkeypatch.setattr("finetune.evaluate.make_judge", lambda name: made.append(name) or Deaf())
+    monkeypatch.setattr("finetune.evaluate.Checkpoint", Scripted)
+    sets = [data_in(tmp_path / name, "it") for name in ("one", "two")]
+    options = EvaluationOptions(judges=("model", "deaf"))
+    evaluate([f"a={base}", f"b={base}"], sets, tmp_path / "out", options)
+    assert made == ["deaf"]
+    assert [len(results) for results in written] == [1, 3, 5, 7], "transcription is written before speech is judged"
 
 
 # ----------------------------------------------------------------------------------------------------------- sets and judges
@@ -254,6 +325,8 @@ def test_judges_are_found_by_name_and_say_what_they_cannot(checkpoint):
     assert isinstance(judge, PocketsphinxJudge)
     with pytest.raises(ValueError, match="English only"):
         judge.transcribe([np.zeros(16_000, np.float32)], 16_000, "it")
+    assert len(judge.transcribe([np.zeros(16_000, np.float32)], 16_000, "en_US")) == 1
+    assert [judge.knows(tag) for tag in ("en", "en_US", None, "it", "enm")] == [True, True, True, False, False]
 
 
 def test_a_model_judges_its_own_sound_as_it_hears_the_codes(checkpoint):

@@ -1,6 +1,7 @@
 """The walls of the house: who may import whom, and that every source file also works as remote code."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,11 @@ def test_the_packages_are_flat():
     for package in MODEL_PACKAGES:
         folders = [path.name for path in (ROOT / package).iterdir() if path.is_dir() and path.name != "__pycache__"]
         assert folders == []
+
+
+def test_the_map_for_contributors_has_every_module_of_finetune():
+    listed = set(re.findall(r"\w+\.py", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
+    assert {path.name for path in (ROOT / "finetune").rglob("*.py")} - {"__init__.py"} <= listed
 
 
 def test_nobody_imports_the_command_line_or_the_demo():

@@ -20,7 +20,7 @@ from finetune.records import Item, pack_items, unpack_items
 from finetune.row_maker import Limits
 from finetune.rows import SPLITS, load_prepared, read_info
 from finetune.sources import open_source
-from finetune.splits import assign_splits, hash_group
+from finetune.splits import assign_splits, hash_group, split_of_source
 from finetune.word_times import proportional_word_times
 from modeling_ttt import nano_checkpoint
 from processing_ttt import TttProcessor
@@ -237,6 +237,37 @@ def test_splits_by_speaker_share_no_speaker(checkpoint, manifest, tmp_path):
     prepare(open_source(str(manifest)), tmp_path / "out", checkpoint, splitting=Splitting("speaker", 0.2, 0.2))
     speakers = {split: {row["speaker"] for row in rows} for split, rows in rows_of(tmp_path / "out").items()}
     assert all(speakers.values()) and sum(map(len, speakers.values())) == 3
+
+
+@pytest.mark.parametrize(
+    ("split", "names"),
+    [
+        ("train", ["train", "Train", "training", "train.clean.100", "train-other-500", "train_clean_360", "train960"]),
+        ("validation", ["validation", "valid", "val", "dev", "eval", "evaluation", "validation.clean", "dev-other", "DEV2"]),
+        ("test", ["test", "test.clean", "test_meeting", "test_net", "test-other", "test1"]),
+    ],
+)  # fmt: skip
+def test_splits_of_a_source_are_known_by_how_their_names_begin(split, names):
+    assert {name: split_of_source(name) for name in names} == dict.fromkeys(names, split)
+
+
+@pytest.mark.parametrize("name", ["validated", "other", "heldout", "trainer", "train+test", "train_dev", "", "3"])
+def test_a_split_that_may_be_held_out_is_not_guessed_about(name):
+    with pytest.raises(ValueError, match=r"does not say whether it is trained on: name it train, validation or test"):
+        split_of_source(name)
+
+
+def test_a_manifest_keeps_its_splits_and_an_unknown_one_is_told_before_any_row_is_made(checkpoint, tmp_path):
+    records = [record | {"split": split} for record, split in zip(write_sounds(tmp_path, 4), ("train", "dev", "test_net", None), strict=True)]  # fmt: skip
+    good = write_manifest(tmp_path / "good.jsonl", records)
+    report = prepare(open_source(str(good)), tmp_path / "out", checkpoint, splitting=Splitting("source"))
+    texts = {split: [row["text"][-1] for row in rows] for split, rows in rows_of(tmp_path / "out").items()}
+    assert texts == {"train": ["0", "3"], "validation": ["1"], "test": ["2"]}
+    assert report["notes"] == ["Rows that name no split are in train: 1."]
+    bad = write_manifest(tmp_path / "bad.jsonl", [*records, records[0] | {"split": "heldout"}])
+    with pytest.raises(ValueError, match="a split 'heldout'"):
+        prepare(open_source(str(bad)), tmp_path / "bad", checkpoint, splitting=Splitting("source"))
+    assert not list((tmp_path / "bad" / "work").glob("shard-*"))
 
 
 def test_rows_that_say_the_same_words_go_to_the_same_split():

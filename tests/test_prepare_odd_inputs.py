@@ -68,6 +68,7 @@ ODD_ROWS = {
     "words-out-of-order": ({"audio": AUDIO, "text": "a b", "words": [["a", 0.3, 0.5], ["b", 0.0, 0.2]]}, "bad word times"),
     "words-after-the-end": ({"audio": AUDIO, "text": "a", "words": [{"word": "a", "start": 0, "end": 9}]}, "bad word times"),
     "words-of-another-text": ({"audio": AUDIO, "text": "a", "words": [["b", 0.0, 0.2]]}, "bad word times"),
+    "words-no-json": ({"audio": AUDIO, "text": "a", "words": "[["}, "bad word times"),
     "words-without-times": ({"audio": AUDIO, "text": "a", "words": ["a"]}, "bad word times"),
     # questions and answers
     "no-answer-file": ({"question_audio": AUDIO, "answer": "ciao", "answer_audio": "no.wav"}, "no audio file"),
@@ -105,6 +106,7 @@ GOOD_ROWS = {
     "spoken-answer": {"question": "come va?", "answer": "bene", "answer_audio": AUDIO},
     "caption-without-instruction": {"audio": AUDIO, "caption": "una voce"},
     "written-answer": {"question": "2 + 2?", "answer": "4"},
+    "words-as-json": {"audio": AUDIO, "text": "a b", "words": '[["a", 0.0, 0.2], ["b", 0.3, 0.5]]'},
     "document": {"text": "un testo <|audio_1|><|audio_15|>"},
     "written-conversation": {"text": "<|im_start|>user\nciao<|im_end|>\n<|im_start|>assistant\nciao<|im_end|>\n"},
 }
@@ -178,6 +180,12 @@ def test_nothing_else_was_left_out_and_the_report_counts_it_all(prepared):
     assert report["found"] == report["prepared"] + sum(report["skipped"].values())
     readable = (prepared / "report.md").read_text()
     assert all(f"| {reason} | {count} |" in readable for reason, count in report["skipped"].items())
+
+
+def test_word_times_may_be_written_as_json(prepared):
+    rows = load_prepared(prepared)["train"]
+    words = rows["words"][rows["id"].index("words-as-json")]
+    assert [(word["word"], word["start"]) for word in words] == [("a", pytest.approx(0.0)), ("b", pytest.approx(0.3))]
 
 
 def test_texts_are_stored_in_one_line_and_composed(prepared):
@@ -254,3 +262,14 @@ def test_a_folder_of_something_else_is_not_written_into(tmp_path):
         prepare(open_source(str(manifest)), tmp_path, "unused")
     with pytest.raises(ValueError, match="is a file"):
         prepare(open_source(str(manifest)), manifest, "unused")
+
+
+@pytest.mark.parametrize("folder", ["work", "train", "test", "prepared.json"])
+def test_folders_of_the_user_are_not_taken_for_ours_by_their_names(checkpoint, tmp_path, folder):
+    out = tmp_path / "home"
+    (out / folder).mkdir(parents=True)
+    (out / folder / "thesis.txt").write_text("years")
+    manifest = write_manifest(tmp_path / "m.jsonl", write_sounds(tmp_path, 1))
+    with pytest.raises(ValueError, match="is not empty and holds no prepared dataset: choose another folder"):
+        prepare(open_source(str(manifest)), out, checkpoint)
+    assert [path.name for path in out.rglob("*")] == [folder, "thesis.txt"]

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import ttt_cli
 from finetune.adapters import add_adapter, load_adapters, merge_adapter
+from finetune.cards import Facts, card_of_adapter, read_facts
 from finetune.loading import load_model, load_processor, split_model_name
 from finetune.publish import publish, write_published
 from finetune.train import train
@@ -115,7 +116,44 @@ def test_an_adapter_is_published_with_its_card_and_loads_from_the_hub(root, tmp_
     assert card.data.datasets == ["you/voices"] and card.data.language == ["it"]
     assert "| asr, data, wer (n = 4) | 0.250 |" in card.text
     assert re.search(r"hours of sound, 48 examples", card.text)
+    assert "--adapter you/ttt-it --language it --audio question.wav" in card.text
     assert "ttt train --set" in card.text and "ttt evaluate you/ttt-it" in card.text
+
+
+def measured_on(data, model="one", cer=0.5):
+    return {"model": model, "data": data, "task": "asr", "cer": cer, "count": 4}
+
+
+def test_a_card_measures_one_model_and_tells_sets_of_one_name_apart(tmp_path):
+    sets = ["speech/it/tenth", "speech/ru/tenth", "speech/ru/tenth:train", "fleurs-en"]
+    results = [measured_on(data, cer=place / 8) for place, data in enumerate(sets)]
+    (tmp_path / "results.json").write_text(json.dumps([*results, measured_on(sets[0], "other", 0.9)]))
+    with pytest.raises(ValueError, match=r"holds several models \(one, other\): say by --label which"):
+        read_facts(tmp_path, tmp_path / "results.json")
+    card = card_of_adapter("you/ttt-it", read_facts(tmp_path, tmp_path / "results.json", "one"), "you/base", [])
+    rows = re.findall(r"\| asr, (.*), cer \(n = 4\) \| (.*) \|", card.text)
+    assert rows == [("it/tenth", "0.000"), ("ru/tenth", "0.125"), ("tenth:train", "0.250"), ("fleurs-en", "0.375")]
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    assert len(read_facts(tmp_path, tmp_path / "results.json").results) == 4, "one model needs no label"
+
+
+@pytest.mark.parametrize(
+    ("languages", "recipe", "option"),
+    [
+        (["it"], {}, " --language it"),
+        (["en"], {}, ""),
+        (["it"], {"default_language": "it"}, ""),
+        (["it", "ru"], {}, ""),
+        ([], {}, ""),
+    ],
+)
+def test_a_card_talks_in_the_language_whose_tag_the_adapter_was_trained_with(languages, recipe, option):
+    training = {
+        "hours": 1.0, "examples": 1, "languages": languages, "method": "lora", "trained_parameters": 1, "updates": 1, "epochs": 1,
+        "tokens": 1, "seconds": 1, "cpu_seconds": 1, "peak_memory_bytes": 1, "device": "cpu", "processes": 1, "best_metric": {},
+    }  # fmt: skip
+    card = card_of_adapter("you/ttt", Facts(training, recipe), "you/base", [])
+    assert f"--adapter you/ttt{option} --audio" in card.text
 
 
 def test_an_adapter_whose_base_nobody_else_has_is_not_published(root):

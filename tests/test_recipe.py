@@ -1,8 +1,10 @@
+import typing
 from pathlib import Path
 
 import pytest
 
-from finetune.recipe import Recipe, override, read_recipe
+from finetune.recipe import SHIPPED, Recipe, override, read_recipe
+from finetune.train_commands import train as train_command
 
 
 def test_a_file_is_overridden_by_assignments_and_values_take_the_type_of_their_key(tmp_path):
@@ -19,10 +21,14 @@ def test_a_file_is_overridden_by_assignments_and_values_take_the_type_of_their_k
     [
         ("learning_rte", 1, "did you mean `learning_rate`"),
         ("lr", 1, "no key `lr`"),
-        ("learning_rate", "fast", "type float, but is 'fast'"),
+        ("learning_rate", "fast", "type float and finite, but is 'fast'"),
         ("lora_r", 2.5, "type int, but is 2.5"),
         ("packing", "yes please", "type bool"),
         ("max_steps", True, "type int"),
+        ("max_steps", float("inf"), "type int, but is inf"),
+        ("max_steps", float("nan"), "type int, but is nan"),
+        ("learning_rate", float("nan"), "type float and finite, but is nan"),
+        ("num_train_epochs", float("inf"), "type float and finite, but is inf"),
         ("method", "loraa", "one of lora, qlora, rows, full"),
         ("clean_audio_prob", 1.5, "between 0 and 1"),
         ("gradient_accumulation_steps", 0, "at least 1"),
@@ -45,6 +51,12 @@ def test_a_file_that_is_no_recipe_and_an_assignment_without_a_value_are_named(tm
         read_recipe(None, ["learning_rate"])
     with pytest.raises(ValueError, match="--set model="):
         read_recipe(None).require("model")
+
+
+def test_the_command_line_names_every_shipped_recipe():
+    hints = typing.get_type_hints(train_command, include_extras=True)["recipe"]
+    named = hints.__metadata__[0].help.partition(": ")[2].rstrip(".").split(", ")
+    assert sorted(named) == sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 
 
 def test_a_shipped_recipe_goes_by_its_name():

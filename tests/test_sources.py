@@ -35,6 +35,10 @@ def items_of(path, **options):
         ({"messages": [{"role": "user", "content": "x"}]}, {"kind": "messages"}),
         ({"text": "<|im_start|>user\nx<|im_end|>\n"}, {"kind": "messages"}),
         ({"audio": None, "text": "x"}, {"kind": "recording", "audio": None}),
+        ({"audio": "", "text": "x"}, {"kind": "recording", "audio": None}),
+        ({"audio": "a.wav", "text": "x", "answer": "", "caption": "", "words": "", "messages": ""}, {"kind": "recording", "words": None}),
+        ({"audio": "a.wav", "text": "x", "answer": float("nan"), "caption": float("nan")}, {"kind": "recording", "answer_text": None}),
+        ({"audio": "a.wav", "text": "", "sentence": "x"}, {"kind": "recording", "text": "x"}),
     ],
 )  # fmt: skip
 def test_what_a_record_is_follows_from_what_it_holds(tmp_path, record, expected):
@@ -50,6 +54,13 @@ def test_fields_may_be_named_by_the_user(tmp_path):
         tmp_path / "m.jsonl", [{"audio": "a.wav", "raw": "ignored", "text": "Ciao!", "norm": "ciao"}]
     )
     assert items_of(manifest, columns={"text": "norm"})[0].text == "ciao"
+
+
+def test_a_table_with_an_index_is_read_and_a_line_with_too_many_fields_is_not(tmp_path):
+    (tmp_path / "m.csv").write_text(",audio,text\n0,a.wav,hello\n1,b.wav,yes,no\n")
+    hello, crowded = items_of(tmp_path / "m.csv")
+    assert (hello.problem, hello.text, hello.audio) == (None, "hello", str(tmp_path / "a.wav"))
+    assert (crowded.problem, crowded.detail) == ("unreadable line", "line 3 has more fields than the header")
 
 
 def test_a_source_can_be_read_from_any_place(tmp_path):
@@ -110,10 +121,16 @@ def test_common_voice_keeps_its_splits_and_its_quotes(tmp_path):
 
 def test_common_voice_without_splits_is_what_was_validated(tmp_path):
     common_voice(tmp_path, "validated", "other")
-    assert [(item.id, item.split) for item in items_of(tmp_path)][:2] == [
+    assert [(item.id, item.split) for item in items_of(tmp_path)] == [
         ("validated.mp3", None),
         ("validated2.mp3", None),
     ]
+
+
+def test_common_voice_that_nobody_validated_is_refused(tmp_path):
+    common_voice(tmp_path, "other")
+    with pytest.raises(ValueError, match=r"train.tsv or validated.tsv"):
+        open_source(str(tmp_path))
 
 
 # --------------------------------------------------------------------------------------------------- the released data format
@@ -191,6 +208,16 @@ def test_streaming_and_splits_of_the_source_reach_the_prepared_rows(hub_folder, 
     streamed, loaded = load_prepared(tmp_path / "streamed"), load_prepared(tmp_path / "loaded")
     assert {split: len(rows) for split, rows in streamed.items()} == {"train": 5, "validation": 0, "test": 2}
     assert streamed["train"].to_list() == loaded["train"].to_list()
+
+
+def test_splits_of_the_hub_keep_their_names(hub_folder, tmp_path):
+    for name, file in (("train.clean", "train"), ("validation.clean", "test")):
+        (tmp_path / f"{name}.parquet").write_bytes((hub_folder / f"{file}.parquet").read_bytes())
+    files = {name: str(tmp_path / f"{name}.parquet") for name in ("train.clean", "validation.clean")}
+    source = Source(
+        "owner/name", "hub", hub={"path": "parquet", "data_files": files, "split": None, "streaming": False}
+    )
+    assert [item.split for item in source.items()] == ["train.clean"] * 5 + ["validation.clean"] * 2
 
 
 def test_an_id_that_nobody_has_is_an_error_in_one_sentence():

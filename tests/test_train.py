@@ -324,6 +324,26 @@ def test_the_same_command_leaves_a_finished_run_alone_and_another_recipe_is_refu
         train(override(recipe, {"learning_rate": 0.5}))
 
 
+def test_a_run_that_failed_before_its_first_checkpoint_leaves_its_folder_to_the_mended_recipe(base, data, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises((ValueError, FileNotFoundError)):
+        train(tiny_recipe(base, tmp_path / "typo", folder))
+    assert yaml.safe_load((folder / "recipe.yaml").read_text())["data"] == str(tmp_path / "typo")
+    (folder / "base").mkdir()
+    (folder / "base" / "processor_config.json").write_text("what another recipe started from")
+    train(tiny_recipe(base, data, folder, max_steps=1))
+    assert yaml.safe_load((folder / "recipe.yaml").read_text())["data"] == str(data)
+    assert (folder / "training.json").is_file() and not (folder / "base").exists()
+
+
+def test_a_checkpoint_keeps_its_folder_from_another_recipe(base, data, tmp_path):
+    with pytest.raises((ValueError, FileNotFoundError)):
+        train(tiny_recipe(base, tmp_path / "typo", tmp_path / "run"))
+    (tmp_path / "run" / "checkpoint-2").mkdir()
+    with pytest.raises(ValueError, match=r"another recipe \(data differ\)"):
+        train(tiny_recipe(base, data, tmp_path / "run"))
+
+
 def test_stages_follow_each_other_from_new_rows_to_the_whole_model(base, data, tmp_path):
     stages = [
         {"name": "rows", "method": "rows"},
