@@ -231,6 +231,14 @@ class MixedExamples(Dataset):
         return source.dataset[int(source.rows[position - start])], source.task
 
     @property
+    def languages(self) -> list[str]:
+        """Tags of the languages that are learnt, sorted; what is only replayed against forgetting does not count."""
+        columns = [
+            source.dataset.select(source.rows).unique("language") for source in self.sources if not source.replayed
+        ]
+        return sorted({tag for column in columns for tag in column if tag})
+
+    @property
     def epoch_length(self) -> int:
         """Number of examples of an epoch: as many as the datasets without `replay` have, and so many more that `replay_ratio` holds."""
         return int(self._quotas.sum())

@@ -124,7 +124,7 @@ def read_data(recipe: Recipe, processor: TttProcessor, block_length: int = 32) -
         validation=[validation[i] for i in chosen],
         recordings=[heard[i] for i in _evenly(len(heard), recipe.validation_examples)],
         hours=sum(info.hours.get("train", 0.0) for info in infos),
-        languages=sorted({row["language"] or "" for row in heard} - {""}),
+        languages=examples.languages,
         left_out=too_long,
     )
 

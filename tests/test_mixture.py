@@ -180,3 +180,17 @@ def test_tasks_stand_in_the_data_file_or_beside_a_folder_but_not_both(folder):
 def test_an_order_is_a_plain_array_of_positions(folder):
     order = mixed(folder, REPLAY).order(0)
     assert order.dtype == np.int64 and order.shape == (25,)
+
+
+def test_languages_are_those_that_are_learnt_and_not_those_that_are_replayed(folder, tmp_path):
+    assert mixed(folder, REPLAY).languages == ["it"]
+    rows = [
+        make_row(f"t{i}", "text", text="q", answer_text="a", language=tag)
+        for i, tag in enumerate(["ru", "en", "ru", None])
+    ]
+    save_prepared(tmp_path / "two", {"train": rows}, info())
+    assert mixed(folder, {"datasets": [{"path": "it"}, {"path": str(tmp_path / "two")}]}).languages == [
+        "en",
+        "it",
+        "ru",
+    ]
