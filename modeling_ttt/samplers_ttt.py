@@ -109,9 +109,14 @@ class Draft:
     log_prior: torch.Tensor | None = None
 
     @cached_property
+    def proposed_log_probs(self) -> torch.Tensor:
+        """Log-probability of the proposed ids `(rows, block)`."""
+        return self.log_probs.gather(-1, self.proposed[..., None])[..., 0]
+
+    @cached_property
     def confidence(self) -> torch.Tensor:
         """Probability of the proposed ids `(rows, block)`."""
-        return self.log_probs.gather(-1, self.proposed[..., None])[..., 0].exp()
+        return self.proposed_log_probs.exp()
 
     @cached_property
     def entropy(self) -> torch.Tensor:
@@ -195,7 +200,7 @@ class Calibrated:
     def __call__(self, draft: Draft) -> torch.Tensor:
         if draft.log_prior is None:
             raise ValueError("The calibrated rule needs the prior of the ids.")
-        return draft.confidence.log() - draft.log_prior.gather(-1, draft.proposed)
+        return draft.proposed_log_probs - draft.log_prior.gather(-1, draft.proposed)
 
 
 class LowEntropy:

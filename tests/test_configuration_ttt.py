@@ -125,6 +125,12 @@ def test_a_value_of_the_wrong_type_is_an_error_that_names_the_field(field, value
         tiny_config(**{field: value})
 
 
+@pytest.mark.parametrize(("backbone", "fields"), [("bloom", {}), ("mpt", {}), ("falcon", {"alibi": True})])
+def test_a_backbone_that_builds_its_own_mask_is_refused(backbone, fields):
+    with pytest.raises(ValueError, match="tells positions by ALiBi"):
+        TttConfig(text_config={"model_type": backbone, **fields})
+
+
 @pytest.mark.parametrize("backbone", ["t5", "mamba2"])
 def test_a_backbone_that_is_not_a_decoder_of_attention_layers_is_an_error(backbone):
     with pytest.raises(ValueError, match="`text_config`"):

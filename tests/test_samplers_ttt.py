@@ -223,6 +223,17 @@ def test_calibrated_reveals_first_what_is_likelier_here_than_anywhere():
     assert order("calibrated", SURE_OF_A_RARE_ID, SURE_OF_A_FREQUENT_ID, log_prior=uniform) == [1, 0]
 
 
+def test_calibrated_orders_even_what_is_too_unlikely_for_a_probability():
+    """exp(-200) is 0 in float32, and its logarithm would be that of a position that is not masked."""
+    unlikely = Draft(
+        is_masked=torch.tensor([[True, True]]), proposed=torch.tensor([[0, 0]]), log_probs=torch.tensor([[[-210.0, 0.0], [-200.0, 0.0]]]),
+        lengths=[2], generators=[None], log_prior=torch.tensor([[0.5, 0.5]]).log(),
+    )  # fmt: skip
+    assert REMASKING_RULES["calibrated"](unlikely)[0].tolist() == pytest.approx(
+        [-210 - math.log(0.5), -200 - math.log(0.5)]
+    )
+
+
 def test_calibrated_without_a_prior_is_an_error():
     with pytest.raises(ValueError, match="prior"):
         REMASKING_RULES["calibrated"](draft([SURE_OF_A_RARE_ID]))

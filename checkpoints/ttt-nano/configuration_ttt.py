@@ -13,6 +13,7 @@ from transformers.configuration_utils import SubConfigSpec
 
 from .released_ttt import is_foreign_layout, is_released_layout, nest_language_model, resolve_markers
 
+ALIBI_BACKBONES = ("bloom", "mpt")
 # Layers that keep a running state instead of keys and values can neither see an audio span whole nor take a draft back.
 ATTENTION_LAYER_TYPES = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
 
@@ -153,6 +154,12 @@ class TttConfig(PreTrainedConfig):
             raise ValueError(
                 f"`text_config` must describe a decoder-only attention backbone; model type {self.text_config.model_type!r} "
                 f"{'is an encoder-decoder' if self.text_config.is_encoder_decoder else f'has layers of type {sorted(foreign)}'}."
+            )
+
+        if self.text_config.model_type in ALIBI_BACKBONES or getattr(self.text_config, "alibi", False):
+            raise ValueError(
+                f"`text_config` must describe a backbone that takes a mask of its user's; model type {self.text_config.model_type!r} tells "
+                "positions by ALiBi and builds its own: start from one with rotary positions (qwen2, llama, gemma3 ...)."
             )
 
     def _check_span_attention(self) -> None:
