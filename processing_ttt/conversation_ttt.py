@@ -154,9 +154,10 @@ class TttConversation:
             return
         # A forward that ended between two layers leaves the first ones longer than the others.
         lengths = [layer.get_seq_length() for layer in self._cache.layers]
+        kept = min([length, *lengths])
         for layer, present in zip(self._cache.layers, lengths, strict=True):
-            if present > min(length, *lengths):
-                layer.crop(min(length, *lengths) - present)
+            if present > kept:
+                layer.crop(kept - present)
 
     def _continuation(self, text: str | None, audio: Any) -> torch.Tensor:
         """Write the ids that follow what was said so far, up to where the reply begins."""

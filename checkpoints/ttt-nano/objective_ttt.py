@@ -97,14 +97,20 @@ def fixed_noise(input_ids: torch.Tensor, labels: torch.Tensor, sample_ids: torch
         [`Noise`]: For losses that can be compared, in evaluation.
     """
     numbers, num_samples = number_samples(input_ids.shape[0], input_ids.shape[1], sample_ids, input_ids.device)
+    device, numbers, input_ids, is_learnt = (
+        input_ids.device,
+        numbers.cpu(),
+        input_ids.cpu(),
+        (labels != IGNORE_INDEX).cpu(),
+    )
     samples, positions = torch.zeros(4, num_samples), torch.ones(input_ids.shape)
     for number in range(num_samples):
-        mine = ((numbers == number) & (labels != IGNORE_INDEX)).cpu()
-        ids = input_ids.cpu()[mine]
+        mine = (numbers == number) & is_learnt
+        ids = input_ids[mine]
         generator = torch.Generator().manual_seed(zlib.crc32(ids.numpy().tobytes()))
         drawn = torch.rand(4 + len(ids), generator=generator)
         samples[:, number], positions[mine] = drawn[:4], drawn[4:]
-    return Noise(samples.to(input_ids.device), positions.to(input_ids.device))
+    return Noise(samples.to(device), positions.to(device))
 
 
 def corrupt(
@@ -116,7 +122,7 @@ def corrupt(
     prefix_preservation_prob: float,
     sample_ids: torch.Tensor | None = None,
     generator: torch.Generator | None = None,
-    noise: "Noise | None" = None,
+    noise: Noise | None = None,
 ) -> Corruption:
     """
     Draw the forward process for every sample: t ~ U(0, 1), p = (1 - eps) t + eps, and each maskable position is masked with probability p.
