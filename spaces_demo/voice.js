@@ -39,6 +39,9 @@ const toPcm16 = (samples) => Int16Array.from(samples, (x) => Math.max(-32768, Ma
 // Every chunk is a buffer at the context's own rate, begun at a whole sample, where the one before ends: nothing is encoded, resampled or
 // faded on the way, so nothing can click, be lost or be heard twice.
 
+// The time of a frame, in seconds. Many quotients fall just below their frame, and a sound begun there is interpolated between its samples.
+const timeOf = (frame, rate) => (frame / rate) * ((frame / rate) * rate < frame ? 1 + Number.EPSILON : 1);
+
 class Player {
   constructor() {
     this.context = null;
@@ -87,7 +90,7 @@ class Player {
     const source = this.context.createBufferSource();
     source.buffer = buffer;
     source.connect(destination);
-    source.start(this.nextFrame / sampleRate);
+    source.start(timeOf(this.nextFrame, sampleRate));
     this.nextFrame += pcm.length;
     this.sources.add(source);
     source.onended = () => {

@@ -34,6 +34,37 @@ while (microphone.isOpen) microphone.take(new Float32Array(2048).fill(0.1));
 """
 
 
+PLAYER = """
+async ({ script, rate, frames, sound }) => {
+  const part = { dataset: {}, style: { setProperty() {} }, setAttribute() {}, addEventListener() {} };
+  const element = { ...part, querySelector: () => part };
+  const load = new Function("element", "props", "trigger", "server", "watch", "document", script + "; return Player;");
+  const Player = load(element, {}, () => {}, {}, () => {}, { ...part, querySelectorAll: () => [] });
+  const played = [];
+  for (const frame of frames) {
+    const context = new OfflineAudioContext(1, frame + sound.length, rate);
+    const player = Object.assign(new Player(), { context, sources: new Set(), nextFrame: frame, firstFrame: frame });
+    player.append(btoa(String.fromCharCode(...new Uint8Array(Int16Array.from(sound).buffer))));
+    played.push(Array.from((await context.startRendering()).getChannelData(0).slice(frame), (x) => x * 32768));
+  }
+  return played;
+}
+"""
+
+
+@pytest.mark.parametrize("rate", [16000, 22050, 24000])
+def test_a_sound_that_begins_at_any_sample_is_played_as_it_is(browser, rate):
+    from spaces_demo import page
+
+    # Where the time in seconds, as a float, falls just before a sample, browsers would interpolate.
+    early = [frame for frame in range(1000, 20000) if frame / rate * rate < frame]
+    sound = [3, -5, 0, 7, 0, 0, 9, 11]
+    given = {"script": (page.HERE / "voice.js").read_text(), "rate": rate, "frames": [1000, *early[:20]], "sound": sound}
+    blank = browser.new_page()
+    assert blank.evaluate(PLAYER, given) == [sound] * 21
+    blank.close()
+
+
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
 def test_who_speaks_for_longer_than_we_take_is_answered_to_what_we_take():
     from spaces_demo import page
