@@ -59,7 +59,12 @@ def test_a_sound_that_begins_at_any_sample_is_played_as_it_is(browser, rate):
     # Where the time in seconds, as a float, falls just before a sample, browsers would interpolate.
     early = [frame for frame in range(1000, 20000) if frame / rate * rate < frame]
     sound = [3, -5, 0, 7, 0, 0, 9, 11]
-    given = {"script": (page.HERE / "voice.js").read_text(), "rate": rate, "frames": [1000, *early[:20]], "sound": sound}
+    given = {
+        "script": (page.HERE / "voice.js").read_text(),
+        "rate": rate,
+        "frames": [1000, *early[:20]],
+        "sound": sound,
+    }
     blank = browser.new_page()
     assert blank.evaluate(PLAYER, given) == [sound] * 21
     blank.close()

@@ -274,6 +274,18 @@ def test_a_wrapped_question_still_holds_the_question():
     assert not texts & {item.question for item in ALL}
 
 
+def test_more_than_forty_thousand_questions_differ_in_their_words():
+    from finetune.nano.corpora import CORPORA
+
+    questions, wrapped_ones, second = (
+        make(count) for make, count in (CORPORA[n] for n in ("questions", "wrapped", "follow-ups"))
+    )
+    texts = {job.text for job in questions + wrapped_ones}
+    dialogues = {(job.fields["first_question"], job.text) for job in second}
+    assert len(texts) + len(dialogues) > 42_000
+    assert {job.split for job in questions + wrapped_ones + second} == {"train"}
+
+
 def test_larger_numbers_are_written_about_and_what_is_held_out_stays_so():
     more = items(largest_number=domain.LARGEST_WRITTEN_NUMBER)
     held_out = {item.answer for item in more if item.split == "unseen_fact"}

@@ -359,7 +359,7 @@ def _rounds(chosen: list[Item], rng: random.Random) -> Iterator[Item]:
 CORPORA: dict[str, tuple[Callable[[int], list[Job]], int]] = {
     "codec": (lambda count: codec_jobs(count - count // 7 * 3, count // 7 * 3), 7_000),
     "questions": (question_jobs, 40_000),
-    "wrapped": (wrapped_jobs, 10_000),
+    "wrapped": (wrapped_jobs, 24_000),  # with them, forty thousand distinct questions
     "repeat": (repeat_jobs, 4_000),
     "follow-ups": (follow_up_jobs, 6_000),
     "drills": (drill_jobs, 8_000),
