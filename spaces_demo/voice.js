@@ -307,8 +307,11 @@ for (const gesture of ["pointerdown", "keydown"])
 
 watch("value", () => {
   if (!props.value) return;
-  microphone.close();
-  if (element.dataset.state === "listening") show("idle");
+  if (props.value.reply !== player.reply) {
+    // Something else was asked, or all was cleared; what still comes of the reply before, somebody may already speak over.
+    microphone.close();
+    if (element.dataset.state === "listening") show("idle");
+  }
   player.take(props.value);
 });
 show("idle");

@@ -34,6 +34,26 @@ while (microphone.isOpen) microphone.take(new Float32Array(2048).fill(0.1));
 """
 
 
+LATE_UPDATES = """
+const [script] = process.argv.slice(1);
+const part = { dataset: {}, style: { setProperty() {} }, setAttribute() {}, addEventListener() {} };
+const element = { ...part, querySelector: () => part };
+const props = { value: null };
+let update;
+const watch = (name, whenChanged) => { update = whenChanged; };
+const names = ["element", "props", "trigger", "server", "watch", "document"];
+const source = require("fs").readFileSync(script, "utf8") + "; return (other) => { microphone = other; };";
+const hold = new Function(...names, source)(element, props, () => {}, {}, watch, part);
+const seen = [];
+for (const reply of ["first", "first", "second"]) {
+  hold({ close() { seen.push("closed"); } });
+  element.dataset.state = "listening";
+  props.value = { reply, rate: 16000, chunks: [], done: true };
+  update();
+  seen.push(element.dataset.state);
+}
+console.log(JSON.stringify(seen));
+"""
 PLAYER = """
 async ({ script, rate, frames, sound }) => {
   const part = { dataset: {}, style: { setProperty() {} }, setAttribute() {}, addEventListener() {} };
@@ -68,6 +88,15 @@ def test_a_sound_that_begins_at_any_sample_is_played_as_it_is(browser, rate):
     blank = browser.new_page()
     assert blank.evaluate(PLAYER, given) == [sound] * 21
     blank.close()
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
+def test_what_comes_late_of_a_reply_leaves_the_microphone_open():
+    from spaces_demo import page
+
+    command = ["node", "-e", LATE_UPDATES, str(page.HERE / "voice.js")]
+    seen = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert json.loads(seen) == ["closed", "idle", "listening", "closed", "idle"]
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
