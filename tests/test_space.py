@@ -64,6 +64,38 @@ def test_files_are_not_overwritten(space):
         write_space(space)
 
 
+def test_behind_the_proxy_of_a_space_visitors_are_told_apart(monkeypatch):
+    import asyncio
+
+    import uvicorn
+
+    from spaces_demo import app, space
+
+    seen = []
+
+    async def note_the_visitor(scope, receive, send):
+        seen.append(scope["client"][0])
+
+    def ask_for_two(services, **address):
+        config = uvicorn.Config(note_the_visitor, log_config=None)
+        config.load()
+        for visitor in (b"203.0.113.5", b"203.0.113.6"):
+            scope = {
+                "type": "http",
+                "scheme": "http",
+                "client": ("10.0.0.1", 80),
+                "headers": [(b"x-forwarded-for", visitor)],
+            }
+            asyncio.run(config.loaded_app(scope, None, None))
+
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "")
+    monkeypatch.delenv("FORWARDED_ALLOW_IPS")
+    monkeypatch.setattr(app, "load_service", lambda *_, **__: None)
+    monkeypatch.setattr(app, "serve", ask_for_two)
+    space.main()
+    assert seen == ["203.0.113.5", "203.0.113.6"]
+
+
 @pytest.mark.slow
 def test_the_space_starts_from_its_folder_alone(space, tmp_path):
     with socket.socket() as free:
