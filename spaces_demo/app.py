@@ -74,7 +74,8 @@ def serve(
         _share(port)
     print(f"Text-to-Talk is at http://{host}:{port}", flush=True)  # noqa: T201 - what a person waits for
     server.run()
-    services[0].close(timeout=10)
+    for service in services:
+        service.close(timeout=10)
 
 
 def _share(port: int) -> None:
