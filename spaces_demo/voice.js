@@ -10,6 +10,7 @@ const WINDOWS_PER_CALL = 6; // 0.19 s
 const KEPT_BEFORE = 0.15, KEPT_AFTER = 0.1; // seconds around the speech: nano mishears what has more silence around it than it was trained with
 const PATIENCE = 8; // seconds until somebody should have begun
 const LEAD = 0.04; // seconds between taking a sound and hearing it
+const START = 0.01; // ... that starting one may take: what would have to begin sooner would begin late, and overlap with what comes next
 
 const button = element.querySelector(".voice-button");
 const hint = element.querySelector(".voice-hint");
@@ -81,7 +82,7 @@ class Player {
     buffer.copyToChannel(Float32Array.from(pcm, (x) => x / 32768), 0);
     const soonest = Math.ceil((currentTime + LEAD) * sampleRate);
     if (this.nextFrame === null) this.firstFrame = this.nextFrame = soonest;
-    else if (this.nextFrame < Math.ceil(currentTime * sampleRate)) {
+    else if (this.nextFrame < Math.ceil((currentTime + START) * sampleRate)) {
       // The model is slower than speech: silence, and the rest of the sound whole.
       this.gaps += 1;
       this.firstFrame += soonest - this.nextFrame;

@@ -45,6 +45,7 @@ window.AudioContext = class extends Context {
       tap.port.onmessage = (message) => window.recorded.push(message.data);
       this.bus.connect(tap);
       tap.connect(loudspeaker); // it is silent; without a way out it would not be run
+      window.isTapped = true;
     }).catch(() => {}); // closed before it began: the sound of a file was only measured
   }
   get destination() { return this.bus; }
@@ -92,6 +93,8 @@ def open_page(browser, url: str, **context):
     page.add_init_script(RECORDER)
     page.goto(url, wait_until="domcontentloaded")
     page.wait_for_selector("#voice [data-state=idle]")
+    page.keyboard.press("Shift")  # the first gesture makes the player's context
+    page.wait_for_function("window.isTapped")
     return page
 
 

@@ -1,10 +1,13 @@
-"""Settings of every test: one thread. The helpers lie in `*_fixtures.py`."""
+"""Settings of every test: one thread, and for hypothesis the same examples each time, however long they take. The helpers lie in `*_fixtures.py`."""
 
 import pytest
 import torch
+from hypothesis import settings
 from modeling_fixtures import END, END_LAST, tiny_model
 
 torch.set_num_threads(1)
+settings.register_profile("house", deadline=None, derandomize=True)
+settings.load_profile("house")
 
 
 @pytest.fixture

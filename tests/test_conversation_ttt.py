@@ -174,7 +174,7 @@ def test_a_streamed_conversation_says_and_keeps_what_one_at_a_time_does(model, p
 
 def test_a_turn_that_is_stopped_stays_as_far_as_it_came_and_the_next_goes_on_from_there(model, processor):
     conversation = TttConversation(model, processor, max_new_tokens=200)
-    with conversation.stream("What is two plus two?") as stream:
+    with conversation.stream("What is two plus two?", queue_size=1) as stream:  # it waits for who listens
         next(stream)
     assert len(conversation.turns) == 1 and not conversation.turns[0].finished
     said = conversation.ids.shape[1]

@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -34,13 +35,15 @@ def wait_until_free(service):
 def test_a_stream_gives_the_reply_and_then_its_summary():
     service = tiny_service()
     ids, reply = whole(service)
+    began = time.monotonic()
     with service.stream(ASK) as stream:
         *events, summary = stream
+    heard_within = time.monotonic() - began
     assert_same_reply(events, reply)
     assert isinstance(summary, ReplySummary) and summary is stream.summary
     assert (summary.text, summary.token_ids, summary.finished) == (reply.text, ids, reply.finished)
     np.testing.assert_allclose(summary.audio, reply.audio, rtol=0, atol=1e-6)
-    assert 0 <= summary.seconds_to_first_audio <= summary.seconds
+    assert 0 <= summary.seconds_to_first_audio <= heard_within and 0 < summary.seconds <= heard_within
     assert summary.num_forwards == service.gate.forwards / 2  # `whole` took as many
     assert summary.real_time_factor == summary.seconds / (len(reply.audio) / reply.sampling_rate)
     wait_until_free(service)
@@ -153,11 +156,12 @@ def test_never_more_are_served_at_once_than_there_are_slots():
 
 def test_closing_stops_within_one_forward():
     service = tiny_service(SLOT)
+    service.gate.shut_at = begun = 12
     stream = service.stream(ASK)
     next(stream)
-    with service.gate.shut():
-        service.gate.wait_for(begun := service.gate.forwards + 1)  # one is being held
-        stream.cancel()
+    service.gate.wait_for(begun)  # one is being held
+    stream.cancel()
+    service.gate.open()
     stream.close()
     assert service.gate.forwards == begun
     assert not stream.summary.finished and list(stream) == []
@@ -166,9 +170,12 @@ def test_closing_stops_within_one_forward():
 
 def test_closing_frees_the_slot_for_the_next():
     service = tiny_service(SLOT)
+    service.gate.shut_at = held = 12
     first, second = service.stream(ASK), service.stream(ASK)
-    next(first)
+    service.gate.wait_for(held)
     assert second.is_waiting
+    first.cancel()
+    service.gate.open()
     first.close()
     assert list(second)[-1].text
     wait_until_free(service)
@@ -200,11 +207,11 @@ def test_a_stream_that_is_dropped_frees_its_slot():
 
 
 def test_an_answer_that_takes_too_long_is_stopped_and_says_so():
-    service = tiny_service(Limits(seconds_per_request=0.2))
+    service = tiny_service(Limits(seconds_per_request=1.0))
     with service.gate.shut(), service.stream(ASK) as stream:
         service.gate.wait_for(1)
         stream.streamer._queue.on_news = service.gate.open  # the clock ends the queue, and the forward then goes on
-        with pytest.raises(DemoError, match=r"longer than 0\.2 s"):
+        with pytest.raises(DemoError, match="longer than 1 s"):
             list(stream)
     wait_until_free(service)
 

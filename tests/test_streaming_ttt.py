@@ -340,6 +340,6 @@ def test_a_process_that_ends_in_the_middle_of_a_stream_ends(tmp_path):
     root = Path(__file__).resolve().parents[1]
     words = ", ".join(map(repr, WORDS))
     code = FORGETFUL.format(root=str(root), tests=str(root / "tests"), words=words)
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr

@@ -162,6 +162,6 @@ def test_model_and_tokenizer_agree_on_what_is_audio(tokenizer):
 
 
 def test_the_full_size_alphabet_is_added_in_seconds(tokenizer):
-    start = time.perf_counter()
+    start = time.process_time()
     assert add_ttt_tokens(tokenizer, 16384).codebook_size == 16384
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
