@@ -3,14 +3,14 @@ The paper's comparison at small scale: one backbone, the same data, order, token
 
     python benchmarks/paper_comparison.py --work comparison --seeds 0 1 2       # resumable: the same command goes on where it stopped
     python benchmarks/paper_comparison.py --work comparison --systems ar ttt --seeds 0 --steps 40 --runs trial
-    python benchmarks/paper_comparison.py --work comparison --table             # only collect what is finished
+    python benchmarks/paper_comparison.py --work comparison --table --out benchmarks/results/paper_comparison.json      # only what is finished
 
 1. Data (`comparison/data.py`): a corner of nano's world is synthesised and encoded below `--work`, once.
 2. For each seed and system (`comparison/systems.py`): training (`comparison/training.py`) from the seed's random weights, in a folder of its
    own, a state every two minutes, replaced whole. Finished runs are skipped.
 3. Measurement (`comparison/evaluation.py`) on held-out questions and sentences: ASR, spoken QA, TTS; forwards and seconds of a reply.
 4. `--out` gets all results as JSON, and results that it holds already are not made again: a machine goes on where another one stopped.
-   The table (mean and standard deviation over the seeds) is printed (`comparison/table.py`).
+   Two tables are printed (`comparison/table.py`): mean and standard deviation over the seeds, and differences to TtT on the same seeds.
 
 Equal steps are what counts. `--minutes` only chooses their number: from the speed of `ttt` on this machine, measured once and kept in `--work`.
 Needs flite (Debian) and pocketsphinx, as `finetune.nano` does. Hardware: one CPU core, one thread; `--device cuda` is the same code.
@@ -18,6 +18,7 @@ Needs flite (Debian) and pocketsphinx, as `finetune.nano` does. Hardware: one CP
 
 import argparse
 import json
+import tempfile
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,9 +26,9 @@ from typing import Any
 
 import torch
 from comparison.data import Benchmark, encode_speech, load_benchmark, make_speech
-from comparison.evaluation import Measurement, codec_floor
+from comparison.evaluation import OTHER_DECODINGS, Measurement, codec_floor
 from comparison.systems import SYSTEMS, create_model
-from comparison.table import RESULT, collect, markdown_table, restore, write_json
+from comparison.table import RESULT, check_options, collect, markdown_table, merge, paired_table, restore, write_json
 from comparison.training import MODEL, TrainingOptions, load_finished, train
 
 from finetune.hardware import computes_bfloat16
@@ -45,16 +46,18 @@ def main(arguments: list[str] | None = None) -> None:
     if not options.table:
         _run_all(options)
     results, floor = _collect(options)
-    print(markdown_table(results, floor))
+    print(markdown_table(results, floor), paired_table(results), sep="\n\n")
 
 
 def _collect(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, float] | None]:
-    """Gather what is finished, in `--out` too."""
+    """Gather what is finished, here and in `--out`, which gets it all."""
     results = collect(options.work, options.runs)
     floor_file = options.work / "floor.json"
     floor = json.loads(floor_file.read_text()) if floor_file.exists() else None
     if options.out:
-        write_json(options.out, {"floor": floor, "runs": results})
+        merged = merge(results, floor, options.out)
+        results, floor = merged["runs"], merged["floor"]
+        write_json(options.out, merged)
     return results, floor
 
 
@@ -89,11 +92,13 @@ def _run_all(options: argparse.Namespace) -> None:
     if options.minutes is not None:
         training = replace(training, steps=_steps_in(options.minutes, options.work, benchmark, training))
     if options.out:
-        restore(options.out, options.work, options.runs, asdict(training))
+        restore(options.out, options.work, options.runs, asdict(training), options.limit)
     for seed in options.seeds:
         for name in options.systems:
             folder = options.work / options.runs / f"{name}-{seed}"
-            if not (folder / RESULT).exists():
+            if (folder / RESULT).exists():
+                check_options(json.loads((folder / RESULT).read_text()), asdict(training), options.limit, folder)
+            else:
                 write_json(folder / RESULT, _run(folder, name, seed, benchmark, training, options.limit))
                 _collect(options)
 
@@ -109,10 +114,12 @@ def _run(
     training = load_finished(folder, model)
     model.to(options.device)
     began = time.process_time()
-    result = {"system": name, "seed": seed, "training": training}
+    result = {"system": name, "seed": seed, "training": training, "limit": limit}
+    check_options(result, asdict(options), limit, folder)
     result["measured"] = Measurement(benchmark, system, model, limit=limit).run()
-    if system.family == "ar":
-        result["sampled"] = Measurement(benchmark, system, model, is_sampled=True, limit=limit).run()
+    if name in OTHER_DECODINGS:
+        other, decoding = OTHER_DECODINGS[name]
+        result[other] = Measurement(benchmark, system, model, decoding, limit).run()
     return result | {"measuring_cpu_seconds": time.process_time() - began}
 
 
@@ -127,11 +134,11 @@ def _steps_in(minutes: float, work: Path, benchmark: Benchmark, options: Trainin
     """Count the steps that fit; the speed is measured once, so that a resumed run and other systems get the same number."""
     path = work / f"speed-{options.device}-{options.precision}.json"
     if not path.exists():
-        probe = work / "probe"
         arguments = (SYSTEMS["ttt"], 0, benchmark.examples, benchmark.layout.vocabulary)
         several = replace(options, steps=PROBE_STEPS)
-        first = train(probe, *arguments, several, stop_after=1)["seconds"]
-        seconds = (train(probe, *arguments, several)["seconds"] - first) / (PROBE_STEPS - 1)
+        with tempfile.TemporaryDirectory() as probe:  # one that was interrupted has no speed to tell
+            first = train(Path(probe), *arguments, several, stop_after=1)["seconds"]
+            seconds = (train(Path(probe), *arguments, several)["seconds"] - first) / (PROBE_STEPS - 1)
         write_json(path, {"seconds_per_step": seconds})
     return max(1, round(60 * minutes / json.loads(path.read_text())["seconds_per_step"]))
 

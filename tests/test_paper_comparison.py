@@ -32,7 +32,7 @@ from processing_ttt.vocabulary_ttt import TttVocabulary
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
 from comparison import data, evaluation, nar, table, training
-from comparison.systems import SYSTEMS, compute_loss, create_model, make_batch
+from comparison.systems import SYSTEMS, System, compute_loss, create_model, make_batch
 
 W = FIRST_WORD
 BACKBONE = {
@@ -157,6 +157,7 @@ def test_each_ablation_switches_off_one_strategy():
         "ttt-no-ppm": (0.3, 0.0, 0.5, "full"),
         "ttt-no-sst": (0.3, 0.3, 0.0, "full"),
         "ttt-block": (0.3, 0.3, 0.5, "block"),
+        "ttt-filled": (0.3, 0.3, 0.5, "full"),
     }
 
 
@@ -224,6 +225,52 @@ def test_a_reply_is_cut_inside_and_loses_its_end():
         length = len(cut["input_ids"]) - prompt
         assert cut["labels"] == whole["labels"][: len(cut["labels"])] and len(cut["labels"]) == len(cut["input_ids"])
         assert 0.3 * 18 - 1 < length < 0.9 * 18 + 1
+
+
+def test_nar_learns_what_stands_behind_the_end_as_far_as_decoding_looks():
+    whole = example(0)
+    prompt = whole["labels"].count(-100)
+    filled = nar.fill_reply(whole, 16, EOS)
+    assert filled["input_ids"] == whole["input_ids"] + [EOS] * 15  # a reply of 17 ids opens two blocks of 16
+    assert filled["labels"] == whole["labels"] + [EOS] * 15 and len(filled["labels"]) == prompt + 32
+    is_whole = []
+    for step in range(4):
+        rows, batch = rows_of_step(step), batch_of("nar", step)
+        for row, labels in enumerate(batch["labels"]):
+            for number in range(len(rows[row])):
+                ids = labels[(batch["sample_ids"][row] == number) & (labels != -100)].tolist()
+                is_whole.append(EOS in ids)
+                assert EOS not in ids or (len(ids) % 16 == 0 and set(ids[ids.index(EOS) :]) == {EOS})
+    assert {True, False} == set(is_whole)  # the others are cut
+
+
+def test_filled_spans_end_where_a_block_does():
+    rows = rows_of_step(0)
+    plain, filled = (
+        make_batch(System("", "ttt", 0.0, fills), model_of("ttt"), rows, 64, VOCABULARY, 0, 0)
+        for fills in (False, True)
+    )
+    for batch, is_filled in ((plain, False), (filled, True)):
+        lengths = [len(ids) for ids in spans_of(batch)]
+        assert all(length % 16 == 0 for length in lengths) == is_filled
+    for short, long in zip(spans_of(plain), spans_of(filled), strict=True):
+        assert long[: len(short)] == short and set(long[len(short) :]) <= {short[-1]} <= {END, END_LAST}
+
+
+def spans_of(batch: dict[str, torch.Tensor]) -> list[list[int]]:
+    """Reply spans with their end markers, as they are learnt."""
+    found = []
+    for labels in batch["labels"].tolist():
+        span: list[int] = []
+        for label in labels:
+            is_sound = label >= AUDIO_START
+            if span and not is_sound:
+                found.append(span)
+                span = []
+            if is_sound:
+                span.append(label)
+        assert not span
+    return found
 
 
 def test_nar_reveals_the_surest_masks_first():
@@ -372,13 +419,48 @@ def test_the_table_shows_mean_and_spread_over_the_seeds(tmp_path):
         table.write_json(tmp_path / "runs" / f"{result['system']}-{result['seed']}" / table.RESULT, result)
     results = table.collect(tmp_path)
     assert [(r["system"], r["seed"]) for r in results] == [("ar", 0), ("ttt", 0), ("ttt", 1)]
-    lines = table.markdown_table(results, floor={"tts_wer": 0.025}).splitlines()
+    lines = table.markdown_table(results, {"tts_wer": 0.025, "unrelated": {"tts_wer": 0.75}}).splitlines()
+    floors = ["the codec alone", "the codec, another sentence"]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     column = cells[0].index("TTS WER")
-    assert [row[0] for row in cells[2:]] == ["AR", table.SAMPLED_ROW[1], "TtT", "the codec alone"]
-    assert [row[column] for row in cells[2:]] == ["0.500", "0.250", "0.200 ± 0.141", "0.025"]
+    assert [row[0] for row in cells[2:]] == ["AR", table.OTHER_ROWS["sampled"], "TtT", *floors]
+    assert [row[column] for row in cells[2:]] == ["0.500", "0.250", "0.200 ± 0.141", "0.025", "0.750"]
     assert cells[4][1] == "2" and cells[4][cells[0].index("training, CPU min")] == "1.5 ± 0.0"
     assert len({len(row) for row in cells}) == 1
+
+
+def test_systems_are_compared_on_the_seeds_that_both_have():
+    sampled = run_result("ar", 0, 0.25)["measured"]
+    results = [run_result("ar", 0, 0.5, sampled=sampled), run_result("ttt", 0, 0.1), run_result("ttt", 1, 0.3)]
+    results += [run_result("ttt-block", seed, wer) for seed, wer in ((0, 0.2), (1, 0.25), (2, 0.9))]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.paired_table(results).splitlines()]
+    column = lines[0].index("TTS WER")
+    assert [(row[0], row[1], row[column]) for row in lines[2:]] == [
+        ("AR", "1", "+0.400"),
+        ("TtT, block-causal", "2", "+0.025 (-0.050 to +0.100)"),
+        (table.OTHER_ROWS["sampled"], "1", "+0.150"),
+    ]
+
+
+def test_a_collected_file_never_loses_a_run(tmp_path):
+    path = tmp_path / "all.json"
+    assert table.merge([], None, path) == {"floor": None, "runs": []}
+    table.write_json(path, {"floor": {"tts_wer": 0.1}, "runs": [run_result("ar", 1, 0.3), run_result("ttt", 0, 0.3)]})
+    merged = table.merge([run_result("ttt", 0, 0.2), run_result("ar", 0, 0.4)], None, path)
+    assert [(r["system"], r["seed"], r["measured"]["tts_wer"]) for r in merged["runs"]] == [
+        ("ar", 0, 0.4),
+        ("ar", 1, 0.3),
+        ("ttt", 0, 0.2),
+    ]
+    assert merged["floor"] == {"tts_wer": 0.1}
+
+
+def test_results_of_fewer_items_do_not_stand_beside_whole_ones(tmp_path):
+    result = run_result("ttt", 0, 0.3)
+    result["training"]["options"] = {"steps": 5}
+    table.check_options(result, {"steps": 5}, None, tmp_path)
+    with pytest.raises(ValueError, match=r"other options \(limit=None\)"):
+        table.check_options(result, {"steps": 5}, 3, tmp_path)
 
 
 def test_results_that_are_collected_already_are_not_made_again(tmp_path):

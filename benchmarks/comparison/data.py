@@ -8,7 +8,7 @@ the longest, so a fixed twelfth of all other questions is not trained on either.
 Replies are laid out as in the paper, with its proportions at this codec's 25 codes a second: `TEXT_TOKENS` ids of text, then a span of
 `AUDIO_TOKENS` codes of fixed length, and so on, and after the last text a span of free length with all that is left, a fifth of the
 sound on average. Nano's own layout, a span for each word filled to whole blocks, is easier to learn, but the three strategies mean little there: a span
-that is filled shows its end by content already (SST). Here a reply has three to five spans (PPM), the sound lags a little behind its text (BANOM), and
+that is filled shows its end by content already (SST). Here a reply has two to five spans (PPM), the sound lags a little behind its text (BANOM), and
 the last span must be seen to end (SST), in the data's own ids: nothing is filled, so every system learns from the same ones.
 
 Knows corpora, codes, texts and ids. Knows no model.
@@ -32,7 +32,7 @@ from processing_ttt.vocabulary_ttt import TttVocabulary
 KINDS = ("sum", "number", "day")
 KIND_SHARES = {"sum": 0.5, "number": 0.2, "day": 0.3}  # of the spoken questions
 LARGEST_NUMBER = 10
-TRAIN_QUESTIONS = 3000  # spoken, distinct in text and pace
+TRAIN_QUESTIONS = 3000  # spoken, distinct in text and pace; what is held out here as a sentence is then left aside
 TEST_QUESTIONS = 120  # held-out questions of facts that were trained on, for asr and qa
 TEST_SENTENCES = 60  # held-out sentences to read aloud: answers of unseen facts first, then questions
 TEMPLATE_SHARE = 1 / 3  # of the test questions have a template that training lacks
@@ -51,7 +51,7 @@ class Benchmark:
         processor (`TttProcessor`): Tokenizer and codec.
         layout (`TttLayout`): Of replies.
         examples (`dict[str, list[dict]]`): Training examples of the tasks `asr`, `tts` and `chat`.
-        questions (`list[dict]`): Test questions: `text`, `codes`, `answer`, `kind`, `split`.
+        questions (`list[dict]`): Test questions: `text`, `codes`, `answer`, `answer_codes` (how many), `kind`, `split`.
         sentences (`list[dict]`): Test sentences: `text`, and `codes` of the synthesiser's own speech.
     """
 
@@ -206,5 +206,6 @@ def load_benchmark(work: Path, codec: Path) -> Benchmark:
             for q in questions
         ],
     }
+    test_questions = [q | {"answer_codes": len(spoken[q["answer"]])} for q in test_questions]
     processor = TttProcessor(tokenizer=tokenizer, codec_name_or_path=str(codec))
     return Benchmark(processor, layout, examples, test_questions, test_aloud)

@@ -8,6 +8,9 @@ The systems that are compared: one backbone, and what each of them makes of the 
 | `ttt` | next id | diffused | the paper: BANOM .3, PPM .3, SST .5 |
 | `ttt-no-banom`, `ttt-no-ppm`, `ttt-no-sst` | next id | diffused | one probability is 0 |
 | `ttt-block` | next id | diffused | a span's blocks of `BLOCK_LENGTH` see themselves and what came before, not what follows |
+| `ttt-filled` | next id | diffused | not in the paper: the last span is filled with its end marker to whole blocks, which is what decoding opens |
+
+Most spans of a reply are one block here, so what `ttt-block` hears otherwise is above all the question's sound.
 
 All begin with the same random weights (those of the seed) and see the same examples in the same rows. What is random in an example (its cut,
 its noise) is drawn from (seed, step) alone: two systems that both cut, cut alike, and a run that is resumed draws what it would have drawn.
@@ -24,13 +27,13 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from finetune.collate import Example, lay_rows, truncate_last_span
+from finetune.collate import Example, fill_blocks, lay_rows, truncate_last_span
 from modeling_ttt import TttConfig, TttForConditionalGeneration
 from modeling_ttt.objective_ttt import corrupt
 from modeling_ttt.spans_ttt import audio_span_ids
 from processing_ttt.vocabulary_ttt import TttVocabulary
 
-from .nar import corrupt_reply, nar_loss, truncate_reply
+from .nar import corrupt_reply, fill_reply, nar_loss, truncate_reply
 
 Batch = dict[str, torch.Tensor]
 
@@ -55,12 +58,14 @@ class System:
         title (`str`): Its name there.
         family (`str`): `"ar"`, `"nar"` or `"ttt"`: whose loss and whose decoding.
         span_truncation_prob (`float`): SST; for `"nar"` the same cut, anywhere in the reply.
+        fills_blocks (`bool`): Whether what is not cut is filled to whole blocks; `"nar"` always is.
         config (`dict`): Fields of `TttConfig`.
     """
 
     title: str
     family: str
     span_truncation_prob: float = 0.5
+    fills_blocks: bool = False
     config: dict[str, Any] = field(default_factory=dict)
 
 
@@ -74,6 +79,7 @@ SYSTEMS = {
     "ttt-block": System(
         "TtT, block-causal", "ttt", config={"span_attention": "block", "span_block_length": BLOCK_LENGTH}
     ),
+    "ttt-filled": System("TtT, blocks filled", "ttt", fills_blocks=True),
 }
 
 
@@ -137,7 +143,8 @@ def make_batch(
     """
     rng = random.Random(f"{seed} {step}")
     cut_rows = [[_cut(system, example, vocabulary, rng) for example in row] for row in rows]
-    batch = lay_rows(cut_rows, row_length, vocabulary.pad_token_id)
+    longest = max(sum(len(example["input_ids"]) for example in row) for row in cut_rows)  # what is filled may need more
+    batch = lay_rows(cut_rows, max(row_length, longest), vocabulary.pad_token_id)
     if system.family == "ar":
         return {name: batch[name] for name in ("input_ids", "labels", "position_ids")}
     noise = torch.Generator().manual_seed(rng.getrandbits(63))
@@ -158,11 +165,15 @@ def make_batch(
 
 
 def _cut(system: System, example: Example, vocabulary: TttVocabulary, rng: random.Random) -> Example:
-    """Cut the example or leave it whole; what is drawn does not depend on the system."""
+    """Cut the example, or leave it whole and perhaps fill it; what is drawn does not depend on the system."""
     own = random.Random(rng.getrandbits(63))
-    if own.random() >= system.span_truncation_prob:
-        return example
-    return truncate_reply(example, own) if system.family == "nar" else truncate_last_span(example, vocabulary, own)
+    is_cut = own.random() < system.span_truncation_prob
+    if system.family == "nar":
+        if is_cut:
+            return truncate_reply(example, own)
+        return fill_reply(example, BLOCK_LENGTH, vocabulary.eos_token_id)
+    example = truncate_last_span(example, vocabulary, own) if is_cut else example
+    return fill_blocks(example, BLOCK_LENGTH, vocabulary) if system.fills_blocks else example
 
 
 def compute_loss(system: System, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:

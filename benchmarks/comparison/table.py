@@ -1,5 +1,5 @@
 """
-From the runs' results to one JSON file and one markdown table, with mean and spread over the seeds.
+From the runs' results to one JSON file and two markdown tables: mean and spread over the seeds, and differences to TtT on the same seeds.
 
 Knows results. Knows no models.
 """
@@ -14,19 +14,22 @@ from typing import Any
 from .systems import SYSTEMS
 
 RESULT = "result.json"
-SAMPLED_ROW = ("ar-sampled", "AR, ids drawn (top-k 10, top-p 0.95)")
+OTHER_ROWS = {"sampled": "AR, ids drawn (top-k 10, top-p 0.95)", "calibrated": "TtT, a code at a time, calibrated"}
+REFERENCE = "ttt"
 COLUMNS = {  # name in the results -> heading, digits
     "asr_wer": ("ASR WER", 3),
     "qa_exact": ("QA text exact", 3),
     "qa_heard": ("QA heard right", 3),
     "tts_wer": ("TTS WER", 3),
-    "tts_keywords": ("TTS keywords", 3),
+    "seconds_too_long": ("answer too long, s", 2),
+    "finished": ("replies that end", 3),
     "forwards": ("forwards per reply", 1),
     "seconds": ("s per reply", 3),
     "cpu_seconds": ("CPU s per reply", 3),
     "cpu_minutes": ("training, CPU min", 1),
-    "tokens": ("tokens", 0),
+    "tokens": ("tokens, before cuts", 0),
 }
+COMPARED = ("asr_wer", "qa_exact", "qa_heard", "tts_wer", "seconds_too_long", "forwards")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -53,7 +56,47 @@ def collect(work: Path, runs: str = "runs") -> list[dict[str, Any]]:
     return sorted(found, key=lambda result: (order.index(result["system"]), result["seed"]))
 
 
-def restore(collected: Path, work: Path, runs: str, options: dict[str, Any]) -> None:
+def merge(results: Sequence[dict[str, Any]], floor: dict | None, collected: Path) -> dict[str, Any]:
+    """
+    Put what is finished beside what a file holds already, so that a file never loses a run.
+
+    Args:
+        results (`Sequence[dict]`): From `collect`; they go before the file's.
+        floor (`dict`, *optional*): From `codec_floor`.
+        collected (`Path`): The JSON file, which may be missing.
+
+    Returns:
+        `dict`: `floor` and `runs`, as the file should be.
+    """
+    known = json.loads(collected.read_text()) if collected.is_file() else {"floor": None, "runs": []}
+    runs = {(result["system"], result["seed"]): result for result in (*known["runs"], *results)}
+    order = list(SYSTEMS)
+    return {
+        "floor": floor or known["floor"],
+        "runs": [runs[key] for key in sorted(runs, key=lambda k: (order.index(k[0]), k[1]))],
+    }
+
+
+def check_options(result: dict[str, Any], options: dict[str, Any], limit: int | None, where: Path) -> None:
+    """
+    Refuse a result that must not stand in one table with those to come.
+
+    Args:
+        result (`dict`): A finished run.
+        options (`dict`): Training options of the runs to come.
+        limit (`int`, *optional*): How many items of each test they answer.
+        where (`Path`): Holds the result.
+
+    Raises:
+        ValueError: It was trained or measured with other options.
+    """
+    found, wanted = result["training"]["options"] | {"limit": result.get("limit")}, options | {"limit": limit}
+    other = ", ".join(f"{name}={found.get(name)}" for name in wanted if found.get(name) != wanted[name])
+    if other:
+        raise ValueError(f"{where} holds runs with other options ({other}): ask for these, or choose another place.")
+
+
+def restore(collected: Path, work: Path, runs: str, options: dict[str, Any], limit: int | None = None) -> None:
     """
     Put the results that an earlier machine collected back into the folder of runs, so that they are not made again.
 
@@ -62,17 +105,13 @@ def restore(collected: Path, work: Path, runs: str, options: dict[str, Any]) -> 
         work (`Path`): The folder of the comparison.
         runs (`str`): Its folder of runs.
         options (`dict`): Training options of the runs to come.
+        limit (`int`, *optional*): How many items of each test they answer.
 
     Raises:
         ValueError: The file holds runs with other options, which must not stand in one table with these.
     """
     for result in json.loads(collected.read_text())["runs"] if collected.is_file() else []:
-        found = result["training"]["options"]
-        if found != options:
-            other = ", ".join(f"{name}={found.get(name)}" for name in options if found.get(name) != options[name])
-            raise ValueError(
-                f"{collected} holds runs with other options ({other}): ask for these, or choose another --out."
-            )
+        check_options(result, options, limit, collected)
         path = work / runs / f"{result['system']}-{result['seed']}" / RESULT
         if not path.exists():
             write_json(path, result)
@@ -93,13 +132,13 @@ def spread(values: Sequence[float], digits: int) -> str:
     return f"{mean} ± {statistics.stdev(values):,.{digits}f}" if len(values) > 1 else mean
 
 
-def markdown_table(results: Sequence[dict[str, Any]], floor: dict[str, float] | None = None) -> str:
+def markdown_table(results: Sequence[dict[str, Any]], floor: dict[str, Any] | None = None) -> str:
     """
     Write the table of the comparison.
 
     Args:
-        results (`Sequence[dict]`): From `collect`: `system`, `seed`, `measured`, `training`, and `sampled` for `ar`.
-        floor (`dict`, *optional*): What the codec alone leaves of the test sentences.
+        results (`Sequence[dict]`): From `collect`: `system`, `seed`, `measured`, `training`, and perhaps another decoding (`OTHER_ROWS`).
+        floor (`dict`, *optional*): What the codec alone leaves of the test sentences, and what other sentences' sound is heard as (`unrelated`).
 
     Returns:
         `str`: Markdown; a system without results has no row.
@@ -110,13 +149,54 @@ def markdown_table(results: Sequence[dict[str, Any]], floor: dict[str, float] | 
         runs = [result for result in results if result["system"] == name]
         if runs:
             lines.append(_row(system.title, [_numbers(run, "measured") for run in runs]))
-        sampled = [_numbers(run, "sampled") for run in runs if run.get("sampled")]
-        if sampled:
-            lines.append(_row(SAMPLED_ROW[1], sampled))
+        for other, title in OTHER_ROWS.items():
+            decoded = [_numbers(run, other) for run in runs if run.get(other)]
+            if decoded:
+                lines.append(_row(title, decoded))
     if floor is not None:
-        cells = [f"{floor[name]:.{digits}f}" if name in floor else "" for name, (_, digits) in COLUMNS.items()]
-        lines.append(f"| the codec alone | | {' | '.join(cells)} |")
+        lines.append(_floor_row("the codec alone", floor))
+        lines.append(_floor_row("the codec, another sentence", floor.get("unrelated", {})))
     return "\n".join(lines)
+
+
+def paired_table(results: Sequence[dict[str, Any]]) -> str:
+    """
+    Write each system minus TtT on the same seed: their weights and the order of their examples began alike.
+
+    Args:
+        results (`Sequence[dict]`): As for `markdown_table`.
+
+    Returns:
+        `str`: Markdown; the mean over the seeds that both have, and the least and the most.
+    """
+    headings = [COLUMNS[name][0] for name in COMPARED]
+    lines = [
+        f"| minus {SYSTEMS[REFERENCE].title} | seeds | {' | '.join(headings)} |",
+        "|---" * (len(COMPARED) + 2) + "|",
+    ]
+    reference = {run["seed"]: run["measured"] for run in results if run["system"] == REFERENCE}
+    own = {
+        system.title: [(run["seed"], run["measured"]) for run in results if run["system"] == name]
+        for name, system in SYSTEMS.items()
+        if name != REFERENCE
+    }
+    own |= {title: [(run["seed"], run[part]) for run in results if part in run] for part, title in OTHER_ROWS.items()}
+    for title, runs in own.items():
+        pairs = [(measured, reference[seed]) for seed, measured in runs if seed in reference]
+        if pairs:
+            cells = [_differences([x[name] - y[name] for x, y in pairs], COLUMNS[name][1]) for name in COMPARED]
+            lines.append(f"| {title} | {len(pairs)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _differences(values: Sequence[float], digits: int) -> str:
+    mean, least, most = (f"{value:+.{digits}f}" for value in (statistics.mean(values), min(values), max(values)))
+    return f"{mean} ({least} to {most})" if len(values) > 1 else mean
+
+
+def _floor_row(title: str, floor: dict[str, Any]) -> str:
+    cells = [f"{floor[name]:.{digits}f}" if name in floor else "" for name, (_, digits) in COLUMNS.items()]
+    return f"| {title} | | {' | '.join(cells)} |"
 
 
 def _numbers(run: dict[str, Any], part: str) -> dict[str, float]:
