@@ -89,6 +89,7 @@ class SoundWriter:
         self.sampling_rate = sampling_rate
         self._format = sound_format(path)
         self._file: soundfile.SoundFile | None = None
+        self.num_samples = 0  # that the file holds
 
     def write(self, samples: np.ndarray) -> None:
         """Write the next samples, float32 of shape `(samples,)`."""
@@ -96,12 +97,9 @@ class SoundWriter:
             self._file = soundfile.SoundFile(
                 os.fspath(self.path), "w", self.sampling_rate, channels=1, format=self._format
             )
+        # Counted before: whoever interrupts a write finds them in the file sooner than `write` returns, and `close` must not remove them.
+        self.num_samples += len(samples)
         self._file.write(samples)
-
-    @property
-    def num_samples(self) -> int:
-        """How many samples the file holds."""
-        return 0 if self._file is None else self._file.frames
 
     @property
     def seconds(self) -> float:
