@@ -455,12 +455,14 @@ def test_a_collected_file_never_loses_a_run(tmp_path):
     assert merged["floor"] == {"tts_wer": 0.1}
 
 
-def test_results_of_fewer_items_do_not_stand_beside_whole_ones(tmp_path):
+def test_results_of_fewer_items_or_of_another_voice_do_not_stand_beside_others(tmp_path):
     result = run_result("ttt", 0, 0.3)
     result["training"]["options"] = {"steps": 5}
-    table.check_options(result, {"steps": 5}, None, tmp_path)
+    table.check_options(result | {"codec": "a"}, {"steps": 5, "limit": None, "codec": "a"}, tmp_path)
     with pytest.raises(ValueError, match=r"other options \(limit=None\)"):
-        table.check_options(result, {"steps": 5}, 3, tmp_path)
+        table.check_options(result, {"steps": 5, "limit": 3}, tmp_path)
+    with pytest.raises(ValueError, match=r"other options \(codec=a\)"):
+        table.check_options(result | {"codec": "a"}, {"steps": 5, "codec": "b"}, tmp_path)
 
 
 def test_results_that_are_collected_already_are_not_made_again(tmp_path):

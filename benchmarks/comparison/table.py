@@ -29,6 +29,7 @@ COLUMNS = {  # name in the results -> heading, digits
     "cpu_minutes": ("training, CPU min", 1),
     "tokens": ("tokens, before cuts", 0),
 }
+MEASURED_WITH = ("limit", "codec")  # how many items of each test, and which codec's voice
 COMPARED = ("asr_wer", "qa_exact", "qa_heard", "tts_wer", "seconds_too_long", "forwards")
 
 
@@ -77,26 +78,25 @@ def merge(results: Sequence[dict[str, Any]], floor: dict | None, collected: Path
     }
 
 
-def check_options(result: dict[str, Any], options: dict[str, Any], limit: int | None, where: Path) -> None:
+def check_options(result: dict[str, Any], options: dict[str, Any], where: Path) -> None:
     """
     Refuse a result that must not stand in one table with those to come.
 
     Args:
         result (`dict`): A finished run.
-        options (`dict`): Training options of the runs to come.
-        limit (`int`, *optional*): How many items of each test they answer.
+        options (`dict`): Of the runs to come: those of the training, and how it is measured (`MEASURED_WITH`).
         where (`Path`): Holds the result.
 
     Raises:
         ValueError: It was trained or measured with other options.
     """
-    found, wanted = result["training"]["options"] | {"limit": result.get("limit")}, options | {"limit": limit}
-    other = ", ".join(f"{name}={found.get(name)}" for name in wanted if found.get(name) != wanted[name])
+    found = result["training"]["options"] | {name: result.get(name) for name in MEASURED_WITH}
+    other = ", ".join(f"{name}={found.get(name)}" for name in options if found.get(name) != options[name])
     if other:
         raise ValueError(f"{where} holds runs with other options ({other}): ask for these, or choose another place.")
 
 
-def restore(collected: Path, work: Path, runs: str, options: dict[str, Any], limit: int | None = None) -> None:
+def restore(collected: Path, work: Path, runs: str, options: dict[str, Any]) -> None:
     """
     Put the results that an earlier machine collected back into the folder of runs, so that they are not made again.
 
@@ -104,14 +104,13 @@ def restore(collected: Path, work: Path, runs: str, options: dict[str, Any], lim
         collected (`Path`): The JSON file; nothing happens if it is missing.
         work (`Path`): The folder of the comparison.
         runs (`str`): Its folder of runs.
-        options (`dict`): Training options of the runs to come.
-        limit (`int`, *optional*): How many items of each test they answer.
+        options (`dict`): Of the runs to come, as for `check_options`.
 
     Raises:
         ValueError: The file holds runs with other options, which must not stand in one table with these.
     """
     for result in json.loads(collected.read_text())["runs"] if collected.is_file() else []:
-        check_options(result, options, limit, collected)
+        check_options(result, options, collected)
         path = work / runs / f"{result['system']}-{result['seed']}" / RESULT
         if not path.exists():
             write_json(path, result)
