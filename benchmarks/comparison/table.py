@@ -53,8 +53,7 @@ def collect(work: Path, runs: str = "runs") -> list[dict[str, Any]]:
         `list[dict]`: By system in the order of the table, then by seed.
     """
     found = [json.loads(path.read_text()) for path in (work / runs).glob(f"*/{RESULT}")]
-    order = list(SYSTEMS)
-    return sorted(found, key=lambda result: (order.index(result["system"]), result["seed"]))
+    return sorted(found, key=_place)
 
 
 def merge(results: Sequence[dict[str, Any]], floor: dict | None, collected: Path) -> dict[str, Any]:
@@ -71,11 +70,12 @@ def merge(results: Sequence[dict[str, Any]], floor: dict | None, collected: Path
     """
     known = json.loads(collected.read_text()) if collected.is_file() else {"floor": None, "runs": []}
     runs = {(result["system"], result["seed"]): result for result in (*known["runs"], *results)}
-    order = list(SYSTEMS)
-    return {
-        "floor": floor or known["floor"],
-        "runs": [runs[key] for key in sorted(runs, key=lambda k: (order.index(k[0]), k[1]))],
-    }
+    return {"floor": floor or known["floor"], "runs": sorted(runs.values(), key=_place)}
+
+
+def _place(result: dict[str, Any]) -> tuple[int, int]:
+    """By system in the order of the table, then by seed."""
+    return list(SYSTEMS).index(result["system"]), result["seed"]
 
 
 def check_options(result: dict[str, Any], options: dict[str, Any], where: Path) -> None:
