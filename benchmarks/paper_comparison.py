@@ -120,8 +120,7 @@ def _run(
     check_options(result, asdict(options), folder)
     limit = measuring["limit"]
     result["measured"] = Measurement(benchmark, system, model, limit=limit).run()
-    if name in OTHER_DECODINGS:
-        other, decoding = OTHER_DECODINGS[name]
+    for other, decoding in OTHER_DECODINGS.get(name, {}).items():
         result[other] = Measurement(benchmark, system, model, decoding, limit).run()
     return result | {"measuring_cpu_seconds": time.process_time() - began}
 

@@ -7,10 +7,10 @@ Measuring one trained system on the held-out tests: what it writes, what a judge
 - tts: unseen sentences read aloud: word error rate and keywords, as pocketsphinx hears them with a bigram of nano's whole domain.
 - cost: forward passes of a spoken answer (mean over the qa replies), and wall and CPU seconds for one answer at a time (median), codec not included.
 
-Every system decodes greedily, and diffused sound by the paper's rule with more steps for its masks: the surest first, `DENOISING_STEPS` for a block. Two
-are measured once more in a way that may suit them better (`OTHER_DECODINGS`): a causal model that always takes the best code may fall into a loop, so
-`ar` draws its ids from ten best ones and 95 % (the paper's rule for text); the surest first favours frequent codes, so `ttt` reveals one code at a
-time, calibrated by how frequent it is.
+Every system decodes greedily, and diffused sound by the paper's rule with more steps for its masks: the surest `CODES_PER_STEP` first. Two are measured
+again in other ways (`OTHER_DECODINGS`): a causal model that always takes the best code may fall into a loop, so `ar` draws its ids from ten best ones
+and 95 % (the paper's rule for text); the surest first favours frequent codes, so `ttt` reveals one code at a time, calibrated by how frequent it is;
+and in blocks of 8, to stand beside `ttt-block-8`.
 
 Knows models, the processor and the judge. Changes nothing.
 """
@@ -33,12 +33,15 @@ from .nar import decode_nar
 from .systems import BLOCK_LENGTH, System
 
 BATCH_SIZE = 30
-DENOISING_STEPS = 8
+CODES_PER_STEP = 2
 MAX_NEW_TOKENS = 128  # the longest right reply of the tests has about 105
 TIMED_REPLIES = 8
-OTHER_DECODINGS: dict[str, tuple[str, dict[str, Any]]] = {  # system -> name in its results, options of `generate`
-    "ar": ("sampled", {"do_sample": True, "top_k": 10, "top_p": 0.95}),
-    "ttt": ("calibrated", {"denoising_steps": BLOCK_LENGTH, "remasking": "calibrated"}),
+OTHER_DECODINGS: dict[str, dict[str, dict[str, Any]]] = {  # system -> name in its results -> options of `generate`
+    "ar": {"sampled": {"do_sample": True, "top_k": 10, "top_p": 0.95}},
+    "ttt": {
+        "calibrated": {"denoising_steps": BLOCK_LENGTH, "remasking": "calibrated"},
+        "blocks_of_8": {"block_length": 8, "denoising_steps": 8 // CODES_PER_STEP},
+    },
 }
 
 Replies = tuple[list[list[int]], list[int]]  # ids of each reply, forwards of each row
@@ -69,8 +72,9 @@ def decode(
     ids = pad_sequence(reversed_prompts, batch_first=True, padding_value=pad_token_id).flip(-1).to(device)
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
     mask = (torch.arange(ids.shape[1], device=device) >= ids.shape[1] - lengths[:, None]).long()
+    steps = system.block_length // CODES_PER_STEP
     if system.family == "nar":
-        output = decode_nar(model, ids, mask, MAX_NEW_TOKENS, BLOCK_LENGTH, DENOISING_STEPS)
+        output = decode_nar(model, ids, mask, MAX_NEW_TOKENS, system.block_length, steps)
         return output.replies, output.num_forwards
     options: dict[str, Any] = {"attention_mask": mask, "max_new_tokens": MAX_NEW_TOKENS, "do_sample": False}
     if system.family == "ar":
@@ -78,7 +82,7 @@ def decode(
         found = model.generate(ids, **options)[:, ids.shape[1] :].tolist()
         replies = [_up_to(row, model.config.eos_token_id) for row in found]
         return replies, [len(reply) for reply in replies]
-    options |= {"block_length": BLOCK_LENGTH, "denoising_steps": DENOISING_STEPS, "block_early_stop": True} | (
+    options |= {"block_length": system.block_length, "denoising_steps": steps, "block_early_stop": True} | (
         decoding or {}
     )
     output = model.generate(ids, return_dict_in_generate=True, **options)

@@ -7,10 +7,11 @@ The systems that are compared: one backbone, and what each of them makes of the 
 | `nar` | diffused | diffused | the whole reply (text, markers, codes, `<\\|im_end\\|>`) is one span without order; see `nar.py` |
 | `ttt` | next id | diffused | the paper: BANOM .3, PPM .3, SST .5 |
 | `ttt-no-banom`, `ttt-no-ppm`, `ttt-no-sst` | next id | diffused | one probability is 0 |
-| `ttt-block` | next id | diffused | a span's blocks of `BLOCK_LENGTH` see themselves and what came before, not what follows |
+| `ttt-block`, `ttt-block-8` | next id | diffused | a span's blocks of 16 or 8 see themselves and what came before, not what follows |
 | `ttt-filled` | next id | diffused | not in the paper: the last span is filled with its end marker to whole blocks, which is what decoding opens |
 
-Most spans of a reply are one block here, so what `ttt-block` hears otherwise is above all the question's sound.
+Most spans of a reply are one block of 16 here, so what `ttt-block` hears otherwise is above all the question's sound; they are two blocks of 8,
+and `ttt-block-8` is compared with TtT decoded in blocks of 8 as well.
 
 All begin with the same random weights (those of the seed) and see the same examples in the same rows. What is random in an example (its cut,
 its noise) is drawn from (seed, step) alone: two systems that both cut, cut alike, and a run that is resumed draws what it would have drawn.
@@ -59,6 +60,7 @@ class System:
         family (`str`): `"ar"`, `"nar"` or `"ttt"`: whose loss and whose decoding.
         span_truncation_prob (`float`): SST; for `"nar"` the same cut, anywhere in the reply.
         fills_blocks (`bool`): Whether what is not cut is filled to whole blocks; `"nar"` always is.
+        block_length (`int`): Masks of a block in decoding.
         config (`dict`): Fields of `TttConfig`.
     """
 
@@ -66,6 +68,7 @@ class System:
     family: str
     span_truncation_prob: float = 0.5
     fills_blocks: bool = False
+    block_length: int = BLOCK_LENGTH
     config: dict[str, Any] = field(default_factory=dict)
 
 
@@ -78,6 +81,12 @@ SYSTEMS = {
     "ttt-no-sst": System("TtT without SST", "ttt", span_truncation_prob=0.0),
     "ttt-block": System(
         "TtT, block-causal", "ttt", config={"span_attention": "block", "span_block_length": BLOCK_LENGTH}
+    ),
+    "ttt-block-8": System(
+        "TtT, block-causal, blocks of 8",
+        "ttt",
+        block_length=8,
+        config={"span_attention": "block", "span_block_length": 8},
     ),
     "ttt-filled": System("TtT, blocks filled", "ttt", fills_blocks=True),
 }
@@ -171,9 +180,9 @@ def _cut(system: System, example: Example, vocabulary: TttVocabulary, rng: rando
     if system.family == "nar":
         if is_cut:
             return truncate_reply(example, own)
-        return fill_reply(example, BLOCK_LENGTH, vocabulary.eos_token_id)
+        return fill_reply(example, system.block_length, vocabulary.eos_token_id)
     example = truncate_last_span(example, vocabulary, own) if is_cut else example
-    return fill_blocks(example, BLOCK_LENGTH, vocabulary) if system.fills_blocks else example
+    return fill_blocks(example, system.block_length, vocabulary) if system.fills_blocks else example
 
 
 def compute_loss(system: System, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:

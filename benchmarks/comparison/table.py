@@ -14,8 +14,13 @@ from typing import Any
 from .systems import SYSTEMS
 
 RESULT = "result.json"
-OTHER_ROWS = {"sampled": "AR, ids drawn (top-k 10, top-p 0.95)", "calibrated": "TtT, a code at a time, calibrated"}
+OTHER_ROWS = {
+    "sampled": "AR, ids drawn (top-k 10, top-p 0.95)",
+    "calibrated": "TtT, a code at a time, calibrated",
+    "blocks_of_8": "TtT, in blocks of 8",
+}
 REFERENCE = "ttt"
+OWN_REFERENCE = {"ttt-block-8": "blocks_of_8"}  # compared with TtT decoded so as well
 COLUMNS = {  # name in the results -> heading, digits
     "asr_wer": ("ASR WER", 3),
     "qa_exact": ("QA text exact", 3),
@@ -166,26 +171,36 @@ def paired_table(results: Sequence[dict[str, Any]]) -> str:
         results (`Sequence[dict]`): As for `markdown_table`.
 
     Returns:
-        `str`: Markdown; the mean over the seeds that both have, and the least and the most.
+        `str`: Markdown; the mean over the seeds that both have, and the least and the most. Last come the systems that are decoded in a way of their
+            own, minus TtT decoded so (`OWN_REFERENCE`).
     """
     headings = [COLUMNS[name][0] for name in COMPARED]
     lines = [
         f"| minus {SYSTEMS[REFERENCE].title} | seeds | {' | '.join(headings)} |",
         "|---" * (len(COMPARED) + 2) + "|",
     ]
-    reference = {run["seed"]: run["measured"] for run in results if run["system"] == REFERENCE}
-    own = {
-        system.title: [(run["seed"], run["measured"]) for run in results if run["system"] == name]
-        for name, system in SYSTEMS.items()
-        if name != REFERENCE
-    }
-    own |= {title: [(run["seed"], run[part]) for run in results if part in run] for part, title in OTHER_ROWS.items()}
-    for title, runs in own.items():
-        pairs = [(measured, reference[seed]) for seed, measured in runs if seed in reference]
-        if pairs:
-            cells = [_differences([x[name] - y[name] for x, y in pairs], COLUMNS[name][1]) for name in COMPARED]
-            lines.append(f"| {title} | {len(pairs)} | {' | '.join(cells)} |")
+    measured = {name: _by_seed(results, name, "measured") for name in SYSTEMS}
+    reference = measured.pop(REFERENCE)
+    compared = [(SYSTEMS[name].title, runs, reference) for name, runs in measured.items()]
+    compared += [
+        (title, _by_seed(results, name, part), reference) for part, title in OTHER_ROWS.items() for name in SYSTEMS
+    ]
+    compared += [
+        (f"{SYSTEMS[name].title}, minus {OTHER_ROWS[part]}", measured[name], _by_seed(results, REFERENCE, part))
+        for name, part in OWN_REFERENCE.items()
+    ]
+    for title, runs, others in compared:
+        seeds = sorted(runs.keys() & others.keys())
+        if seeds:
+            cells = [
+                _differences([runs[s][name] - others[s][name] for s in seeds], COLUMNS[name][1]) for name in COMPARED
+            ]
+            lines.append(f"| {title} | {len(seeds)} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _by_seed(results: Sequence[dict[str, Any]], system: str, part: str) -> dict[int, dict[str, float]]:
+    return {run["seed"]: run[part] for run in results if run["system"] == system and part in run}
 
 
 def _differences(values: Sequence[float], digits: int) -> str:
