@@ -157,6 +157,7 @@ def test_each_ablation_switches_off_one_strategy():
         "ttt-no-ppm": (0.3, 0.0, 0.5, "full"),
         "ttt-no-sst": (0.3, 0.3, 0.0, "full"),
         "ttt-block": (0.3, 0.3, 0.5, "block"),
+        "ttt-block-8": (0.3, 0.3, 0.5, "block"),
         "ttt-filled": (0.3, 0.3, 0.5, "full"),
     }
 
@@ -345,6 +346,20 @@ def test_replies_and_their_forwards_are_the_same_alone_and_in_a_batch(name, monk
         assert 0 < len(alone[0]) <= 12 and (name != "ar" or count == len(alone[0]))
 
 
+@pytest.mark.parametrize(("name", "blocks"), [("ttt", (16, 8)), ("ttt-block", (16, 8)), ("ttt-block-8", (8, 4))])
+def test_spans_are_decoded_in_the_blocks_that_they_were_trained_with(name, blocks):
+    model, asked = model_of(name).eval(), {}
+
+    def generate(ids, **options):
+        asked.update(options)
+        return type(model).generate(model, ids, **options)
+
+    fake = SimpleNamespace(generate=generate, parameters=model.parameters)
+    evaluation.decode(SYSTEMS[name], fake, [[W]], PAD)
+    assert (asked["block_length"], asked["denoising_steps"]) == blocks
+    assert model.config.span_attention == "full" or model.config.span_block_length == blocks[0]
+
+
 def test_a_reply_is_timed_alone(monkeypatch):
     asked = []
     monkeypatch.setattr(evaluation, "decode", lambda system, model, prompts, *rest: asked.append(prompts))
@@ -439,6 +454,18 @@ def test_systems_are_compared_on_the_seeds_that_both_have():
         ("AR", "1", "+0.400"),
         ("TtT, block-causal", "2", "+0.025 (-0.050 to +0.100)"),
         (table.OTHER_ROWS["sampled"], "1", "+0.150"),
+    ]
+
+
+def test_spans_in_blocks_of_8_are_compared_with_ttt_decoded_in_blocks_of_8_too():
+    short = run_result("ttt", 0, 0.3)["measured"]
+    results = [run_result("ttt", 0, 0.1, blocks_of_8=short), run_result("ttt-block-8", 0, 0.2)]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.paired_table(results).splitlines()]
+    column = lines[0].index("TTS WER")
+    assert [(row[0], row[column]) for row in lines[2:]] == [
+        ("TtT, block-causal, blocks of 8", "+0.100"),
+        ("TtT, in blocks of 8", "+0.200"),
+        ("TtT, block-causal, blocks of 8, minus TtT, in blocks of 8", "-0.100"),
     ]
 
 
