@@ -25,6 +25,8 @@ def test_the_tables_count_held_out_questions_alone_and_name_every_kind():
         "answer by split": {name: {"exact": exact, "n": n} for name, (exact, n) in splits.items()},
         "answer by voice": {"slt": {"exact": 0.375, "n": 16}},
         "answer by kind": {"sum": {"exact": 0.25, "n": 12}, "joke": {"exact": 0.75, "n": 4}},
+        "hear, unseen questions, exact by kind": {"sum": 0.5, "joke": 1.0},
+        "wrong answers by kind": {"sum": {"sum": 8, "colour": 1}, "joke": {}},
         "answer in noise": {"exact": 0.25, "quiet": 0.375, "n": 8},
         "second turn": {"exact": 0.5, "n": 10},
         "hear, general English, by voice": {"slt": errors},
@@ -33,5 +35,5 @@ def test_the_tables_count_held_out_questions_alone_and_name_every_kind():
     }
     table = card_tables(result)
     assert "held-out spoken questions | 0.375 (0.185 to 0.614, n = 16) |" in table  # 2 + 4 + 0 of 16, not the seen ones
-    assert "| joke | 4 | 0.75 |" in table and "| sum | 12 | 0.25 |" in table
+    assert "| joke | 4 | 0.75 | 1.00 | none |" in table and "| sum | 12 | 0.25 | 0.50 | sum 8, colour 1 |" in table
     assert "0.250 / 0.500 (CER 0.125)" in table

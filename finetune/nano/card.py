@@ -13,6 +13,7 @@ SPLITS = {
     "unseen_fact": "unseen fact",
     "train": "seen question, new sound",
 }
+KINDS_HEAD = "| kind of question, held-out | n | answer exact | question written down exactly | wrong answers, by the kind that they answer |"
 BIGRAM, ENGLISH = "domain bigram", "general English"
 
 
@@ -70,14 +71,22 @@ def card_tables(result: dict[str, Any]) -> str:
         ("replies that end by themselves", f"{result['finished']:.2f}"),
         *_speed_rows(result["speed"]),
     ]
-    kinds = [f"| {kind} | {v['n']} | {v['exact']:.2f} |" for kind, v in result["answer by kind"].items()]
+    written = result["hear, unseen questions, exact by kind"]
+    kinds = [
+        f"| {kind} | {v['n']} | {v['exact']:.2f} | {written[kind]:.2f} | {_instead(result['wrong answers by kind'][kind])} |"
+        for kind, v in result["answer by kind"].items()
+    ]
     head = ["| what | measured |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
-    return "\n".join([*head, "", "| kind of question, held-out | n | answer exact |", "|---|---|---|", *kinds])
+    return "\n".join([*head, "", KINDS_HEAD, "|---|---|---|---|---|", *kinds])
 
 
 def _share(share: float, count: int) -> str:
     low, high = interval(share, count)
     return f"{share:.3f} ({low:.3f} to {high:.3f}, n = {count})"
+
+
+def _instead(wrong: dict[str, int]) -> str:
+    return ", ".join(f"{kind} {count}" for kind, count in wrong.items()) or "none"
 
 
 def _in_noise(result: dict[str, float]) -> str:

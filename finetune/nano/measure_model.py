@@ -38,6 +38,7 @@ from processing_ttt.reply_stream_ttt import TttAudioChunk
 
 from .acoustics import with_noise
 from .card import card_tables
+from .confusion import confusions
 from .corpora import TEST_STRETCHES
 from .domain import normalise, text_corpus
 from .encode import encode
@@ -213,6 +214,7 @@ def _answers(
         "answer by split": exact_by(lines, replies, "split"),
         "answer by kind": exact_by(*unseen, "kind"),
         "answer by voice": exact_by(*unseen, "voice"),
+        "wrong answers by kind": confusions(unseen[0], [reply.text for reply in unseen[1]]),
         "answer in noise": {
             "exact": sum(is_exact(lines[i], reply) for i, reply in zip(held_out[::3], in_noise, strict=True))
             / len(noisy),
@@ -233,6 +235,10 @@ def _hearing(
     for name, seen in (("hear, seen questions", True), ("hear, unseen questions", False)):
         chosen = [i for i, line in enumerate(lines) if (line["split"] == "train") == seen]
         result[name] = _errors([lines[i]["text"] for i in chosen], [written[i] for i in chosen])
+    by_kind: dict[str, list[bool]] = defaultdict(list)
+    for i in chosen:  # the unseen ones
+        by_kind[lines[i]["kind"]].append(normalise(written[i]) == normalise(lines[i]["text"]))
+    result["hear, unseen questions, exact by kind"] = {kind: sum(hits) / len(hits) for kind, hits in by_kind.items()}
     lines, sounds = _read(speech / "dictation-test", limit)
     written = [reply.text for reply in checkpoint.ask_all("asr", sounds)]
     result["hear, general English"] = _errors([line["text"] for line in lines], written)
