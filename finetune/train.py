@@ -43,6 +43,10 @@ from .training_data import NoisingCollator, PlannedRows, TrainingData, read_data
 from .validation import TrackerSounds, Validation
 
 RECIPE_FILE = "recipe.yaml"
+# What transformers calls recomputing activations: `gradient_checkpointing` up to 5.23.
+_CHECKPOINTING = (
+    "activation_checkpointing" if hasattr(TrainingArguments, "activation_checkpointing") else "gradient_checkpointing"
+)
 RESULT_FILE = "training.json"
 MERGED_BASE = "base"  # subfolder of a stage that started from an adapter: the adapter merged into its base
 MAY_CHANGE = ("output_dir", "report_to", "dataloader_num_workers")  # when a run goes on: they decide nothing about it
@@ -261,8 +265,6 @@ def training_arguments(recipe: Recipe, validates: bool, transcribes: bool) -> Tr
         max_grad_norm=recipe.max_grad_norm,
         bf16=recipe.bf16,
         use_cpu=not torch.cuda.is_available(),
-        gradient_checkpointing=recipe.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
         seed=recipe.seed,
         logging_steps=recipe.logging_steps,
         eval_steps=recipe.eval_steps,
@@ -274,6 +276,7 @@ def training_arguments(recipe: Recipe, validates: bool, transcribes: bool) -> Tr
         dataloader_num_workers=recipe.dataloader_num_workers,
         dataloader_pin_memory=torch.cuda.is_available(),
         report_to=[name for name in _trackers(recipe) if name != "tensorboard"],
+        **{_CHECKPOINTING: recipe.gradient_checkpointing, f"{_CHECKPOINTING}_kwargs": {"use_reentrant": False}},
         **best,
     )
 

@@ -94,12 +94,23 @@ class SoundWriter:
     def write(self, samples: np.ndarray) -> None:
         """Write the next samples, float32 of shape `(samples,)`."""
         if self._file is None:
-            self._file = soundfile.SoundFile(
-                os.fspath(self.path), "w", self.sampling_rate, channels=1, format=self._format
-            )
+            self._file = self._open()
         # Counted before: whoever interrupts a write finds them in the file sooner than `write` returns, and `close` must not remove them.
         self.num_samples += len(samples)
-        self._file.write(samples)
+        try:
+            self._file.write(samples)
+        except Exception:  # a full disk: they are not in the file
+            self.num_samples -= len(samples)
+            raise
+
+    def _open(self) -> soundfile.SoundFile:
+        is_new = not os.path.lexists(self.path)
+        try:
+            return soundfile.SoundFile(os.fspath(self.path), "w", self.sampling_rate, channels=1, format=self._format)
+        except soundfile.LibsndfileError:
+            if is_new and os.path.lexists(self.path):  # there was no room for the header
+                os.remove(self.path)
+            raise
 
     @property
     def seconds(self) -> float:
@@ -107,11 +118,13 @@ class SoundWriter:
         return self.num_samples / self.sampling_rate
 
     def close(self) -> None:
-        """Complete the file, if there is one; one that was interrupted before its first sample goes."""
+        """Complete the file, if there is one; one that never got its first samples goes."""
         if self._file is not None and not self._file.closed:
-            self._file.close()
-            if not self.num_samples:
-                os.remove(self.path)
+            try:
+                self._file.close()
+            finally:
+                if not self.num_samples:
+                    os.remove(self.path)
 
     def __enter__(self) -> "SoundWriter":
         return self

@@ -52,6 +52,8 @@ class SpeechBody(BaseModel):
         stream_format (`str`): `audio` for the bytes of the sound, `sse` for events that hold them.
         speed (`float`): 1 only.
         instructions (`str`, *optional*): None are taken.
+        language (`str`, *optional*): Tag of the language, where the model is an adapter of several; ours, not OpenAI's, so that its clients send
+            it as `extra_body={"language": ...}`.
     """
 
     model: str
@@ -61,6 +63,7 @@ class SpeechBody(BaseModel):
     stream_format: Literal["audio", "sse"] = "audio"
     speed: float = Field(default=1.0, allow_inf_nan=False)
     instructions: str | None = None
+    language: str | None = None
 
 
 def openai_router(service: TalkService, model_name: str = "ttt") -> APIRouter:
@@ -98,7 +101,9 @@ def openai_router(service: TalkService, model_name: str = "ttt") -> APIRouter:
         if body.instructions:
             raise DemoError("This model takes no instructions: leave them out.")
         encoder = encoder_for(body.response_format, service.processor.codec_config.output_sampling_rate)
-        asked = TalkRequest("tts", body.input, adapter=adapter_of(body.model), user=_user(request))
+        asked = TalkRequest(
+            "tts", body.input, adapter=adapter_of(body.model), language=body.language, user=_user(request)
+        )
         stream = service.stream_async(asked)
         if body.stream_format == "sse":
             return await _streamed(request, _speech_events(stream, encoder), "text/event-stream")

@@ -158,10 +158,14 @@ def test_parts_that_never_learnt_are_saved_and_resumed_as_they_are(crops, model,
     assert resumed.judging.step == 1
 
 
-def test_the_voice_of_another_codec_is_not_resumed(data, model, tmp_path):
+@pytest.mark.parametrize("more_layers", [0, 1], ids=["other weights", "the same and more"])
+def test_the_voice_of_another_codec_is_not_resumed(data, model, tmp_path, more_layers):
     model.save_pretrained(tmp_path / "out" / "export")
     torch.manual_seed(1)
-    TttCodecModel(TttCodecConfig(**SIZES)).save_pretrained(tmp_path / "codec")
+    other = TttCodecModel(TttCodecConfig(**SIZES, encoder_mel_layers=model.config.encoder_mel_layers + more_layers))
+    if more_layers:
+        other.load_state_dict(model.state_dict(), strict=False)
+    other.save_pretrained(tmp_path / "codec")
     with pytest.raises(SystemExit, match="another codec"):
         train_voice.main(
             ["--codec", str(tmp_path / "codec"), "--data", str(data), "--out", str(tmp_path / "out"), "--minutes", "1"]

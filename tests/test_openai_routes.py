@@ -134,7 +134,10 @@ def test_a_language_that_is_named_is_asked_for(server, monkeypatch):
         server.service, "messages", lambda request, *rest: asked.append(request.language) or messages(request, *rest)
     )
     server.client.audio.transcriptions.create(model="nano", file=question(), language="it")
-    assert asked == ["it"]
+    speech = {"model": "nano", "input": "Hello.", "voice": "nano", "response_format": "pcm"}
+    server.client.audio.speech.create(**speech, extra_body={"language": "ru"})
+    server.client.audio.speech.create(**speech)
+    assert asked == ["it", "ru", None]
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,20 @@ def test_no_sound_is_no_file(tmp_path, pieces):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("room", [0, 100], ids=["no header", "a header alone"])
+def test_a_first_write_that_fails_leaves_no_file(tmp_path, room):
+    resource = pytest.importorskip("resource", reason="a limit on the size of files stands for a full disk")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    writer = SoundWriter(tmp_path / "reply.wav", 16000)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))  # as on a full disk
+    try:
+        with pytest.raises(soundfile.LibsndfileError), writer:
+            writer.write(SOUND)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert writer.seconds == 0 and list(tmp_path.iterdir()) == []
+
+
 def test_an_unknown_ending_is_refused_before_there_is_any_sound(tmp_path):
     with pytest.raises(ValueError, match=r"No sound format goes by the ending of .*reply\.txt"):
         SoundWriter(tmp_path / "reply.txt", 16000)

@@ -187,7 +187,8 @@ def _check_same_codes(model: TttCodecModel, folder: Path) -> None:
     if not (folder / "config.json").exists():
         return
     there = TttCodecModel.from_pretrained(folder).encoder.state_dict()
-    if not all(torch.equal(value, there.get(name)) for name, value in model.encoder.state_dict().items()):
+    own = model.encoder.state_dict()
+    if own.keys() != there.keys() or not all(torch.equal(value, there[name]) for name, value in own.items()):
         raise SystemExit(f"{folder} holds the voice of another codec: train into another --out.")
 
 
