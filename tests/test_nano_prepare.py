@@ -90,6 +90,8 @@ def corpora(tmp_path_factory) -> dict[str, list[dict]]:
                 answer="Milk is white.",
             )
         ],
+        "drills": [line("d-0", "Seven blue kitchen.", "awb")],
+        "phrases": [line("p-0", "A branch of physics.")],
         "answers": [line("a-0", "Grass is green."), line("a-1", "Milk is white.")],
     }
 
@@ -105,7 +107,9 @@ def test_a_dialogue_needs_its_spoken_answer_and_a_second_turn_has_one_voice(corp
     assert messages[0]["content"] == f"<|audio_{len(asked)}|>" * 20
     assert messages[3]["content"].startswith("Milk<|audio_14|>") and " white.<|audio_14|>" in messages[3]["content"]
     assert turns["seconds"] == pytest.approx((20 + 15 + 10 + 15) / 25)
-    assert [row["text"] for row in rows["aloud"]] == ["Grass is green.", "Milk is white."]
+    assert [row["text"] for row in rows["aloud"]] == ["Grass is green.", "Milk is white.", "A branch of physics."]
+    assert [row["text"] for row in rows["words"]] == ["Seven blue kitchen.", "A branch of physics."]
+    assert {row["text"] for row in rows["dictated"]} == {"What colour is grass?", "What colour is coal?"}
     assert {row["text"] for row in rows["written"]} <= set(text_corpus())
 
 

@@ -8,7 +8,8 @@ From nano's speech to prepared datasets, as `ttt train` reads them: codes, words
 |---|---|---|
 | chat | spoken question, spoken answer | questions, wrapped, repeat |
 | turns | two spoken questions and their spoken answers | follow-ups |
-| dictated | sound, its words | questions, wrapped, drills, dictation |
+| dictated | sound, its words | questions, wrapped |
+| words | the same, where no word can be guessed from the one before | drills, dictation, phrases |
 | recorded | recorded English, its words | recorded, where it was fetched; the split that is not held out |
 | aloud | words, their sound | answers, sentences, phrases |
 | written | question, answer | the domain |
@@ -113,10 +114,8 @@ def _datasets(lines: dict[str, list[Line]], frame_rate: float) -> dict[str, Iter
             if line["answer"] in replies
         ),
         "turns": _turns(lines, replies, frame_rate),
-        "dictated": (
-            _recording(name, line, frame_rate)
-            for name, line in _named(lines, "questions", "wrapped", "drills", "dictation")
-        ),
+        "dictated": (_recording(name, line, frame_rate) for name, line in _named(lines, "questions", "wrapped")),
+        "words": (_recording(name, line, frame_rate) for name, line in _named(lines, "drills", "dictation", "phrases")),
         "recorded": (
             _recording(name, line, frame_rate) for name, line in _named(lines, "recorded") if line["split"] == "train"
         ),
