@@ -100,6 +100,12 @@ def test_a_dialogue_needs_its_spoken_answer_and_a_second_turn_has_one_voice(corp
     rows = {name: list(made) for name, made in nano_prepare._datasets(corpora, 25.0).items()}
     assert [row["id"] for row in rows["chat"]] == ["questions/q-0", "questions/q-1"]  # coal has no spoken answer
     assert [word["word"] for word in rows["chat"][0]["answer_words"]] == ["Grass", "is", "green."]
+    note = json.loads(rows["noted"][2]["messages"])
+    assert [message["content"] for message in note] == [
+        "Answer the user in text.",
+        "<|audio_20|>" * 20,
+        "Coal is black.",
+    ]
     (turns,) = rows["turns"]
     messages = json.loads(turns["messages"])
     assert [message["role"] for message in messages] == ["user", "assistant", "user", "assistant"]

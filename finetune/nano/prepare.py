@@ -7,6 +7,7 @@ From nano's speech to prepared datasets, as `ttt train` reads them: codes, words
 | dataset | rows | from the corpora |
 |---|---|---|
 | chat | spoken question, spoken answer | questions, wrapped, repeat |
+| noted | spoken question, written answer: hearing and knowing at a third of the ids | questions, wrapped, repeat |
 | turns | two spoken questions and their spoken answers | follow-ups |
 | dictated | sound, its words | questions, wrapped |
 | words | the same, where no word can be guessed from the one before | drills, dictation, phrases |
@@ -35,6 +36,7 @@ from finetune.encoding import codec_fingerprint
 from finetune.loading import load_processor
 from finetune.rows import PreparedInfo, Row, make_row, replace_text, save_prepared
 from processing_ttt.layout_ttt import aligned_groups
+from processing_ttt.tasks_ttt import TASKS
 
 from .corpora import share_of
 from .domain import LARGEST_WRITTEN_NUMBER, items, keywords
@@ -106,13 +108,14 @@ def _check_codes(folder: Path, fingerprint: str) -> None:
 
 def _datasets(lines: dict[str, list[Line]], frame_rate: float) -> dict[str, Iterable[Row]]:
     replies = {line["text"]: line for corpus in ("answers", "phrases") for line in lines[corpus]}
-    asked = _named(lines, "questions", "wrapped", "repeat")
+    asked = list(_named(lines, "questions", "wrapped", "repeat"))
     return {
         "chat": (
             _dialogue(name, line, replies[line["answer"]], frame_rate)
             for name, line in asked
             if line["answer"] in replies
         ),
+        "noted": (_note(name, line, frame_rate) for name, line in asked),
         "turns": _turns(lines, replies, frame_rate),
         "dictated": (_recording(name, line, frame_rate) for name, line in _named(lines, "questions", "wrapped")),
         "words": (_recording(name, line, frame_rate) for name, line in _named(lines, "drills", "dictation", "phrases")),
@@ -165,6 +168,17 @@ def _dialogue(name: str, asked: Line, reply: Line, frame_rate: float) -> Row:
         answer_codes=reply["codes"],
         answer_words=_words(reply),
         seconds=(len(asked["codes"]) + len(reply["codes"])) / frame_rate,
+    )
+
+
+def _note(name: str, asked: Line, frame_rate: float) -> Row:
+    messages = [
+        {"role": "system", "content": TASKS["text"].system_prompt},
+        {"role": "user", "content": _written(asked["codes"])},
+        {"role": "assistant", "content": asked["answer"]},
+    ]
+    return make_row(
+        name, "messages", language="en", messages=json.dumps(messages), seconds=len(asked["codes"]) / frame_rate
     )
 
 
