@@ -6,17 +6,19 @@ Knows prepared data, plans and the objective. Knows no model.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from processing_ttt import TttProcessor
 from processing_ttt.vocabulary_ttt import TttVocabulary
 
 from .collate import Example, fill_blocks, lay_rows, pad_batch
 from .corruption import Objective, corrupt_example
+from .lengths import count_lengths
 from .mixture import MixedExamples, read_mixture
 from .plan import EpochOrder, RowPlan
 from .recipe import Recipe
@@ -84,14 +86,14 @@ def read_data(recipe: Recipe, processor: TttProcessor, block_length: int = 32) -
         )
 
     examples = mixed("train")
-    lengths = [
-        len(
-            (fill_blocks(example, block_length, processor.vocabulary) if recipe.block_fill_prob else example)[
-                "input_ids"
-            ]
-        )
-        for example in (examples[i] for i in tqdm(range(len(examples)), desc="examples", leave=False))
-    ]
+    filled = partial(fill_blocks, block_length=block_length, vocabulary=processor.vocabulary)
+    lengths = count_lengths(
+        examples,
+        filled if recipe.block_fill_prob else None,
+        Path(recipe.output_dir),
+        asdict(recipe),
+        recipe.dataloader_num_workers,
+    )
     too_long = sum(length > recipe.max_length for length in lengths)
     if too_long == len(lengths):
         raise ValueError(
