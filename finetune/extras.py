@@ -16,6 +16,7 @@ MODULES = {
         "peft",
         "psutil",
         "pyarrow",
+        "rapidfuzz",
         "tensorboard",
         "tqdm",
     ),
