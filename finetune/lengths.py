@@ -52,7 +52,7 @@ def count_lengths(
         filled (`Callable`, *optional*): What is done to an example before its ids are counted.
         folder (`Path`): Where counts are remembered.
         settings (`dict`): All that decides how examples are made of the data.
-        num_workers (`int`, defaults to 0): Processes that count beside this one.
+        num_workers (`int`, defaults to 0): Processes that count; 0 is this one.
 
     Returns:
         `list[int]`: By position.

@@ -26,6 +26,7 @@ from .corruption import Objective
 METHODS = ("lora", "qlora", "rows", "full")
 OPTIMIZERS = ("adamw", "muon")
 SHIPPED = Path(__file__).parent / "recipes"
+MAY_CHANGE = ("output_dir", "report_to", "dataloader_num_workers")  # when a run goes on: they decide nothing about it
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from .hardware import computes_bfloat16
 from .loading import load_model, load_processor, split_model_name
 from .muon import MuonAdamW
 from .plan import RowPlan
-from .recipe import Recipe, read_recipe
+from .recipe import MAY_CHANGE, Recipe, read_recipe
 from .resume import MarksWhole, last_whole_checkpoint
 from .rows import replace_text
 from .trainer import TttTrainer
@@ -43,13 +43,12 @@ from .training_data import NoisingCollator, PlannedRows, TrainingData, read_data
 from .validation import TrackerSounds, Validation
 
 RECIPE_FILE = "recipe.yaml"
+RESULT_FILE = "training.json"
+MERGED_BASE = "base"  # subfolder of a stage that started from an adapter: the adapter merged into its base
 # What transformers calls recomputing activations: `gradient_checkpointing` up to 5.23.
 _CHECKPOINTING = (
     "activation_checkpointing" if hasattr(TrainingArguments, "activation_checkpointing") else "gradient_checkpointing"
 )
-RESULT_FILE = "training.json"
-MERGED_BASE = "base"  # subfolder of a stage that started from an adapter: the adapter merged into its base
-MAY_CHANGE = ("output_dir", "report_to", "dataloader_num_workers")  # when a run goes on: they decide nothing about it
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from .corruption import Objective, corrupt_example
 from .lengths import count_lengths
 from .mixture import MixedExamples, read_mixture
 from .plan import EpochOrder, RowPlan
-from .recipe import Recipe
+from .recipe import MAY_CHANGE, Recipe
 from .rows import Row, read_info
 
 VALIDATION_EPOCH = -1  # the noise of validation is always the same, and none that training draws
@@ -87,11 +87,12 @@ def read_data(recipe: Recipe, processor: TttProcessor, block_length: int = 32) -
 
     examples = mixed("train")
     filled = partial(fill_blocks, block_length=block_length, vocabulary=processor.vocabulary)
+    settings = {name: value for name, value in asdict(recipe).items() if name not in MAY_CHANGE}
     lengths = count_lengths(
         examples,
         filled if recipe.block_fill_prob else None,
         Path(recipe.output_dir),
-        asdict(recipe),
+        settings,
         recipe.dataloader_num_workers,
     )
     too_long = sum(length > recipe.max_length for length in lengths)

@@ -236,8 +236,9 @@ def _hearing(
         chosen = [i for i, line in enumerate(lines) if (line["split"] == "train") == seen]
         result[name] = _errors([lines[i]["text"] for i in chosen], [written[i] for i in chosen])
     by_kind: dict[str, list[bool]] = defaultdict(list)
-    for i in chosen:  # the unseen ones
-        by_kind[lines[i]["kind"]].append(normalise(written[i]) == normalise(lines[i]["text"]))
+    for line, text in zip(lines, written, strict=True):
+        if line["split"] != "train":
+            by_kind[line["kind"]].append(normalise(text) == normalise(line["text"]))
     result["hear, unseen questions, exact by kind"] = {kind: sum(hits) / len(hits) for kind, hits in by_kind.items()}
     lines, sounds = _read(speech / "dictation-test", limit)
     written = [reply.text for reply in checkpoint.ask_all("asr", sounds)]

@@ -7,7 +7,7 @@ From nano's speech to prepared datasets, as `ttt train` reads them: codes, words
 | dataset | rows | from the corpora |
 |---|---|---|
 | chat | spoken question, spoken answer | questions, wrapped, repeat |
-| noted | spoken question, written answer: hearing and knowing at a third of the ids | questions, wrapped, repeat |
+| noted | spoken question, written answer: hearing and knowing at half of the ids | questions, wrapped, repeat |
 | turns | two spoken questions and their spoken answers | follow-ups |
 | dictated | sound, its words | questions, wrapped |
 | words | the same, where no word can be guessed from the one before | drills, dictation, phrases |
