@@ -1,5 +1,5 @@
 """
-What happens to an example at random before it is learnt from: truncation of its last span, filling of blocks, noise on its sound.
+What happens to an example at random before it is learnt from: truncation of its last span, filling of blocks, noise on its sound, codes misheard.
 
 All of it is drawn from (seed, epoch, row) and from nothing else. So the same examples get the same noise however they are batched, padded,
 packed or shared out to processes, and a run that is resumed goes on as if it had never stopped.
@@ -16,7 +16,7 @@ from modeling_ttt.objective_ttt import corrupt
 from modeling_ttt.spans_ttt import audio_span_ids
 from processing_ttt.vocabulary_ttt import TttVocabulary
 
-from .collate import Example, fill_blocks, truncate_last_span
+from .collate import IGNORE_INDEX, Example, fill_blocks, truncate_last_span
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Objective:
         span_truncation_prob (`float`, defaults to 0.5): SST: the last span is cut. A reply without sound, as a transcript, is left alone.
         block_fill_prob (`float`, defaults to 0.0): The spans of the reply are filled to whole blocks, see `fill_blocks` ...
         block_length (`int`, defaults to 32): ... of this length.
+        misheard_codes (`float`, defaults to 0.0): Largest share of the codes of a prompt that are exchanged for others, see `mishear`.
     """
 
     clean_audio_prob: float = 0.3
@@ -37,6 +38,7 @@ class Objective:
     span_truncation_prob: float = 0.5
     block_fill_prob: float = 0.0
     block_length: int = 32
+    misheard_codes: float = 0.0
 
 
 def corrupt_example(
@@ -61,14 +63,44 @@ def corrupt_example(
         example = truncate_last_span(example, vocabulary, rng)
     if rng.random() < objective.block_fill_prob:
         example = fill_blocks(example, objective.block_length, vocabulary)
-    input_ids = torch.tensor([example["input_ids"]])
+    input_ids, labels = torch.tensor([example["input_ids"]]), torch.tensor([example["labels"]])
     noised = corrupt(
         input_ids,
-        torch.tensor([example["labels"]]),
+        labels,
         audio_span_ids(input_ids, vocabulary.audio_token_start_id),
         mask_token_id=vocabulary.mask_token_id,
         clean_audio_prob=objective.clean_audio_prob,
         prefix_preservation_prob=objective.prefix_preservation_prob,
         generator=torch.Generator().manual_seed(rng.getrandbits(63)),
     )
+    if objective.misheard_codes:
+        noised.input_ids = mishear(noised.input_ids, labels, objective.misheard_codes, vocabulary, rng)
     return {field: value[0].tolist() for field, value in vars(noised).items()}
+
+
+def mishear(
+    input_ids: torch.Tensor, labels: torch.Tensor, largest_share: float, vocabulary: TttVocabulary, rng: random.Random
+) -> torch.Tensor:
+    """
+    Exchange some codes of what is heard for others, so that no sound is ever the same and a recording cannot be learnt by heart.
+
+    The share is drawn from 0 to `largest_share`: sounds without a fault are among them. Codes that are learnt stay what they are, and so does
+    every marker.
+
+    Args:
+        input_ids (`torch.LongTensor` of shape `(1, length)`): Ids of an example.
+        labels (`torch.LongTensor` of shape `(1, length)`): Before any noise: -100 marks the prompt.
+        largest_share (`float`): 0 to 1.
+        vocabulary (`TttVocabulary`): Names the codes.
+        rng (`random.Random`): Draws.
+
+    Returns:
+        `torch.LongTensor` of shape `(1, length)`: New ids.
+    """
+    generator = torch.Generator().manual_seed(rng.getrandbits(63))
+    first = vocabulary.audio_code_offset
+    is_heard = (labels == IGNORE_INDEX) & (input_ids >= first) & (input_ids < first + vocabulary.codebook_size)
+    share = rng.uniform(0, largest_share)
+    exchanged = is_heard & (torch.rand(input_ids.shape, generator=generator) < share)
+    others = torch.randint(first, first + vocabulary.codebook_size, input_ids.shape, generator=generator)
+    return torch.where(exchanged, others, input_ids)

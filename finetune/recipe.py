@@ -50,6 +50,7 @@ class Recipe:
         span_truncation_prob (`float`): SST.
         block_fill_prob (`float`): Share of examples whose spans are filled to whole blocks of the model's `block_length`, for models that
             speak in aligned groups of words, as nano does.
+        misheard_codes (`float`): Largest share of the codes of a prompt that are exchanged for others, against learning recordings by heart.
         aligned (`int`): Words per group where the data has word times; 0 is the layout's fixed pattern.
         default_language (`str`): Prompts in this language carry no tag of their language.
         tasks (`str`): Tasks to learn, separated by commas; all that the data can teach by default.
@@ -97,6 +98,7 @@ class Recipe:
     prefix_preservation_prob: float = 0.3
     span_truncation_prob: float = 0.5
     block_fill_prob: float = 0.0
+    misheard_codes: float = 0.0
     aligned: int = 0
     default_language: str = "en"
     tasks: str = ""
@@ -143,6 +145,7 @@ class Recipe:
             "prefix_preservation_prob",
             "span_truncation_prob",
             "block_fill_prob",
+            "misheard_codes",
             "warmup_ratio",
         ):
             if not 0 <= getattr(self, name) <= 1:
@@ -172,6 +175,7 @@ class Recipe:
             self.span_truncation_prob,
             self.block_fill_prob,
             block_length,
+            self.misheard_codes,
         )
 
     def stage_recipes(self) -> list[tuple[str, "Recipe"]]:

@@ -6,7 +6,7 @@ Knows prepared data, plans and the objective. Knows no model.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from .corruption import Objective, corrupt_example
 from .lengths import count_lengths
 from .mixture import MixedExamples, read_mixture
 from .plan import EpochOrder, RowPlan
-from .recipe import MAY_CHANGE, Recipe
+from .recipe import Recipe
 from .rows import Row, read_info
 
 VALIDATION_EPOCH = -1  # the noise of validation is always the same, and none that training draws
@@ -87,12 +87,17 @@ def read_data(recipe: Recipe, processor: TttProcessor, block_length: int = 32) -
 
     examples = mixed("train")
     filled = partial(fill_blocks, block_length=block_length, vocabulary=processor.vocabulary)
-    settings = {name: value for name, value in asdict(recipe).items() if name not in MAY_CHANGE}
+    fills = bool(recipe.block_fill_prob)
     lengths = count_lengths(
         examples,
-        filled if recipe.block_fill_prob else None,
+        filled if fills else None,
         Path(recipe.output_dir),
-        settings,
+        {
+            "model": recipe.model,
+            "aligned": recipe.aligned,
+            "default_language": recipe.default_language,
+            "block_length": block_length if fills else None,
+        },
         recipe.dataloader_num_workers,
     )
     too_long = sum(length > recipe.max_length for length in lengths)

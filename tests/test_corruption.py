@@ -124,3 +124,40 @@ def test_padded_and_packed_batches_of_the_collator_learn_the_same(examples):
     pads = NoisingCollator(VOCABULARY, Objective(), 5, packs=False)([[one] for one in keyed])
     assert "position_ids" in packs and "attention_mask" in pads
     torch.testing.assert_close(losses(packs), losses(pads), atol=2e-5, rtol=1e-5)
+
+
+def asked(codes=400):
+    """A spoken question and a reply whose first span may be preserved."""
+    reply = spoken()["labels"][3:]
+    prompt = [W, BEGIN, *(C + code % CODEBOOK_SIZE for code in range(codes)), END_USER, W]
+    return {"input_ids": prompt + reply, "labels": [-100] * len(prompt) + reply}
+
+
+def test_misheard_codes_are_of_the_prompt_alone_and_become_other_codes():
+    clean = asked()
+    objective = Objective(0.0, 1.0, 0.0, misheard_codes=1.0)
+    first_code, after_codes = 2, 402
+    for noised in draws(objective, 20, clean):
+        changed = [a != b for a, b in zip(noised["input_ids"], clean["input_ids"], strict=True)]
+        assert any(changed[first_code:after_codes])
+        assert all(CODE_0 <= i < CODE_0 + CODEBOOK_SIZE for i in noised["input_ids"][first_code:after_codes])
+        assert not any(changed[:first_code]) and not any(changed[after_codes : after_codes + 2])
+        assert changed[after_codes:] == noised["audio_mask"][after_codes:]  # the reply is masked and nothing else
+
+
+def test_the_share_of_misheard_codes_is_uniform_up_to_the_largest():
+    clean = asked()["input_ids"][2:402]
+    shares = [
+        sum(a != b for a, b in zip(noised["input_ids"][2:402], clean, strict=True)) / 400 / (1 - 1 / CODEBOOK_SIZE)
+        for noised in draws(Objective(0.0, 0.0, 0.0, misheard_codes=0.2), 200, asked())
+    ]
+    assert max(shares) < 0.27 and abs(sum(shares) / len(shares) - 0.1) < 0.015
+    assert min(shares) < 0.02 and sum(share > 0.1 for share in shares) in range(70, 131)
+
+
+def test_without_misheard_codes_all_else_is_drawn_alike():
+    heard = draws(Objective(0.3, 0.3, 0.5), 50, asked())
+    misheard = draws(Objective(0.3, 0.3, 0.5, misheard_codes=0.3), 50, asked())
+    for plain, other in zip(heard, misheard, strict=True):
+        assert plain["audio_mask"] == other["audio_mask"] and plain["labels"] == other["labels"]
+        assert plain["input_ids"][402:] == other["input_ids"][402:]

@@ -37,10 +37,10 @@ def create(codec: Path, out: Path, seed: int = 0) -> None:
     text_config = AutoConfig.for_model(
         "qwen2",
         vocab_size=vocabulary.vocab_size,
-        hidden_size=256,
-        intermediate_size=704,
+        hidden_size=384,
+        intermediate_size=1024,
         num_hidden_layers=6,
-        num_attention_heads=4,
+        num_attention_heads=6,
         num_key_value_heads=2,
         max_position_embeddings=2048,
         tie_word_embeddings=False,
