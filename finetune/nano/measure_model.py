@@ -122,9 +122,15 @@ def transcribe(sounds: Sequence[np.ndarray], judges: dict[str, Judge]) -> dict[s
 
 def heard(sounds: Sequence[np.ndarray], texts: Sequence[str], judges: dict[str, Judge]) -> dict[str, dict[str, float]]:
     """Compare what the judges hear with what should have been said."""
+    return compared(transcribe(sounds, judges), texts)
+
+
+def compared(transcripts: dict[str, list[str]], texts: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Compare what each judge wrote down with what should have been said, where there is something to say."""
     spoken = [i for i, text in enumerate(texts) if normalise(text)]
-    transcripts = transcribe([sounds[i] for i in spoken], judges)
-    return {name: _errors([texts[i] for i in spoken], found) for name, found in transcripts.items()}
+    return {
+        name: _errors([texts[i] for i in spoken], [found[i] for i in spoken]) for name, found in transcripts.items()
+    }
 
 
 def _errors(references: Sequence[str], found: Sequence[str]) -> dict[str, float]:
@@ -209,7 +215,7 @@ def _answers(
     noisy = [with_noise(sounds[i], NOISE_DB, float(np.sqrt(np.mean(sounds[i] ** 2))), rng) for i in held_out[::3]]
     in_noise = checkpoint.ask_all("chat", noisy)
     judged = list(zip(lines, replies, strict=True))[:: max(1, len(lines) // JUDGED)]
-    said = [reply.audio for _, reply in judged]
+    transcripts = transcribe([reply.audio for _, reply in judged], judges)
     return {
         "answer by split": exact_by(lines, replies, "split"),
         "answer by kind": exact_by(*unseen, "kind"),
@@ -222,8 +228,8 @@ def _answers(
             "n": len(noisy),
         },
         "finished": sum(reply.finished for reply in replies) / len(replies),
-        "reply, against its own text": heard(said, [reply.text for _, reply in judged], judges),
-        "reply, against the right answer": heard(said, [line["answer"] for line, _ in judged], judges),
+        "reply, against its own text": compared(transcripts, [reply.text for _, reply in judged]),
+        "reply, against the right answer": compared(transcripts, [line["answer"] for line, _ in judged]),
     }
 
 
