@@ -29,7 +29,7 @@ import torch
 from replies import NANO_STEPS, PUBLISHED_RULE
 from tqdm import tqdm
 
-from finetune.nano.domain import FIRST_KINDS, items, normalise, text_corpus
+from finetune.nano.domain import items, normalise, text_corpus
 from finetune.nano.judge import Judge, score
 from finetune.nano.measure_model import Checkpoint, is_exact
 from finetune.nano.synthesise import read_corpus
@@ -63,7 +63,7 @@ def is_random(setting: dict[str, Any]) -> bool:
 
 def unseen_sentences(limit: int) -> list[str]:
     """Answers that training never saw, the same ones every time."""
-    texts = sorted({item.answer for item in items(kinds=FIRST_KINDS) if item.split == "unseen_fact"})
+    texts = sorted({item.answer for item in items() if item.split == "unseen_fact"})
     return random.Random(0).sample(texts, min(limit, len(texts)))
 
 
@@ -73,7 +73,7 @@ class ReadAloud:
     def __init__(self, folder: Path, texts: list[str]):
         self.model = TttForConditionalGeneration.from_pretrained(folder).eval()
         self.processor = TttProcessor.from_pretrained(folder)
-        self.judge = Judge(text_corpus(kinds=FIRST_KINDS))  # what the shipped checkpoint knows
+        self.judge = Judge(text_corpus())
         self.texts = sorted(texts, key=len)
 
     def measure(self, setting: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -107,8 +107,8 @@ class Answers:
     def __init__(self, folder: Path, speech: Path):
         self.folder = folder
         held_out = [(line, sound) for line, sound in read_corpus(speech / "test") if line["split"] != "train"]
-        self.lines = [line for line, _ in held_out if line["kind"] in FIRST_KINDS]
-        self.sounds = [np.asarray(sound, np.float32) / 32768 for line, sound in held_out if line["kind"] in FIRST_KINDS]
+        self.lines = [line for line, _ in held_out]
+        self.sounds = [np.asarray(sound, np.float32) / 32768 for _, sound in held_out]
 
     def right(self, setting: dict[str, Any]) -> np.ndarray:
         """Which answers' texts are exactly right under a setting; drawn once."""

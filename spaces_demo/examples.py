@@ -19,7 +19,7 @@ from processing_ttt import TttConversation
 from .exchange import Exchange, Question, Session
 
 MAX_REMEMBERED = 32
-FILES = ("4.wav", "1.wav", "6.wav", "7.wav")
+FILES = ("4.wav", "6.wav", "8.wav", "10.wav")
 
 
 @dataclass(frozen=True)

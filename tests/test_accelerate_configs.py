@@ -103,7 +103,7 @@ def test_a_sharded_run_saves_and_goes_on_with_the_same_losses(tmp_path, name):
             capture_output=True,
             text=True,
             timeout=900,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))},
             cwd=tmp_path,
         )
         assert done.returncode == 0, done.stderr[-3000:]

@@ -163,13 +163,6 @@ def test_held_out_words_are_all_known_from_training():
     assert all(set(normalise(item.question + " " + item.answer).split()) <= known for item in HELD_OUT)
 
 
-def test_some_kinds_are_the_same_items_as_among_all():
-    first = items(kinds=domain.FIRST_KINDS)
-    assert first == [item for item in ALL if item.kind in domain.FIRST_KINDS] and len(first) < len(ALL)
-    corpus = text_corpus(kinds=("day",))
-    assert corpus == sorted({text for i in TRAIN if i.kind == "day" for text in (i.question, i.answer)})
-
-
 def test_about_a_tenth_of_the_operand_pairs_is_held_out():
     for kind, pairs in (("sum", 21 * 21), ("difference", 21 * 22 // 2)):
         unseen = {item.answer for item in ALL if item.kind == kind and item.split == "unseen_fact"}

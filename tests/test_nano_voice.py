@@ -264,9 +264,9 @@ def test_shipped_questions_come_with_the_sound_of_their_answers(tmp_path):
     ]
     wrong = ({**spoken[0][0], "answer": "Something else."}, spoken[0][1])
     save_shard([wrong, *spoken], tmp_path / "speech" / "test" / "shard-00000.npy")
-    ship(folder, tmp_path / "speech", ["sum", "day", "joke"])
+    ship(folder, tmp_path / "speech", ["sum", "day", "feast"])
     lines = [json.loads(line) for line in (folder / "questions" / "questions.jsonl").read_text().splitlines()]
-    assert [line["kind"] for line in lines] == ["sum", "day"]  # there is no joke, and the wrong one is passed over
+    assert [line["kind"] for line in lines] == ["sum", "day"]  # there is no feast, and the wrong one is passed over
     assert lines[0]["answer"] == asked[0]["answer"]
     sounds = [soundfile.read(folder / "questions" / line["reply"])[0] for line in lines]
     assert all(len(sound) > 8000 and abs(sound).max() > 0.05 for sound in sounds)

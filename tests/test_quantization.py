@@ -5,6 +5,7 @@ import torch
 from transformers import BitsAndBytesConfig, TorchAoConfig
 
 from modeling_ttt import TttForConditionalGeneration, nano_checkpoint
+from processing_ttt import TttProcessor
 
 
 def torchao_8_bit():
@@ -30,9 +31,16 @@ def test_quantized_weights_speak_and_score_nearly_as_the_whole_ones(config, erro
     quantized = TttForConditionalGeneration.from_pretrained(nano_checkpoint(), quantization_config=config()).eval()
     whole = TttForConditionalGeneration.from_pretrained(nano_checkpoint()).eval()
     assert type(quantized.model.layers[0].mlp.up_proj.weight) is not type(whole.model.layers[0].mlp.up_proj.weight)
-    ids = torch.tensor([[5, 6, 7, whole.config.begin_audio_token_id]])
+    processor = TttProcessor.from_pretrained(nano_checkpoint())
+    ids = processor.apply_chat_template(
+        [processor.conversation("tts", "Two plus two is four.")],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+    )["input_ids"]
     logits, expected = quantized(ids).logits.float(), whole(ids).logits
     assert float((logits - expected).norm() / expected.norm()) < error
     spoken = quantized.generate(ids, max_new_tokens=20)
-    assert (spoken[0, 4:] >= whole.config.audio_token_start_id).any()
+    assert (spoken[0, ids.shape[1] :] >= whole.config.audio_token_start_id).any()
     assert torch.equal(spoken, quantized.generate(ids, max_new_tokens=20, use_cache=False))

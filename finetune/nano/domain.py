@@ -15,7 +15,7 @@ and `small_talk.py`; second turns in `follow_ups.py`.
 
 import random
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -25,8 +25,6 @@ from .small_talk import TALK
 from .spoken_numbers import NUMBER_WORDS, number_words
 
 SPLITS = ("train", "unseen_fact", "unseen_sentence", "unseen_template")
-# What version 0 knew.
-FIRST_KINDS = ("sum", "difference", "number", "day", "month", "colour", "mix", "opposite", "name", "talk")
 HELD_OUT_SHARE = 0.1
 LARGEST_NUMBER = (
     20  # that nano is asked about; what is held out is drawn over larger ones too, so that a later version keeps it
@@ -53,14 +51,13 @@ class Item:
     split: str
 
 
-def items(seed: int = 0, largest_number: int = LARGEST_NUMBER, kinds: Collection[str] | None = None) -> list[Item]:
+def items(seed: int = 0, largest_number: int = LARGEST_NUMBER) -> list[Item]:
     """
     All questions of the domain.
 
     Args:
         seed (`int`, *optional*, defaults to 0): Decides what is held out.
         largest_number (`int`, *optional*, defaults to 20): Of sums, differences and neighbours of numbers; what is held out stays so.
-        kinds (`Collection[str]`, *optional*): Only questions of these kinds; what is held out stays so.
 
     Returns:
         `list[Item]`: In a fixed order; question texts are distinct.
@@ -72,21 +69,20 @@ def items(seed: int = 0, largest_number: int = LARGEST_NUMBER, kinds: Collection
     for answer, questions in TALK.items():
         held_out = questions[-1] if len(questions) >= 4 else None
         found += [Item("talk", q, answer, "unseen_template" if q == held_out else "train") for q in questions]
-    return found if kinds is None else [item for item in found if item.kind in kinds]
+    return found
 
 
-def text_corpus(seed: int = 0, kinds: Collection[str] | None = None) -> list[str]:
+def text_corpus(seed: int = 0) -> list[str]:
     """
     Every training sentence once, questions and answers.
 
     Args:
         seed (`int`, *optional*, defaults to 0): That of `items`.
-        kinds (`Collection[str]`, *optional*): As for `items`.
 
     Returns:
         `list[str]`: Sorted.
     """
-    train = [item for item in items(seed, kinds=kinds) if item.split == "train"]
+    train = [item for item in items(seed) if item.split == "train"]
     return sorted({item.question for item in train} | {item.answer for item in train})
 
 

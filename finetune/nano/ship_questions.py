@@ -56,7 +56,9 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--speech", type=Path, required=True)
     parser.add_argument(
-        "--kinds", nargs="+", default=["sum", "difference", "number", "day", "colour", "opposite", "name"]
+        "--kinds",
+        nargs="+",
+        default=["sum", "difference", "time", "day", "unit", "capital", "opposite", "spelling", "rhyme", "joke"],
     )
     given = parser.parse_args()
     ship(given.model, given.speech, given.kinds)
