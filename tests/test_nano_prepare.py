@@ -113,10 +113,31 @@ def test_a_dialogue_needs_its_spoken_answer_and_a_second_turn_has_one_voice(corp
     assert messages[0]["content"] == f"<|audio_{len(asked)}|>" * 20
     assert messages[3]["content"].startswith("Milk<|audio_14|>") and " white.<|audio_14|>" in messages[3]["content"]
     assert turns["seconds"] == pytest.approx((20 + 15 + 10 + 15) / 25)
+    (typed,) = rows["typed"]  # the two who ask about grass ask in the same words
+    assert (typed["text"], typed["codes"], typed["answer_text"]) == (asked, None, "Grass is green.")
+    assert typed["seconds"] == pytest.approx(15 / 25)
+    assert rows["talks"] == []  # of each voice there is one question
     assert [row["text"] for row in rows["aloud"]] == ["Grass is green.", "Milk is white.", "A branch of physics."]
     assert [row["text"] for row in rows["words"]] == ["Seven blue kitchen.", "A branch of physics."]
     assert {row["text"] for row in rows["dictated"]} == {"What colour is grass?", "What colour is coal?"}
     assert {row["text"] for row in rows["written"]} <= set(text_corpus())
+
+
+def test_a_talk_has_one_voice_and_uses_every_question_once(corpora):
+    one = corpora["questions"][0]
+    asked = [(f"q/{voice}-{i}", one | {"voice": voice, "text": f"{voice} {i}", "codes": [i] * (20 + i)})
+             for voice in ("kal16", "rms") for i in range(200)]  # fmt: skip
+    rows = list(nano_prepare._talks(asked, {"Grass is green.": corpora["answers"][0]}, 25.0))
+    talks = [[m["content"] for m in json.loads(row["messages"]) if m["role"] == "user"] for row in rows]
+    assert {len(talk) for talk in talks} == {2, 3, 4}
+    spoken = {f"<|audio_{i}|>" * (20 + i) for i in range(200)}
+    typed = [question for talk in talks for question in talk if question not in spoken]
+    assert 0.12 < len(typed) / sum(map(len, talks)) < 0.28
+    assert all(len({question.split()[0] for question in talk if question in typed}) <= 1 for talk in talks)
+    assert 398 <= sum(map(len, talks)) <= 400 and len(set(typed)) == len(typed)  # a last question alone is no talk
+    for row, talk in zip(rows, talks, strict=True):
+        codes = sum(question.count("<|audio_") for question in talk) + 15 * len(talk)
+        assert row["seconds"] == pytest.approx(codes / 25)
 
 
 def test_speech_becomes_prepared_data_that_the_shipped_recipe_can_train_on(tmp_path):

@@ -8,7 +8,9 @@ From nano's speech to prepared datasets, as `ttt train` reads them: codes, words
 |---|---|---|
 | chat | spoken question, spoken answer | questions, wrapped, repeat |
 | noted | spoken question, written answer: hearing and knowing at half of the ids | questions, wrapped, repeat |
-| turns | two spoken questions and their spoken answers | follow-ups |
+| typed | written question, spoken answer | questions |
+| turns | two spoken questions and their spoken answers, the second about the first | follow-ups |
+| talks | two to four questions, each about something else, some of them written, and their spoken answers | questions, repeat |
 | dictated | sound, its words | questions, wrapped |
 | words | the same, where no word can be guessed from the one before | drills, dictation, phrases |
 | recorded | recorded English, its words | recorded, where it was fetched; the split that is not held out |
@@ -26,7 +28,7 @@ import argparse
 import json
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,8 @@ HEARD = ("questions", "wrapped", "repeat", "follow-ups", "drills", "dictation", 
 SPOKEN = ("answers", "sentences", "phrases")
 MIXTURE = Path(__file__).with_name("mixture.yaml")
 VALIDATION_SHARE = 0.004
+TURNS_OF_A_TALK = (2, 4)  # fewest and most
+TYPED_SHARE = 0.2  # of the questions of a talk
 FACTS_PER_LIST = 16
 ROUNDS_OF_FACTS = 10
 NUMBERS = [number_words(number) for number in range(101)]
@@ -109,6 +113,7 @@ def _check_codes(folder: Path, fingerprint: str) -> None:
 def _datasets(lines: dict[str, list[Line]], frame_rate: float) -> dict[str, Iterable[Row]]:
     replies = {line["text"]: line for corpus in ("answers", "phrases") for line in lines[corpus]}
     asked = list(_named(lines, "questions", "wrapped", "repeat"))
+    typed = {line["text"]: (name, line) for name, line in _named(lines, "questions") if line["answer"] in replies}
     return {
         "chat": (
             _dialogue(name, line, replies[line["answer"]], frame_rate)
@@ -116,7 +121,12 @@ def _datasets(lines: dict[str, list[Line]], frame_rate: float) -> dict[str, Iter
             if line["answer"] in replies
         ),
         "noted": (_note(name, line, frame_rate) for name, line in asked),
+        "typed": (
+            _dialogue(f"typed/{name}", line | {"codes": None}, replies[line["answer"]], frame_rate)
+            for name, line in typed.values()
+        ),
         "turns": _turns(lines, replies, frame_rate),
+        "talks": _talks(list(_named(lines, "questions", "repeat")), replies, frame_rate),
         "dictated": (_recording(name, line, frame_rate) for name, line in _named(lines, "questions", "wrapped")),
         "words": (_recording(name, line, frame_rate) for name, line in _named(lines, "drills", "dictation", "phrases")),
         "recorded": (
@@ -167,7 +177,7 @@ def _dialogue(name: str, asked: Line, reply: Line, frame_rate: float) -> Row:
         answer_text=reply["text"],
         answer_codes=reply["codes"],
         answer_words=_words(reply),
-        seconds=(len(asked["codes"]) + len(reply["codes"])) / frame_rate,
+        seconds=(len(asked["codes"] or ()) + len(reply["codes"])) / frame_rate,
     )
 
 
@@ -196,13 +206,42 @@ def _turns(lines: dict[str, list[Line]], replies: dict[str, Line], frame_rate: f
         if not firsts or None in answers:
             continue
         first = rng.choice(firsts)
-        messages = []
-        for asked, answer in zip((first, second), answers, strict=True):
-            messages.append({"role": "user", "content": _written(asked["codes"])})
-            pieces = aligned_groups(answer["words"], answer["codes"], frame_rate, 1)
-            messages.append({"role": "assistant", "content": "".join(text + _written(codes) for text, codes in pieces)})
+        exchanges = [(_written(asked["codes"]), reply) for asked, reply in zip((first, second), answers, strict=True)]
         codes = sum(len(line["codes"]) for line in (first, second, *answers))
-        yield make_row(name, "messages", language="en", messages=json.dumps(messages), seconds=codes / frame_rate)
+        yield _conversation(name, exchanges, codes, frame_rate)
+
+
+def _talks(
+    asked: Sequence[tuple[str, Line]], replies: dict[str, Line], frame_rate: float, seed: int = 0
+) -> Iterator[Row]:
+    """Conversations in which no question has to do with the one before; one voice asks them all, and now and then writes instead."""
+    rng = random.Random(seed)
+    by_voice: dict[str, list[tuple[str, Line]]] = defaultdict(list)
+    for name, line in rng.sample(asked, len(asked)):
+        if line["answer"] in replies:
+            by_voice[line["voice"]].append((name, line))
+    for _, questions in sorted(by_voice.items()):
+        start = 0
+        while start < len(questions) - 1:
+            talk = questions[start : start + rng.randint(*TURNS_OF_A_TALK)]
+            start += len(talk)
+            exchanges, codes = [], 0
+            for _, line in talk:
+                is_typed = rng.random() < TYPED_SHARE
+                reply = replies[line["answer"]]
+                exchanges.append((line["text"] if is_typed else _written(line["codes"]), reply))
+                codes += len(reply["codes"]) + (0 if is_typed else len(line["codes"]))
+            yield _conversation(f"talk/{talk[0][0]}", exchanges, codes, frame_rate)
+
+
+def _conversation(name: str, exchanges: Sequence[tuple[str, Line]], codes: int, frame_rate: float) -> Row:
+    """What was asked, as text with codes in it, and what was replied, word by word."""
+    messages = []
+    for question, reply in exchanges:
+        pieces = aligned_groups(reply["words"], reply["codes"], frame_rate, 1)
+        messages.append({"role": "user", "content": question})
+        messages.append({"role": "assistant", "content": "".join(text + _written(codes) for text, codes in pieces)})
+    return make_row(name, "messages", language="en", messages=json.dumps(messages), seconds=codes / frame_rate)
 
 
 def _written(codes: Iterable[int]) -> str:
