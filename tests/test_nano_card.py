@@ -29,6 +29,7 @@ def test_the_tables_count_held_out_questions_alone_and_name_every_kind():
         "wrong answers by kind": {"sum": {"sum": 8, "colour": 1}, "joke": {}},
         "answer in noise": {"exact": 0.25, "quiet": 0.375, "n": 8},
         "second turn": {"exact": 0.5, "n": 10},
+        "talks": {"exact by turn": [1.0, 0.75, 0.5, 0.25], "n": 20},
         "hear, general English, by voice": {"slt": errors},
         "finished": 1.0,
         "speed": {"real_time_factor": 0.2, "first_sound_seconds": 0.125, "seconds": 0.5, "threads": 1},
@@ -37,3 +38,4 @@ def test_the_tables_count_held_out_questions_alone_and_name_every_kind():
     assert "held-out spoken questions | 0.375 (0.185 to 0.614, n = 16) |" in table  # 2 + 4 + 0 of 16, not the seen ones
     assert "| joke | 4 | 0.75 | 1.00 | none |" in table and "| sum | 12 | 0.25 | 0.50 | sum 8, colour 1 |" in table
     assert "0.250 / 0.500 (CER 0.125)" in table
+    assert "exact by turn (n = 20) | 1.00, 0.75, 0.50, 0.25 |" in table

@@ -60,6 +60,10 @@ def card_tables(result: dict[str, Any]) -> str:
             "second turn of a conversation, unseen wording, exact",
             _share(result["second turn"]["exact"], result["second turn"]["n"]),
         ),
+        (
+            f"four questions in a conversation, each about something else, exact by turn (n = {result['talks']['n']})",
+            ", ".join(f"{share:.2f}" for share in result["talks"]["exact by turn"]),
+        ),
         ('"Repeat after me", unseen general English: text exact / WER', _text_errors(result["repeat"])),
         *_spoken_rows(result),
         (

@@ -7,6 +7,7 @@ Measure a nano checkpoint, from waveform to waveform, on what training never saw
 |---|---|---|
 | answer | test | is the answer's text exactly right? By split, kind and voice, and with noise at 10 dB |
 | turns | follow-ups-test | two turns: is the second answer exactly right? |
+| talks | test | conversations of four questions, each about something else: are the answers exactly right? By turn |
 | repeat | repeat-test | general English said after somebody: the text's error rates |
 | reply | test | the spoken answers, heard by the judges of `judge.py` against the reply's own text |
 | hear | test, dictation-test | transcription: questions, and general English by voice |
@@ -19,6 +20,7 @@ Measure a nano checkpoint, from waveform to waveform, on what training never saw
 
 import argparse
 import json
+import random
 import statistics
 import time
 from collections import defaultdict
@@ -50,6 +52,7 @@ BATCH_SIZE = 16
 NOISE_DB = 10.0
 JUDGED = 240  # spoken replies that the judges hear
 TIMED = 20
+TALKS, TURNS_OF_A_TALK = 50, 4
 
 
 class Checkpoint:
@@ -176,6 +179,19 @@ def second_turns(checkpoint: Checkpoint, lines: Sequence[dict], sounds: Sequence
     return replies
 
 
+def talks(checkpoint: Checkpoint, lines: Sequence[dict], sounds: Sequence[np.ndarray]) -> list[float]:
+    """Share of right answers by turn, in conversations of held-out questions that have nothing to do with each other."""
+    held_out = [i for i, line in enumerate(lines) if line["split"] != "train"]
+    rng = random.Random(0)
+    right = []
+    for _ in tqdm(range(TALKS), desc="talks"):
+        conversation = TttConversation(checkpoint.model, checkpoint.processor, **checkpoint.options)
+        asked = rng.sample(held_out, TURNS_OF_A_TALK)
+        replies = [conversation.say(audio={"array": sounds[i], "sampling_rate": SAMPLING_RATE}) for i in asked]
+        right.append([is_exact(lines[i], reply) for i, reply in zip(asked, replies, strict=True)])
+    return np.mean(right, axis=0).tolist()
+
+
 def measure(folder: Path, speech: Path, limit: int | None, options: dict[str, Any]) -> dict[str, Any]:
     """
     Run every measurement.
@@ -195,6 +211,7 @@ def measure(folder: Path, speech: Path, limit: int | None, options: dict[str, An
     result: dict[str, Any] = {"speed": speed(checkpoint, sounds[:: max(1, len(sounds) // TIMED)][:TIMED])}
     result |= _answers(checkpoint, lines, sounds, judges)
     result |= _hearing(checkpoint, lines, sounds, speech, limit)
+    result["talks"] = {"exact by turn": talks(checkpoint, lines, sounds), "n": TALKS}
 
     lines, sounds = _read(speech / "follow-ups-test", limit)
     right = [is_exact(line, reply) for line, reply in zip(lines, second_turns(checkpoint, lines, sounds), strict=True)]
