@@ -1,7 +1,7 @@
 """
 How nano should be decoded: rules and steps against what a judge understands, on sentences that training never saw, and against right answers.
 
-    python benchmarks/sweep.py --out benchmarks/results/sweep.json              # ten minutes of one core
+    python benchmarks/sweep.py --out benchmarks/results/sweep.json              # half an hour of one core
     python benchmarks/sweep.py --only denoising_steps entropy_bound --sentences 100
     python benchmarks/sweep.py --speech data/nano                               # answers to spoken questions too: a minute or two each
 
