@@ -7,6 +7,7 @@ Knows ids, labels and markers. Knows no text, no waveform and no model; noise is
 import random
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from processing_ttt.vocabulary_ttt import TttVocabulary
@@ -89,20 +90,23 @@ def lay_rows(rows: Sequence[Sequence[Example]], row_length: int, pad_token_id: i
         the model sees by the positions where an example ends.
     """
     shape = (len(rows), row_length)
-    batch = {field: torch.full(shape, _FILL.get(field, pad_token_id)) for field in rows[0][0]}
-    batch["position_ids"] = torch.zeros(shape, dtype=torch.long)
-    batch["sample_ids"] = torch.full(shape, -1)
+    batch = {field: np.full(shape, _FILL.get(field, pad_token_id)) for field in rows[0][0]}
+    batch["position_ids"] = np.zeros(shape, np.int64)
+    batch["sample_ids"] = np.full(shape, -1)
     for index, row in enumerate(rows):
         start = 0
         for sample, example in enumerate(row):
             here = slice(start, start + len(example["input_ids"]))
             for field, values in example.items():
-                batch[field][index, here] = torch.tensor(values)
-            batch["position_ids"][index, here] = torch.arange(len(example["input_ids"]))
+                batch[field][index, here] = values
+            batch["position_ids"][index, here] = np.arange(len(example["input_ids"]))
             batch["sample_ids"][index, here] = sample
             start = here.stop
-        batch["position_ids"][index, start:] = torch.arange(row_length - start)
-    return batch
+        batch["position_ids"][index, start:] = np.arange(row_length - start)
+    return {
+        field: torch.from_numpy(array.astype(np.float32) if array.dtype == np.float64 else array)
+        for field, array in batch.items()
+    }
 
 
 def pack_batch(examples: Sequence[Example], row_length: int, pad_token_id: int) -> dict[str, torch.Tensor]:

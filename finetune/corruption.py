@@ -10,6 +10,7 @@ Knows ids, labels and markers. Knows no batches and no model.
 import random
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from modeling_ttt.objective_ttt import corrupt
@@ -63,7 +64,8 @@ def corrupt_example(
         example = truncate_last_span(example, vocabulary, rng)
     if rng.random() < objective.block_fill_prob:
         example = fill_blocks(example, objective.block_length, vocabulary)
-    input_ids, labels = torch.tensor([example["input_ids"]]), torch.tensor([example["labels"]])
+    # By numpy, which reads lists several times as fast.
+    input_ids, labels = (torch.from_numpy(np.array([example[field]], np.int64)) for field in ("input_ids", "labels"))
     noised = corrupt(
         input_ids,
         labels,

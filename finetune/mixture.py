@@ -33,6 +33,7 @@ from processing_ttt.layout_ttt import TttLayout
 
 from .collate import Example
 from .examples import ALL_TASKS, DEFAULT_LANGUAGE, TASKS_OF_KIND, build_examples
+from .remembers import RemembersTexts
 from .rows import INFO_FILE, PreparedInfo, Row, load_prepared, read_info
 
 
@@ -188,7 +189,7 @@ class MixedExamples(Dataset):
         seed: int = 0,
     ):
         self.mixture = mixture
-        self.tokenizer = tokenizer
+        self.tokenizer = RemembersTexts(tokenizer)
         self.layout = layout
         self.aligned = aligned
         self.system_prompts = system_prompts

@@ -38,7 +38,7 @@ class TttTrainer(Trainer):
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Weight the batch's mean by its share of the samples of the update. Logits are made where someone asks for them."""
-        outputs = model(**inputs, skip_logits=self.args.prediction_loss_only or not return_outputs)
+        outputs = model(**inputs, use_cache=False, skip_logits=self.args.prediction_loss_only or not return_outputs)
         samples = count_samples(inputs)
         if model.training:
             self._remember(outputs, inputs, samples)
@@ -78,7 +78,11 @@ class TttTrainer(Trainer):
         super().log(logs, start_time)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """Evaluate the loss, then listen to the model."""
+        """Evaluate the loss, then listen to the model; nothing is compiled for it, since no two batches are of one shape."""
+        with torch.compiler.set_stance("force_eager"):
+            return self._evaluate_and_listen(*args, **kwargs)
+
+    def _evaluate_and_listen(self, *args: Any, **kwargs: Any) -> Any:
         output = super().evaluation_loop(*args, **kwargs)
         if self.listen is not None:
             # Outside of autocast, which would convert every weight again at each of many small steps.

@@ -6,6 +6,7 @@ import pytest
 from processing_fixtures import tiny_tokenizer
 from torch.utils.data import DataLoader
 
+from finetune import remembers
 from finetune.examples import build_examples
 from finetune.mixture import MixedExamples, read_mixture
 from finetune.rows import PreparedInfo, make_row, save_prepared
@@ -129,6 +130,18 @@ def test_an_example_is_that_of_its_row_and_task(folder):
         assert examples[position] == build_examples(row, task, TOKENIZER, LAYOUT, 10.0, aligned=1)
     with pytest.raises(IndexError, match="50 examples, and none at 50"):
         examples[50]
+
+
+@pytest.mark.parametrize(("longest_text", "most_texts"), [(1000, 20_000), (1000, 2), (3, 20_000), (0, 1)])
+def test_what_a_tokenizer_remembers_is_what_it_would_say(folder, monkeypatch, longest_text, most_texts):
+    monkeypatch.setattr(remembers, "LONGEST_TEXT", longest_text)
+    monkeypatch.setattr(remembers, "MOST_TEXTS", most_texts)
+    examples = mixed(folder, REPLAY, aligned=1)
+    for position in [*range(len(examples)), *range(len(examples))]:
+        example = examples[position]
+        assert example == build_examples(*examples.row(position), TOKENIZER, LAYOUT, 10.0, aligned=1)
+        example["input_ids"].append(0)  # whoever gets a list may change it
+    assert len(examples.tokenizer._ids) <= most_texts
 
 
 # ------------------------------------------------------------------------------------------------------------------ errors

@@ -1,0 +1,51 @@
+"""
+Tokenizing what was tokenized before: the examples of a run consist of the same words and the same prompts again and again, and a tokenizer
+takes longer for a word than all that follows.
+
+Knows texts and their ids. Knows no rows.
+"""
+
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+LONGEST_TEXT = 1000  # characters
+MOST_TEXTS = 20_000
+
+
+class RemembersTexts:
+    """
+    A tokenizer that remembers.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): Does it the first time.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        self._tokenizer = tokenizer
+        self._ids: dict[str, list[int]] = {}
+        self._prompts: dict[str, str] = {}
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        """Encode a text, or remember how it was encoded."""
+        if add_special_tokens or len(text) > LONGEST_TEXT:
+            return self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        if text not in self._ids:
+            _make_room(self._ids)
+            self._ids[text] = self._tokenizer.encode(text, add_special_tokens=False)
+        return list(self._ids[text])
+
+    def apply_chat_template(self, messages: list[dict[str, Any]], **options: Any) -> Any:
+        """Write a conversation out, or remember how it was written."""
+        key = repr((messages, sorted(options.items())))
+        if len(key) > LONGEST_TEXT + len(options.get("chat_template") or ""):
+            return self._tokenizer.apply_chat_template(messages, **options)
+        if key not in self._prompts:
+            _make_room(self._prompts)
+            self._prompts[key] = self._tokenizer.apply_chat_template(messages, **options)
+        return self._prompts[key]
+
+
+def _make_room(known: dict[str, Any]) -> None:
+    if len(known) == MOST_TEXTS:
+        known.clear()
