@@ -108,8 +108,8 @@ def _claim(folder: Path, recipe: Recipe) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path, own = folder / RECIPE_FILE, asdict(recipe)
     if path.is_file():
-        there = yaml.safe_load(path.read_text(encoding="utf-8"))
-        changed = [name for name in own if name not in MAY_CHANGE and there.get(name) != own[name]]
+        there = asdict(Recipe()) | yaml.safe_load(path.read_text(encoding="utf-8"))
+        changed = [name for name in own if name not in MAY_CHANGE and there[name] != own[name]]
         if changed and ((folder / RESULT_FILE).is_file() or any(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"))):
             raise ValueError(
                 f"{str(folder)!r} holds a run of another recipe ({', '.join(changed)} differ): go on with that recipe, or choose another "
@@ -191,12 +191,15 @@ def build_trainer(recipe: Recipe, model: Any, processor: TttProcessor, data: Tra
     if recipe.max_steps <= 0:
         arguments.max_steps = max(1, -(-plan.rows_of(recipe.num_train_epochs) // rows_per_update))
     objective = recipe.objective(block_length(model))
+    if recipe.torch_compile:
+        compile_layers(model)
+    fixed_length = recipe.max_length if recipe.torch_compile else None  # another length would be compiled anew
     trainer = TttTrainer(
         model=model,
         args=arguments,
         train_dataset=PlannedRows(data.examples, plan, arguments.max_steps),
         eval_dataset=validation_rows(data.validation) if data.validation else None,
-        data_collator=NoisingCollator(processor.vocabulary, objective, recipe.seed, recipe.packing),
+        data_collator=NoisingCollator(processor.vocabulary, objective, recipe.seed, recipe.packing, fixed_length),
         optimizers=(_optimizer(recipe, model), None),
     )
     if data.validation and recipe.early_stopping_patience:
@@ -213,6 +216,19 @@ def build_trainer(recipe: Recipe, model: Any, processor: TttProcessor, data: Tra
             default_language=recipe.default_language,
         )
     return trainer
+
+
+def compile_layers(model: Any) -> None:
+    """
+    Compile the backbone's layers in place: one is compiled, and all of its kind run the same code.
+
+    Args:
+        model: With or without an adapter. Names of parameters stay what they are.
+    """
+    kinds = set(getattr(model, "_no_split_modules", None) or ())
+    for module in list(model.modules()):
+        if type(module).__name__ in kinds:
+            module.compile()
 
 
 def _optimizer(recipe: Recipe, model: Any) -> torch.optim.Optimizer | None:

@@ -195,19 +195,21 @@ class NoisingCollator:
         objective (`Objective`): What may happen to an example.
         seed (`int`): Of the run.
         packs (`bool`): Whether rows hold several examples.
+        row_length (`int`, *optional*): Positions of packed rows; by default as many as the fullest row of a batch has.
     """
 
     vocabulary: TttVocabulary
     objective: Objective
     seed: int
     packs: bool
+    row_length: int | None = None
 
     def __call__(self, rows: Sequence[Sequence[Keyed]]) -> dict[str, torch.Tensor]:
         """Give a batch as `pad_batch` or `lay_rows` do, with `audio_mask` and `mask_prob`."""
         noised = [[self._noised(keyed) for keyed in row] for row in rows]
         if self.packs:
             longest = max(sum(len(example["input_ids"]) for example in row) for row in noised)
-            return lay_rows(noised, longest, self.vocabulary.pad_token_id)
+            return lay_rows(noised, self.row_length or longest, self.vocabulary.pad_token_id)
         return pad_batch([example for row in noised for example in row], self.vocabulary.pad_token_id)
 
     def _noised(self, keyed: Keyed) -> dict[str, Any]:

@@ -126,6 +126,14 @@ def test_padded_and_packed_batches_of_the_collator_learn_the_same(examples):
     torch.testing.assert_close(losses(packs), losses(pads), atol=2e-5, rtol=1e-5)
 
 
+def test_rows_of_one_length_learn_the_same(examples):
+    keyed = [Keyed(2, row, example) for row, example in enumerate(examples)]
+    shortest = NoisingCollator(VOCABULARY, Objective(), 5, packs=True)([keyed[:3], keyed[3:]])
+    filled = NoisingCollator(VOCABULARY, Objective(), 5, packs=True, row_length=120)([keyed[:3], keyed[3:]])
+    assert shortest["input_ids"].shape[1] < 120 and filled["input_ids"].shape == (2, 120)
+    torch.testing.assert_close(losses(filled), losses(shortest), atol=2e-5, rtol=1e-5)
+
+
 def asked(codes=400):
     """A spoken question and a reply whose first span may be preserved."""
     reply = spoken()["labels"][3:]

@@ -5,6 +5,8 @@ import torch
 from glm4_voice_fixtures import codes_of, noise, tiny_codec
 from modeling_fixtures import tiny_model
 
+from finetune.train import compile_layers
+
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
@@ -48,6 +50,24 @@ def test_compiled_steps_on_a_static_cache_decode_the_ids_of_eager_ones():
         wanted = model.generate(ids, **options)
         assert torch.equal(model.generate(ids, cache_implementation="static", **options), wanted)
     assert 1 <= torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 3
+
+
+def test_compiled_layers_learn_what_eager_ones_learn():
+    batch = {
+        "input_ids": torch.randint(5, 12, (2, 24), generator=torch.Generator().manual_seed(0)).cuda(),
+        "sample_ids": torch.tensor([[0] * 10 + [1] * 14, [0] * 20 + [-1] * 4]).cuda(),
+    }
+    batch["labels"] = batch["input_ids"].masked_fill(batch["sample_ids"] < 0, -100)
+    gradients = []
+    for compiles in (False, True):
+        model = tiny_model().cuda().train()
+        if compiles:
+            compile_layers(model)
+            torch._dynamo.utils.counters.clear()
+        model(**batch, skip_logits=True).loss.backward()
+        gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 1
+    torch.testing.assert_close(gradients[1], gradients[0], atol=1e-5, rtol=1e-3)
 
 
 def test_bfloat16_logits_stay_within_four_percent_of_float32(prompts):

@@ -151,11 +151,15 @@ def test_speech_becomes_prepared_data_that_the_shipped_recipe_can_train_on(tmp_p
 
     job = Job("Grass is green.", "kal16", 1.0, "train", {"kind": "colour", "answer": "Grass is green."})
     try:
-        synthesise.write_shards([job], tmp_path / "speech" / "answers")
+        for corpus in ("answers", "drills"):
+            synthesise.write_shards([job], tmp_path / "speech" / corpus)
     except OSError:
         pytest.skip("flite is not installed")
     counts = nano_prepare.prepare(str(nano_checkpoint()), tmp_path / "speech", tmp_path / "prepared")
     assert counts["aloud"] + len(load_prepared(tmp_path / "prepared" / "aloud")["validation"]) == 1
+    words = [row for rows in load_prepared(tmp_path / "prepared" / "words").values() for row in rows]
+    assert [row["id"] for row in words] == [f"drills/shard-00000-000{again}" for again in ("", nano_prepare.AGAIN)]
+    assert words[0]["codes"] != words[1]["codes"] and words[0]["text"] == words[1]["text"]
     named = yaml.safe_load((tmp_path / "prepared" / "data.yaml").read_text())["datasets"]
     assert [entry["path"] for entry in named] == [name for name, rows in counts.items() if rows]  # nothing was recorded
     (tmp_path / "prepared" / "codes" / "codec.txt").write_text("another")

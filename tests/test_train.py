@@ -409,6 +409,32 @@ def test_weights_in_four_bits_take_an_adapter_that_fits_the_whole_ones(data, tmp
     )
 
 
+def test_a_run_of_an_earlier_version_goes_on_though_its_recipe_lacks_new_keys(base, data, tmp_path):
+    recipe = tiny_recipe(base, data, tmp_path, max_steps=1, eval_steps=5)
+    train(recipe)
+    written = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    del written["torch_compile"]
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(written))
+    train(recipe)  # finished
+    with pytest.raises(ValueError, match=r"another recipe \(torch_compile differ\)"):
+        train(override(recipe, {"torch_compile": True}))
+
+
+def test_compiled_layers_are_compiled_once_and_train_alike(base, data, tmp_path, monkeypatch):
+    plain = torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda module: plain(module, backend="eager")
+    )  # traced, and no more
+    for compiles in (False, True):
+        torch._dynamo.utils.counters.clear()
+        recipe = tiny_recipe(base, data, tmp_path / str(compiles), packing=True, max_steps=4, eval_steps=2)
+        train(override(recipe, {"torch_compile": compiles, "max_length": 256, "method": "full"}))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    eager, compiled = (load_file(tmp_path / f"{compiles}" / "model.safetensors") for compiles in (False, True))
+    assert eager.keys() == compiled.keys()
+    torch.testing.assert_close(compiled, eager, atol=1e-5, rtol=1e-4)
+
+
 def test_a_recipe_says_the_same_to_transformers(base, data, tmp_path):
     recipe = tiny_recipe(base, data, tmp_path, gradient_checkpointing=True, warmup_ratio=0.1, max_steps=50)
     arguments = training_arguments(recipe, validates=True, transcribes=True)

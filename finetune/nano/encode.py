@@ -26,7 +26,9 @@ def read_shards(folder: Path) -> Iterator[tuple[str, list[dict[str, Any]], np.nd
 
 
 @torch.inference_mode()
-def encode_corpus(codec: TttCodecModel, folder: Path, out: Path, varied: bool, batch_size: int = 16) -> None:
+def encode_corpus(
+    codec: TttCodecModel, folder: Path, out: Path, varied: bool, batch_size: int = 16, hearing: int = 0
+) -> None:
     """
     Write the codes of a corpus, a file per shard; shards that are there already are left alone.
 
@@ -36,12 +38,14 @@ def encode_corpus(codec: TttCodecModel, folder: Path, out: Path, varied: bool, b
         out (`Path`): Gets `shard-00000.jsonl` with the corpus' fields and `codes`.
         varied (`bool`): Vary room, noise and level, as a microphone would (questions); otherwise as it is (answers).
         batch_size (`int`, *optional*, defaults to 16): Utterances encoded together.
+        hearing (`int`, *optional*, defaults to 0): Every hearing of a corpus has other rooms, noises and levels.
     """
     out.mkdir(parents=True, exist_ok=True)
     for name, lines, samples in tqdm(list(read_shards(folder)), desc=f"encode {folder.name}", unit="shard"):
         if (out / f"{name}.jsonl").exists():
             continue
-        rng = np.random.default_rng(int(name.split("-")[1]))
+        number = int(name.split("-")[1])
+        rng = np.random.default_rng([number, hearing] if hearing else number)
         order = sorted(range(len(lines)), key=lambda i: lines[i]["samples"])
         for start in range(0, len(order), batch_size):
             batch = [lines[i] for i in order[start : start + batch_size]]

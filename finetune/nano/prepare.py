@@ -12,8 +12,8 @@ From nano's speech to prepared datasets, as `ttt train` reads them: codes, words
 | turns | two spoken questions and their spoken answers, the second about the first | follow-ups |
 | talks | two to four questions, each about something else, some of them written, and their spoken answers | questions, repeat |
 | dictated | sound, its words | questions, wrapped |
-| words | the same, where no word can be guessed from the one before | drills, dictation, phrases |
-| recorded | recorded English, its words | recorded, where it was fetched; the split that is not held out |
+| words | the same, where no word can be guessed from the one before | drills and dictation, heard twice each; phrases |
+| recorded | recorded English, its words | recorded, where it was fetched, heard twice; the split that is not held out |
 | aloud | words, their sound | answers, sentences, phrases |
 | written | question, answer | the domain |
 | facts | lists of answers | the domain, with larger numbers |
@@ -47,6 +47,12 @@ from .spoken_numbers import number_words
 
 HEARD = ("questions", "wrapped", "repeat", "follow-ups", "drills", "dictation", "recorded")
 SPOKEN = ("answers", "sentences", "phrases")
+HEARD_AGAIN = (
+    "drills",
+    "dictation",
+    "recorded",
+)  # in another room: nothing is as short as words that cannot be guessed
+AGAIN = "-again"
 MIXTURE = Path(__file__).with_name("mixture.yaml")
 VALIDATION_SHARE = 0.004
 TURNS_OF_A_TALK = (2, 4)  # fewest and most
@@ -80,6 +86,10 @@ def prepare(model: str, speech: Path, out: Path) -> dict[str, int]:
     for corpus in (*HEARD, *SPOKEN):
         encode_corpus(codec, speech / corpus, out / "codes" / corpus, varied=corpus in HEARD)
         lines[corpus] = read_codes(out / "codes" / corpus)
+    for corpus in HEARD_AGAIN:
+        again = out / "codes" / (corpus + AGAIN)
+        encode_corpus(codec, speech / corpus, again, varied=True, hearing=1)
+        lines[corpus] += [line | {"id": line["id"] + AGAIN} for line in read_codes(again)]
     info = PreparedInfo(
         source="finetune.nano",
         codec=model,
@@ -91,7 +101,8 @@ def prepare(model: str, speech: Path, out: Path) -> dict[str, int]:
     for name, rows in _datasets(lines, codec.config.frame_rate).items():
         splits: dict[str, list[Row]] = {"train": [], "validation": []}
         for row in rows:
-            splits["validation" if share_of(row["id"]) < VALIDATION_SHARE else "train"].append(row)
+            is_held_out = share_of(row["id"].removesuffix(AGAIN)) < VALIDATION_SHARE
+            splits["validation" if is_held_out else "train"].append(row)
         save_prepared(out / name, splits, info)
         counts[name] = len(splits["train"])
     mixture = yaml.safe_load(MIXTURE.read_text())
