@@ -209,7 +209,7 @@ class NoisingCollator:
         noised = [[self._noised(keyed) for keyed in row] for row in rows]
         if self.packs:
             longest = max(sum(len(example["input_ids"]) for example in row) for row in noised)
-            return lay_rows(noised, self.row_length or longest, self.vocabulary.pad_token_id)
+            return lay_rows(noised, max(longest, self.row_length or 0), self.vocabulary.pad_token_id)
         return pad_batch([example for row in noised for example in row], self.vocabulary.pad_token_id)
 
     def _noised(self, keyed: Keyed) -> dict[str, Any]:
