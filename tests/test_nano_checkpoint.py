@@ -6,6 +6,7 @@ from pathlib import Path
 import jiwer
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModel, AutoProcessor, GenerationConfig
 
 import modeling_ttt
@@ -117,3 +118,19 @@ def test_nano_reads_a_text_aloud(nano):
     assert spoken.finished
     assert spoken.text.split()[0] == QUESTIONS[0]["answer"].split()[0]
     assert spoken.seconds > 0.5
+
+
+def test_an_export_may_average_two_runs(tmp_path):
+    from finetune.nano.make_checkpoint import export
+
+    for name, value in (("first", 1.0), ("second", 3.0)):
+        model = AutoModel.from_pretrained(FOLDER)
+        with torch.no_grad():
+            model.lm_head.weight.fill_(value)
+        model.save_pretrained(tmp_path / name)
+    AutoProcessor.from_pretrained(FOLDER).save_pretrained(tmp_path / "first")
+    export(tmp_path / "first", FOLDER / "codec", tmp_path / "out", average_with=tmp_path / "second", share=0.25)
+    averaged, original = AutoModel.from_pretrained(tmp_path / "out"), AutoModel.from_pretrained(FOLDER)
+    assert torch.equal(averaged.lm_head.weight, torch.full_like(averaged.lm_head.weight, 1.5))
+    assert torch.equal(averaged.model.layers[0].mlp.up_proj.weight, original.model.layers[0].mlp.up_proj.weight)
+    assert load_file(tmp_path / "out" / "model.safetensors")["lm_head.weight"].dtype == torch.bfloat16
