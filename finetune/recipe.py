@@ -26,7 +26,12 @@ from .corruption import Objective
 METHODS = ("lora", "qlora", "rows", "full")
 OPTIMIZERS = ("adamw", "muon")
 SHIPPED = Path(__file__).parent / "recipes"
-MAY_CHANGE = ("output_dir", "report_to", "dataloader_num_workers")  # when a run goes on: they decide nothing about it
+MAY_CHANGE = (
+    "output_dir",
+    "report_to",
+    "dataloader_num_workers",
+    "compile_layers",
+)  # when a run goes on: they decide nothing about it
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,8 @@ class Recipe:
         max_grad_norm (`float`): Gradients are scaled down to this norm.
         bf16 (`bool`): Compute in bfloat16. Weights that are trained stay float32.
         gradient_checkpointing (`bool`): Compute activations again instead of keeping them.
-        torch_compile (`bool`): Compile the backbone's layers: on a GPU the first update takes longer, and all others are faster. Packed rows
-            then all have `max_length` positions.
+        compile_layers (`bool`): Compile the backbone's layers: on a GPU the first update takes longer, and all others are faster. Packed rows
+            of training then all have `max_length` positions; without `packing` every new length is compiled anew.
         seed (`int`): Decides everything that is drawn.
         logging_steps (`int`): Updates between two points of the curves.
         eval_steps (`int`): Updates between two validations; each also writes a checkpoint.
@@ -120,7 +125,7 @@ class Recipe:
     max_grad_norm: float = 1.0
     bf16: bool = True
     gradient_checkpointing: bool = False
-    torch_compile: bool = False
+    compile_layers: bool = False
     seed: int = 0
 
     logging_steps: int = 10

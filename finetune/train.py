@@ -191,9 +191,9 @@ def build_trainer(recipe: Recipe, model: Any, processor: TttProcessor, data: Tra
     if recipe.max_steps <= 0:
         arguments.max_steps = max(1, -(-plan.rows_of(recipe.num_train_epochs) // rows_per_update))
     objective = recipe.objective(block_length(model))
-    if recipe.torch_compile:
+    if recipe.compile_layers:
         compile_layers(model)
-    fixed_length = recipe.max_length if recipe.torch_compile else None  # another length would be compiled anew
+    fixed_length = row_length if recipe.compile_layers else None  # another length would be compiled anew
     trainer = TttTrainer(
         model=model,
         args=arguments,
@@ -201,6 +201,7 @@ def build_trainer(recipe: Recipe, model: Any, processor: TttProcessor, data: Tra
         eval_dataset=validation_rows(data.validation) if data.validation else None,
         data_collator=NoisingCollator(processor.vocabulary, objective, recipe.seed, recipe.packing, fixed_length),
         optimizers=(_optimizer(recipe, model), None),
+        is_compiled=recipe.compile_layers,
     )
     if data.validation and recipe.early_stopping_patience:
         trainer.add_callback(EarlyStoppingCallback(recipe.early_stopping_patience))
@@ -224,11 +225,16 @@ def compile_layers(model: Any) -> None:
 
     Args:
         model: With or without an adapter. Names of parameters stay what they are.
+
+    Raises:
+        ValueError: If the model does not say which modules are layers.
     """
     kinds = set(getattr(model, "_no_split_modules", None) or ())
-    for module in list(model.modules()):
-        if type(module).__name__ in kinds:
-            module.compile()
+    layers = [module for module in model.modules() if type(module).__name__ in kinds]
+    if not layers:
+        raise ValueError("This backbone does not say which of its modules are layers: --set compile_layers=false.")
+    for layer in layers:
+        layer.compile()
 
 
 def _optimizer(recipe: Recipe, model: Any) -> torch.optim.Optimizer | None:

@@ -24,14 +24,17 @@ class TttTrainer(Trainer):
 
     Args:
         listen (`Callable`, *optional*): Asked at each evaluation with the model and the number of updates; its numbers join the metrics.
+        is_compiled (`bool`, *optional*, defaults to `False`): Whether layers are compiled; evaluations then run them as they are, since their
+            batches have all lengths.
         kwargs: As for `transformers.Trainer`.
     """
 
-    def __init__(self, *args: Any, listen: Listen | None = None, **kwargs: Any):
+    def __init__(self, *args: Any, listen: Listen | None = None, is_compiled: bool = False, **kwargs: Any):
         super().__init__(*args, **kwargs)
         # Tells the Trainer that `compute_loss` has divided by the samples of all accumulated batches, so that it does not divide again.
         self.model_accepts_loss_kwargs = True
         self.listen = listen
+        self.is_compiled = is_compiled
         self._since_log: torch.Tensor | None = None
 
     def compute_loss(
@@ -78,8 +81,8 @@ class TttTrainer(Trainer):
         super().log(logs, start_time)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """Evaluate the loss, then listen to the model; nothing is compiled for it, since no two batches are of one shape."""
-        with torch.compiler.set_stance("force_eager"):
+        """Evaluate the loss, then listen to the model."""
+        with torch.compiler.set_stance("force_eager" if self.is_compiled else "default"):
             return self._evaluate_and_listen(*args, **kwargs)
 
     def _evaluate_and_listen(self, *args: Any, **kwargs: Any) -> Any:

@@ -195,7 +195,7 @@ class NoisingCollator:
         objective (`Objective`): What may happen to an example.
         seed (`int`): Of the run.
         packs (`bool`): Whether rows hold several examples.
-        row_length (`int`, *optional*): Positions of packed rows; by default as many as the fullest row of a batch has.
+        row_length (`int`, *optional*): Positions of packed rows of training; by default, and in validation, as many as a batch's fullest row has.
     """
 
     vocabulary: TttVocabulary
@@ -209,7 +209,9 @@ class NoisingCollator:
         noised = [[self._noised(keyed) for keyed in row] for row in rows]
         if self.packs:
             longest = max(sum(len(example["input_ids"]) for example in row) for row in noised)
-            return lay_rows(noised, max(longest, self.row_length or 0), self.vocabulary.pad_token_id)
+            is_validation = rows[0][0].epoch == VALIDATION_EPOCH
+            row_length = longest if is_validation or self.row_length is None else self.row_length
+            return lay_rows(noised, row_length, self.vocabulary.pad_token_id)
         return pad_batch([example for row in noised for example in row], self.vocabulary.pad_token_id)
 
     def _noised(self, keyed: Keyed) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from modeling_fixtures import (
 
 from finetune.collate import lay_rows, pad_batch
 from finetune.corruption import Objective, corrupt_example
-from finetune.training_data import Keyed, NoisingCollator
+from finetune.training_data import VALIDATION_EPOCH, Keyed, NoisingCollator
 from processing_ttt.vocabulary_ttt import TttVocabulary
 
 VOCABULARY = TttVocabulary(
@@ -131,6 +131,12 @@ def test_rows_of_one_length_learn_the_same(examples):
     shortest = NoisingCollator(VOCABULARY, Objective(), 5, packs=True)([keyed[:3], keyed[3:]])
     filled = NoisingCollator(VOCABULARY, Objective(), 5, packs=True, row_length=120)([keyed[:3], keyed[3:]])
     assert shortest["input_ids"].shape[1] < 120 and filled["input_ids"].shape == (2, 120)
+    unseen = [[Keyed(VALIDATION_EPOCH, 0, examples[0])]]
+    shapes = {
+        NoisingCollator(VOCABULARY, Objective(), 5, True, row_length)(unseen)["input_ids"].shape
+        for row_length in (None, 120)
+    }
+    assert len(shapes) == 1  # validation is not compiled
     torch.testing.assert_close(losses(filled), losses(shortest), atol=2e-5, rtol=1e-5)
 
 

@@ -62,8 +62,9 @@ def test_compiled_layers_learn_what_eager_ones_learn():
     for compiles in (False, True):
         model = tiny_model().cuda().train()
         if compiles:
-            compile_layers(model)
+            torch._dynamo.reset()
             torch._dynamo.utils.counters.clear()
+            compile_layers(model)
         model(**batch, skip_logits=True).loss.backward()
         gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 1

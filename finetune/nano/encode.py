@@ -38,7 +38,7 @@ def encode_corpus(
         out (`Path`): Gets `shard-00000.jsonl` with the corpus' fields and `codes`.
         varied (`bool`): Vary room, noise and level, as a microphone would (questions); otherwise as it is (answers).
         batch_size (`int`, *optional*, defaults to 16): Utterances encoded together.
-        hearing (`int`, *optional*, defaults to 0): Every hearing of a corpus has other rooms, noises and levels.
+        hearing (`int`, *optional*, defaults to 0): Which hearing: each number gives other rooms, noises and levels, if `varied`.
     """
     out.mkdir(parents=True, exist_ok=True)
     for name, lines, samples in tqdm(list(read_shards(folder)), desc=f"encode {folder.name}", unit="shard"):

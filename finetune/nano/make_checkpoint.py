@@ -6,8 +6,8 @@ Nano's checkpoint before and after training: a new model to begin with, and the 
     python -m finetune.nano.make_checkpoint export --model runs/nano --codec checkpoints/ttt-nano/codec --out checkpoints/ttt-nano
 
 1. `create`: a byte-level BPE with markers and audio alphabet, a random Qwen2 backbone of six layers, and the processor.
-2. `export`: config, generation config, tokenizer, processor, codec, and weights in bfloat16. `--average-with runs/nano-2 --share 0.6` takes
-   the mean of two runs of which one began where the other ended: it speaks more clearly than either.
+2. `export`: config, generation config, tokenizer, processor, codec, and weights in bfloat16. `--average-with RUN --share 0.4` takes the mean
+   of the weights of two runs, of which one began where the other ended; the card says what that gave.
 """
 
 import argparse
@@ -58,7 +58,21 @@ def create(codec: Path, out: Path, seed: int = 0) -> None:
 
 
 def export(model: Path, codec: Path, out: Path, average_with: Path | None = None, share: float = 0.5) -> None:
-    """Write the Hub-ready folder. Weights are stored in bfloat16 and loaded as float32, so that decoding is exact and the box small."""
+    """
+    Write the Hub-ready folder. Weights are stored in bfloat16 and loaded as float32, so that decoding is exact and the box small.
+
+    Args:
+        model (`Path`): What was trained, with its tokenizer.
+        codec (`Path`): Its codec.
+        out (`Path`): The folder.
+        average_with (`Path`, *optional*): Another run of the same geometry.
+        share (`float`, *optional*, defaults to 0.5): 0 to 1, of the other run in the mean.
+
+    Raises:
+        ValueError: If the share is none.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"`share` lies between 0 and 1, but is {share}.")
     trained = TttForConditionalGeneration.from_pretrained(model, dtype=torch.float32).eval()
     if average_with is not None:
         other = TttForConditionalGeneration.from_pretrained(average_with, dtype=torch.float32).state_dict()
@@ -93,8 +107,9 @@ def main() -> None:
         sub = stages.add_parser(stage)
         for name in names:
             sub.add_argument(f"--{name}", type=Path, required=True)
-    sub.add_argument("--average-with", type=Path, help="another run, whose weights are averaged with the model's")
-    sub.add_argument("--share", type=float, default=0.5, help="of the other run in the average")
+    exports = stages.choices["export"]
+    exports.add_argument("--average-with", type=Path, help="another run, whose weights are averaged with the model's")
+    exports.add_argument("--share", type=float, default=0.5, help="of the other run in the average")
     arguments = vars(parser.parse_args())
     {"create": create, "export": export}[arguments.pop("stage")](**arguments)
 

@@ -47,11 +47,8 @@ from .spoken_numbers import number_words
 
 HEARD = ("questions", "wrapped", "repeat", "follow-ups", "drills", "dictation", "recorded")
 SPOKEN = ("answers", "sentences", "phrases")
-HEARD_AGAIN = (
-    "drills",
-    "dictation",
-    "recorded",
-)  # in another room: nothing is as short as words that cannot be guessed
+# Heard once more in another room: words that cannot be guessed are what there is least of.
+HEARD_AGAIN = ("drills", "dictation", "recorded")
 AGAIN = "-again"
 MIXTURE = Path(__file__).with_name("mixture.yaml")
 VALIDATION_SHARE = 0.004
