@@ -145,8 +145,8 @@ def test_what_a_tokenizer_remembers_is_what_it_would_say(folder, monkeypatch, lo
     if (longest_text, most_texts) == (
         1000,
         20_000,
-    ):  # one prompt for all sounds, one to read aloud, and thirty questions
-        assert len(examples.tokenizer._prompts) == 32
+    ):  # one prompt for all sounds, one to read aloud, one written question
+        assert len(examples.tokenizer._prompts) == 3
 
 
 # ------------------------------------------------------------------------------------------------------------------ errors
