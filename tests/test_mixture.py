@@ -142,10 +142,8 @@ def test_what_a_tokenizer_remembers_is_what_it_would_say(folder, monkeypatch, lo
         assert example == build_examples(*examples.row(position), TOKENIZER, LAYOUT, 10.0, aligned=1)
         example["input_ids"].append(0)  # whoever gets a list may change it
     assert len(examples.tokenizer._ids) <= most_texts
-    if (longest_text, most_texts) == (
-        1000,
-        20_000,
-    ):  # one prompt for all sounds, one to read aloud, one written question
+    if (longest_text, most_texts) == (1000, 20_000):
+        # One for all sounds, one for the text read aloud, one for the written question.
         assert len(examples.tokenizer._prompts) == 3
 
 
