@@ -133,10 +133,10 @@ def _in_words(trace: ReplyTrace, total: float) -> str:
 
 
 def _model_lane(trace: ReplyTrace, total: float) -> str:
-    """Tile the time of computing: text until a block's first step, sound until its last."""
+    """Tile the time of computing: text until its last id is seen, sound until the last step; a block of one step takes its time too."""
     tiles, now = [], 0.0
     for span in trace.spans:
-        written = span.blocks[0].begun_at if span.blocks else span.written_at
+        written = span.written_at if span.words else now
         tiles.append(("writes", now, written))
         ended = span.blocks[-1].ended_at if span.blocks else written
         tiles.append(("denoises", written, ended))

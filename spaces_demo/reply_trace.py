@@ -24,14 +24,12 @@ class BlockTrace:
             revealed before, what it was when that happened.
         revealed_at (`list[int | None]`): The step that revealed each position, `None` for a mask.
         is_code (`list[bool]`): Where a code of sound is; elsewhere are masks and end markers.
-        begun_at (`float`): When the first step was seen.
         ended_at (`float`): When the last step was seen.
     """
 
     confidence: list[list[float]]
     revealed_at: list[int | None]
     is_code: list[bool]
-    begun_at: float
     ended_at: float
 
     @property
@@ -162,7 +160,7 @@ class ReplyTrace:
     def _take_draft(self, blocks: list[BlockTrace], draft: TttBlockDraft, seconds: float) -> None:
         if not blocks or not blocks[-1].continues_as(draft):
             length = len(draft.token_ids)
-            blocks.append(BlockTrace([], [None] * length, [False] * length, seconds, seconds))
+            blocks.append(BlockTrace([], [None] * length, [False] * length, seconds))
         block = blocks[-1]
         block.confidence.append(list(draft.confidence))
         block.ended_at = seconds

@@ -106,10 +106,10 @@ def test_the_timeline_puts_words_over_the_sound_they_speak():
     # Computed until 0.8 s. The first 0.1 s of sound comes at 0.5 s; the rest, which comes at 0.9 s, cannot be heard before that.
     computed = [(rect.get("class"), rect.get("x"), rect.get("width")) for rect in svg if rect.tag == "rect"]
     assert computed == [
-        ("writes", "0.00%", "23.08%"),
-        ("denoises", "23.08%", "7.69%"),
-        ("writes", "30.77%", "23.08%"),
-        ("denoises", "53.85%", "7.69%"),
+        ("writes", "0.00%", "15.38%"),
+        ("denoises", "15.38%", "15.38%"),
+        ("writes", "30.77%", "15.38%"),
+        ("denoises", "46.15%", "15.38%"),
     ]
     heard = [
         (next(group.iter("text")).text, group.find("rect").get("x"), group.find("rect").get("width"))

@@ -15,7 +15,12 @@ def test_the_tables_count_held_out_questions_alone_and_name_every_kind():
     errors = {"wer": 0.25, "cer": 0.125, "exact": 0.5, "keywords": 0.75, "n": 8}
     judged = {"domain bigram": errors, "general English": errors | {"wer": 0.5}}
     names = ("reply, against its own text", "reply, against the right answer", "speak, unseen answers")
-    result = dict.fromkeys((*names, "the synthesiser itself", "the synthesiser through the codec"), judged)
+    limits = (
+        "reply's text, by the synthesiser through the codec",
+        "the synthesiser itself",
+        "the synthesiser through the codec",
+    )
+    result = dict.fromkeys((*names, *limits), judged)
     result |= dict.fromkeys(("speak, general English", "general English through the codec"), judged)
     result |= dict.fromkeys(
         ("repeat", "hear, unseen questions", "hear, seen questions", "hear, general English"), errors

@@ -113,6 +113,10 @@ def _spoken_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         )
         for label, name in (
             ("spoken reply against its own text, WER: domain bigram / general English", "reply, against its own text"),
+            (
+                "– the same texts by the synthesiser through the codec",
+                "reply's text, by the synthesiser through the codec",
+            ),
             ("spoken reply against the right answer", "reply, against the right answer"),
             ("unseen answers read aloud", "speak, unseen answers"),
             ("– the synthesiser itself", "the synthesiser itself"),

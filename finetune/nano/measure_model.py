@@ -9,7 +9,7 @@ Measure a nano checkpoint, from waveform to waveform, on what training never saw
 | turns | follow-ups-test | two turns: is the second answer exactly right? |
 | talks | test | conversations of four questions, each about something else: are the answers exactly right? By turn |
 | repeat | repeat-test | general English said after somebody: the text's error rates |
-| reply | test | the spoken answers, heard by the judges of `judge.py` against the reply's own text |
+| reply | test | the spoken answers, heard by the judges of `judge.py` against the reply's own text; the same text by the synthesiser through the codec |
 | hear | test, dictation-test | transcription: questions, and general English by voice |
 | speak | answers-heldout, phrases-test | unseen answers and general English read aloud, heard by the judges |
 | codec | answers-heldout | the synthesiser itself, and through the codec: what speech could be at best |
@@ -41,7 +41,7 @@ from processing_ttt.reply_stream_ttt import TttAudioChunk
 from .acoustics import with_noise
 from .card import card_tables
 from .confusion import confusions
-from .corpora import TEST_STRETCHES
+from .corpora import ANSWER_STRETCH, ANSWER_VOICE, TEST_STRETCHES
 from .domain import normalise, text_corpus
 from .encode import encode
 from .judge import Judge, score
@@ -233,6 +233,9 @@ def _answers(
     in_noise = checkpoint.ask_all("chat", noisy)
     judged = list(zip(lines, replies, strict=True))[:: max(1, len(lines) // JUDGED)]
     transcripts = transcribe([reply.audio for _, reply in judged], judges)
+    said = [reply.text for _, reply in judged if normalise(reply.text)]
+    voice = Voice(ANSWER_VOICE)
+    originals = [voice.speak(text, ANSWER_STRETCH).audio for text in said]
     return {
         "answer by split": exact_by(lines, replies, "split"),
         "answer by kind": exact_by(*unseen, "kind"),
@@ -246,6 +249,7 @@ def _answers(
         },
         "finished": sum(reply.finished for reply in replies) / len(replies),
         "reply, against its own text": compared(transcripts, [reply.text for _, reply in judged]),
+        "reply's text, by the synthesiser through the codec": heard(checkpoint.resynthesise(originals), said, judges),
         "reply, against the right answer": compared(transcripts, [line["answer"] for line, _ in judged]),
     }
 
