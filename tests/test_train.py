@@ -413,7 +413,8 @@ def test_a_run_of_an_earlier_version_goes_on_though_its_recipe_lacks_new_keys(ba
     recipe = tiny_recipe(base, data, tmp_path, max_steps=1, eval_steps=5)
     train(recipe)
     written = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
-    del written["compile_layers"]
+    for name in ("compile_layers", "misheard_codes"):
+        del written[name]
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(written))
     (tmp_path / "training.json").unlink()
     train(override(recipe, {"compile_layers": True}))  # finishes, and may do so compiled
@@ -422,9 +423,8 @@ def test_a_run_of_an_earlier_version_goes_on_though_its_recipe_lacks_new_keys(ba
 
 def test_compiled_layers_are_compiled_once_and_train_alike(base, data, tmp_path, monkeypatch):
     plain = torch.nn.Module.compile
-    monkeypatch.setattr(
-        torch.nn.Module, "compile", lambda module: plain(module, backend="eager")
-    )  # traced, and no more
+    # Traced, and no more.
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: plain(module, backend="eager"))
     for compiles in (False, True):
         torch._dynamo.reset()
         torch._dynamo.utils.counters.clear()
