@@ -10,7 +10,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -166,7 +166,8 @@ def _load(
     from modeling_ttt import nano_checkpoint
     from processing_ttt import TttProcessor  # noqa: F401 - registers the processor with AutoProcessor
 
-    source = model or str(nano_checkpoint())
+    folders = dict(_named_adapters(adapters or []))
+    source = model or _base_of(folders.values()) or str(nano_checkpoint())
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if not os.path.isdir(source) and (source.startswith((".", "~", os.sep)) or source.count("/") > 1):
@@ -184,7 +185,6 @@ def _load(
             f"The weights of {source!r} are damaged, or Git LFS pointers instead of the files ({error}): download them again."
         ) from error
     processor = AutoProcessor.from_pretrained(source)
-    folders = dict(_named_adapters(adapters or []))
     languages = {}
     if folders:
         from finetune.adapters import load_adapters
@@ -199,6 +199,15 @@ def _load(
     if seed is not None:
         options["generator"] = torch.Generator().manual_seed(seed)
     return Talker(loaded, processor, options, language, languages)
+
+
+def _base_of(adapters: Collection[str]) -> str | None:
+    """What the adapters were trained from, if there are any."""
+    if not adapters:
+        return None
+    from finetune.loading import base_of
+
+    return base_of(adapters)
 
 
 def _named_adapters(adapters: list[str]) -> Iterator[tuple[str, str]]:

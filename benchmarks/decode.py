@@ -19,7 +19,7 @@ First audio: from a spoken question as a waveform to its first sound, streamed. 
 Answers right: spoken test questions whose answer's text is exactly right; the text is written id by id under every rule, but it sees the sound.
 
 Two smaller tables: ids per second of batches, under the checkpoint's own config, and one long span under full and under block-causal attention
-(a random model of nano's size, blocks of 16, 8 steps), where earlier blocks of a span are run again at every step, or are final.
+(a random model of six layers of 256, blocks of 16, 8 steps), where earlier blocks of a span are run again at every step, or are final.
 """
 
 import argparse
@@ -266,7 +266,7 @@ def main() -> None:
     sentences = unseen_sentences(48)
     if "nano" in options.models:
         reply = spoken_reply(nano, processor, sentences, options.seconds)
-        rows = measure("nano (5M)", reply, settings(nano, NANO_STEPS), options.repeats)
+        rows = measure(f"nano ({nano.num_parameters() / 1e6:.0f}M)", reply, settings(nano, NANO_STEPS), options.repeats)
         if options.sentences:
             add_quality(rows, options.sentences, options.speech, options.questions)
         results["decoders"] += rows

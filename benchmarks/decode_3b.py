@@ -70,8 +70,8 @@ def speak(codec: TttCodecModel, ids: torch.Tensor) -> torch.Tensor:
     return codec.decode(codes[None, None]).audio_values.cpu()
 
 
-def copy_bandwidth(device: str) -> float:
-    """Bytes per second read by a copy (it writes as many)."""
+def memory_bandwidth(device: str) -> float:
+    """Bytes per second that a copy moves, those it reads and those it writes: the rate at which weights could be read."""
     source = torch.empty(2**30 if device == "cuda" else 2**26, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return 2 * source.numel() / seconds_of(lambda: target.copy_(source), device, 10)
@@ -88,7 +88,7 @@ def main() -> None:
     dtype = torch.bfloat16 if options.device == "cuda" else torch.float32
     model = random_model(options.size, options.device, dtype)
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.model.layers.parameters())
-    bound = copy_bandwidth(options.device) / 2 / weights
+    bound = memory_bandwidth(options.device) / weights
     print(f"{options.size}, {dtype}, {weights / 1e9:.2f} GB of layers, at most {bound:.0f} forwards per second\n")
 
     asked = interleaved_reply(model, options.ids, PROMPT_LENGTH)

@@ -145,7 +145,7 @@ def interleaved_reply(model: TttForConditionalGeneration, max_new_tokens: int, p
 
 
 def span_reply(length: int, span_block_length: int | None) -> Reply:
-    """One long span of sound of a random model of nano's size, which sees its spans whole, or block by block."""
+    """One long span of sound of a random model of six layers of 256, which sees its spans whole, or block by block."""
     attention = {"span_attention": "block", "span_block_length": span_block_length} if span_block_length else {}
     model = random_model(hidden_size=256, layers=6, **attention)
     prompt = torch.randint(20, 2000, (1, 64), generator=torch.Generator().manual_seed(0))

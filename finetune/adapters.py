@@ -4,8 +4,10 @@ Adapters: what LoRA, QLoRA and the rows of new tokens change of a model, and sev
 Knows PEFT and the model's modules. Knows no data and no training loop.
 """
 
+import logging
 import os
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
     from .recipe import Recipe
+
+logger = logging.getLogger(__name__)
 
 
 def audio_rows(vocabulary: TttVocabulary) -> list[int]:
@@ -95,10 +99,17 @@ def load_adapters(model: TttForConditionalGeneration, folders: Mapping[str, str 
         if not name.isidentifier():
             raise ValueError(f"An adapter's name is letters, digits and _, but is {name!r}.")
         _check_fits(model if adapted is None else adapted.get_base_model(), name, os.fspath(folder))
-        if adapted is None:
-            adapted = PeftModel.from_pretrained(model, folder, adapter_name=name)
-        else:
-            adapted.load_adapter(folder, adapter_name=name)
+        try:
+            if adapted is None:
+                adapted = PeftModel.from_pretrained(model, folder, adapter_name=name)
+            else:
+                adapted.load_adapter(folder, adapter_name=name)
+        except RuntimeError as error:
+            if "size mismatch" not in str(error):
+                raise
+            raise ValueError(
+                f"The adapter {name!r} does not fit {model.name_or_path!r}: its matrices have other sizes, so it belongs to another model."
+            ) from error
     adapted.set_adapter(next(iter(folders)))
     return adapted.eval()
 
@@ -138,6 +149,14 @@ def _check_fits(model: TttForConditionalGeneration, name: str, folder: str) -> N
         config = PeftConfig.from_pretrained(folder)
     except ValueError as error:
         raise ValueError(f"{folder!r} holds no adapter (adapter_config.json is missing): {error}") from error
+    base = config.base_model_name_or_path
+    if base and PurePath(base).name != PurePath(model.name_or_path).name:  # the same folder has several paths
+        logger.warning(
+            "The adapter %r was trained from %r, and is used on %r: it fits only if these are the same weights.",
+            name,
+            base,
+            model.name_or_path,
+        )
     rows = getattr(config, "trainable_token_indices", None) or {}
     highest = max((max(ids) for ids in rows.values()), default=-1) if isinstance(rows, dict) else max(rows)
     if highest >= model.config.vocab_size:

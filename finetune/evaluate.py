@@ -26,11 +26,12 @@ import torch
 from tqdm import tqdm
 
 from .answer_judges import AnswerJudge, make_answer_judge
+from .cards import read_facts
 from .checkpoint import Answer, Checkpoint, Question
 from .examples import DEFAULT_LANGUAGE, tasks_of
 from .hardware import peak_memory
 from .judges import JUDGE_RATE, Judge, ModelJudge, make_judge, mean_opinion
-from .loading import load_model, load_processor
+from .loading import load_model, load_processor, split_model_name
 from .metrics import error_rates
 from .results_table import write_report
 from .rows import Row
@@ -53,7 +54,7 @@ class EvaluationOptions:
         batch_size (`int`): Questions answered together.
         device (`str`, *optional*): Where models run; a GPU if there is one.
         dtype (`str`): Number format of the weights.
-        default_language (`str`): Prompts in this language carry no tag.
+        default_language (`str`, *optional*): Prompts in this language carry no tag; by default as each run's recipe has it, or English.
         keep_sounds (`int`): Spoken texts of each set that are written as sound files.
         generation (`dict`): Options for `generate`.
     """
@@ -65,7 +66,7 @@ class EvaluationOptions:
     batch_size: int = 16
     device: str | None = None
     dtype: str = "auto"
-    default_language: str = DEFAULT_LANGUAGE
+    default_language: str | None = None
     keep_sounds: int = 3
     generation: dict[str, Any] = field(default_factory=dict)
 
@@ -121,7 +122,7 @@ def evaluate(models: Sequence[str], sets: Sequence[str], out: Path, options: Eva
         `list[dict]`: One for each model, set and task.
 
     Raises:
-        ValueError: If a task or a set is unknown, or a judge does not know the language of a set.
+        ValueError: If a task or a set is unknown, no set has rows for the tasks, or a judge does not know the language of a set.
     """
     unknown = [task for task in options.tasks if task not in TASKS]
     if unknown:
@@ -137,11 +138,15 @@ def evaluate(models: Sequence[str], sets: Sequence[str], out: Path, options: Eva
         tests = [load_test_set(test, processor, options.limit) for test in sets]  # before any work: a name may be wrong
         for test in tests:
             _check_languages(judges, test)
+        if not any(_measurable(test, options.tasks) for test in tests):
+            raise ValueError(
+                f"There is nothing to measure: {', '.join(sets)} has no rows for {', '.join(options.tasks)}."
+            )
         checkpoint = Checkpoint(
             load_model(name, options.dtype, options.device or _best_device()),
             processor,
             options.batch_size,
-            options.default_language,
+            options.default_language or _default_language(name),
             {"do_sample": False} | options.generation,
         )
         for test in tests:
@@ -196,10 +201,7 @@ def measure(
     Yields:
         `dict`: One for each task that the set has rows for, as soon as it is measured.
     """
-    recordings = _recordings(test)
-    dialogues = [
-        (row, right) for row, right in zip(test.rows, test.accepted, strict=True) if row["kind"] in ("dialogue", "text")
-    ]
+    recordings, dialogues = _recordings(test), _dialogues(test)
     if recordings and "asr" in options.tasks:
         yield _transcription(checkpoint, recordings)
     if recordings and "tts" in options.tasks:
@@ -212,10 +214,21 @@ def _recordings(test: TestSet) -> list[Row]:
     return [row for row in test.rows if "asr" in tasks_of(row)]
 
 
+def _dialogues(test: TestSet) -> list[tuple[Row, list[str]]]:
+    """Questions with the answers that are right."""
+    return [
+        (row, right) for row, right in zip(test.rows, test.accepted, strict=True) if row["kind"] in ("dialogue", "text")
+    ]
+
+
+def _measurable(test: TestSet, tasks: Sequence[str]) -> bool:
+    return bool(("qa" in tasks and _dialogues(test)) or ({"asr", "tts"} & set(tasks) and _recordings(test)))
+
+
 def _transcription(checkpoint: Checkpoint, rows: Sequence[Row]) -> dict[str, Any]:
     questions = [Question("asr", codes=row["codes"], language=row["language"]) for row in rows]
     answers = _ask(checkpoint, questions, "asr")
-    rates = error_rates([row["text"] for row in rows], [answer.text for answer in answers], _language(rows))
+    rates = error_rates([row["text"] for row in rows], [answer.text for answer in answers], _languages(rows))
     heard = [row["seconds"] for row in rows[:TIMED]]
     factors = [
         seconds / length for (seconds, _), length in zip(_timed(checkpoint, questions), heard, strict=True) if length
@@ -232,13 +245,13 @@ def _speech(
     rate = checkpoint.processor.codec_config.output_sampling_rate
     spoken = [checkpoint.processor.decode_codes(answer.codes) for answer in answers]
     audible = [i for i, sound in enumerate(spoken) if len(sound)]
-    texts, language = [row["text"] for row in rows], _language(rows)
+    texts = [row["text"] for row in rows]
     result: dict[str, Any] = {"task": "tts", "count": len(rows), "silent": len(rows) - len(audible)}
     for name in options.judges:
         judge = judges.speech[name] if name != "model" else ModelJudge(checkpoint)
-        heard = judge.transcribe([spoken[i] for i in audible], rate, language)
+        heard = judge.transcribe([spoken[i] for i in audible], rate, _language(rows))
         written = dict(zip(audible, heard, strict=True))
-        rates = error_rates(texts, [written.get(i, "") for i in range(len(rows))], language)
+        rates = error_rates(texts, [written.get(i, "") for i in range(len(rows))], _languages(rows))
         result |= {f"wer ({name})": rates.wer, f"cer ({name})": rates.cer}
     opinion = mean_opinion([spoken[i] for i in audible], rate)
     if opinion is not None:
@@ -311,8 +324,19 @@ def _keep(checkpoint: Checkpoint, sounds: Sequence[np.ndarray], folder: Path) ->
 
 
 def _language(rows: Sequence[Row]) -> str | None:
-    """The language of a set, by which its texts are normalised."""
+    """The language of a set, in which it is judged."""
     return rows[0]["language"]
+
+
+def _languages(rows: Sequence[Row]) -> list[str | None]:
+    """The language of each text, by which it is normalised."""
+    return [row["language"] for row in rows]
+
+
+def _default_language(name: str) -> str:
+    """The language that a run was trained to be asked in without a tag."""
+    base, adapter = split_model_name(name)
+    return read_facts(Path(adapter or base)).recipe.get("default_language") or DEFAULT_LANGUAGE
 
 
 def _best_device() -> str:

@@ -8,6 +8,7 @@ Models by name: a checkpoint, an adapter on the checkpoint it was trained from, 
 Knows folders and Hub ids. Knows no data and no training.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,28 @@ def split_model_name(name: str) -> tuple[str, str | None]:
     if not base:
         raise ValueError(f"The adapter {name!r} does not say what it was trained from: name it as BASE+{name}.")
     return base, name
+
+
+def base_of(adapters: Iterable[str]) -> str | None:
+    """
+    Say what adapters were trained from.
+
+    Args:
+        adapters (`Iterable[str]`): Folders or Hub ids.
+
+    Returns:
+        `str` or `None`: Folder or Hub id of the one base; `None` without adapters.
+
+    Raises:
+        ValueError: If they were trained from different models.
+    """
+    bases = {adapter: split_model_name(adapter)[0] for adapter in adapters}
+    if len(set(bases.values())) > 1:
+        told = ", ".join(f"{adapter} from {base}" for adapter, base in bases.items())
+        raise ValueError(
+            f"These adapters were trained from different models ({told}): say by --model which one to use."
+        )
+    return next(iter(bases.values()), None)
 
 
 def is_adapter(name: str) -> bool:

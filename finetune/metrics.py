@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 import jiwer
 from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
+from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
 # Written without spaces between words: a word error rate counts characters there.
 UNSPACED = ("zh", "cmn", "yue", "ja", "th", "lo", "km", "my", "bo")
@@ -53,6 +54,19 @@ def base_language(tag: str | None) -> str:
     return (tag or "").strip().lower().replace("_", "-").partition("-")[0]
 
 
+def language_tag(language: str | None) -> str | None:
+    """
+    Give the tag of a language that is named in English, as data sets do; a tag stays what it is.
+
+    Args:
+        language (`str`, *optional*): `Italian`, or `it`.
+
+    Returns:
+        `str`: `it`; what is not known, as it was.
+    """
+    return TO_LANGUAGE_CODE.get((language or "").strip().lower(), language)
+
+
 def normalise(text: str, language: str | None = None) -> str:
     """
     Write a text as Whisper's evaluation does.
@@ -71,14 +85,16 @@ def normalise(text: str, language: str | None = None) -> str:
     return BasicTextNormalizer(split_letters=base in UNSPACED)(text).strip()
 
 
-def error_rates(references: Sequence[str], heard: Sequence[str], language: str | None = None) -> ErrorRates:
+def error_rates(
+    references: Sequence[str], heard: Sequence[str], language: str | Sequence[str | None] | None = None
+) -> ErrorRates:
     """
     Compare transcripts with what should stand there.
 
     Args:
         references (`Sequence[str]`): The right texts. One that holds no word after normalisation is left out.
         heard (`Sequence[str]`): What was written, in the same order.
-        language (`str`, *optional*): Tag of the language.
+        language (`str` or `Sequence[str]`, *optional*): Tag of the language, or of each text's.
 
     Returns:
         `ErrorRates`: Over all texts.
@@ -86,9 +102,10 @@ def error_rates(references: Sequence[str], heard: Sequence[str], language: str |
     Raises:
         ValueError: If there is no reference to compare with.
     """
+    languages = [language] * len(references) if language is None or isinstance(language, str) else language
     pairs = [
-        (reference, text, normalise(reference, language), normalise(text, language))
-        for reference, text in zip(references, heard, strict=True)
+        (reference, text, normalise(reference, tag), normalise(text, tag))
+        for reference, text, tag in zip(references, heard, languages, strict=True)
     ]
     pairs = [pair for pair in pairs if pair[2]]
     if not pairs:

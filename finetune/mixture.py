@@ -239,6 +239,15 @@ class MixedExamples(Dataset):
         ]
         return sorted({tag for column in columns for tag in column if tag})
 
+    def recordings(self) -> list[int]:
+        """Positions of the recordings with a transcript that are learnt, each once; what is only replayed does not count."""
+        first: dict[tuple[int, int], int] = {}
+        for source, end in zip(self.sources, self._ends.tolist(), strict=True):
+            if source.task in ("asr", "tts") and not source.replayed:
+                for position, row in enumerate(source.rows.tolist(), end - len(source.rows)):
+                    first.setdefault((id(source.dataset), row), position)  # tasks of a dataset share it
+        return sorted(first.values())
+
     @property
     def epoch_length(self) -> int:
         """Number of examples of an epoch: as many as the datasets without `replay` have, and so many more that `replay_ratio` holds."""

@@ -42,6 +42,7 @@ LOCK_FILE = "prepare.lock"
 SHARD_ITEMS = 64
 GPU_BATCH_SIZE = 16
 SOURCE_SPLIT = "source_split"  # a column of the shards only
+SAME_ID = "a row before it has the same id: if its sound is another one, name a column whose values differ with --column id=..."
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ def _missing_shards(
         for item in shard:
             if keeps_splits and item.split is not None:
                 split_of_source(str(item.split))  # a name that is unknown is told before the work, not after it
-            unique.append(Item(item.id, problem="duplicate id") if item.id in seen else item)
+            unique.append(Item(item.id, problem="duplicate id", detail=SAME_ID) if item.id in seen else item)
             seen.add(item.id)
         if number in done:
             progress.update(len(shard))

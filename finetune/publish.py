@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitInfo, create_repo, upload_folder
+from huggingface_hub import CommitInfo, create_branch, create_repo, upload_folder
 
 from .cards import card_of_adapter, card_of_model, read_facts
 from .loading import ADAPTER_CONFIG, load_model, load_processor, split_model_name
@@ -56,6 +56,10 @@ def write_published(
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{str(out)!r} is not empty: choose a new folder.")
     base, adapter = split_model_name(trained)
+    if adapter is not None and not merge and base_model is None and Path(base).is_dir():
+        raise ValueError(
+            f"The adapter was trained from the folder {base!r}, which nobody else has: say by --base-model where it lies on the Hub, or --merge."
+        )
     facts = read_facts(Path(adapter or trained), results, label)
     name = name or str(out)
     metadata: dict[str, Any] = {
@@ -101,7 +105,7 @@ def publish(
         base_model (`str`, *optional*): Hub id of the base.
         private (`bool`, *optional*): Whether a new repository is private.
         token (`str`, *optional*): As everywhere on the Hub.
-        revision (`str`, *optional*): Branch.
+        revision (`str`, *optional*): Branch, made if needed.
         card: `results`, `label`, `datasets`, `language`, `license`, as for `write_published`.
 
     Returns:
@@ -110,15 +114,12 @@ def publish(
     Raises:
         ValueError: If an adapter's base is a folder of this machine.
     """
-    base, adapter = split_model_name(trained)
-    if adapter is not None and not merge and base_model is None and Path(base).is_dir():
-        raise ValueError(
-            f"The adapter was trained from the folder {base!r}, which nobody else has: say by --base-model where it lies on the Hub, or --merge."
-        )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "published"
         write_published(trained, folder, repo_id, merge, base_model, **card)
         repo_id = create_repo(repo_id, private=private, token=token, exist_ok=True).repo_id
+        if revision is not None:
+            create_branch(repo_id, branch=revision, token=token, exist_ok=True)
         return upload_folder(
             repo_id=repo_id, folder_path=folder, token=token, revision=revision, commit_message="Upload by ttt publish"
         )

@@ -25,6 +25,7 @@ from .corruption import Objective
 
 METHODS = ("lora", "qlora", "rows", "full")
 OPTIMIZERS = ("adamw", "muon")
+HEARD_METRICS = ("wer", "cer", "tts_cer")
 SHIPPED = Path(__file__).parent / "recipes"
 MAY_CHANGE = (
     "output_dir",
@@ -78,7 +79,7 @@ class Recipe:
             of training then all have `max_length` positions; without `packing` every new length is compiled anew.
         seed (`int`): Decides everything that is drawn.
         logging_steps (`int`): Updates between two points of the curves.
-        eval_steps (`int`): Updates between two validations; each also writes a checkpoint.
+        eval_steps (`float`): Updates between two validations, below 1 their share of the run; each also writes a checkpoint.
         early_stopping_patience (`int`): Validations without improvement after which training stops; 0 never stops.
         metric_for_best_model (`str`): `wer` or `cer` of transcriptions, `tts_cer` of speech as the model itself hears it, or `loss`.
         validation_examples (`int`): Recordings that each validation transcribes.
@@ -129,7 +130,7 @@ class Recipe:
     seed: int = 0
 
     logging_steps: int = 10
-    eval_steps: int = 100
+    eval_steps: float = 100
     early_stopping_patience: int = 5
     metric_for_best_model: str = "wer"
     validation_examples: int = 32
@@ -163,17 +164,31 @@ class Recipe:
             "per_device_train_batch_size",
             "gradient_accumulation_steps",
             "max_length",
-            "eval_steps",
             "logging_steps",
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, but is {getattr(self, name)}.")
+        if self.eval_steps <= 0 or (self.eval_steps >= 1 and self.eval_steps != int(self.eval_steps)):
+            raise ValueError(f"`eval_steps` is a number of updates, or a share below 1, but is {self.eval_steps}.")
+        self._check_metric()
         if self.save_total_limit < 2:
             raise ValueError(
                 "`save_total_limit` must be at least 2: while the last checkpoint is written, the one before is what counts."
             )
         if self.learning_rate <= 0 or (self.max_steps <= 0 and self.num_train_epochs <= 0):
             raise ValueError("`learning_rate` and `num_train_epochs` (or `max_steps`) must be positive.")
+
+    def _check_metric(self) -> None:
+        """Refuse a metric that no validation of this recipe would measure: transformers would miss it after the first one."""
+        metric = self.metric_for_best_model
+        if metric not in (*HEARD_METRICS, "loss"):
+            raise ValueError(
+                f"`metric_for_best_model` is one of {', '.join(HEARD_METRICS)} and loss, but is {metric!r}."
+            )
+        needed = ["validation_examples"] * (metric in HEARD_METRICS) + ["validation_sounds"] * (metric == "tts_cer")
+        for name in needed:
+            if getattr(self, name) < 1:
+                raise ValueError(f"`metric_for_best_model: {metric}` needs `{name}` of at least 1; `loss` needs none.")
 
     def objective(self, block_length: int) -> Objective:
         """Give the strategies, for a model that decodes blocks of this length."""
@@ -243,14 +258,14 @@ def read_recipe(path: Path | None, assignments: Iterable[str] = ()) -> Recipe:
 
     Args:
         path (`Path`, *optional*): A YAML file, or the name of a shipped one (`low_resource_lora`); without it the defaults are the recipe.
-        assignments (iterable of `str`): `key=value` each, the value as YAML writes it.
+        assignments (iterable of `str`): `key=value` each, the value as YAML writes it; `STAGE.key=value` for a key of a stage.
 
     Returns:
         `Recipe`: Checked.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is no mapping, an assignment has no `=`, a key is unknown or a value wrong.
+        ValueError: If the file is no mapping, an assignment has no `=`, a key is unknown or a value wrong, or stages would override it.
     """
     keys: dict[str, Any] = {}
     if path is not None:
@@ -268,10 +283,28 @@ def read_recipe(path: Path | None, assignments: Iterable[str] = ()) -> Recipe:
         name, equals, value = assignment.partition("=")
         if not equals:
             raise ValueError(f"--set takes key=value, but got {assignment!r}.")
-        keys[name.strip()] = yaml.safe_load(value)
+        _assign(keys, name.strip(), yaml.safe_load(value))
     recipe = override(Recipe(), keys)
     recipe.stage_recipes()  # a mistake in the last stage shows before the first one is trained
     return recipe
+
+
+def _assign(keys: dict[str, Any], name: str, value: Any) -> None:
+    """Set a key of a recipe, or of one of its stages; one that stages set themselves would not reach them."""
+    stages = [stage for stage in keys.get("stages") or [] if isinstance(stage, dict)]
+    wanted, dot, key = name.rpartition(".")
+    if dot:
+        named = [stage for stage in stages if stage.get("name") == wanted]
+        if not named:
+            raise ValueError(f"--set {name}=...: the recipe has no stage {wanted!r}.")
+        named[0][key] = value
+        return
+    owners = [str(stage.get("name", "one without a name")) for stage in stages if name in stage]
+    if owners:
+        raise ValueError(
+            f"The stages {', '.join(owners)} say `{name}` themselves, and --set {name}=... would not reach them: --set {owners[0]}.{name}=..."
+        )
+    keys[name] = value
 
 
 def _typed(name: str, value: Any, kind: Any) -> Any:

@@ -18,6 +18,7 @@ from processing_ttt import TttProcessor
 from processing_ttt.audio_input_ttt import load_sound
 
 from .encoding import encode_sounds
+from .metrics import language_tag
 from .records import Item
 from .rows import Row, make_row
 from .word_times import Word, proportional_word_times
@@ -183,7 +184,7 @@ class RowMaker:
         row = make_row(
             _name(item.id, "id"),
             item.kind,
-            language=_name(item.language or self.limits.language, "language"),
+            language=language_tag(_name(item.language or self.limits.language, "language")),
             speaker=_name(item.speaker or self.limits.speaker, "speaker"),
         )
         draft = Draft(item, row)

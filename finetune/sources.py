@@ -25,6 +25,7 @@ METADATA = ("metadata.csv", "metadata.jsonl")
 TABLES = (".jsonl", ".json", ".parquet", ".csv", ".tsv")
 COMMON_VOICE_SPLITS = ("train", "dev", "test")
 BATCH_ROWS = 64
+PARQUET_COPY = "refs/convert/parquet"  # branch of the Hub's own
 
 
 @dataclass(frozen=True)
@@ -231,10 +232,8 @@ def _delimited_rows(path: Path, delimiter: str) -> Iterator[Any]:
 
 def _hub_records(asked: Mapping[str, Any], start: int) -> Iterator[tuple[Mapping[str, Any], str]]:
     """Rows of a Hub data set with the names of their splits, sounds as they are stored."""
-    import datasets
-
     try:
-        loaded = datasets.load_dataset(**asked)
+        loaded = load_from_hub(**asked)
     except Exception as error:  # the library raises what its many file systems and builders raise
         raise ValueError(
             f"{asked['path']!r} is neither a file or folder here nor a data set that could be loaded from the Hub: {str(error).splitlines()[0]}"
@@ -254,6 +253,28 @@ def _hub_records(asked: Mapping[str, Any], start: int) -> Iterator[tuple[Mapping
                 start -= 1
             else:
                 yield record, split
+
+
+def load_from_hub(path: str, name: str | None = None, **asked: Any) -> Any:
+    """
+    Load a data set, also one that is a script, which `datasets` runs no more: of many of these the Hub keeps a copy as Parquet.
+
+    Args:
+        path (`str`): Its id.
+        name (`str`, *optional*): Its configuration, in such a copy a folder.
+        asked: Other arguments of `datasets.load_dataset`.
+
+    Returns:
+        What `datasets.load_dataset` returns.
+    """
+    import datasets
+
+    try:
+        return datasets.load_dataset(path, name, **asked)
+    except RuntimeError as error:
+        if "scripts are no longer supported" not in str(error):
+            raise
+        return datasets.load_dataset(path, data_dir=name, revision=PARQUET_COPY, **asked)
 
 
 def _undecoded(dataset: Any) -> Any:

@@ -18,6 +18,7 @@ import datasets
 from processing_ttt import TttProcessor
 
 from .rows import SPLITS, Row, load_prepared, make_row
+from .sources import load_from_hub
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def load_test_set(name: str, processor: TttProcessor, limit: int | None = None) 
 
 def _from_hub(name: str, described: HubSet, processor: TttProcessor, limit: int | None) -> TestSet:
     try:
-        stream = datasets.load_dataset(described.repository, described.config, split=described.split, streaming=True)
+        stream = load_from_hub(described.repository, described.config, split=described.split, streaming=True)
         stream = stream.cast_column(described.audio, datasets.Audio(decode=False))
         found = list(_rows(name, described, stream, processor, limit))
     except (ConnectionError, OSError) as error:

@@ -38,7 +38,7 @@ from .plan import RowPlan
 from .recipe import MAY_CHANGE, Recipe, read_recipe
 from .resume import MarksWhole, last_whole_checkpoint
 from .rows import replace_text
-from .trainer import TttTrainer
+from .trainer import LogsToTheEnd, TttTrainer
 from .training_data import NoisingCollator, PlannedRows, TrainingData, read_data, validation_rows
 from .validation import TrackerSounds, Validation
 
@@ -203,6 +203,7 @@ def build_trainer(recipe: Recipe, model: Any, processor: TttProcessor, data: Tra
         optimizers=(_optimizer(recipe, model), None),
         is_compiled=recipe.compile_layers,
     )
+    trainer.add_callback(LogsToTheEnd())
     if data.validation and recipe.early_stopping_patience:
         trainer.add_callback(EarlyStoppingCallback(recipe.early_stopping_patience))
     sinks = _report(recipe, trainer)

@@ -56,7 +56,13 @@ def evaluate(
         str | None, typer.Option(help="cpu, cuda, ...; a GPU if there is one.", show_default=False)
     ] = None,
     dtype: Annotated[str, typer.Option(help="Number format of the weights.")] = "auto",
-    default_language: Annotated[str, typer.Option(help="Prompts in this language carry no tag.")] = "en",
+    default_language: Annotated[
+        str | None,
+        typer.Option(
+            help="Prompts in this language carry no tag; by default as the run's recipe says, or en.",
+            show_default=False,
+        ),
+    ] = None,
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest reply.", show_default=False)] = None,
     denoising_steps: Annotated[
         int | None, typer.Option(min=1, help="Denoising steps per block.", show_default=False)

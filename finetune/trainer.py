@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch.utils.data import Sampler, SequentialSampler
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 
 Listen = Callable[[Any, int], dict[str, float]]  # model, number of updates -> metrics
 
@@ -95,6 +95,15 @@ class TttTrainer(Trainer):
             prefix = kwargs.get("metric_key_prefix", "eval")
             output.metrics.update({f"{prefix}_{name}": value for name, value in heard.items()})
         return output
+
+
+class LogsToTheEnd(TrainerCallback):
+    """Ends a window of the curves where a checkpoint is written, and where training ends: ids in an open window would be counted nowhere."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called after the Trainer's own callback has decided."""
+        if control.should_save or control.should_training_stop:
+            control.should_log = True
 
 
 def count_samples(batch: dict[str, torch.Tensor]) -> int:

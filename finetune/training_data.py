@@ -122,15 +122,14 @@ def read_data(recipe: Recipe, processor: TttProcessor, block_length: int = 32) -
     chosen = [
         i for i in _evenly(len(validation), VALIDATION_EXAMPLES) if len(validation[i]["input_ids"]) <= recipe.max_length
     ]
-    taught = (row for row, task in map(validation.row, range(len(validation))) if task in ("asr", "tts"))
-    heard = list({row["id"]: row for row in taught}.values())
+    heard = validation.recordings()
     infos = [read_info(entry.path) for entry in mixture.entries]
     return TrainingData(
         examples=examples,
         lengths=lengths,
         order=order,
         validation=[validation[i] for i in chosen],
-        recordings=[heard[i] for i in _evenly(len(heard), recipe.validation_examples)],
+        recordings=[validation.row(heard[i])[0] for i in _evenly(len(heard), recipe.validation_examples)],
         hours=sum(info.hours.get("train", 0.0) for info in infos),
         languages=examples.languages,
         left_out=too_long,

@@ -75,30 +75,28 @@ class Validation:
         checkpoint = Checkpoint(
             model, self.processor, default_language=self.default_language, options={"do_sample": False} | self.options
         )
-        language = self.recordings[0]["language"]
         references = [row["text"] for row in self.recordings]
         heard = checkpoint.ask(
             [Question("asr", codes=row["codes"], language=row["language"]) for row in self.recordings]
         )
-        rates = error_rates(references, [answer.text for answer in heard], language)
+        rates = error_rates(references, [answer.text for answer in heard], _languages(self.recordings))
         metrics = {"wer": rates.wer, "cer": rates.cer}
         spoken_rows = self.recordings[: self.num_sounds]
         if spoken_rows:
             spoken = checkpoint.ask(
                 [Question("tts", text=row["text"], language=row["language"]) for row in spoken_rows]
             )
-            metrics["tts_cer"] = self._speech_cer(checkpoint, spoken_rows, spoken, language)
+            metrics["tts_cer"] = self._speech_cer(checkpoint, spoken_rows, spoken)
             self._keep(spoken, step)
         return metrics
 
-    def _speech_cer(
-        self, checkpoint: Checkpoint, rows: Sequence[Row], spoken: Sequence[Answer], language: str | None
-    ) -> float:
+    def _speech_cer(self, checkpoint: Checkpoint, rows: Sequence[Row], spoken: Sequence[Answer]) -> float:
         """Transcribe the model's own speech; a reply without sound is nothing heard."""
         audible = [i for i, answer in enumerate(spoken) if answer.codes]
         heard = checkpoint.ask([Question("asr", codes=spoken[i].codes, language=rows[i]["language"]) for i in audible])
         texts = dict(zip(audible, (answer.text for answer in heard), strict=True))
-        return error_rates([row["text"] for row in rows], [texts.get(i, "") for i in range(len(rows))], language).cer
+        written = [texts.get(i, "") for i in range(len(rows))]
+        return error_rates([row["text"] for row in rows], written, _languages(rows)).cer
 
     def _keep(self, spoken: Sequence[Answer], step: int) -> None:
         """Write the sounds where a person listens to them."""
@@ -113,3 +111,7 @@ class Validation:
             write_sound(sound, self.folder / f"step-{step}-{number}.wav", rate)
             for sink in self.sinks:
                 sink.add_audio(f"speech/{number}", sound, step, sample_rate=rate)
+
+
+def _languages(rows: Sequence[Row]) -> list[str | None]:
+    return [row["language"] for row in rows]

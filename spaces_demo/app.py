@@ -24,7 +24,7 @@ def load_service(
     Load a checkpoint, and let it say one word, so that the first visitor does not wait for what PyTorch does once.
 
     Args:
-        model (`str`, *optional*): Folder or Hub id; the nano checkpoint in the box by default.
+        model (`str`, *optional*): Folder or Hub id; by default what the adapters were trained from, or the nano checkpoint in the box.
         device (`str`, defaults to `"auto"`): `auto` is the GPU if there is one.
         adapters (`dict[str, str]`, *optional*): PEFT adapters by name, each a folder or Hub id.
         gpu (`Callable`, *optional*): `spaces.GPU`, where a GPU is borrowed for each reply; `device` does not matter then.
@@ -37,6 +37,10 @@ def load_service(
     import processing_ttt  # noqa: F401 - registers the processor with AutoProcessor
     from modeling_ttt import nano_checkpoint
 
+    if adapters and not model:
+        from finetune.loading import base_of
+
+        model = base_of(adapters.values()) or ""
     source = model or str(nano_checkpoint())
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -14,13 +14,14 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import PhiConfig, PhiForCausalLM, PreTrainedTokenizerFast
 
+from finetune import evaluate as evaluate_module
 from finetune.answer_judges import ContainsJudge, ExactJudge, make_answer_judge
 from finetune.checkpoint import Answer, Checkpoint, Question
 from finetune.evaluate import EvaluationOptions, evaluate, make_judges, measure
 from finetune.examples import build_examples
 from finetune.judges import ModelJudge, PocketsphinxJudge, make_judge
 from finetune.loading import load_model, load_processor
-from finetune.metrics import base_language, error_rates, normalise
+from finetune.metrics import base_language, error_rates, language_tag, normalise
 from finetune.results_table import markdown
 from finetune.rows import PreparedInfo, make_row, save_prepared
 from finetune.test_sets import HUB_SETS, TestSet, load_test_set
@@ -336,3 +337,39 @@ def test_a_model_judges_its_own_sound_as_it_hears_the_codes(checkpoint):
     (heard,) = ModelJudge(checkpoint).transcribe([sound], rate, "it")
     again = checkpoint.processor.encode_audio(sound, rate)
     assert heard == checkpoint.ask([Question("asr", codes=again, language="it")])[0].text
+
+
+def test_texts_of_several_languages_are_normalised_each_by_its_own():
+    both = error_rates(["twenty one", "venti uno"], ["21", "21"], ["en", "it"])
+    assert both.wer == pytest.approx(2 / 3), "one word in English, two of them wrong in Italian"
+
+
+def test_languages_may_be_named():
+    assert [language_tag(name) for name in ("Italian", "it", "it_IT", "Lombard", None)] == [
+        "it",
+        "it",
+        "it_IT",
+        "Lombard",
+        None,
+    ]
+
+
+def test_sets_without_rows_for_the_tasks_are_an_error_and_not_an_empty_table(base, tmp_path):
+    data = tiny_data(tmp_path / "data")
+    with pytest.raises(ValueError, match=r"nothing to measure: .*data has no rows for qa"):
+        evaluate([str(base)], [str(data)], tmp_path / "out", EvaluationOptions(tasks=("qa",)))
+
+
+def test_a_run_is_asked_without_a_tag_in_the_language_that_it_was_trained_in_without_one(base, tmp_path, monkeypatch):
+    data, asked = data_in(tmp_path / "data", "it"), []
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.yaml").write_text("default_language: it\n")
+    monkeypatch.setattr(evaluate_module, "load_processor", lambda name: load_processor(str(base)))
+    monkeypatch.setattr(evaluate_module, "load_model", lambda name, *_: load_model(str(base)))
+    monkeypatch.setattr(
+        evaluate_module, "measure", lambda checkpoint, *_: asked.append(checkpoint.default_language) or []
+    )
+    monkeypatch.setattr(evaluate_module, "write_report", lambda *_: None)
+    for options in (EvaluationOptions(), EvaluationOptions(default_language="fr")):
+        evaluate([str(tmp_path / "run"), str(base)], [str(data)], tmp_path / "out", options)
+    assert asked == ["it", "en", "fr", "fr"]

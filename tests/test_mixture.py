@@ -210,3 +210,12 @@ def test_languages_are_those_that_are_learnt_and_not_those_that_are_replayed(fol
         "it",
         "ru",
     ]
+
+
+def test_recordings_of_several_datasets_may_share_ids_and_what_is_replayed_is_not_among_them(tmp_path):
+    for name in ("it", "fr", "en"):
+        rows = [row | {"id": f"{i:08d}", "text": f"{name} {i}"} for i, row in enumerate(recordings(3, name))]
+        save_prepared(tmp_path / name, {"train": rows, "validation": rows[:2]}, info())
+    written = {"replay_ratio": 0.2, "datasets": [{"path": "it"}, {"path": "fr"}, {"path": "en", "replay": True}]}
+    examples = mixed(tmp_path, written, split="validation")
+    assert [examples.row(position)[0]["text"] for position in examples.recordings()] == ["it 0", "it 1", "fr 0", "fr 1"]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
+from finetune.nano import encode
 from finetune.nano import prepare as nano_prepare
 from finetune.nano.acoustics import as_heard, in_room, with_noise
 from finetune.nano.domain import items, text_corpus
@@ -166,3 +167,24 @@ def test_speech_becomes_prepared_data_that_the_shipped_recipe_can_train_on(tmp_p
     with pytest.raises(ValueError, match="codes of another codec"):
         nano_prepare.prepare(str(nano_checkpoint()), tmp_path / "speech", tmp_path / "prepared")
     assert Path(read_recipe(Path("nano")).model).name == "ttt-nano"
+
+
+def test_a_corpus_that_grew_is_encoded_where_it_is_new(tmp_path, monkeypatch):
+    encoded = []
+    monkeypatch.setattr(encode, "encode", lambda codec, sounds: [encoded.append(len(s)) or [1] for s in sounds])
+
+    def corpus(count: int) -> list[list[int]]:
+        lines = [{"id": f"{number}", "start": 4 * number, "samples": 4} for number in range(count)]
+        (tmp_path / "speech").mkdir(exist_ok=True)
+        for shard in range(0, count, 2):
+            path = tmp_path / "speech" / f"shard-{shard // 2:05d}.jsonl"
+            path.write_text("".join(json.dumps(line) + "\n" for line in lines[shard : shard + 2]))
+            np.save(path.with_suffix(".npy"), np.zeros(4 * count, np.int16))
+        encoded.clear()
+        encode.encode_corpus(None, tmp_path / "speech", tmp_path / "codes", varied=False)
+        assert [line["id"] for line in encode.read_codes(tmp_path / "codes")] == [str(n) for n in range(count)]
+        return encoded
+
+    assert len(corpus(3)) == 3
+    assert len(corpus(3)) == 0
+    assert len(corpus(4)) == 2, "the last shard again, and the first one not"

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
+import transformers
 from finetune_fixtures import tiny_checkpoint, tiny_data, tiny_recipe
 from huggingface_hub import ModelCard
 from loopback_hub import LoopbackHub
@@ -17,9 +19,11 @@ from typer.testing import CliRunner
 import ttt_cli
 from finetune.adapters import add_adapter, load_adapters, merge_adapter
 from finetune.cards import Facts, card_of_adapter, read_facts
-from finetune.loading import load_model, load_processor, split_model_name
+from finetune.loading import base_of, load_model, load_processor, split_model_name
 from finetune.publish import publish, write_published
 from finetune.train import train
+from modeling_ttt import nano_checkpoint
+from spaces_demo.app import load_service
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -159,6 +163,9 @@ def test_a_card_talks_in_the_language_whose_tag_the_adapter_was_trained_with(lan
 def test_an_adapter_whose_base_nobody_else_has_is_not_published(root):
     with pytest.raises(ValueError, match="--base-model"):
         publish(str(root / "one"), "you/ttt-it")
+    with pytest.raises(ValueError, match="--base-model"):
+        write_published(str(root / "one"), root / "published")
+    assert not (root / "published").exists()
     base = str(root / "base")
     assert split_model_name(str(root / "one")) == (base, str(root / "one"))
 
@@ -225,3 +232,39 @@ def test_what_is_trained_is_float32_over_a_bfloat16_base(tmp_path):
     adapted = add_adapter(model, load_processor(str(base)).vocabulary, recipe)
     kinds = {parameter.requires_grad: parameter.dtype for parameter in adapted.parameters()}
     assert kinds == {True: torch.float32, False: torch.bfloat16}
+
+
+def test_an_adapter_talks_on_what_it_was_trained_from_and_is_told_from_what_it_does_not_fit(root, tmp_path, caplog):
+    assert base_of([]) is None
+    assert base_of([str(root / "one"), str(root / "two")]) == str(root / "base")
+    other = tmp_path / "other"
+    shutil.copytree(root / "two", other)
+    config = json.loads((other / "adapter_config.json").read_text())
+    (other / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": "you/large"}))
+    with pytest.raises(ValueError, match=r"different models .*you/large.*--model"):
+        base_of([str(root / "one"), str(other)])
+    load_adapters(load_model(str(root / "base")), {"other": str(other)})
+    assert "trained from 'you/large'" in caplog.text
+    wide = tiny_checkpoint(tmp_path / "wide", hidden_size=64)
+    with pytest.raises(ValueError, match=r"'one' does not fit .*other sizes"):
+        load_adapters(load_model(str(wide)), {"one": str(root / "one")})
+
+
+def test_programs_and_the_demo_load_what_an_adapter_was_trained_from(root, monkeypatch):
+    loaded = []
+
+    class Loaded(Exception):
+        pass
+
+    def from_pretrained(source, **_):
+        loaded.append(source)
+        raise Loaded
+
+    monkeypatch.setattr(transformers.AutoModel, "from_pretrained", from_pretrained)
+    with pytest.raises(Loaded):
+        ttt_cli._load("", "cpu", ttt_cli.Dtype.auto, None, [str(root / "one")])
+    with pytest.raises(Loaded):
+        load_service(adapters={"one": str(root / "one")})
+    with pytest.raises(Loaded):
+        load_service()
+    assert loaded == [str(root / "base")] * 2 + [str(nano_checkpoint())]

@@ -86,3 +86,29 @@ def test_a_mistake_in_a_stage_shows_before_anything_is_trained(tmp_path, stage, 
     path.write_text(f"stages: [{stage}]\n")
     with pytest.raises(ValueError, match=message):
         read_recipe(path)
+
+
+def test_a_stage_is_named_where_it_says_the_key_itself(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("stages: [{name: rows, max_steps: 9, learning_rate: 1}, {name: whole, max_steps: 9}]\n")
+    with pytest.raises(ValueError, match=r"stages rows, whole say `max_steps` themselves.*--set rows.max_steps"):
+        read_recipe(path, ["max_steps=2"])
+    with pytest.raises(ValueError, match="no stage 'hole'"):
+        read_recipe(path, ["hole.max_steps=2"])
+    recipe = read_recipe(path, ["rows.max_steps=2", "whole.lora_r=3", "seed=5"])
+    assert [(s.max_steps, s.lora_r, s.seed) for _, s in recipe.stage_recipes()] == [(2, 32, 5), (9, 3, 5)]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"metric_for_best_model": "WER"}, "one of wer, cer, tts_cer and loss"),
+        ({"metric_for_best_model": "tts_cer", "validation_sounds": 0}, "needs `validation_sounds`"),
+        ({"validation_examples": 0}, "needs `validation_examples`"),
+        ({"eval_steps": 0}, "number of updates, or a share"),
+        ({"eval_steps": 2.5}, "number of updates, or a share"),
+    ],
+)
+def test_what_no_validation_would_measure_is_refused_before_the_first(keys, message):
+    with pytest.raises(ValueError, match=message):
+        override(Recipe(), keys)

@@ -12,7 +12,7 @@ from prepare_fixtures import RATE, tone, write_manifest, write_sounds
 from finetune.prepare import Splitting, prepare
 from finetune.records import as_item
 from finetune.rows import load_prepared
-from finetune.sources import Source, open_source
+from finetune.sources import Source, load_from_hub, open_source
 
 
 def items_of(path, **options):
@@ -234,3 +234,18 @@ def test_sounds_of_a_manifest_may_lie_anywhere(tmp_path):
     write_sounds(tmp_path / "sounds", 1)
     manifest = write_manifest(tmp_path / "m.jsonl", [{"audio": str(tmp_path / "sounds" / "0.wav"), "text": "x"}])
     assert items_of(manifest)[0].audio == str(tmp_path / "sounds" / "0.wav")
+
+
+def test_a_data_set_that_is_a_script_is_read_from_the_hub_s_copy(monkeypatch):
+    asked = []
+
+    def load_dataset(*arguments, **named):
+        asked.append((arguments, named))
+        if "revision" not in named:
+            raise RuntimeError("Dataset scripts are no longer supported, but found fleurs.py")
+        return "rows"
+
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    assert load_from_hub("google/fleurs", "it_it", split="test") == "rows"
+    copy = {"data_dir": "it_it", "revision": "refs/convert/parquet", "split": "test"}
+    assert asked == [(("google/fleurs", "it_it"), {"split": "test"}), (("google/fleurs",), copy)]

@@ -446,3 +446,18 @@ def test_a_recipe_says_the_same_to_transformers(base, data, tmp_path):
         and not arguments.greater_is_better
     )
     assert (arguments.eval_steps, arguments.save_steps) == (2, 2)
+
+
+def test_every_id_is_counted_and_validations_may_be_a_share_of_the_run(base, data, tmp_path):
+    """Seven updates, a validation after each third of them: no window of the curves ends where a checkpoint does."""
+    told = {}
+    for logging_steps in (1, 4):
+        recipe = tiny_recipe(
+            base, data, tmp_path / str(logging_steps), max_steps=7, logging_steps=logging_steps, eval_steps=0.4
+        )
+        told[logging_steps] = json.loads((train(recipe) / "training.json").read_text())
+    assert told[4]["tokens"] == told[1]["tokens"] > 0
+    states = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("4/checkpoint-*/trainer_state.json"))]
+    assert [state["global_step"] for state in states] == [3, 6]
+    assert [point["step"] for point in states[-1]["log_history"] if "tokens" in point] == [3, 4, 6]
+    assert [point["step"] for point in states[-1]["log_history"] if "eval_cer" in point] == [3, 6]

@@ -30,7 +30,7 @@ def encode_corpus(
     codec: TttCodecModel, folder: Path, out: Path, varied: bool, batch_size: int = 16, hearing: int = 0
 ) -> None:
     """
-    Write the codes of a corpus, a file per shard; shards that are there already are left alone.
+    Write the codes of a corpus, a file per shard; shards that are there already, with the same utterances, are left alone.
 
     Args:
         codec (`TttCodecModel`): The codec, final.
@@ -42,7 +42,7 @@ def encode_corpus(
     """
     out.mkdir(parents=True, exist_ok=True)
     for name, lines, samples in tqdm(list(read_shards(folder)), desc=f"encode {folder.name}", unit="shard"):
-        if (out / f"{name}.jsonl").exists():
+        if _uncoded(out / f"{name}.jsonl") == lines:
             continue
         number = int(name.split("-")[1])
         # The first hearing is drawn as before there were others, so that codes which are there stay what a new run would make.
@@ -60,6 +60,16 @@ def encode_corpus(
         temporary = out / f"{name}.tmp"
         temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
         temporary.rename(out / f"{name}.jsonl")
+
+
+def _uncoded(path: Path) -> list[dict[str, Any]] | None:
+    """The index that codes were made of: that of the last shard changes when its corpus grows."""
+    if not path.exists():
+        return None
+    return [
+        {name: value for name, value in json.loads(line).items() if name != "codes"}
+        for line in path.read_text().splitlines()
+    ]
 
 
 def encode(codec: TttCodecModel, sounds: list[np.ndarray]) -> list[list[int]]:

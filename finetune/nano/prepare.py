@@ -2,7 +2,7 @@
 From nano's speech to prepared datasets, as `ttt train` reads them: codes, words with their times, and the shares in which they are mixed.
 
     python -m finetune.nano.prepare --model checkpoints/ttt-nano --speech data/nano --out prepared/nano
-    ttt train nano --set data=prepared/nano/data.yaml --set output_dir=runs/nano
+    ttt train nano --set model=runs/nano-init --set data=prepared/nano/data.yaml --set output_dir=runs/nano
 
 | dataset | rows | from the corpora |
 |---|---|---|
