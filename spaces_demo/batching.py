@@ -19,14 +19,15 @@ def answer_together(service: TalkService, requests: Sequence[TalkRequest]) -> li
     Answer requests in one batch. Each reply is the one that its request gets alone.
 
     Args:
-        service ([`TalkService`]): Its model, processor and limits; a batch takes none of its slots.
+        service ([`TalkService`]): Its model, processor and limits; a batch takes none of its slots, and as long as one request at most.
         requests (`Sequence[TalkRequest]`): Without conversation, adapter and options.
 
     Returns:
         `list`: A [`TttReply`] for each request, or the [`DemoError`] of one that cannot be answered; it does not keep the others waiting.
     """
     questions = [_messages(service, request) for request in requests]
-    replies = iter(_replies(service, [question for question in questions if not isinstance(question, DemoError)]))
+    answerable = [question for question in questions if not isinstance(question, DemoError)]
+    replies = iter(_replies(service, answerable) if answerable else ())
     return [question if isinstance(question, DemoError) else next(replies) for question in questions]
 
 
@@ -40,9 +41,17 @@ def _messages(service: TalkService, request: TalkRequest) -> list[dict] | DemoEr
         return error if isinstance(error, DemoError) else DemoError(str(error))
 
 
-def _replies(service: TalkService, conversations: list[list[dict]]) -> list[TttReply]:
-    if not conversations:
-        return []
+def _replies(service: TalkService, conversations: list[list[dict]]) -> list[TttReply | DemoError]:
+    """Reply to all; where `generate` refuses one, as it refuses a prompt that is too long for the model, the others are answered alone."""
+    try:
+        return _replies_of_one_batch(service, conversations)
+    except ValueError as error:
+        if len(conversations) == 1:
+            return [DemoError(str(error))]
+        return [reply for conversation in conversations for reply in _replies(service, [conversation])]
+
+
+def _replies_of_one_batch(service: TalkService, conversations: list[list[dict]]) -> list[TttReply]:
     inputs = service.processor.apply_chat_template(
         conversations,
         add_generation_prompt=True,
@@ -52,5 +61,5 @@ def _replies(service: TalkService, conversations: list[list[dict]]) -> list[TttR
         sanitize_control_tokens=True,
     ).to(service.model.device)
     with torch.inference_mode():
-        ids = service.model.generate(**inputs)
+        ids = service.model.generate(**inputs, max_time=service.limits.seconds_per_request)
     return service.processor.batch_decode_reply(ids[:, inputs["input_ids"].shape[1] :])

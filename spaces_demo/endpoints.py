@@ -16,9 +16,10 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from gradio.context import Context
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
-from gradio_client.utils import is_file_obj_with_meta
+from gradio_client.utils import is_file_obj_with_meta, is_http_url_like, traverse
 
 from processing_ttt import TttAudioChunk, TttTextDelta
 
@@ -31,7 +32,7 @@ Reply = tuple[str, gr.FileData | None]
 
 def register_endpoints(service: TalkService) -> None:
     """
-    Add the endpoints to the `gr.Blocks` that is being built.
+    Add the endpoints to the `gr.Blocks` that is being built, which from then on takes no files but those that were uploaded to it.
 
     Args:
         service ([`TalkService`]): Answers; it bounds what is served at once, so Gradio need not.
@@ -46,6 +47,7 @@ def register_endpoints(service: TalkService) -> None:
         endpoints.speak_stream,
     ):
         gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=None)
+    _refuse_web_addresses(Context.root_block)
 
 
 class TalkEndpoints:
@@ -71,7 +73,7 @@ class TalkEndpoints:
 
         Args:
             text: The written question.
-            audio: The spoken question: a wav, flac, mp3 or ogg file.
+            audio: The spoken question: a wav, flac, mp3 or ogg file that was uploaded, or a data: URL of one.
             options: How to decode: denoising_steps, remasking, temperature, audio_temperature, audio_guidance_scale, seed, max_new_tokens.
 
         Returns:
@@ -86,7 +88,7 @@ class TalkEndpoints:
         Write down what is said in a recording.
 
         Args:
-            audio: The recording: a wav, flac, mp3 or ogg file.
+            audio: The recording: a wav, flac, mp3 or ogg file that was uploaded, or a data: URL of one.
             options: How to decode: temperature, seed, max_new_tokens.
 
         Returns:
@@ -122,7 +124,7 @@ class TalkEndpoints:
 
         Args:
             text: The written question.
-            audio: The spoken question: a wav, flac, mp3 or ogg file.
+            audio: The spoken question: a wav, flac, mp3 or ogg file that was uploaded, or a data: URL of one.
             options: As for `talk`.
 
         Returns:
@@ -138,7 +140,7 @@ class TalkEndpoints:
         Write down what is said in a recording, piece by piece.
 
         Args:
-            audio: The recording: a wav, flac, mp3 or ogg file.
+            audio: The recording: a wav, flac, mp3 or ogg file that was uploaded, or a data: URL of one.
             options: As for `transcribe`.
 
         Returns:
@@ -171,7 +173,7 @@ class TalkEndpoints:
             text=text,
             audio=None if audio is None else uploaded_path(audio),
             options=DecodingOptions.from_dict(options),
-            user=request.client.host if request is not None and request.client is not None else None,
+            user=user_of(request),
         )
 
     async def _whole(self, task: str, text: Any, audio: Any, options: Any, request: gr.Request | None) -> Reply:
@@ -199,6 +201,11 @@ class TalkEndpoints:
                         yield {"reply": {"text": event.text, **event.figures()}}
 
 
+def user_of(request: gr.Request | None) -> str | None:
+    """Say who asks, for the bound per user: the address, which unlike a session a client cannot choose."""
+    return request.client.host if request is not None and request.client is not None else None
+
+
 def uploaded_path(file: Any) -> str:
     """
     Find the file that a client uploaded.
@@ -219,6 +226,23 @@ def uploaded_path(file: Any) -> str:
         if os.path.commonpath([path, folder]) == folder:
             return path
     raise DemoError("The sound must be a file that was uploaded.")
+
+
+def _refuse_web_addresses(demo: gr.Blocks) -> None:
+    """Where a client names a file by its address, Gradio fetches it, whole and of any size, before any function or limit of ours is asked."""
+    preprocess_data = demo.preprocess_data
+
+    async def preprocess_uploaded(block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> Any:
+        traverse(inputs, _refuse_address, is_file_obj_with_meta)
+        return await preprocess_data(block_fn, inputs, *args, **kwargs)
+
+    demo.preprocess_data = preprocess_uploaded
+
+
+def _refuse_address(file: dict[str, Any]) -> dict[str, Any]:
+    if is_http_url_like(str(file["path"])):
+        raise gr.Error("The sound must be a file that was uploaded, and not an address.", print_exception=False)
+    return file
 
 
 def pcm16_base64(samples: np.ndarray) -> str:

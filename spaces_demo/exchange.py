@@ -220,9 +220,11 @@ class Session:
                 yield exchange
 
     def _conclude(self, stream: TalkStream, exchange: Exchange) -> None:
-        self._stream = None
+        if self._stream is stream:  # another one may have begun since, after `clear`
+            self._stream = None
         exchange.is_over, exchange.summary = True, stream.summary
-        self._keep_reply(exchange)
+        if any(exchange is one for one in self.exchanges):
+            self._keep_reply(exchange)
 
     def _keep_question(self, exchange: Exchange) -> None:
         sound = exchange.question.sound

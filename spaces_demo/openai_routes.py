@@ -138,12 +138,13 @@ def openai_router(service: TalkService, model_name: str = "ttt") -> APIRouter:
     return router
 
 
-def route_class(limits: Limits) -> type[APIRoute]:
+def route_class(limits: Limits, body_bytes: int | None = None) -> type[APIRoute]:
     """
     Make routes that read no more bytes than `limits` allow, and give every error in OpenAI's form.
 
     Args:
         limits ([`Limits`]): Their `upload_bytes` count.
+        body_bytes (`int`, *optional*): Largest body, where a file is written into it in other letters; its bytes and some more by default.
 
     Returns:
         `type[APIRoute]`.
@@ -154,7 +155,7 @@ def route_class(limits: Limits) -> type[APIRoute]:
             handle = super().get_route_handler()
 
             async def guarded(request: Request) -> Response:
-                bounded = _Bounded(request, limits.upload_bytes + FORM_BYTES)
+                bounded = _Bounded(request, body_bytes or limits.upload_bytes + FORM_BYTES)
                 try:
                     return await handle(Request(request.scope, bounded.receive, request._send))
                 except Exception as error:

@@ -6,6 +6,7 @@ Knows Gradio's layout and events. What a turn does is `exchange.py`'s, what it l
 
 import base64
 import binascii
+import uuid
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import gradio as gr
 
 from .controls import Controls, read_controls
-from .endpoints import register_endpoints
+from .endpoints import register_endpoints, user_of
 from .examples import EXAMPLES, ExampleCache, question_bytes
 from .exchange import Exchange, Question, Session, player_value
 from .limits import DemoError
@@ -247,7 +248,7 @@ class Page:
         text: str | None,
         sound: SoundFile | None,
     ) -> Iterator[Any]:
-        session = session or Session(self.services[model], request.session_hash)
+        session = session or Session(self.services[model], user_of(request))
         adapter, task, options = read_controls(controls)
         question = Question(task, text, sound, options, adapter)
         try:
@@ -259,18 +260,19 @@ class Page:
     def _refuse(self, session: Session | None, error: DemoError) -> Iterator[Any]:
         """Say why not; what was written stays where it is, and what was said before is seen as before."""
         gr.Warning(escape(str(error)), title="Please note")  # an error would cover the conversation
-        yield self._show(session, keeps_box=True)
+        yield self._show(session, keeps_box=True, is_refused=True)
 
     # From the session to what is seen
 
-    def _show(self, session: Session | None, keeps_box: bool = False) -> tuple[Any, ...]:
+    def _show(self, session: Session | None, keeps_box: bool = False, is_refused: bool = False) -> tuple[Any, ...]:
         exchanges = session.exchanges if session else []
         last = exchanges[-1] if exchanges else None
         summary = last.summary if last else None
         return (
             session,
             [message for exchange in exchanges for message in messages(exchange)],
-            player_value(last),
+            # The browser is told what differs from before, and the button shows "thinking" until it is told something.
+            player_value(last) | ({"refused": uuid.uuid4().hex} if is_refused else {}),
             gr.skip() if keeps_box else {"text": "", "files": []},
             gr.DownloadButton(value=last.reply_file, interactive=True)
             if last and last.reply_file

@@ -23,7 +23,7 @@ from processing_ttt import TttReply
 
 from .batching import answer_together
 from .limits import DemoError, Limits
-from .openai_routes import openai_router, route_class
+from .openai_routes import FORM_BYTES, openai_router, route_class
 from .service import TalkRequest, TalkService
 from .sound_formats import pcm16, wav_header
 
@@ -105,7 +105,8 @@ class Talker:
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Make the routes, when the model is there."""
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-        app.router.route_class = route_class(self.service.limits)
+        in_base64 = self.service.limits.upload_bytes * 4 // 3 + FORM_BYTES
+        app.router.route_class = route_class(self.service.limits, in_base64)
         app.include_router(openai_router(self.service))
 
         @app.post("/v1/talk")

@@ -14,6 +14,8 @@ import shutil
 from pathlib import Path
 
 HERE = Path(__file__).parent
+# Where proxies are. Whatever is said of a way before them, the visitor may have made up.
+PRIVATE_NETWORKS = "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10,::1,fc00::/7"
 APP = """from spaces_demo.space import main
 
 if __name__ == "__main__":
@@ -57,8 +59,8 @@ def main() -> None:
 
     from .app import address_of_this_machine, load_service, serve
 
-    # Every request comes from the Space's proxy, which says from whom; read by uvicorn. Otherwise all visitors would share one person's bound.
-    os.environ.setdefault("FORWARDED_ALLOW_IPS", "*")
+    # Every request comes from the Space's proxies, which say from whom; read by uvicorn. Otherwise all visitors would share one person's bound.
+    os.environ.setdefault("FORWARDED_ALLOW_IPS", PRIVATE_NETWORKS)
     service = load_service(os.environ.get("TTT_MODEL", ""), gpu=spaces.GPU if borrows_gpu else None)
     serve([service], **address_of_this_machine())
 

@@ -1,7 +1,7 @@
 // The voice of the page: a microphone that knows when a turn ends, and a player that plays a reply while it is generated.
 //
 // Runs as `js_on_load` of a gr.HTML with `element`, `props`, `trigger`, `server` and `watch` from Gradio. What Python says comes as
-// `props.value`: {reply, rate, chunks, done}. It is a state and not an event: a reply's chunks only ever grow, so it does no harm when the page
+// `props.value`: {reply, rate, chunks, done}, and something new as `refused` where a question was. It is a state and not an event: a reply's chunks only ever grow, so it does no harm when the page
 // draws several updates as one. Gradio sends no more over the wire than what is new.
 
 const HEARD_RATE = 16000; // what the turn detector hears

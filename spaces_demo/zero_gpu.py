@@ -78,7 +78,8 @@ class ZeroGpuModel:
             [`TttGenerateOutput`]: Without a cache.
         """
         kwargs = {name: value for name, value in kwargs.items() if name not in ("cache", "past_key_values")}
-        ids, num_forwards = [], 0
+        ids, num_forwards = input_ids[0].tolist(), 0
+        is_prompt = True  # comes back first, also to the streamer
         try:
             for kind, *values in self._replies({**kwargs, "input_ids": input_ids}):
                 if streamer.is_cancelled:
@@ -87,7 +88,8 @@ class ZeroGpuModel:
                     num_forwards = values[0]
                     continue
                 if kind == "put":
-                    ids += values[0]
+                    ids += [] if is_prompt else values[0]
+                    is_prompt = False
                 getattr(streamer, kind)(*(torch.tensor(value) for value in values))
         except Exception as error:
             streamer.fail(error)

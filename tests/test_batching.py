@@ -30,3 +30,18 @@ def test_a_batch_gives_what_each_question_gets_alone_and_refuses_only_what_canno
 
 def test_a_batch_of_nothing_is_nothing():
     assert answer_together(tiny_service(), []) == []
+
+
+def test_a_question_of_too_many_ids_is_refused_alone_and_a_batch_ends_in_time(monkeypatch):
+    service = tiny_service()
+    asked = []
+    generate = service.model.generate
+    monkeypatch.setattr(
+        service.model, "generate", lambda **kwargs: asked.append(kwargs.get("max_time")) or generate(**kwargs)
+    )
+    monkeypatch.setattr(service.model.config.text_config, "max_position_embeddings", 420)
+    questions = [TalkRequest(text="Hello."), TalkRequest(text="\N{GRINNING FACE}" * 120), TalkRequest("tts", "Hello.")]
+    good, too_long, other = answer_together(service, questions)
+    assert set(asked) == {service.limits.seconds_per_request}
+    assert isinstance(too_long, DemoError) and "positions" in str(too_long)
+    assert good.text == service.reply(questions[0]).text and other.text == service.reply(questions[2]).text

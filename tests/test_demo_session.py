@@ -4,6 +4,7 @@ import base64
 import json
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -145,3 +146,38 @@ def test_an_example_is_labelled_by_what_is_said_in_it(tmp_path):
 
 def test_every_example_is_in_the_box():
     assert all((nano_checkpoint() / "questions" / example.file).is_file() for example in EXAMPLES)
+
+
+def test_what_was_cleared_away_does_not_end_what_was_asked_since(session):
+    gate = session.service.gate
+    first = session.ask(WRITTEN)
+    forgotten = next(first)
+    with gate.shut():
+        session.clear()
+        second = session.ask(replace(WRITTEN, text="And two?"))
+        assert next(second) is session.exchanges[0]
+        assert last(first) is forgotten
+        assert session.take_back() is None, "the second one is still being answered"
+        session.stop()
+    last(second)
+    assert forgotten.reply_file is None and session.service.admission.wait_until_empty(30)
+
+
+def test_a_refused_question_is_news_to_the_button_and_a_person_is_an_address():
+    page = pytest.importorskip("spaces_demo.page", reason="the demo extra is not installed")
+    import gradio as gr
+
+    service = tiny_service(Limits(text_characters=50))
+    with gr.Blocks():
+        built = page.Page({"tiny": service})
+    request = SimpleNamespace(client=SimpleNamespace(host="203.0.113.5"), session_hash="chosen by the client")
+    controls = [None, "chat", None, None, None, None, None, None]
+    seen = [list(built._ask(None, "tiny", controls, request, QUESTION, None))[-1]]
+    session = seen[0][0]
+    for _ in range(2):
+        seen.append(list(built._ask(session, "tiny", controls, request, "why " * 20, None))[-1])
+    values = [shown[built._shown.index(built.voice)] for shown in seen]
+    assert session.user == "203.0.113.5"
+    assert [value["reply"] for value in values] == [values[0]["reply"]] * 3 and all(value["done"] for value in values)
+    assert len({value.get("refused") for value in values}) == 3
+    session.close()

@@ -40,6 +40,8 @@ def served(folder):
         patch.setenv("GRADIO_TEMP_DIR", str(folder))
         with gr.Blocks(delete_cache=(3600, 3600)) as demo:
             register_endpoints(service)
+            box = gr.MultimodalTextbox()
+            box.submit(lambda message: None, box, None, api_name="box", api_visibility="undocumented")
         _, url, _ = demo.launch(
             prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", mcp_server=MCP is not None, show_error=True
         )
@@ -146,6 +148,23 @@ def test_a_path_on_the_server_is_no_question(served, client, recording, tmp_path
         answer = called(url, "transcribe", file, None)
         assert "event: error" in answer and "Traceback" not in answer
         assert service.gate.forwards == before
+
+
+@pytest.mark.parametrize("name", ["talk", "transcribe", "transcribe_stream", "box"])
+def test_nothing_is_fetched_for_a_client(served, monkeypatch, name):
+    """Gradio would read all of what an address gives into memory, and from there into its folder, whatever our limits are."""
+    fetched = []
+
+    async def fetch(url, **_):
+        fetched.append(url)
+        raise ValueError("fetched")
+
+    monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_download", fetch)
+    file = {"path": "https://example.com/question.wav", "meta": {"_type": "gradio.FileData"}}
+    data = {"talk": [None, file, None], "box": [{"text": "", "files": [file]}]}.get(name, [file, None])
+    answer = called(served[1], name, *data)
+    assert "event: error" in answer and "not an address" in answer
+    assert fetched == []
 
 
 def test_files_lie_in_gradio_s_folder_and_go_when_gradio_cleans_it(served, folder, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import pickle
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -79,7 +80,7 @@ def test_behind_the_proxy_of_a_space_visitors_are_told_apart(monkeypatch):
     def ask_for_two(services, **address):
         config = uvicorn.Config(note_the_visitor, log_config=None)
         config.load()
-        for visitor in (b"203.0.113.5", b"203.0.113.6"):
+        for visitor in (b"203.0.113.5", b"1.2.3.4, 203.0.113.6", b"5.6.7.8, 203.0.113.6, 10.0.0.9"):
             scope = {
                 "type": "http",
                 "scheme": "http",
@@ -93,7 +94,7 @@ def test_behind_the_proxy_of_a_space_visitors_are_told_apart(monkeypatch):
     monkeypatch.setattr(app, "load_service", lambda *_, **__: None)
     monkeypatch.setattr(app, "serve", ask_for_two)
     space.main()
-    assert seen == ["203.0.113.5", "203.0.113.6"]
+    assert seen == ["203.0.113.5", "203.0.113.6", "203.0.113.6"], "and what a visitor says of itself does not count"
 
 
 @pytest.mark.slow
@@ -185,6 +186,27 @@ def test_a_reply_that_is_stopped_gives_the_gpu_back():
     forwards = service.gate.forwards
     assert service.reply(TalkRequest(text=QUESTION)).num_forwards > 0
     assert service.gate.forwards > forwards
+
+
+def test_a_reply_that_is_stopped_while_the_gpu_is_awaited_leaves_a_conversation_that_goes_on():
+    service, _ = zero_gpu_service()
+    conversation = service.conversation()
+    asked, borrowed = threading.Event(), threading.Event()
+    replies = service.model._replies
+
+    def wait_for_the_gpu(kwargs):
+        asked.set()
+        assert borrowed.wait(30)
+        yield from replies(kwargs)
+
+    service.model._replies = wait_for_the_gpu
+    with service.stream(TalkRequest(text=QUESTION, conversation=conversation)) as stream:
+        assert asked.wait(30)
+        stream.cancel()
+        borrowed.set()
+    assert service.admission.wait_until_empty(30)
+    assert conversation.ids.dtype == torch.long and conversation.ids.shape[1] > 0
+    assert service.reply(TalkRequest(text="And six?", conversation=conversation)).num_forwards > 0
 
 
 def test_an_error_where_the_gpu_is_reaches_the_one_who_asked():
