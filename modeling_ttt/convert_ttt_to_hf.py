@@ -44,7 +44,7 @@ def convert_released_model(
 
     Raises:
         ValueError: saying why, if the source is not in the released layout, its tokenizer lacks a marker, its vocabulary is too small for
-            the ids, or its weights are not those of its config. Nothing is written then.
+            the ids, or its weights are not those of its config. No file is written then.
     """
     source, output = Path(source), Path(output)
     config = config or read_released_config(source)

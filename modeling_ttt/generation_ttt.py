@@ -157,6 +157,10 @@ class TttGenerationMixin(GenerationMixin):
         self, generation_config: GenerationConfig, model_kwargs: dict, *args: Any, **kwargs: Any
     ) -> None:
         if generation_config.cache_implementation == "static":
+            if generation_config.use_cache is False or model_kwargs.get("cache") is not None:
+                raise ValueError(
+                    '`cache_implementation="static"` makes a cache of its own: pass neither `cache` nor `use_cache=False`.'
+                )
             self._check_static_cache()
             return
         if generation_config.cache_implementation not in (None, "dynamic"):

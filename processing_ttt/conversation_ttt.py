@@ -74,14 +74,14 @@ class TttConversation:
                 cache=self._cache,
                 **options,
             )
-        except BaseException:
+            streamer = options.get("streamer")
+            if isinstance(streamer, ReplyFeed) and streamer.is_whole:  # it told all there is: no second decoding
+                reply = streamer.decoder.reply()
+            else:
+                reply = self.processor.decode_reply(out.sequences[0, prompt.shape[1] :])
+        except BaseException:  # the cache has grown in place
             self._crop(self._ends[-1])
             raise
-        streamer = options.get("streamer")
-        if isinstance(streamer, ReplyFeed) and streamer.is_whole:  # it told all there is: no second decoding
-            reply = streamer.decoder.reply()
-        else:
-            reply = self.processor.decode_reply(out.sequences[0, prompt.shape[1] :])
         self.output = out
         self.ids = out.sequences.cpu()
         self._cache = out.cache
@@ -186,9 +186,14 @@ class TttConversation:
     def _without_repeated_end(self, behind: torch.Tensor) -> torch.Tensor:
         """Drop the end of the reply if the reply wrote it itself; close its open span if it was cut there."""
         vocabulary = self.processor.vocabulary
+        ends = {
+            vocabulary.begin_audio_token_id: vocabulary.end_audio_token_id,
+            vocabulary.begin_last_audio_token_id: vocabulary.end_last_audio_token_id,
+        }
         last = int(self.ids[0, -1])
         if last == int(behind[0, 0]):
             return behind[:, 1:]
-        if vocabulary.is_code(last) or last in (vocabulary.begin_audio_token_id, vocabulary.begin_last_audio_token_id):
-            return torch.cat([torch.tensor([[vocabulary.end_last_audio_token_id]]), behind], dim=1)
+        if vocabulary.is_code(last) or last in ends:
+            opened = next(token_id for token_id in reversed(self.ids[0].tolist()) if token_id in ends)
+            return torch.cat([torch.tensor([[ends[opened]]]), behind], dim=1)
         return behind

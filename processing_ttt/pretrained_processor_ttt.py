@@ -56,7 +56,7 @@ class TttPreTrainedProcessor(ProcessorMixin):
         Args:
             save_directory (`str` or `os.PathLike`): The folder.
             push_to_hub (`bool`, defaults to `False`): Also upload it; `repo_id`, `token`, ... are those of `push_to_hub`.
-            kwargs: As for `ProcessorMixin.save_pretrained`.
+            kwargs: Of `push_to_hub`, with `repo_id`; without it they change nothing.
 
         Returns:
             `list[str]`: The path of `processor_config.json`.

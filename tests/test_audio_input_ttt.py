@@ -6,7 +6,7 @@ import pytest
 import soundfile
 import torch
 
-from processing_ttt.audio_input_ttt import load_sound, resolve_audio_parts
+from processing_ttt.audio_input_ttt import as_list_of_sounds, load_sound, resolve_audio_parts
 
 RATE = 16000
 
@@ -270,3 +270,21 @@ def test_channels_that_cancel_each_other_out_are_not_called_silent():
 def test_a_conversation_of_another_form_is_an_error(conversation, message):
     with pytest.raises(ValueError, match=message):
         resolve_audio_parts(conversation, load_sound)
+
+
+@pytest.mark.parametrize("rate", [191_989, 99_991, 44_101, 11_127, 8_001])
+def test_an_odd_rate_costs_no_more_than_others(monkeypatch, rate):
+    """torchaudio's filter has as many phases as the rates have in their ratio: half a gigabyte for 191989 : 16000."""
+    asked = []
+    monkeypatch.setattr(
+        "processing_ttt.audio_input_ttt.resample", lambda samples, *rates: asked.append(rates) or samples
+    )
+    load_sound(tone(rate=rate), 16_000, rate)
+    ((used, target),) = asked
+    assert max(used, target) // np.gcd(used, target) <= 4000
+    assert abs(used / rate - 1) < 6e-4  # a cent
+
+
+def test_a_list_of_numpy_samples_is_one_sound():
+    samples = list(tone())
+    assert isinstance(samples[0], np.float32) and as_list_of_sounds(samples) == [samples]

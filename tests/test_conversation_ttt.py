@@ -125,6 +125,34 @@ def test_a_turn_that_fails_leaves_the_conversation_as_it_was(model, processor):
     assert conversation.ids.tolist() == other.ids.tolist()
 
 
+def test_a_reply_that_cannot_be_decoded_leaves_the_conversation_as_it_was(model, processor, monkeypatch):
+    conversation, other = (TttConversation(model, processor, **SHORT) for _ in range(2))
+    for each in (conversation, other):
+        each.say("What is two plus two?")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(processor), "decode_reply", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            conversation.say("Hello.")
+    for each in (conversation, other):
+        each.say("Thanks.")  # shorter than what the failed turn had put into the cache
+    assert conversation.ids.tolist() == other.ids.tolist()
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+def test_a_span_that_was_cut_is_closed_by_the_marker_of_its_beginning(model, processor, is_last):
+    vocabulary = processor.vocabulary
+    conversation = TttConversation(model, processor, **SHORT)
+    conversation.say("What is two plus two?")
+    begin, end = (
+        (vocabulary.begin_last_audio_token_id, vocabulary.end_last_audio_token_id)
+        if is_last
+        else (vocabulary.begin_audio_token_id, vocabulary.end_audio_token_id)
+    )
+    for cut in ([begin], [begin, vocabulary.audio_token_start_id, vocabulary.audio_token_start_id + 1]):
+        conversation.ids = torch.cat([conversation.ids, torch.tensor([cut])], dim=1)
+        assert int(conversation._continuation("Hello.", None)[0, 0]) == end
+
+
 def test_a_forward_that_ends_between_two_layers_leaves_the_conversation_as_it_was(model, processor):
     conversation, other = (TttConversation(model, processor, **SHORT) for _ in range(2))
     for each in (conversation, other):

@@ -122,6 +122,14 @@ def test_what_a_static_cache_cannot_do_is_refused(model, message):
         decode(tiny_model(**model), PROMPTS[:1], **STATIC)
 
 
+def test_a_static_cache_is_not_asked_for_beside_another_or_none():
+    model = tiny_model()
+    cache = model.generate(torch.tensor([[5, 6]]), max_new_tokens=2, return_dict_in_generate=True).cache
+    for other in ({"use_cache": False}, {"cache": cache}):
+        with pytest.raises(ValueError, match="a cache of its own"):
+            model.generate(torch.tensor([[5, 6, 7, 8]]), max_new_tokens=2, cache_implementation="static", **other)
+
+
 def test_the_backbone_is_compiled_only_where_asked_for_on_a_cpu(monkeypatch):
     compiled = []
 

@@ -6,6 +6,7 @@ is fetched from the network.
 """
 
 import io
+import numbers
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ def as_list_of_sounds(audio: Any) -> list[Any]:
     """
     if audio is None:
         return []
-    if isinstance(audio, list) and not (audio and isinstance(audio[0], (int, float))):
+    if isinstance(audio, list) and not (audio and isinstance(audio[0], numbers.Real)):
         return audio
     return [audio]
 
@@ -311,6 +312,8 @@ def _check_content(mono: np.ndarray, loudest_channel: float, rate: int, name: st
 def _resampled(mono: np.ndarray, rate: int, target: int) -> np.ndarray:
     if rate == target:
         return np.ascontiguousarray(mono)
-    if max(rate, target) // np.gcd(rate, target) > 4000:
-        rate = max(10, round(rate, -1))  # 11127 Hz as 11130: 0.5 cents off, and a thousandth of the filter
+    # 11127 Hz as 11130, 191989 Hz as 192000: 0.5 and 0.1 cents off, and a thousandth of the filter.
+    for digits in (-1, -2):
+        if max(rate, target) // np.gcd(rate, target) > 4000:
+            rate = max(10, round(rate, digits))
     return resample(torch.from_numpy(np.ascontiguousarray(mono)), rate, target).numpy()

@@ -138,7 +138,10 @@ def initialise_new_rows(weight: torch.Tensor, first_new_id: int, generator: torc
         generator (`torch.Generator`, *optional*): Source of the noise; torch's global one by default.
     """
     std, mean = torch.std_mean(weight[:first_new_id].float(), dim=0)
-    noise = torch.randn(weight.shape[0] - first_new_id, weight.shape[1], generator=generator).to(weight.device)
+    device = torch.device("cpu") if generator is None else generator.device
+    noise = torch.randn(weight.shape[0] - first_new_id, weight.shape[1], generator=generator, device=device).to(
+        weight.device
+    )
     weight[first_new_id:] = (mean + ROW_NOISE * std * noise).to(weight.dtype)
 
 

@@ -25,8 +25,6 @@ from .objective_ttt import Corruption, JointLoss, Targets, corrupt, find_targets
 from .pretrained_ttt import TttPreTrainedModel
 from .spans_ttt import audio_span_ids, positions_in_samples, split_spans
 
-# Losses of evaluation runs are comparable because they all see the same noise.
-
 
 @dataclass
 class TttOutput(ModelOutput):
