@@ -214,7 +214,7 @@ class Recipe:
         shared = replace(self, stages=[])
         recipes = []
         for number, keys in enumerate(self.stages, 1):
-            name = str(keys.get("name", f"stage-{number}"))
+            name = _stage_name(keys, number)
             if Path(name).name != name or name in ("", ".", ".."):
                 raise ValueError(f"A stage's name becomes a folder, which {name!r} cannot.")
             own = {key: value for key, value in keys.items() if key != "name"}
@@ -289,17 +289,21 @@ def read_recipe(path: Path | None, assignments: Iterable[str] = ()) -> Recipe:
     return recipe
 
 
+def _stage_name(stage: Mapping[str, Any], number: int) -> str:
+    return str(stage.get("name", f"stage-{number}"))
+
+
 def _assign(keys: dict[str, Any], name: str, value: Any) -> None:
     """Set a key of a recipe, or of one of its stages; one that stages set themselves would not reach them."""
-    stages = [stage for stage in keys.get("stages") or [] if isinstance(stage, dict)]
+    numbered = enumerate(keys.get("stages") or [], 1)
+    stages = {_stage_name(stage, number): stage for number, stage in numbered if isinstance(stage, dict)}
     wanted, dot, key = name.rpartition(".")
     if dot:
-        named = [stage for stage in stages if stage.get("name") == wanted]
-        if not named:
+        if wanted not in stages:
             raise ValueError(f"--set {name}=...: the recipe has no stage {wanted!r}.")
-        named[0][key] = value
+        stages[wanted][key] = value
         return
-    owners = [str(stage.get("name", "one without a name")) for stage in stages if name in stage]
+    owners = [owner for owner, stage in stages.items() if name in stage]
     if owners:
         raise ValueError(
             f"The stages {', '.join(owners)} say `{name}` themselves, and --set {name}=... would not reach them: --set {owners[0]}.{name}=..."

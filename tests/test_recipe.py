@@ -90,12 +90,12 @@ def test_a_mistake_in_a_stage_shows_before_anything_is_trained(tmp_path, stage, 
 
 def test_a_stage_is_named_where_it_says_the_key_itself(tmp_path):
     path = tmp_path / "recipe.yaml"
-    path.write_text("stages: [{name: rows, max_steps: 9, learning_rate: 1}, {name: whole, max_steps: 9}]\n")
-    with pytest.raises(ValueError, match=r"stages rows, whole say `max_steps` themselves.*--set rows.max_steps"):
+    path.write_text("stages: [{name: rows, max_steps: 9, learning_rate: 1}, {max_steps: 9}]\n")
+    with pytest.raises(ValueError, match=r"stages rows, stage-2 say `max_steps` themselves.*--set rows.max_steps"):
         read_recipe(path, ["max_steps=2"])
     with pytest.raises(ValueError, match="no stage 'hole'"):
         read_recipe(path, ["hole.max_steps=2"])
-    recipe = read_recipe(path, ["rows.max_steps=2", "whole.lora_r=3", "seed=5"])
+    recipe = read_recipe(path, ["rows.max_steps=2", "stage-2.lora_r=3", "seed=5"])
     assert [(s.max_steps, s.lora_r, s.seed) for _, s in recipe.stage_recipes()] == [(2, 32, 5), (9, 3, 5)]
 
 

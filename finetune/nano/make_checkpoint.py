@@ -26,7 +26,7 @@ from .tokenizer import train_tokenizer
 
 BLOCK_LENGTH = 16  # a word has at most 15 codes in 95 of 100 cases, and one end marker
 # The best point of benchmarks/sweep.py, in at most as many steps as the published rule takes.
-DENOISING = {"denoising_steps": 8, "entropy_bound": 3.0, "remasking": "entropy"}
+DENOISING = {"denoising_steps": 16, "entropy_bound": 1.0, "remasking": "low_confidence"}
 MAX_NEW_TOKENS = 400
 
 
