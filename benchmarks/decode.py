@@ -251,7 +251,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["nano"], choices=["nano", "100M"])
     parser.add_argument("--seconds", type=float, default=20.0, help="of speech in the reply")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--sentences", type=int, default=40, help="read aloud for the word error rate; 0: no quality")
+    parser.add_argument("--sentences", type=int, default=100, help="read aloud for the word error rate; 0: no quality")
     parser.add_argument("--speech", type=Path, help="folder of synthesise.py, whose test questions are then answered")
     parser.add_argument("--questions", type=int, default=60)
     parser.add_argument("--rows", type=int, nargs="*", default=[1, 2, 4, 8, 16, 32], help="sizes of nano's batches")
