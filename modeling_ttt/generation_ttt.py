@@ -98,14 +98,16 @@ class TttGenerationMixin(GenerationMixin):
             `torch.LongTensor` of shape `(batch, length)`, prompt and reply, right-padded, or [`TttGenerateOutput`].
 
         Raises:
-            ValueError: for options out of their range or not supported (beam search, assisted decoding, ...), for a streamer with more than
-                one row, and for models whose config lacks the markers of sound.
+            ValueError: for options out of their range or not supported (beam search, assisted decoding, ...), for a prompt without its axis
+                of rows, for a streamer with more than one row, and for models whose config lacks the markers of sound.
         """
         streamer = kwargs.get("streamer")
+        prompt = inputs if inputs is not None else kwargs.get("input_ids")
         if streamer is None:
+            _check_prompt(prompt)
             return super().generate(inputs, *args, **kwargs)
         try:
-            prompt = inputs if inputs is not None else kwargs.get("input_ids")
+            _check_prompt(prompt)
             if prompt is not None and len(prompt) > 1:
                 raise ValueError(
                     f"A streamer follows one row, got a batch of {len(prompt)}; generate row by row, or without a streamer."
@@ -283,6 +285,13 @@ def _asked_options(generation_config: GenerationConfig | None, arguments: dict[s
     if any(asked.get(name) is not None for name in ("reveal_schedule", *ACCEPTANCE_OPTIONS)):
         asked = dict.fromkeys(ACCEPTANCE_OPTIONS) | asked
     return asked
+
+
+def _check_prompt(input_ids: torch.Tensor | None) -> None:
+    if input_ids is not None and input_ids.ndim != 2:
+        raise ValueError(
+            f"`input_ids` is (batch, length), got the shape {tuple(input_ids.shape)}: of one row, pass input_ids[None]."
+        )
 
 
 def _check_generation_config(config: GenerationConfig) -> None:

@@ -16,7 +16,7 @@ Decode = Callable[[list[int]], np.ndarray]
 
 
 class CodecStream(Protocol):
-    """One sound in the making. Joined, the pieces are what decoding all codes at once gives."""
+    """One sound in the making. Joined, the pieces are what decoding all codes at once gives, but for GLM-4-Voice's: its windows fade."""
 
     def push(self, codes: list[int]) -> np.ndarray:
         """

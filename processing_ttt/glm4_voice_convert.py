@@ -8,6 +8,7 @@ code of theirs. The weights are under a licence of their own, which the converte
 """
 
 import os
+import pickle
 import re
 import shutil
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 import yaml
 from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
 
 from .glm4_voice_codec import Glm4VoiceCodec
 from .glm4_voice_configuration import Glm4VoiceCodecConfig, Glm4VoiceDecoderConfig
@@ -25,6 +27,7 @@ from .glm4_voice_licence import WEIGHTS_LICENCE, weights_card
 from .glm4_voice_tokenizer import Glm4VoiceTokenizerModel
 
 TOKENIZER_NAME, DECODER_NAME = "glm-4-voice-tokenizer", "glm-4-voice-decoder"
+DAMAGED = "cannot be read: download it again if it is damaged, or a Git LFS pointer instead of the file"
 
 Names = tuple[tuple[str, str | Callable[[re.Match], str]], ...]
 
@@ -94,11 +97,11 @@ def convert_codec(
 
     Raises:
         OSError: If a file is missing.
-        ValueError: If a file is of another layout.
+        ValueError: If a file is damaged or of another layout.
     """
     tokenizer_folder = _local(tokenizer, ["config.json", "*.safetensors", "*.safetensors.index.json", "LICENSE*"])
     decoder_folder = _local(decoder, ["config.yaml", "flow.pt", "hift.pt", "LICENSE*"])
-    heard = Glm4VoiceTokenizerModel.from_pretrained(tokenizer_folder, dtype=torch.float32)
+    heard = convert_tokenizer(tokenizer_folder)
     spoken = convert_decoder(decoder_folder)
     config = Glm4VoiceCodecConfig(
         tokenizer_config=heard.config.to_dict(),
@@ -116,6 +119,32 @@ def convert_codec(
     return codec
 
 
+def convert_tokenizer(folder: str | os.PathLike) -> Glm4VoiceTokenizerModel:
+    """
+    Load the released speech tokenizer.
+
+    Args:
+        folder (`str` or `os.PathLike`): Folder with `config.json` and `model.safetensors`.
+
+    Returns:
+        [`Glm4VoiceTokenizerModel`]: In float32, in evaluation mode.
+
+    Raises:
+        OSError: If a file is missing.
+        ValueError: If the weights are damaged, or lack some of the tokenizer's.
+    """
+    try:
+        model, info = Glm4VoiceTokenizerModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    except SafetensorError as error:
+        raise ValueError(f"{str(Path(folder) / 'model.safetensors')!r} {DAMAGED} ({error}).") from error
+    missing = sorted(info["missing_keys"])  # which transformers would fill with random numbers
+    if missing:
+        raise ValueError(
+            f"The weights in {str(folder)!r} are not those of {TOKENIZER_NAME}: {len(missing)} are missing, the first is {missing[0]!r}."
+        )
+    return model.eval()
+
+
 def convert_decoder(folder: str | os.PathLike) -> Glm4VoiceDecoderModel:
     """
     Load the released decoder.
@@ -128,7 +157,7 @@ def convert_decoder(folder: str | os.PathLike) -> Glm4VoiceDecoderModel:
 
     Raises:
         OSError: If a file is missing.
-        ValueError: If a file is of another layout; the message names the file and the field or weight.
+        ValueError: If a file is damaged or of another layout; the message names the file and the field or weight.
     """
     folder = Path(folder)
     for name in ("config.yaml", "flow.pt", "hift.pt"):
@@ -174,11 +203,18 @@ def fuse_weight_norm(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
 
     Returns:
         `dict[str, torch.Tensor]`: The same with `*.weight` for each pair.
+
+    Raises:
+        ValueError: If half of a pair is missing.
     """
     fused = {}
     for name, tensor in weights.items():
         if name.endswith(".weight_v"):
             stem = name.removesuffix("_v")
+            if f"{stem}_g" not in weights:
+                raise ValueError(
+                    f"The weights hold {name!r} without {stem + '_g'!r}: they are not those of {DECODER_NAME}."
+                )
             # The function under torch's own parametrization, so that the products are those of the original to the last bit.
             fused[stem] = torch._weight_norm(tensor.float(), weights[f"{stem}_g"].float(), 0)
         elif not name.endswith(".weight_g"):
@@ -187,7 +223,14 @@ def fuse_weight_norm(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
 
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
-    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+    ) as error:  # whose own words advise to run what the file holds
+        raise ValueError(f"{str(path)!r} {DAMAGED}. A file that holds more than weights is not run.") from error
     if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise ValueError(
             f"{str(path)!r} is not a plain table of weights: give the released file, not a training checkpoint."

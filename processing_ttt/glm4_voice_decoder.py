@@ -131,8 +131,9 @@ class Glm4VoiceDecoderModel(PreTrainedModel):
         Args:
             audio_codes (`torch.LongTensor` of shape `(batch, 1, frames)`): Codes; -1 only after the end of a shorter row.
             speaker_embedding (`torch.FloatTensor` of shape `(batch, 192)`, *optional*, defaults to zeros): Whose voice.
-            prompt_codes (`torch.LongTensor` of shape `(batch, 1, prompt_codes)`, *optional*): Codes before, whose sound is not wanted.
-            prompt_mel (`torch.FloatTensor` of shape `(batch, mel, prompt_frames)`, *optional*): Log-mel frames of the sound before.
+            prompt_codes (`torch.LongTensor` of shape `(batch, 1, prompt_codes)`, *optional*): Codes before, as many in each row ...
+            prompt_mel (`torch.FloatTensor` of shape `(batch, mel, prompt_frames)`, *optional*): ... and the log-mel frames of their sound, which
+                is not given out again. The two go together.
             num_inference_steps (`int`, *optional*, defaults to the configuration's 10): Euler steps of the flow.
             guidance_scale (`float`, *optional*, defaults to the configuration's 0.7): Classifier-free guidance; 0 is none, at half the cost.
             generator (`torch.Generator` or one for each row, *optional*): Gives each row a seed; without it all have the same one.
@@ -144,9 +145,11 @@ class Glm4VoiceDecoderModel(PreTrainedModel):
             [`Glm4VoiceDecoderOutput`]: 256 samples per frame, and `codes * 441 // 64` frames.
 
         Raises:
-            ValueError: If codes, prompt or generators do not fit.
+            ValueError: If codes, prompt, generators or noise do not fit.
         """
         codes = checked_codes(audio_codes, self.config.codebook_size)
+        if prompt_codes is not None or prompt_mel is not None:
+            prompt_codes = self._checked_prompt(prompt_codes, prompt_mel, len(codes))
         draws = self._draws(len(codes), generator)
         mel, num_frames = self._generate_mel(
             codes, prompt_codes, prompt_mel, draws, noise, speaker_embedding, num_inference_steps, guidance_scale
@@ -170,7 +173,7 @@ class Glm4VoiceDecoderModel(PreTrainedModel):
         """Frames of the codes, without those of the prompt, and how many each row has."""
         speaker_embedding, num_inference_steps, guidance_scale = options
         if prompt_codes is not None:
-            codes = torch.cat([checked_codes(prompt_codes, self.config.codebook_size), codes], dim=1)
+            codes = torch.cat([prompt_codes, codes], dim=1)
         num_codes = (codes != PADDING_CODE).sum(1).tolist()
         num_frames = [self.config.flow_config.num_frames(count) for count in num_codes]
         mean = self.flow.mean(codes.to(self.device), num_codes)
@@ -180,6 +183,9 @@ class Glm4VoiceDecoderModel(PreTrainedModel):
                 f"The prompt has {skipped} frames, but prompt and codes together only {min(num_frames)}: give more codes, and with "
                 "prompt_mel the prompt_codes that belong to it."
             )
+        wanted = (len(codes), self.config.flow_config.num_mel_bins, max(num_frames))
+        if noise is not None and tuple(noise.shape) != wanted:
+            raise ValueError(f"`noise` must have the shape (batch, mel, frames) = {wanted}, got {tuple(noise.shape)}.")
         if noise is None:
             rows = [draw.mel(frames).T for draw, frames in zip(draws, num_frames, strict=True)]
             noise = nn.utils.rnn.pad_sequence(rows, batch_first=True).transpose(1, 2)
@@ -193,6 +199,27 @@ class Glm4VoiceDecoderModel(PreTrainedModel):
             guidance_scale=guidance_scale,
         )
         return mel[..., skipped:], [frames - skipped for frames in num_frames]
+
+    def _checked_prompt(
+        self, prompt_codes: torch.Tensor | None, prompt_mel: torch.Tensor | None, batch_size: int
+    ) -> torch.Tensor:
+        """The prompt's codes `(batch, prompt_codes)`, after both halves of the prompt were held against the batch."""
+        if prompt_codes is None or prompt_mel is None:
+            raise ValueError(
+                "`prompt_codes` and `prompt_mel` go together: the codes before, and the frames of their sound."
+            )
+        codes = checked_codes(prompt_codes, self.config.codebook_size)
+        if (codes == PADDING_CODE).any():
+            raise ValueError(
+                "`prompt_codes` must be as many in each row: there is no room for padding before the codes."
+            )
+        expected = (batch_size, self.config.flow_config.num_mel_bins)
+        if len(codes) != batch_size or tuple(prompt_mel.shape[:2]) != expected:
+            raise ValueError(
+                f"The prompt must have the batch's {batch_size} rows, and prompt_mel the shape (batch, mel, frames) = {(*expected, '...')}; got "
+                f"{len(codes)} rows of codes and {tuple(prompt_mel.shape)}."
+            )
+        return codes
 
     def _vocode(
         self, mel: torch.Tensor, num_frames: list[int], phase: torch.Tensor, source_noise: torch.Tensor

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
+from .codec_checks_ttt import sound_lengths
 from .glm4_voice_decoder import DecodingNoise, Glm4VoiceDecoderModel
 from .glm4_voice_hift import Glm4VoiceVocoder
 from .glm4_voice_tokenizer import CONTEXT_MEL_FRAMES, Glm4VoiceTokenizerModel
@@ -64,10 +65,18 @@ class Glm4VoiceTokenizerStream:
 
         Returns:
             `list[int]`: Codes of the blocks that are complete now; often none.
+
+        Raises:
+            ValueError: If the samples are not one axis of finite floats.
         """
         if self._finished:
             raise RuntimeError("This stream is finished: begin a new one for another sound.")
-        self._samples = torch.cat([self._samples, torch.as_tensor(samples, dtype=torch.float32).cpu()])
+        heard = torch.as_tensor(samples)
+        if heard.ndim != 1:
+            raise ValueError(f"A stream takes samples of one channel, (samples,), got the shape {tuple(heard.shape)}.")
+        if len(heard):
+            sound_lengths(heard[None, None], None)
+        self._samples = torch.cat([self._samples, heard.float().cpu()])
         longest, codes = self._model.config.max_segment_samples, []
         while len(self._samples) >= longest:
             rest = self._samples[longest:]
@@ -209,7 +218,7 @@ class Glm4VoiceDecoderStream:
 
     The flow runs on the codes of complete encoder blocks (10), over a window: a prompt of frames that were given out, and what is new. The last
     frames of each window wait for the next one, which knows what follows them, and fade into its version. A window is not the whole: the flow
-    looks at all frames at once, so frames differ from those of `decode` (a reply in one piece is the same). From frames to samples nothing is
+    looks at all frames at once, so frames differ from those of `decode` (whole blocks in one piece are the same). From frames to samples nothing is
     approximated.
 
     Args:

@@ -2,7 +2,8 @@
 A reply's ids, as they come, to text and sound, as they are final.
 
 Knows the layout, the tokenizer's bytes and the codec through the processor. Knows no threads, no queue and no model: ids go in, events come
-out. Joined, the texts and sounds of all events are those of `TttProcessor.decode_reply`.
+out. Joined, the texts of all events are those of `TttProcessor.decode_reply`, and so are the sounds, but for a codec that streams by windows of
+its own (GLM-4-Voice's).
 """
 
 from collections.abc import Callable, Iterable

@@ -88,6 +88,11 @@ def test_several_samples_of_one_prompt_are_drawn_with_one_generator_each(model):
         assert row.tolist() == decode(model, generator=generator, **options)[0].tolist()
 
 
+def test_a_prompt_without_its_axis_of_rows_is_told_how_to_get_one(model):
+    with pytest.raises(ValueError, match=r"got the shape \(3,\).*input_ids\[None\]"):
+        model.generate(torch.tensor([5, 6, 7]), max_new_tokens=2)
+
+
 def test_generators_must_be_as_many_as_rows(model):
     with pytest.raises(ValueError, match="2 generators for 1 rows"):
         decode(model, do_sample=True, generator=[torch.Generator(), torch.Generator()])

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from glm4_voice_fixtures import (
     write_released_decoder,
     write_released_tokenizer,
 )
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import ttt_cli
@@ -70,7 +72,7 @@ def test_weights_that_would_run_code_are_refused(released):
             return (folder.joinpath("canary").touch, ())
 
     torch.save({"input_embedding.weight": Payload()}, folder / "flow.pt")
-    with pytest.raises(Exception, match=r"[Ww]eights.only"):
+    with pytest.raises(ValueError, match=r"flow\.pt' cannot be read.* more than weights is not run"):
         convert_decoder(folder)
     assert not (folder / "canary").exists()
 
@@ -80,6 +82,39 @@ def test_a_table_that_is_no_weights_is_refused(released):
     torch.save({"model": {}, "step": 3}, folder / "hift.pt")
     with pytest.raises(ValueError, match=r"hift\.pt' is not a plain table of weights"):
         convert_decoder(folder)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4\n"
+
+
+@pytest.mark.parametrize("content", [POINTER, b"", b"PK\x03\x04 cut"], ids=["pointer", "empty", "cut"])
+@pytest.mark.parametrize("name", ["decoder/flow.pt", "decoder/hift.pt", "tokenizer/model.safetensors"])
+def test_a_file_that_is_no_file_of_weights_is_named(released, tmp_path, name, content):
+    (released[0] / f"glm-4-voice-{name}").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name.split('/')[1]}' cannot be read: download it again"):
+        convert_codec(released[0] / "glm-4-voice-tokenizer", released[0] / "glm-4-voice-decoder", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("lost", ["codebook.weight", "layers.1.", "embed_positions2.weight"])
+def test_a_tokenizer_that_lacks_weights_is_not_filled_with_random_ones(released, tmp_path, lost):
+    path = released[0] / "glm-4-voice-tokenizer" / "model.safetensors"
+    weights = load_file(path)
+    kept = {name: tensor for name, tensor in weights.items() if lost not in name}
+    assert len(kept) < len(weights)
+    save_file(kept, path, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=rf"missing, the first is '.*{re.escape(lost)}"):
+        convert_codec(path.parent, released[0] / "glm-4-voice-decoder", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_half_of_a_normalised_weight_is_named(released):
+    path = released[0] / "glm-4-voice-decoder" / "hift.pt"
+    weights = torch.load(path, weights_only=True)
+    name = next(name for name in weights if name.endswith(".weight_g"))
+    torch.save({other: tensor for other, tensor in weights.items() if other != name}, path)
+    with pytest.raises(ValueError, match=rf"without '{re.escape(name)}'"):
+        convert_decoder(path.parent)
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "flow.pt", "hift.pt"])

@@ -239,8 +239,8 @@ def test_a_prompt_is_heard_but_not_spoken():
     assert output.audio_values.shape[-1] == (frames - prompt_frames) * HOP
     other = model.decode(codes[..., 8:], prompt_codes=codes[..., :8], prompt_mel=prompt + 1)
     assert not torch.allclose(output.mel, other.mel)
-    with pytest.raises(ValueError, match="The prompt has 55 frames, but prompt and codes together only 34"):
-        model.decode(codes[..., :5], prompt_mel=prompt)
+    with pytest.raises(ValueError, match="The prompt has 55 frames, but prompt and codes together only 41"):
+        model.decode(codes[..., 1:6], prompt_codes=codes[..., :1], prompt_mel=prompt)
 
 
 def test_a_speaker_embedding_counts_by_its_direction():

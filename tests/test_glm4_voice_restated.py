@@ -132,6 +132,22 @@ def test_rows_of_several_lengths_each_with_its_voice_and_prompt(decoder):
         close(output.mel[row : row + 1, :, : frames - 55], expected, 1e-4)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ({"prompt_codes": codes_of(8)}, "go together"),
+        ({"prompt_mel": normal(1, 8, 55)}, "go together"),
+        ({"prompt_codes": codes_of(8).expand(2, 1, 8), "prompt_mel": normal(2, 8, 55)}, "batch's 1 rows"),
+        ({"prompt_codes": codes_of(8), "prompt_mel": normal(1, 7, 55)}, "shape"),
+        ({"prompt_codes": torch.tensor([[[1, 2, -1]]]), "prompt_mel": normal(1, 8, 13)}, "as many in each row"),
+        ({"noise": normal(1, 8, 3)}, r"`noise` must have the shape .* \(1, 8, 27\)"),
+    ],
+)
+def test_a_prompt_or_noise_that_does_not_fit_is_refused(decoder, prompt, message):
+    with pytest.raises(ValueError, match=message):
+        decoder[0].decode(codes_of(4), **prompt)
+
+
 @pytest.mark.parametrize("counts", [(1,), (2, 9), (5, 5, 1)])
 def test_samples_of_frames_of_any_number(decoder, counts):
     model, _, weights = decoder

@@ -80,6 +80,19 @@ def test_a_finished_stream_hears_nothing_more():
         stream.push(np.zeros(3, dtype=np.float32))
 
 
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (np.zeros(9, np.int16), "floating point samples"),
+        (np.full(9, np.nan, np.float32), "NaN or infinite"),
+        (np.zeros((1, 9), np.float32), r"got the shape \(1, 9\)"),
+    ],
+)
+def test_what_is_no_sound_of_one_channel_is_refused_as_it_comes(samples, message):
+    with pytest.raises(ValueError, match=message):
+        Glm4VoiceTokenizerStream(tiny_tokenizer_model()).push(samples)
+
+
 # ------------------------------------------------------------------------------------------------------------------- speaking
 
 
