@@ -15,6 +15,8 @@ import torch
 from modeling_ttt import TttForConditionalGeneration
 from processing_ttt.vocabulary_ttt import TttVocabulary
 
+from .loading import read_adapter_config
+
 if TYPE_CHECKING:
     from peft import PeftModel
 
@@ -143,12 +145,7 @@ def _target_modules(given: str) -> str | list[str]:
 
 def _check_fits(model: TttForConditionalGeneration, name: str, folder: str) -> None:
     """Compare the rows an adapter trains with the model's vocabulary: PEFT would fail on them in an obscure place, or not at all."""
-    from peft import PeftConfig
-
-    try:
-        config = PeftConfig.from_pretrained(folder)
-    except ValueError as error:
-        raise ValueError(f"{folder!r} holds no adapter (adapter_config.json is missing): {error}") from error
+    config = read_adapter_config(folder)
     base = config.base_model_name_or_path
     if base and PurePath(base).name != PurePath(model.name_or_path).name:  # the same folder has several paths
         logger.warning(

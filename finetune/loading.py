@@ -10,7 +10,7 @@ Knows folders and Hub ids. Knows no data and no training.
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import file_exists
@@ -18,6 +18,9 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from modeling_ttt import TttForConditionalGeneration
 from processing_ttt import TttProcessor
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
 
 ADAPTER_CONFIG = "adapter_config.json"
 
@@ -40,12 +43,31 @@ def split_model_name(name: str) -> tuple[str, str | None]:
         return base, adapter
     if not is_adapter(name):
         return name, None
-    from peft import PeftConfig
-
-    base = PeftConfig.from_pretrained(name).base_model_name_or_path
+    base = read_adapter_config(name).base_model_name_or_path
     if not base:
         raise ValueError(f"The adapter {name!r} does not say what it was trained from: name it as BASE+{name}.")
     return base, name
+
+
+def read_adapter_config(adapter: str) -> "PeftConfig":
+    """
+    Read what an adapter says of itself.
+
+    Args:
+        adapter (`str`): Folder or Hub id.
+
+    Returns:
+        `peft.PeftConfig`
+
+    Raises:
+        ValueError: If there is no adapter.
+    """
+    from peft import PeftConfig
+
+    try:
+        return PeftConfig.from_pretrained(adapter)
+    except ValueError as error:
+        raise ValueError(f"{adapter!r} holds no adapter (adapter_config.json is missing): {error}") from error
 
 
 def base_of(adapters: Iterable[str]) -> str | None:
@@ -56,12 +78,12 @@ def base_of(adapters: Iterable[str]) -> str | None:
         adapters (`Iterable[str]`): Folders or Hub ids.
 
     Returns:
-        `str` or `None`: Folder or Hub id of the one base; `None` without adapters.
+        `str` or `None`: Folder or Hub id of the one base; `None` without adapters, or where they do not say.
 
     Raises:
-        ValueError: If they were trained from different models.
+        ValueError: If there is no such adapter, or they were trained from different models.
     """
-    bases = {adapter: split_model_name(adapter)[0] for adapter in adapters}
+    bases = {adapter: read_adapter_config(adapter).base_model_name_or_path for adapter in adapters}
     if len(set(bases.values())) > 1:
         told = ", ".join(f"{adapter} from {base}" for adapter, base in bases.items())
         raise ValueError(

@@ -237,6 +237,8 @@ def test_what_is_trained_is_float32_over_a_bfloat16_base(tmp_path):
 def test_an_adapter_talks_on_what_it_was_trained_from_and_is_told_from_what_it_does_not_fit(root, tmp_path, caplog):
     assert base_of([]) is None
     assert base_of([str(root / "one"), str(root / "two")]) == str(root / "base")
+    with pytest.raises(ValueError, match="data' holds no adapter"):
+        base_of([str(root / "data")])
     other = tmp_path / "other"
     shutil.copytree(root / "two", other)
     config = json.loads((other / "adapter_config.json").read_text())
