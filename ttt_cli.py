@@ -10,7 +10,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -163,11 +163,12 @@ def _load(
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModel, AutoProcessor
 
+    from finetune.loading import base_of
     from modeling_ttt import nano_checkpoint
     from processing_ttt import TttProcessor  # noqa: F401 - registers the processor with AutoProcessor
 
     folders = dict(_named_adapters(adapters or []))
-    source = model or _base_of(folders.values()) or str(nano_checkpoint())
+    source = model or base_of(folders.values()) or str(nano_checkpoint())
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if not os.path.isdir(source) and (source.startswith((".", "~", os.sep)) or source.count("/") > 1):
@@ -199,15 +200,6 @@ def _load(
     if seed is not None:
         options["generator"] = torch.Generator().manual_seed(seed)
     return Talker(loaded, processor, options, language, languages)
-
-
-def _base_of(adapters: Collection[str]) -> str | None:
-    """What the adapters were trained from, if there are any."""
-    if not adapters:
-        return None
-    from finetune.loading import base_of
-
-    return base_of(adapters)
 
 
 def _named_adapters(adapters: list[str]) -> Iterator[tuple[str, str]]:

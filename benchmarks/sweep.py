@@ -1,16 +1,16 @@
 """
 How nano should be decoded: rules and steps against what a judge understands, on sentences that training never saw, and against right answers.
 
-    python benchmarks/sweep.py --out benchmarks/results/sweep.json              # half an hour of one core
-    python benchmarks/sweep.py --only denoising_steps entropy_bound --sentences 100
-    python benchmarks/sweep.py --speech data/nano                               # answers to spoken questions too: a minute or two each
+    python benchmarks/sweep.py --sentences 100                                  # 40 minutes of one core
+    python benchmarks/sweep.py --sentences 100 --only denoising_steps entropy_bound
+    python benchmarks/sweep.py --sentences 100 --speech data/nano --out benchmarks/results/sweep.json  # and answers: half an hour more
 
 Each setting reads the same held-out sentences aloud (task tts, several rows at a time); pocketsphinx writes down what it hears, with a bigram
 of the domain. What a setting does not say is as published, whatever nano's own config holds. Reported: word error rate; its difference to the
 published rule (8 steps, surest first, a fixed number in each) with the standard error that a bootstrap over the sentences gives; the share of
 sentences whose numbers and content words are all heard right; ids per forward, the mean over the rows. Settings that draw run with three seeds,
-and the spread of their error rates is shown. With `--speech`, held-out spoken questions are answered too: the text is written id by id under every
-rule, but it sees the sound of the words before it.
+and the spread of their error rates is shown. With `--speech`, the settings that can be the best point answer held-out spoken questions too: the text
+is written id by id under every rule, but it sees the sound of the words before it.
 
 The best point, which nano's `generation_config.json` should hold: the most ids per forward among the settings that are neither understood less
 well nor answer less well than the published rule by more than one standard error of the difference.
@@ -118,9 +118,12 @@ class Answers:
 
 
 def compare_answers(answers: Answers, results: list[dict[str, Any]]) -> None:
-    """Add to each result the share of right answers, and its difference to the first one, the published rule's."""
+    """Add to each result that can be the best the share of right answers, and its difference to the first one, the published rule's."""
     published: np.ndarray | None = None
-    for result in results:
+    asked = [
+        one for one in results if is_heard_as_well(one) and one["ids_per_forward"] >= results[0]["ids_per_forward"]
+    ]
+    for result in tqdm(asked, desc="answers"):
         right = answers.right(result["setting"])
         published = right if published is None else published
         result["answers_right"] = float(right.mean())
@@ -168,6 +171,11 @@ def sweep(folder: Path, limit: int, settings: list[dict[str, Any]]) -> list[dict
     return results
 
 
+def is_heard_as_well(result: dict[str, Any]) -> bool:
+    """Whether a setting is understood as well as the published rule, within one standard error."""
+    return result["difference"] <= result["standard_error"]
+
+
 def best(results: list[dict[str, Any]]) -> dict[str, Any]:
     """
     The most ids per forward among the settings that are understood, and answer, as well as the published rule, within one standard error. Where
@@ -177,7 +185,7 @@ def best(results: list[dict[str, Any]]) -> dict[str, Any]:
     as_good = [
         result
         for result in candidates
-        if result["difference"] <= result["standard_error"]
+        if is_heard_as_well(result)
         and result.get("answers_difference", 0.0) >= -result.get("answers_standard_error", 0.0)
     ]
     return max(as_good, key=lambda result: result["ids_per_forward"])

@@ -225,11 +225,8 @@ def fuse_weight_norm(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-    ) as error:  # whose own words advise to run what the file holds
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        # Their own words advise to run what the file holds.
         raise ValueError(f"{str(path)!r} {DAMAGED}. A file that holds more than weights is not run.") from error
     if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise ValueError(
