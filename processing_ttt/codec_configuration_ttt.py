@@ -7,8 +7,13 @@ piece of sound depends on) and nothing about weights or waveforms: see `codec_tt
 
 import math
 
+from typing import Any, ClassVar
+
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, WhisperConfig
+
+WHISPER_RATE = 16000
+WHISPER_SAMPLES_PER_FRAME = 320
 
 
 @strict
@@ -53,12 +58,16 @@ class TttCodecConfig(PreTrainedConfig):
         vocoder_hidden_size (`int`, *optional*, defaults to 256): Channels of the vocoder.
         vocoder_intermediate_size (`int`, *optional*, defaults to 512): Channels inside a ConvNeXt block of the vocoder.
         layer_scale_init_value (`float`, *optional*, defaults to 0.2): Initial scale of each block's residual branch.
+        whisper_config (`WhisperConfig` or `dict`, *optional*): Of the Whisper encoder that the codec listens with, instead of its own
+            convolutions over log-mel frames; `encoder_code_layers` blocks follow it.
+        whisper_silent_frames (`int`, *optional*, defaults to 25): Frames of silence, of 20 ms each, that Whisper is given after the audio.
 
     Raises:
         ValueError: If a value does not fit the others; the message names the field.
     """
 
     model_type = "ttt_codec"
+    sub_configs: ClassVar[dict[str, type]] = {"whisper_config": WhisperConfig}
 
     sampling_rate: int = 16000
     n_fft: int = 640
@@ -82,6 +91,29 @@ class TttCodecConfig(PreTrainedConfig):
     vocoder_hidden_size: int = 256
     vocoder_intermediate_size: int = 512
     layer_scale_init_value: float = 0.2
+    whisper_config: dict[str, Any] | PreTrainedConfig | None = None
+    whisper_silent_frames: int = 25
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Read the configuration of the Whisper encoder, where there is one."""
+        if isinstance(self.whisper_config, dict):
+            self.whisper_config = WhisperConfig(**self.whisper_config)
+        super().__post_init__(**kwargs)
+
+    def validate_whisper(self):
+        """Codes must be whole numbers of Whisper's frames, of audio at its rate."""
+        if self.whisper_config is None:
+            return
+        if self.sampling_rate != WHISPER_RATE or self.samples_per_code % WHISPER_SAMPLES_PER_FRAME:
+            raise ValueError(
+                f"A codec that listens with Whisper needs sampling_rate={WHISPER_RATE} and codes of a multiple of "
+                f"{WHISPER_SAMPLES_PER_FRAME} samples, got {self.sampling_rate} and {self.samples_per_code}."
+            )
+        if not 1 <= self.whisper_silent_frames < self.whisper_config.max_source_positions:
+            raise ValueError(
+                f"whisper_silent_frames must lie in 1..{self.whisper_config.max_source_positions - 1}, "
+                f"got {self.whisper_silent_frames}."
+            )
 
     def validate_grid(self):
         """The window must cover whole hops, and its overhang must be the same on both sides."""
@@ -131,6 +163,18 @@ class TttCodecConfig(PreTrainedConfig):
     def codebook_size(self) -> int:
         """Number of different codes."""
         return math.prod(self.fsq_levels)
+
+    @property
+    def whisper_frames_per_code(self) -> int:
+        """Frames of the Whisper encoder for one code."""
+        return self.samples_per_code // WHISPER_SAMPLES_PER_FRAME
+
+    @property
+    def max_segment_frames(self) -> int | None:
+        """Most codes that are encoded at once, or `None` without a limit: Whisper has positions for 30 s."""
+        if self.whisper_config is None:
+            return None
+        return (self.whisper_config.max_source_positions - self.whisper_silent_frames) // self.whisper_frames_per_code
 
     @property
     def window_overhang(self) -> int:

@@ -1,7 +1,7 @@
 """
 The small speech codec of Text-to-Talk: waveforms <-> one stream of codes.
 
-    samples -> standard level -> log-mel -> encoder -> finite scalar quantisation -> codes
+    samples -> standard level -> encoder (log-mel and convolutions, or Whisper's) -> finite scalar quantisation -> codes
     codes -> decoder -> log-mel -> vocoder (magnitude and phase, inverse STFT) -> samples
 
 It knows the contract of a codec (`encode`, `decode`, `config.frame_rate`, `config.codebook_size`,
@@ -23,6 +23,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForAudioTokenization
 from transformers import initialization as init
 from transformers.audio_utils import mel_filter_bank
 from transformers.modeling_utils import PreTrainedAudioTokenizerBase
+from transformers.models.whisper.modeling_whisper import sinusoids
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .codec_checks_ttt import PADDING_CODE, checked_codes, sound_lengths
@@ -34,6 +35,7 @@ from .codec_layers_ttt import (
     TttCodecQuantizer,
     TttCodecVocoder,
 )
+from .codec_whisper_ttt import N_FFT, TttCodecWhisper, TttCodecWhisperEncoder
 from .hub_ttt import codec_card, push_with_card
 
 
@@ -112,11 +114,14 @@ class TttCodecModel(PreTrainedAudioTokenizerBase):
     base_model_prefix = "codec"
     main_input_name = "input_values"
     input_modalities = "audio"
+    _supports_sdpa = True
 
     def __init__(self, config: TttCodecConfig):
         super().__init__(config)
         self.log_mel = TttCodecLogMel(config)
-        self.encoder = TttCodecEncoder(config)
+        if config.whisper_config is not None:  # its layers are no model of their own, which would have set this
+            config.whisper_config._attn_implementation = config._attn_implementation
+        self.encoder = TttCodecEncoder(config) if config.whisper_config is None else TttCodecWhisperEncoder(config)
         self.quantizer = TttCodecQuantizer(config.fsq_levels)
         self.decoder = TttCodecDecoder(config)
         self.vocoder = TttCodecVocoder(config)
@@ -139,6 +144,10 @@ class TttCodecModel(PreTrainedAudioTokenizerBase):
             init.copy_(module.filters, module.mel_filters())
         elif isinstance(module, TttCodecVocoder):
             init.copy_(module.window, torch.hann_window(self.config.n_fft))
+        elif isinstance(module, TttCodecWhisper):
+            init.copy_(module.embed_positions.weight, sinusoids(*module.embed_positions.weight.shape))
+            init.copy_(module.window, torch.hann_window(N_FFT))
+            init.copy_(module.filters, module.mel_filters())
 
     def encode(self, input_values: torch.Tensor, padding_mask: torch.Tensor | None = None) -> TttCodecOutput:
         """
@@ -163,10 +172,21 @@ class TttCodecModel(PreTrainedAudioTokenizerBase):
         row_frames = -(-lengths // config.samples_per_code)
         mask = self._frame_mask(row_frames, frames)
         samples = samples.masked_fill(torch.arange(samples.shape[1], device=samples.device) >= lengths[:, None], 0.0)
-        mel = self.log_mel(self.standard_level(samples)).to(self.dtype)
-        latents = self.encoder(mel, mask.to(self.dtype)[..., None])
-        codes = self.quantizer.codes(self.quantizer.bins(latents)).masked_fill(~mask, PADDING_CODE)
-        return TttCodecOutput(audio_codes=codes[:, None])
+        bins = self._bins(self.standard_level(samples), row_frames)
+        return TttCodecOutput(audio_codes=self.quantizer.codes(bins).masked_fill(~mask, PADDING_CODE)[:, None])
+
+    def _bins(self, samples: torch.Tensor, row_frames: torch.Tensor) -> torch.Tensor:
+        """Samples `(batch, frames * samples_per_code)` at the standard level -> bins `(batch, frames, dims)`."""
+        if isinstance(self.encoder, TttCodecEncoder):
+            mel = self.log_mel(samples).to(self.dtype)
+            mask = self._frame_mask(row_frames, samples.shape[1] // self.config.samples_per_code)
+            return self.quantizer.bins(self.encoder(mel, mask.to(self.dtype)[..., None]))
+        longest = self.config.max_segment_frames
+        segments = [
+            self.encoder.bins(self.encoder(segment, (row_frames - number * longest).clamp(0, longest)))
+            for number, segment in enumerate(samples.split(longest * self.config.samples_per_code, dim=1))
+        ]
+        return torch.cat(segments, dim=1)
 
     def decode(self, audio_codes: torch.Tensor) -> TttCodecOutput:
         """

@@ -82,3 +82,52 @@ def in_room(sound: np.ndarray, seconds: float, reverberant_db: float, rng: np.ra
     wet = torchaudio.functional.fftconvolve(torch.from_numpy(sound), torch.from_numpy(response.astype(np.float32)))
     wet = wet.numpy()[: len(sound)]
     return wet * np.float32(np.sqrt(np.mean(sound**2) / max(np.mean(wet**2), 1e-12)))
+
+
+def as_recorded(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """
+    Vary a recording as rooms, microphones, telephones and cheap converters do, keeping its length.
+
+    Args:
+        sound (`np.ndarray` of shape `(samples,)`, float32): Speech at 16 kHz, in [-1, 1], perhaps with silence around it.
+        rng (`np.random.Generator`): Decides what happens.
+
+    Returns:
+        `np.ndarray` of shape `(samples,)`, float32: In [-1, 1].
+    """
+    power = sound**2
+    level = float(np.sqrt(power[power > power.max() * 1e-4].mean())) if power.any() else 0.0
+    if rng.random() < 0.4:
+        sound = in_room(sound, rng.uniform(0.1, 0.7), rng.uniform(-15.0, 3.0), rng)
+    if rng.random() < 0.65:
+        sound = with_noise(sound, rng.uniform(0.0, 35.0), max(level, 1e-4), rng)
+    if rng.random() < 0.2:
+        sound = in_band(sound, rng.uniform(50, 350), rng.uniform(3000, 7000))
+    sound = sound * np.float32(10 ** (rng.uniform(-24.0, 6.0) / 20) / max(np.abs(sound).max(), 1e-4))
+    if rng.random() < 0.1:
+        sound = sound * np.float32(rng.uniform(1.0, 3.0) / max(np.abs(sound).max(), 1e-4))  # clipped below
+    sound = np.clip(sound, -1, 1)
+    if rng.random() < 0.1:
+        sound = torchaudio.functional.mu_law_decoding(
+            torchaudio.functional.mu_law_encoding(torch.from_numpy(sound), 256), 256
+        ).numpy()
+    return sound.astype(np.float32)
+
+
+def in_band(sound: np.ndarray, low: float, high: float) -> np.ndarray:
+    """
+    Leave a band of frequencies, as a telephone or a small loudspeaker does.
+
+    Args:
+        sound (`np.ndarray` of shape `(samples,)`, float32): Speech at 16 kHz.
+        low (`float`): Lower edge in Hz.
+        high (`float`): Upper edge in Hz.
+
+    Returns:
+        `np.ndarray` of shape `(samples,)`, float32.
+    """
+    wave = torch.from_numpy(np.ascontiguousarray(sound))
+    wave = torchaudio.functional.highpass_biquad(wave, SAMPLING_RATE, low)
+    for _ in range(2):  # a steeper edge
+        wave = torchaudio.functional.lowpass_biquad(wave, SAMPLING_RATE, high)
+    return wave.numpy()

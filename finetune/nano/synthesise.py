@@ -17,7 +17,7 @@ Format of an output folder, 16 kHz mono:
 - `shard-00000.npy`: int16 `(samples,)`, the utterances one after the other.
 - `shard-00000.jsonl`: one line per utterance, `{"id", "voice", "stretch", "text", "start", "samples", "words", "split", ...}`:
   `start` is the first sample in the shard, `words` is `[[word, start_s, end_s], ...]`, contiguous from 0 to the utterance's end, and
-  `" ".join` of the words is the text. All but codec add `kind` and `answer` (of the question; of what is only spoken, the text itself).
+  `" ".join` of the words is the text; a synthesiser that does not tell when a word is spoken gives no `words`. All but codec add `kind` and `answer` (of the question; of what is only spoken, the text itself).
   Wrapped questions also have `question`, what was wrapped; second questions `first_question` and `first_answer`. `split` is "train", "test"
   or one of `domain.SPLITS`; in test, "train" marks a seen question.
 - `time.json`: seconds spent, seconds of audio, utterances.
@@ -31,32 +31,43 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from tqdm import tqdm
 
 from .corpora import CORPORA, Job
-from .voices import SAMPLING_RATE, Voice
+from .voices import SAMPLING_RATE, Utterance, Voice
 
 UTTERANCES_PER_SHARD = 200
 
 
-def write_shards(jobs: list[Job], out: Path) -> None:
+class Speaker(Protocol):
+    """A voice of any synthesiser."""
+
+    def speak(self, text: str, stretch: float) -> Utterance:
+        """Speak a text; durations are multiplied by `stretch`."""
+        ...
+
+
+def write_shards(jobs: list[Job], out: Path, make_voice: Callable[[str], Speaker] = Voice) -> None:
     """
     Synthesise jobs into shards; finished shards are kept.
 
     Args:
         jobs (`list[Job]`): What to say, in order; the same list (or a longer one with the same beginning) resumes.
         out (`Path`): Folder of the shards.
+        make_voice (`Callable[[str], Speaker]`, *optional*): From a voice's name to the voice; flite's by default.
 
     Raises:
         ValueError: The folder holds shards made from other jobs.
     """
     out.mkdir(parents=True, exist_ok=True)
-    voices = {name: Voice(name) for name in sorted({job.voice for job in jobs})}
+    voices = lru_cache(maxsize=32)(make_voice)
     shards = [jobs[i : i + UTTERANCES_PER_SHARD] for i in range(0, len(jobs), UTTERANCES_PER_SHARD)]
     for number, shard in enumerate(tqdm(shards, desc=out.name, unit="shard")):
         path = out / f"shard-{number:05d}.npy"
@@ -67,12 +78,14 @@ def write_shards(jobs: list[Job], out: Path) -> None:
         _count_time(out / "time.json", time.perf_counter() - began, samples / SAMPLING_RATE, len(shard))
 
 
-def _write_shard(shard: list[Job], voices: dict[str, Voice], path: Path) -> int:
+def _write_shard(shard: list[Job], voices: Callable[[str], Speaker], path: Path) -> int:
     utterances = []
     for number, job in enumerate(shard):
-        spoken = voices[job.voice].speak(job.text, job.stretch)
+        spoken = voices(job.voice).speak(job.text, job.stretch)
         line = {"id": f"{path.stem}-{number:03d}", "voice": job.voice, "stretch": job.stretch, "text": job.text}
-        line |= {"words": [[w.text, round(w.start, 4), round(w.end, 4)] for w in spoken.words], "split": job.split}
+        if spoken.words is not None:
+            line["words"] = [[w.text, round(w.start, 4), round(w.end, 4)] for w in spoken.words]
+        line["split"] = job.split
         utterances.append((line | job.fields, spoken.audio))
     return save_shard(utterances, path)
 

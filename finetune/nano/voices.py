@@ -46,11 +46,11 @@ class Utterance:
 
     Args:
         audio (`np.ndarray` of shape `(samples,)`, float32): The waveform at 16 kHz, in [-1, 1].
-        words (`list[Word]`): Contiguous intervals from 0 to the end of the audio.
+        words (`list[Word]`, *optional*): Contiguous intervals from 0 to the end of the audio, where the synthesiser tells them.
     """
 
     audio: np.ndarray
-    words: list[Word]
+    words: list[Word] | None = None
 
 
 class _Wave(ctypes.Structure):

@@ -1,0 +1,1 @@
+"""How nano's codec learns to understand natural voices."""

@@ -1,0 +1,366 @@
+"""
+Teach nano's codec to listen with Whisper's encoder: a small head on its features predicts the codes that the language model knows.
+
+    python -m finetune.nano.codec.train_hearing codes --model runs/nano --speech data/nano/questions data/nano/dictation --out runs/hearing --minutes 8
+    python -m finetune.nano.codec.train_hearing words --model runs/nano --speech data/nano/questions data/nano/dictation \
+        --natural data/nano/natural data/nano/recorded --out runs/hearing --minutes 60
+
+`--model` is a checkpoint whose codec has the convolutional encoder: the teacher. The language model and the decoder stay as they are.
+
+1. `codes`: the fast synthesisers' speech, disturbed; cross-entropy of each digit against the teacher's codes of the clean speech.
+2. `words`: a quarter of a batch is that, and the others are utterances that the teacher does not understand (natural voices, recorded people): to the loss of
+   the codes comes the frozen language model's on all rows, of the transcript or of the right answer after the predicted codes. The codes are the likeliest ones; their
+   gradient is that of the mean embedding under the predicted probabilities (straight through).
+
+Whisper's weights are frozen. `--minutes` is time of this process's CPU, also across restarts. In the folder `--out`: `codes.safetensors`,
+`words.safetensors` (weights, optimiser, progress; the same command goes on from there), `time.json`, and `codec/`, which
+`AutoModel.from_pretrained` reads, at the end of each stage and every few minutes.
+
+Depends on the codec, the model, and folders of `synthesise.py`. Independent of what is said and how it is synthesised.
+"""
+
+import argparse
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoProcessor
+
+from modeling_ttt import TttForConditionalGeneration
+from processing_ttt.codec_ttt import TttCodecConfig, TttCodecModel
+from processing_ttt.codec_whisper_ttt import TttCodecWhisperEncoder
+from processing_ttt.layout_ttt import IGNORE_INDEX
+from processing_ttt.tasks_ttt import TASKS
+
+from ..acoustics import as_recorded
+from ..codec_stage import Stage
+from ..synthesise import read_corpus
+from ..voices import SAMPLING_RATE
+
+EXPORT_SECONDS = 600
+BATCH = 16
+LONGEST_SECONDS = 8.0
+LONGEST_SILENCE = 0.6  # seconds before the speech and after it
+ANSWER_SHARE = 0.5  # of the questions are learnt by their answer instead of their words
+CODES_WEIGHT, WORDS_WEIGHT = 0.5, 1.0
+HEAD_DROPOUT = 0.1  # on Whisper's features
+REMEMBERED_BATCHES = 200  # of about 2 MB
+
+Utterance = tuple[dict[str, Any], np.ndarray]  # index line, int16 samples
+
+
+def student(teacher: TttCodecModel) -> TttCodecModel:
+    """
+    A codec that listens with Whisper tiny.en and speaks as the teacher does; its head is new.
+
+    Args:
+        teacher ([`TttCodecModel`]): With the convolutional encoder.
+
+    Returns:
+        [`TttCodecModel`]: In eval mode; only the head of its encoder wants gradients.
+    """
+    from .convert_whisper import encoder_state, installed_whisper, read_variables
+
+    whisper_config, whisper = encoder_state(read_variables(installed_whisper()))
+    config = TttCodecConfig(**{**teacher.config.to_dict(), "whisper_config": whisper_config.to_dict()})
+    codec = TttCodecModel(config).eval().requires_grad_(False)
+    spoken = {name: value for name, value in teacher.state_dict().items() if not name.startswith("encoder.")}
+    listened = {f"encoder.whisper.{name}": value for name, value in whisper.items()}
+    missing, unexpected = codec.load_state_dict(spoken | listened, strict=False)
+    assert not unexpected and all(name.startswith("encoder.") for name in missing)
+    codec.encoder.requires_grad_(True)
+    codec.encoder.whisper.requires_grad_(False)
+    return codec
+
+
+class Listening:
+    """
+    Batches of disturbed speech, heard by both codecs.
+
+    Args:
+        teacher ([`TttCodecModel`]): With the convolutional encoder.
+        codec ([`TttCodecModel`]): The student.
+    """
+
+    def __init__(self, teacher: TttCodecModel, codec: TttCodecModel):
+        self.teacher, self.codec = teacher, codec
+
+    @torch.no_grad()
+    def features(self, sounds: Sequence[np.ndarray], rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Whisper's features `(batch, frames, d_model)` of clean sounds after disturbing them, and the codes of each row `(batch,)`."""
+        samples, row_frames = self._pad([as_recorded(sound, rng) for sound in sounds])
+        return self.codec.encoder.features(self.codec.standard_level(samples), row_frames), row_frames
+
+    @torch.no_grad()
+    def taught_bins(self, sounds: Sequence[np.ndarray]) -> torch.Tensor:
+        """The teacher's digits of clean sounds, `(batch, codes, dims)`; -1 after the end of a shorter row."""
+        samples, row_frames = self._pad(sounds)
+        bins = self.teacher._bins(self.teacher.standard_level(samples), row_frames)
+        within = torch.arange(bins.shape[1]) < row_frames[:, None]
+        return bins.masked_fill(~within[..., None], -1)
+
+    def _pad(self, sounds: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        size = self.codec.config.samples_per_code
+        rows = [F.pad(torch.from_numpy(sound), (0, -len(sound) % size)) for sound in sounds]
+        return pad_sequence(rows, batch_first=True), torch.tensor([len(row) // size for row in rows])
+
+
+def draw(utterances: Sequence[Utterance], count: int, rng: np.random.Generator) -> list[tuple[dict[str, Any], np.ndarray]]:
+    """Random utterances with random silence around them: index lines and float32 samples."""
+    chosen = []
+    for number in rng.integers(len(utterances), size=count):
+        line, samples = utterances[int(number)]
+        around = [int(rng.uniform(0, LONGEST_SILENCE) * SAMPLING_RATE) for _ in range(2)]
+        chosen.append((line, np.pad(samples.astype(np.float32) / 32768, around)))
+    return chosen
+
+
+def codes_loss(logits: torch.Tensor, bins: torch.Tensor, levels: Sequence[int]) -> torch.Tensor:
+    """
+    Cross-entropy of the digits, summed over the digits of a code and averaged over codes.
+
+    Args:
+        logits (`torch.FloatTensor` of shape `(batch, codes, sum(levels))`): From the head.
+        bins (`torch.LongTensor` of shape `(batch, codes, dims)`): The right digits; -1 is not counted.
+        levels (`Sequence[int]`): Levels of each digit.
+
+    Returns:
+        `torch.FloatTensor`: The loss.
+    """
+    parts = zip(logits.split(tuple(levels), dim=-1), bins.unbind(-1), strict=True)
+    return sum(F.cross_entropy(part.flatten(0, 1), digit.flatten(), ignore_index=-1) for part, digit in parts)
+
+
+class WordsLoss:
+    """
+    The frozen language model's loss of what should be understood from predicted codes.
+
+    Args:
+        model ([`TttForConditionalGeneration`]): The language model, frozen, in eval mode.
+        processor ([`TttProcessor`]): Its processor.
+        levels (`Sequence[int]`): Levels of each digit of a code.
+    """
+
+    def __init__(self, model: TttForConditionalGeneration, processor: Any, levels: Sequence[int]):
+        self.model, self.processor, self.levels = model, processor, tuple(levels)
+        first = model.config.audio_code_offset
+        self.code_embeddings = model.get_input_embeddings().weight[first : first + model.config.audio_codebook_size]
+
+    def __call__(self, logits: torch.Tensor, row_frames: torch.Tensor, lines: Sequence[dict], rng: np.random.Generator) -> torch.Tensor:
+        """
+        Compute the loss.
+
+        Args:
+            logits (`torch.FloatTensor` of shape `(batch, codes, sum(levels))`): From the head.
+            row_frames (`torch.LongTensor` of shape `(batch,)`): Codes of each row.
+            lines (`Sequence[dict]`): What was said in each row.
+            rng (`np.random.Generator`): Chooses between transcript and answer.
+
+        Returns:
+            `torch.FloatTensor`: Mean over rows of the mean over the ids to be written.
+        """
+        probabilities = code_probabilities(logits, self.levels)  # (batch, codes, codebook)
+        codes = probabilities.argmax(-1)
+        examples = [self._example(line, row[:count].tolist(), rng) for line, row, count in zip(lines, codes, row_frames, strict=True)]
+        input_ids, labels, attention_mask = self._pad(examples)
+        mean = probabilities @ self.code_embeddings
+        surplus = mean - mean.detach()  # zero, with the gradient of the mean embedding
+        first = self.model.config.audio_code_offset
+        is_code = (input_ids >= first) & (input_ids < first + self.model.config.audio_codebook_size)
+        within = torch.arange(codes.shape[1]) < row_frames[:, None]
+
+        def pass_gradient(module, arguments, output):
+            return output.index_put((is_code,), surplus[within], accumulate=True)
+
+        handle = self.model.get_input_embeddings().register_forward_hook(pass_gradient)
+        try:
+            output = self.model(
+                input_ids,
+                attention_mask,
+                labels=labels,
+                audio_mask=torch.zeros_like(input_ids, dtype=torch.bool),
+                mask_prob=torch.ones(len(input_ids)),
+                skip_logits=True,
+                use_cache=False,
+            )
+        finally:
+            handle.remove()
+        return output.text_loss
+
+    def _example(self, line: dict, codes: list[int], rng: np.random.Generator) -> dict[str, list[int]]:
+        """A transcript to learn, or, of a question, its answer; a freely worded one is learnt by its answer alone."""
+        is_question = line["answer"] != line["text"] and line["kind"] != "repeat"
+        by_answer = is_question and ("question" in line or rng.random() < ANSWER_SHARE)
+        system_prompt, wanted = (TASKS["text"].system_prompt, line["answer"]) if by_answer else (None, line["text"])
+        layout, tokenizer = self.processor.layout, self.processor.tokenizer
+        return layout.build_example(tokenizer, "asr", codes=codes, reply_text=wanted, system_prompt=system_prompt)
+
+    def _pad(self, examples: Sequence[dict[str, list[int]]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        rows = {name: [torch.tensor(example[name]) for example in examples] for name in ("input_ids", "labels")}
+        pad = self.model.config.pad_token_id
+        input_ids = pad_sequence(rows["input_ids"], batch_first=True, padding_value=pad)
+        labels = pad_sequence(rows["labels"], batch_first=True, padding_value=IGNORE_INDEX)
+        lengths = torch.tensor([len(row) for row in rows["input_ids"]])
+        return input_ids, labels, (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()
+
+
+def code_probabilities(logits: torch.Tensor, levels: Sequence[int]) -> torch.Tensor:
+    """
+    Probability of each code, its digits being independent.
+
+    Args:
+        logits (`torch.FloatTensor` of shape `(batch, codes, sum(levels))`): Of the digits.
+        levels (`Sequence[int]`): Levels of each digit, the lowest first.
+
+    Returns:
+        `torch.FloatTensor` of shape `(batch, codes, codebook)`: In the order of the codes.
+    """
+    probabilities = None
+    for part in logits.split(tuple(levels), dim=-1):
+        digit = part.softmax(-1)
+        # A later digit counts more in the code's number, so it varies slowest.
+        probabilities = digit if probabilities is None else (digit[..., :, None] * probabilities[..., None, :]).flatten(-2)
+    return probabilities
+
+
+def read(folders: Iterable[Path]) -> list[Utterance]:
+    """Training utterances of some corpora."""
+    longest = LONGEST_SECONDS * SAMPLING_RATE
+    return [
+        (line, samples)
+        for folder in folders
+        for line, samples in read_corpus(folder)
+        if line["split"] == "train" and len(samples) <= longest
+    ]
+
+
+def head(encoder: TttCodecWhisperEncoder) -> torch.nn.ModuleDict:
+    """The parts of the encoder that are trained."""
+    names = ("input_norm", "downsample", "code_layers", "norm", "output_proj")
+    return torch.nn.ModuleDict({name: getattr(encoder, name) for name in names})
+
+
+def export(codec: TttCodecModel, out: Path) -> None:
+    """Write the codec; Whisper's weights as float16, which is what they are made of, loaded as float32."""
+    codec.save_pretrained(out)
+    weights = load_file(out / "model.safetensors")
+    stored = {name: value.half() if name.startswith("encoder.whisper.") else value for name, value in weights.items()}
+    save_file(stored, out / "model.safetensors", metadata={"format": "pt"})
+
+
+@dataclass(frozen=True)
+class Batch:
+    """
+    Disturbed utterances as Whisper hears them.
+
+    Args:
+        features (`torch.HalfTensor` of shape `(batch, frames, d_model)`): Whisper's features.
+        row_frames (`torch.LongTensor` of shape `(batch,)`): Codes of each row.
+        lines (`list[dict]`): What is said in each row.
+        bins (`torch.LongTensor` of shape `(taught, codes, dims)`): The teacher's digits of the last rows.
+    """
+
+    features: torch.Tensor
+    row_frames: torch.Tensor
+    lines: list[dict[str, Any]]
+    bins: torch.Tensor
+
+
+class Batches:
+    """
+    Batches to learn from; each is used several times, because hearing it takes longer than learning from it.
+
+    Args:
+        listening ([`Listening`]): Both codecs.
+        speech (`Sequence[Utterance]`): What the teacher teaches.
+        natural (`Sequence[Utterance]`): What it does not understand.
+        taught (`int`): Rows of a batch that come from `speech`.
+        uses (`int`): How often a batch is used, on average.
+    """
+
+    def __init__(
+        self, listening: Listening, speech: Sequence[Utterance], natural: Sequence[Utterance], taught: int, uses: int
+    ):
+        self.listening, self.speech, self.natural, self.taught, self.uses = listening, speech, natural, taught, uses
+        self.heard: deque[Batch] = deque(maxlen=REMEMBERED_BATCHES)
+
+    def draw(self, rng: np.random.Generator) -> Batch:
+        """One more batch, new or heard before."""
+        if len(self.heard) < 8 or rng.random() < 1 / self.uses:
+            self.heard.append(self._hear(rng))
+            return self.heard[-1]
+        return self.heard[int(rng.integers(len(self.heard)))]
+
+    def _hear(self, rng: np.random.Generator) -> Batch:
+        drawn = draw(self.natural, BATCH - self.taught, rng) if self.taught < BATCH else []
+        drawn += draw(self.speech, self.taught, rng)
+        features, row_frames = self.listening.features([sound for _, sound in drawn], rng)
+        bins = self.listening.taught_bins([sound for _, sound in drawn[-self.taught :]])
+        return Batch(features.half(), row_frames, [line for line, _ in drawn], bins)
+
+
+def train(options: argparse.Namespace) -> None:
+    """Run one stage."""
+    torch.manual_seed(options.seed)
+    processor = AutoProcessor.from_pretrained(options.model)
+    teacher = processor.codec.eval().requires_grad_(False)
+    codec = student(teacher)
+    parts, levels = head(codec.encoder), codec.config.fsq_levels
+    is_first = options.stage == "codes"
+    if not is_first:
+        load_head(parts, options.out / "codes.safetensors")
+        model = TttForConditionalGeneration.from_pretrained(options.model).eval().requires_grad_(False)
+        words_loss = WordsLoss(model, processor, levels)
+    stage = Stage(options.stage, options.out, {"head": parts}, options.minutes, options.learning_rate)
+    taught, uses = (BATCH, 5) if is_first else (BATCH // 4, 2)
+    natural = [] if is_first else read(options.natural)
+    batches = Batches(Listening(teacher, codec), read(options.speech), natural, taught, uses)
+
+    def compute_loss(rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        batch = batches.draw(rng)
+        logits = codec.encoder.head(F.dropout(batch.features.float(), HEAD_DROPOUT), batch.row_frames)
+        codes = codes_loss(logits[-taught:, : batch.bins.shape[1]], batch.bins, levels)
+        if is_first:
+            return codes, {"codes": codes.item()}
+        words = words_loss(logits, batch.row_frames, batch.lines, rng)
+        return WORDS_WEIGHT * words + CODES_WEIGHT * codes, {"words": words.item(), "codes": codes.item()}
+
+    stage.run(compute_loss, {lambda: export(codec, options.out / "codec"): EXPORT_SECONDS})
+    export(codec, options.out / "codec")
+
+
+def load_head(parts: torch.nn.ModuleDict, state: Path) -> None:
+    """Take the head's weights from the state of a stage."""
+    if not state.exists():
+        raise SystemExit(f"{state} is missing: run the stage `codes` with the same --out first.")
+    prefix = "model.head."
+    stored = load_file(state)
+    parts.load_state_dict({name.removeprefix(prefix): value for name, value in stored.items() if name.startswith(prefix)})
+
+
+def main(arguments: Iterable[str] | None = None) -> None:
+    """Command line: see the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=("codes", "words"))
+    parser.add_argument("--model", type=Path, required=True, help="checkpoint whose codec has the convolutional encoder")
+    parser.add_argument("--speech", type=Path, nargs="+", required=True, help="corpora of the fast synthesisers")
+    parser.add_argument("--natural", type=Path, nargs="*", default=[], help="corpora of natural voices and recorded people")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, required=True, help="CPU minutes of the stage, restarts included")
+    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(None if arguments is None else list(arguments))
+    torch.set_num_threads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
+    train(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""
+Measure how well a nano checkpoint understands natural voices, in quiet and in noise, and a recorded person.
+
+    python -m finetune.nano.measure.natural_voices --model checkpoints/ttt-nano --speech data/nano/natural-test \
+        --recorded data/nano/recorded --out benchmarks/results/natural_voices.json
+
+| what | of the corpus | measured |
+|---|---|---|
+| unseen questions | splits `unseen_*` | answer's text exactly right, by voice and by kind; with noise at 20, 10 and 5 dB |
+| freely worded | split `free` | the same |
+| dictation | split `dictation` | word and character error rate of the transcript of general English |
+| recorded person | `recorded`, split `test` | the same |
+
+Nothing of these corpora, and none of their voices, was trained on or used to choose settings.
+
+Depends on folders of `natural.py` and `recorded.py`, and a checkpoint. Independent of how it was trained.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..acoustics import with_noise
+from ..card import interval
+from ..judge import score
+from ..measure_model import Checkpoint, is_exact
+from ..synthesise import read_corpus
+
+NOISES_DB = (20.0, 10.0, 5.0)
+Corpus = tuple[list[dict[str, Any]], list[np.ndarray]]
+
+
+def measure(folder: Path, speech: Path, recorded: Path | None = None) -> dict[str, Any]:
+    """
+    Run every measurement.
+
+    Args:
+        folder (`Path`): The checkpoint.
+        speech (`Path`): A corpus as `natural.py` writes `test` or `dev`.
+        recorded (`Path`, *optional*): A corpus of `recorded.py`.
+
+    Returns:
+        `dict`: Numbers, nested.
+    """
+    checkpoint = Checkpoint(folder)
+    lines, sounds = read(speech)
+    asked = [i for i, line in enumerate(lines) if line["split"].startswith("unseen")]
+    free = [i for i, line in enumerate(lines) if line["split"] == "free"]
+    questions = {"unseen questions": asked, "freely worded": free}
+    result: dict[str, Any] = {}
+    for name, chosen in questions.items():
+        if not chosen:
+            continue
+        corpus = [lines[i] for i in chosen], [sounds[i] for i in chosen]
+        right, replies = answers(checkpoint, corpus)
+        result[name] = share(right)
+        for field in ("voice", "kind"):
+            result[f"{name}, by {field}"] = by_field(corpus[0], right, field)
+        result[f"{name}, wrong answers"] = [
+            {"voice": line["voice"], "question": line["text"], "reply": reply}
+            for line, reply, is_right in zip(corpus[0], replies, right, strict=True)
+            if not is_right
+        ]
+        for decibels in NOISES_DB:
+            noisy = corpus[0], in_noise(corpus[1], decibels)
+            result[f"{name}, noise at {decibels:.0f} dB"] = share(answers(checkpoint, noisy)[0])
+    spoken = [i for i, line in enumerate(lines) if line["kind"] == "phrase"]
+    result["dictation"] = transcription(checkpoint, ([lines[i] for i in spoken], [sounds[i] for i in spoken]))
+    if recorded is not None:
+        lines, sounds = read(recorded)
+        kept = [i for i, line in enumerate(lines) if line["split"] == "test"]
+        result["recorded person"] = transcription(checkpoint, ([lines[i] for i in kept], [sounds[i] for i in kept]))
+    return result
+
+
+def read(folder: Path) -> Corpus:
+    """Index lines, and float32 audio `(samples,)` at 16 kHz, of a corpus."""
+    corpus = list(read_corpus(folder))
+    return [line for line, _ in corpus], [samples.astype(np.float32) / 32768 for _, samples in corpus]
+
+
+def answers(checkpoint: Checkpoint, corpus: Corpus) -> tuple[list[bool], list[str]]:
+    """Whether each spoken question is answered exactly right, and what the reply was."""
+    lines, sounds = corpus
+    replies = checkpoint.ask_all("chat", sounds)
+    return [is_exact(line, reply) for line, reply in zip(lines, replies, strict=True)], [r.text.strip() for r in replies]
+
+
+def in_noise(sounds: Sequence[np.ndarray], decibels: float) -> list[np.ndarray]:
+    """Add noise at a ratio to the mean power of each sound."""
+    rng = np.random.default_rng(0)
+    return [with_noise(sound, decibels, float(np.sqrt(np.mean(sound**2))), rng) for sound in sounds]
+
+
+def transcription(checkpoint: Checkpoint, corpus: Corpus) -> dict[str, float]:
+    """Error rates of the transcripts, case and punctuation apart."""
+    lines, sounds = corpus
+    written = [reply.text for reply in checkpoint.ask_all("asr", sounds)]
+    found = score([line["text"] for line in lines], written)
+    return {"wer": round(found.wer, 4), "cer": round(found.cer, 4), "n": len(lines)}
+
+
+def share(right: Sequence[bool]) -> dict[str, Any]:
+    """A share with its 95 % interval."""
+    low, high = interval(sum(right) / len(right), len(right))
+    return {"right": round(sum(right) / len(right), 4), "interval": [round(low, 4), round(high, 4)], "n": len(right)}
+
+
+def by_field(lines: Sequence[dict[str, Any]], right: Sequence[bool], field: str) -> dict[str, dict[str, float]]:
+    """The share of right answers for each value of a field."""
+    groups: dict[str, list[bool]] = {}
+    for line, is_right in zip(lines, right, strict=True):
+        groups.setdefault(line[field], []).append(is_right)
+    return {name: {"right": round(sum(hits) / len(hits), 4), "n": len(hits)} for name, hits in sorted(groups.items())}
+
+
+def table(result: dict[str, Any]) -> str:
+    """The main numbers as a Markdown table."""
+    rows = ["| what | measured |", "|---|---|"]
+    for name, found in result.items():
+        if "interval" in found:
+            low, high = found["interval"]
+            rows.append(f"| {name} | {found['right']:.3f} ({low:.3f} to {high:.3f}, n = {found['n']}) |")
+        elif "wer" in found:
+            rows.append(f"| {name}, WER / CER (n = {found['n']}) | {found['wer']:.3f} / {found['cer']:.3f} |")
+    return "\n".join(rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line: see the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--speech", type=Path, required=True, help="a corpus of finetune.nano.speech.natural")
+    parser.add_argument("--recorded", type=Path, help="a corpus of finetune.nano.recorded")
+    parser.add_argument("--out", type=Path, help="also write the numbers as JSON")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    result = measure(options.model, options.speech, options.recorded)
+    print(table(result))
+    if options.out:
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

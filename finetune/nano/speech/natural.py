@@ -1,0 +1,179 @@
+"""
+What natural voices say to nano: questions, freely worded questions and dictation for training, and the same apart for measuring.
+
+    python -m finetune.nano.speech.natural train --voices package/voices --out data/nano/natural --count 3000
+    python -m finetune.nano.speech.natural test --voices package/voices --out data/nano/natural-test
+
+| corpus | what | speakers |
+|---|---|---|
+| train | training questions as they are and freely worded, requests to repeat, general English | `TRAINING_VOICES` and their mixtures |
+| dev | held-out questions and general English, to choose settings by | `DEV_VOICES` |
+| test | held-out questions, freely worded ones written by hand, general English | `TEST_VOICES` |
+
+`KEPT_FOR_OTHERS` are never synthesised here: checks from outside use them. The folders are those of `synthesise.py`, without word times; any
+part of a corpus is a fair sample of it, and a larger `--count` extends it.
+
+Depends on texts (`corpora.py`) and `kokoro.py`. Independent of codecs and models.
+"""
+
+import argparse
+import random
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+from ..corpora import ASK_TO_REPEAT, Job, dictation_jobs, phrase_jobs, question_jobs, test_question_jobs
+from ..domain import Item, items
+from ..synthesise import write_shards
+from .free_wording import FREELY_WORDED_TEST, freely_worded
+from .kokoro import KokoroModel, KokoroVoice
+
+TRAINING_VOICES = (
+    "af_alloy", "af_bella", "af_heart", "af_nicole", "af_nova", "af_river", "af_sarah", "am_adam", "am_fenrir", "am_michael",
+    "am_santa", "bf_emma", "bm_george", "bm_lewis",
+)  # fmt: skip
+# Voices of other languages speak English with their own colour: a small share of the mixtures.
+ACCENTED_VOICES = ("ef_dora", "em_alex", "ff_siwis", "if_sara", "im_nicola", "pf_dora", "pm_alex", "hf_alpha", "hm_omega")
+DEV_VOICES = ("am_liam", "bf_alice")
+TEST_VOICES = ("am_puck", "bf_isabella", "bm_daniel", "am_echo", "af_kore", "af_jessica")
+KEPT_FOR_OTHERS = ("af_sky", "am_onyx", "bm_fable", "bf_lily", "af_aoede", "am_eric")
+MIXTURE_SHARE = 0.5  # of the training utterances are by a speaker who is nobody else
+ACCENTED_SHARE = 0.15  # of the mixtures have a voice of another language in them
+STRETCHES = (0.8, 1.25)
+KIND_SHARES = {"question": 0.4, "freely worded": 0.2, "dictation": 0.35, "repeat": 0.05}
+DEV_COUNTS = {"question": 80, "dictation": 40}
+TEST_QUESTIONS_PER_VOICE = 30
+TEST_DICTATION_PER_VOICE = 10
+
+
+def training_jobs(count: int, seed: int = 5) -> list[Job]:
+    """
+    What training hears.
+
+    Args:
+        count (`int`): How many utterances; a larger count begins with the same ones.
+        seed (`int`, *optional*, defaults to 5): Of texts, speakers and paces.
+
+    Returns:
+        `list[Job]`: In random order of kinds, in the shares of `KIND_SHARES`. A freely worded question has the plain one in its field
+        `question`.
+    """
+    rng = random.Random(seed)
+    questions = iter(question_jobs(2 * count, seed=seed))
+    dictations = iter(dictation_jobs(2 * count)[::-1])  # other phrases than the fast synthesisers say first
+    phrases = iter(phrase for phrase in phrase_jobs(60_000) if len(phrase.text.split()) <= 7)
+    jobs = []
+    for _ in range(count):
+        (kind,) = rng.choices(list(KIND_SHARES), list(KIND_SHARES.values()))
+        if kind == "dictation":
+            job = next(dictations)
+            text, fields = job.text, job.fields
+        elif kind == "repeat":
+            phrase = next(phrases).text
+            text = rng.choice(ASK_TO_REPEAT[:-1]).format(phrase[0].lower() + phrase[1:])
+            fields = {"kind": "repeat", "answer": phrase}
+        else:
+            job = next(questions)
+            text, fields = job.text, job.fields
+            if kind == "freely worded":
+                fields = fields | {"question": text}
+                text = freely_worded(text, fields["kind"], rng)
+        jobs.append(Job(text, random_speaker(rng), round(rng.uniform(*STRETCHES), 2), "train", fields))
+    return jobs
+
+
+def random_speaker(rng: random.Random) -> str:
+    """
+    A speaker to train with: a stock voice, or a convex mixture of two or three.
+
+    Args:
+        rng (`random.Random`): Chooses.
+
+    Returns:
+        `str`: A name that [`KokoroVoice`] takes.
+    """
+    if rng.random() >= MIXTURE_SHARE:
+        return rng.choice(TRAINING_VOICES)
+    voices = rng.sample(TRAINING_VOICES, rng.choice((2, 3)))
+    if rng.random() < ACCENTED_SHARE:
+        voices[0] = rng.choice(ACCENTED_VOICES)
+    weights = [rng.uniform(0.2, 1) for _ in voices]
+    shares = [round(weight / sum(weights), 2) for weight in weights]
+    shares[-1] = round(1 - sum(shares[:-1]), 2)
+    return "+".join(f"{voice}:{share}" for voice, share in zip(voices, shares, strict=True))
+
+
+def dev_jobs(seed: int = 6) -> list[Job]:
+    """
+    What settings are chosen by.
+
+    Args:
+        seed (`int`, *optional*, defaults to 6): Of the choice.
+
+    Returns:
+        `list[Job]`: Held-out questions that `test_question_jobs` does not have, and training phrases in voices that nothing is trained on.
+    """
+    rng = random.Random(seed)
+    tested = {job.text for job in test_question_jobs()}
+    questions = [job for job in _held_out() if job.question not in tested]
+    jobs = [_question(item, rng) for item in rng.sample(questions, DEV_COUNTS["question"])]
+    jobs += [
+        Job(job.text, rng.choice(DEV_VOICES), 1.0, "train", job.fields)
+        for job in phrase_jobs(10_000)[-DEV_COUNTS["dictation"] :]
+    ]
+    return rng.sample(jobs, len(jobs))
+
+
+def _held_out() -> list[Item]:
+    return [item for item in items() if item.split != "train"]
+
+
+def _question(item: Item, rng: random.Random) -> Job:
+    fields = {"kind": item.kind, "answer": item.answer}
+    return Job(item.question, rng.choice(DEV_VOICES), 1.0, item.split, fields)
+
+
+def test_jobs(seed: int = 7) -> list[Job]:
+    """
+    What is measured with.
+
+    Args:
+        seed (`int`, *optional*, defaults to 7): Of the choice.
+
+    Returns:
+        `list[Job]`: For each of `TEST_VOICES` the same number of held-out questions of `test_question_jobs` (splits as there), all of
+        `FREELY_WORDED_TEST` (split "free"), and phrases of `dictation_jobs(split="test")` (split "dictation").
+    """
+    rng = random.Random(seed)
+    held_out = [job for job in test_question_jobs() if job.split != "train"]
+    questions = iter(rng.sample(held_out, TEST_QUESTIONS_PER_VOICE * len(TEST_VOICES)))
+    phrases = iter(dictation_jobs(TEST_DICTATION_PER_VOICE * len(TEST_VOICES), "test"))
+    jobs = []
+    for voice in TEST_VOICES:
+        for _ in range(TEST_QUESTIONS_PER_VOICE):
+            job = next(questions)
+            jobs.append(Job(job.text, voice, 1.0, job.split, job.fields))
+        for _ in range(TEST_DICTATION_PER_VOICE):
+            job = next(phrases)
+            jobs.append(Job(job.text, voice, 1.0, "dictation", job.fields))
+    jobs += [
+        Job(question, TEST_VOICES[number % len(TEST_VOICES)], 1.0, "free", {"kind": kind, "answer": answer})
+        for number, (question, kind, answer) in enumerate(FREELY_WORDED_TEST)
+    ]
+    return rng.sample(jobs, len(jobs))
+
+
+def main(arguments: Iterable[str] | None = None) -> None:
+    """Command line: see the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", choices=("train", "dev", "test"))
+    parser.add_argument("--voices", type=Path, required=True, help="folder voices of the npm package kokoro-js")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
+    parser.add_argument("--count", type=int, default=3000, help="utterances of the training corpus")
+    options = parser.parse_args(None if arguments is None else list(arguments))
+    jobs = {"train": partial(training_jobs, options.count), "dev": dev_jobs, "test": test_jobs}[options.corpus]()
+    write_shards(jobs, options.out, partial(KokoroVoice, model=KokoroModel(options.voices)))
+
+
+if __name__ == "__main__":
+    main()
