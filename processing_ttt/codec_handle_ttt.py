@@ -277,7 +277,7 @@ def _write_codec_sources(folder: str) -> None:
     if stored.get("model_type") not in CONFIG_MAPPING:
         return  # a codec with code of its own, which was copied with its folder
     config_class = CONFIG_MAPPING[stored["model_type"]]
-    model_class = MODEL_MAPPING[config_class] if config_class in MODEL_MAPPING else None
+    model_class = MODEL_MAPPING.get(config_class, None)
     if getattr(model_class, "_auto_class", None) is None:
         return  # a codec of transformers: no source files
     custom_object_save(model_class, folder)

@@ -84,9 +84,8 @@ def export(model: Path, codec: Path, out: Path, average_with: Path | None = None
     vocabulary = TttVocabulary.from_tokenizer(tokenizer := PreTrainedTokenizerFast.from_pretrained(model))
     trained.generation_config = _generation_config(vocabulary, codec)
     with tempfile.TemporaryDirectory() as temporary:
-        saved = (
-            Path(temporary) / "checkpoint"
-        )  # not the temporary folder itself, whose permissions would be copied to `out`
+        # A folder in the temporary one, which only its owner may read: `copytree` copies permissions too.
+        saved = Path(temporary) / "checkpoint"
         trained.save_pretrained(saved)
         weights = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(saved / "model.safetensors").items()}
         save_file(weights, saved / "model.safetensors", metadata={"format": "pt"})
