@@ -143,7 +143,9 @@ class CodecHandle:
 
     def save(self, folder: str) -> str:
         """
-        Write the codec and its sources into a checkpoint folder, whether it was loaded or not. A codec with its own Hub id is not copied.
+        Write the codec and its sources into a checkpoint folder, whether it was loaded or not.
+
+        A codec with a Hub id of its own is not copied.
 
         Args:
             folder (`str`): The checkpoint folder.
@@ -260,14 +262,14 @@ class CodecHandle:
 
 
 def _register_large_codec(model_type: str | None) -> None:
-    """Import the module of one of `LARGE_CODECS`, where the package has it: that registers the codec with the Auto classes."""
+    """Register one of `LARGE_CODECS` with the Auto classes, by importing its module where the package has it."""
     module = LARGE_CODECS.get(model_type or "")
     if module and importlib.util.find_spec(module, __package__):
         importlib.import_module(module, __package__)
 
 
 def _write_codec_sources(folder: str) -> None:
-    """Write into a copied codec folder what `save_pretrained` of the codec would: its source files and the `auto_map` that names them."""
+    """Add what `save_pretrained` of the codec writes too: source files, and the `auto_map` naming them."""
     config_file = os.path.join(folder, "config.json")
     if not os.path.isfile(config_file):
         return

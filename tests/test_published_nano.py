@@ -1,4 +1,4 @@
-"""Nano is stored without sources: publishing writes them, and the published folder loads where the packages are missing."""
+"""Nano is stored without sources. Publishing writes them, and the published folder loads without the packages."""
 
 import inspect
 import json
@@ -110,8 +110,9 @@ def test_ttt_publish_writes_the_same_files(published, tmp_path):
 
 
 def test_the_published_folder_answers_the_same_where_the_packages_cannot_be_imported(published, tmp_path):
+    program = NOT_INSTALLED + inspect.getsource(reply_ids_and_samples) + CLEAN_PROCESS
     done = subprocess.run(
-        [sys.executable, "-I", "-c", NOT_INSTALLED + inspect.getsource(reply_ids_and_samples) + CLEAN_PROCESS, str(published), AUDIO],
+        [sys.executable, "-I", "-c", program, str(published), AUDIO],
         env={"HOME": str(tmp_path), "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip

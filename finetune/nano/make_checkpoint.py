@@ -1,14 +1,14 @@
 """
-Nano's checkpoint before and after training: a new model to begin with, and the folder that the packages ship at the end.
+Nano's checkpoint: a new model before training, and after it the folder that the packages ship.
 
     python -m finetune.nano.make_checkpoint create --codec checkpoints/ttt-nano/codec --out runs/nano-init
     ttt train nano --set model=runs/nano-init --set data=prepared/nano/data.yaml --set output_dir=runs/nano
     python -m finetune.nano.make_checkpoint export --model runs/nano --codec checkpoints/ttt-nano/codec --out checkpoints/ttt-nano
 
 1. `create`: a byte-level BPE with markers and audio alphabet, a random Qwen2 backbone of six layers, and the processor.
-2. `export`: config, generation config, tokenizer, processor, codec, and weights in bfloat16; no sources, which the packages add when the
-   checkpoint is published. `--average-with RUN --share 0.4` takes the mean of the weights of two runs, of which one began where the other
-   ended; the card says what that gave.
+2. `export`: config, generation config, tokenizer, processor, codec, and weights in bfloat16; no source files, which the
+   packages add when the checkpoint is published. `--average-with RUN --share 0.4` takes the mean of the weights of two
+   runs, of which one began where the other ended; the card says what that gave.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def create(codec: Path, out: Path, seed: int = 0) -> None:
 
 def export(model: Path, codec: Path, out: Path, average_with: Path | None = None, share: float = 0.5) -> None:
     """
-    Write the folder that the packages ship. Weights are stored in bfloat16 and loaded as float32, so decoding is exact and the folder small.
+    Write the folder that the packages ship. Weights are stored in bfloat16, to keep it small, and loaded as float32.
 
     Args:
         model (`Path`): What was trained, with its tokenizer.
