@@ -92,7 +92,6 @@ class BlockDecoder:
         generator: torch.Generator | list[torch.Generator] | None = None,
         static_cache: StaticRowCache | None = None,
         backbone: Callable[..., Any] | None = None,
-        **unused: Any,
     ):
         self.model = model
         self.backbone = backbone or model.model

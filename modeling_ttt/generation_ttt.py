@@ -194,11 +194,19 @@ class TttGenerationMixin(GenerationMixin):
         """Decode a batch (called by `generate`, greedy or sampling)."""
         self._check_markers()
         is_static = generation_config.cache_implementation == "static"
-        if is_static:
-            model_kwargs["static_cache"] = self._take_static_cache(input_ids, generation_config)
-            model_kwargs["backbone"] = self._compiled_backbone(generation_config)
+        # The rest of `model_kwargs` is not needed: the decoder makes its own position ids and masks.
         decoder = BlockDecoder(
-            self, input_ids, logits_processor, stopping_criteria, generation_config, streamer, **model_kwargs
+            self,
+            input_ids,
+            logits_processor,
+            stopping_criteria,
+            generation_config,
+            streamer,
+            attention_mask=model_kwargs.get("attention_mask"),
+            cache=model_kwargs.get("cache"),
+            generator=model_kwargs.get("generator"),
+            static_cache=self._take_static_cache(input_ids, generation_config) if is_static else None,
+            backbone=self._compiled_backbone(generation_config) if is_static else None,
         )
         while not decoder.is_finished and not getattr(streamer, "is_cancelled", False):
             decoder.step()

@@ -6,6 +6,7 @@ Of the package's codecs only the small one is imported from the start; a larger 
 """
 
 import importlib.util
+import json
 import logging
 import os
 import shutil
@@ -16,7 +17,8 @@ import numpy as np
 import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, PreTrainedConfig
+from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoConfig, AutoFeatureExtractor, AutoModel, PreTrainedConfig
+from transformers.dynamic_module_utils import custom_object_save
 
 from .codec_adapter_ttt import ADAPTED_CODECS, FEATURE_CODECS, CodecAdapter, adapted_config
 from .codec_stream_ttt import CodecStream, WholeCodecStream, WindowedCodecStream
@@ -141,7 +143,9 @@ class CodecHandle:
 
     def save(self, folder: str) -> str:
         """
-        Put the codec into a checkpoint folder, whether it was loaded or not. A codec with a Hub id of its own stays where it is.
+        Write the codec and its sources into a checkpoint folder, whether it was loaded or not.
+
+        A codec with a Hub id of its own is not copied.
 
         Args:
             folder (`str`): The checkpoint folder.
@@ -210,9 +214,7 @@ class CodecHandle:
             kwargs["revision"] = self.revision
         try:
             stored, _ = PreTrainedConfig.get_config_dict(path, subfolder=subfolder, **kwargs)
-            own_module = LARGE_CODECS.get(stored.get("model_type"))
-            if own_module and importlib.util.find_spec(own_module, __package__):
-                importlib.import_module(own_module, __package__)
+            _register_large_codec(stored.get("model_type"))
             return auto_class.from_pretrained(path, subfolder=subfolder, **kwargs)
         except (OSError, ValueError, SafetensorError) as error:
             where = f"{path}/{subfolder}" if subfolder else path
@@ -240,8 +242,10 @@ class CodecHandle:
                 logger.warning(
                     "There is no codec in %r, so none was saved: put one into %r before loading.", path, target
                 )
-        elif os.path.realpath(path) != os.path.realpath(target):
-            _copy_codec_files(path, target)
+        else:
+            if os.path.realpath(path) != os.path.realpath(target):
+                _copy_codec_files(path, target)
+            _write_codec_sources(target)
 
     def __deepcopy__(self, memo: dict) -> "CodecHandle":
         return self
@@ -255,6 +259,35 @@ class CodecHandle:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.RLock()
+
+
+def _register_large_codec(model_type: str | None) -> None:
+    """Register one of `LARGE_CODECS` with the Auto classes, by importing its module where the package has it."""
+    module = LARGE_CODECS.get(model_type or "")
+    if module and importlib.util.find_spec(module, __package__):
+        importlib.import_module(module, __package__)
+
+
+def _write_codec_sources(folder: str) -> None:
+    """Add what `save_pretrained` of the codec writes too: source files, and the `auto_map` naming them."""
+    config_file = os.path.join(folder, "config.json")
+    if not os.path.isfile(config_file):
+        return
+    with open(config_file, encoding="utf-8") as file:
+        stored = json.load(file)
+    _register_large_codec(stored.get("model_type"))
+    if stored.get("model_type") not in CONFIG_MAPPING:
+        return  # a codec with code of its own, which was copied with its folder
+    config_class = CONFIG_MAPPING[stored["model_type"]]
+    model_class = MODEL_MAPPING.get(config_class, None)
+    if getattr(model_class, "_auto_class", None) is None:
+        return  # a codec of transformers: no source files
+    custom_object_save(model_class, folder)
+    classes = {"AutoConfig": config_class, "AutoModel": model_class, "AutoModelForAudioTokenization": model_class}
+    auto_map = {name: f"{found.__module__.rpartition('.')[2]}.{found.__name__}" for name, found in classes.items()}
+    with open(config_file, "w", encoding="utf-8") as file:
+        json.dump({**stored, "auto_map": auto_map}, file, indent=2, sort_keys=True)
+        file.write("\n")
 
 
 def _copy_codec_files(path: str, target: str) -> None:

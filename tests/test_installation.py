@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+MODEL_PACKAGES = ("modeling_ttt/", "processing_ttt/")
+NANO = "modeling_ttt/checkpoints/ttt-nano"
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +43,23 @@ def test_the_wheel_carries_packages_checkpoint_and_types_but_no_tests(wheel):
         "ttt_cli.py",
         "modeling_ttt/py.typed",
         "processing_ttt/py.typed",
-        "modeling_ttt/checkpoints/ttt-nano/model.safetensors",
-        "modeling_ttt/checkpoints/ttt-nano/codec/model.safetensors",
+        f"{NANO}/model.safetensors",
+        f"{NANO}/codec/model.safetensors",
         "finetune/nano/make_checkpoint.py",
         "spaces_demo/app.py",
     ):
         assert wanted in names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/"))]
+
+
+def test_the_wheel_carries_codec_and_sources_once(wheel):
+    files = [file for file in zipfile.ZipFile(wheel).infolist() if file.filename.startswith(MODEL_PACKAGES)]
+    names = [file.filename for file in files]
+    assert {name.rpartition("/")[0] + "/" for name in names if name.endswith(".py")} == set(MODEL_PACKAGES)
+    assert [name for name in names if name.endswith("codec_ttt.py")] == ["processing_ttt/codec_ttt.py"]
+    weights = {file.filename: file.CRC for file in files if file.filename.endswith(".safetensors")}
+    assert set(weights) == {f"{NANO}/model.safetensors", f"{NANO}/codec/model.safetensors"}
+    assert len(set(weights.values())) == 2
 
 
 def test_the_installed_command_talks_from_any_folder(wheel, tmp_path):

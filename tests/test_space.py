@@ -42,6 +42,10 @@ def test_the_folder_has_what_a_space_needs(space):
         assert {path.name for path in (space / package).glob("*.py")} == {
             path.name for path in (ROOT / package).glob("*.py")
         }
+    nano = space / "modeling_ttt" / "checkpoints" / "ttt-nano"
+    assert (nano / "codec" / "model.safetensors").is_file() and not list(nano.rglob("*.py")), (
+        "it runs from the packages"
+    )
     assert (space / "spaces_demo" / "voice.js").is_file() and not list(space.rglob("__pycache__"))
     assert sum(path.stat().st_size for path in space.rglob("*")) < 64 * 2**20
 

@@ -1,16 +1,20 @@
 """
-Nano's checkpoint before and after training: a new model to begin with, and the Hub-ready folder at the end.
+Nano's checkpoint: a new model before training, and after it the folder that the packages ship.
 
     python -m finetune.nano.make_checkpoint create --codec checkpoints/ttt-nano/codec --out runs/nano-init
     ttt train nano --set model=runs/nano-init --set data=prepared/nano/data.yaml --set output_dir=runs/nano
     python -m finetune.nano.make_checkpoint export --model runs/nano --codec checkpoints/ttt-nano/codec --out checkpoints/ttt-nano
 
 1. `create`: a byte-level BPE with markers and audio alphabet, a random Qwen2 backbone of six layers, and the processor.
-2. `export`: config, generation config, tokenizer, processor, codec, and weights in bfloat16. `--average-with RUN --share 0.4` takes the mean
-   of the weights of two runs, of which one began where the other ended; the card says what that gave.
+2. `export`: config, generation config, tokenizer, processor, codec, and weights in bfloat16; no source files, which the
+   packages add when the checkpoint is published. `--average-with RUN --share 0.4` takes the mean of the weights of two
+   runs, of which one began where the other ended; the card says what that gave.
 """
 
 import argparse
+import json
+import shutil
+import tempfile
 from pathlib import Path
 
 import torch
@@ -59,7 +63,7 @@ def create(codec: Path, out: Path, seed: int = 0) -> None:
 
 def export(model: Path, codec: Path, out: Path, average_with: Path | None = None, share: float = 0.5) -> None:
     """
-    Write the Hub-ready folder. Weights are stored in bfloat16 and loaded as float32, so that decoding is exact and the box small.
+    Write the folder that the packages ship. Weights are stored in bfloat16, to keep it small, and loaded as float32.
 
     Args:
         model (`Path`): What was trained, with its tokenizer.
@@ -79,11 +83,24 @@ def export(model: Path, codec: Path, out: Path, average_with: Path | None = None
         trained.load_state_dict({name: own.lerp(other[name], share) for name, own in trained.state_dict().items()})
     vocabulary = TttVocabulary.from_tokenizer(tokenizer := PreTrainedTokenizerFast.from_pretrained(model))
     trained.generation_config = _generation_config(vocabulary, codec)
-    trained.save_pretrained(out)
-    weights = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(out / "model.safetensors").items()}
-    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
-    processor = TttProcessor(tokenizer=tokenizer, codec_name_or_path=str(codec))
-    processor.save_pretrained(out)
+    with tempfile.TemporaryDirectory() as temporary:
+        # A folder in the temporary one, which only its owner may read: `copytree` copies permissions too.
+        saved = Path(temporary) / "checkpoint"
+        trained.save_pretrained(saved)
+        weights = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(saved / "model.safetensors").items()}
+        save_file(weights, saved / "model.safetensors", metadata={"format": "pt"})
+        TttProcessor(tokenizer=tokenizer, codec_name_or_path=str(codec)).save_pretrained(saved)
+        _copy_without_sources(saved, out)
+
+
+def _copy_without_sources(saved: Path, out: Path) -> None:
+    """Copy a checkpoint without its source files and without the `auto_map` that names them in its JSON files."""
+    shutil.copytree(saved, out, ignore=shutil.ignore_patterns("*.py"), dirs_exist_ok=True)
+    for path in saved.rglob("*.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content.pop("auto_map", None) is not None:
+            text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
+            (out / path.relative_to(saved)).write_text(text + "\n", encoding="utf-8")
 
 
 def _generation_config(vocabulary: TttVocabulary, codec: Path) -> GenerationConfig:
