@@ -3,7 +3,7 @@ Teach nano's codec to listen with Whisper's encoder: a small head on its feature
 
     python -m finetune.nano.codec.train_hearing codes --model runs/nano --speech data/nano/questions data/nano/dictation --out runs/hearing --minutes 8
     python -m finetune.nano.codec.train_hearing words --model runs/nano --speech data/nano/questions data/nano/dictation \
-        --natural data/nano/natural data/nano/recorded --out runs/hearing --minutes 60
+        --natural data/nano/natural --recorded data/nano/recorded --out runs/hearing --minutes 60
 
 `--model` is a checkpoint whose codec has the convolutional encoder: the teacher. The language model and the decoder stay as they are.
 
@@ -51,7 +51,9 @@ LONGEST_SILENCE = 0.6  # seconds before the speech and after it
 ANSWER_SHARE = 0.5  # of the questions are learnt by their answer instead of their words
 CODES_WEIGHT, WORDS_WEIGHT = 0.5, 1.0
 HEAD_DROPOUT = 0.1  # on Whisper's features
+NATURAL_ROWS, RECORDED_ROWS = 10, 2  # of a batch of the stage `words`
 REMEMBERED_BATCHES = 200  # of about 2 MB
+RESCAN_BATCHES = 40
 
 Utterance = tuple[dict[str, Any], np.ndarray]  # index line, int16 samples
 
@@ -280,16 +282,15 @@ class Batches:
     Args:
         listening ([`Listening`]): Both codecs.
         speech (`Sequence[Utterance]`): What the teacher teaches.
-        natural (`Sequence[Utterance]`): What it does not understand.
-        taught (`int`): Rows of a batch that come from `speech`.
+        others (`dict[Path, int]`): Corpora that it does not understand, perhaps still being written, and how many rows of a batch come from each.
         uses (`int`): How often a batch is used, on average.
     """
 
-    def __init__(
-        self, listening: Listening, speech: Sequence[Utterance], natural: Sequence[Utterance], taught: int, uses: int
-    ):
-        self.listening, self.speech, self.natural, self.taught, self.uses = listening, speech, natural, taught, uses
+    def __init__(self, listening: Listening, speech: Sequence[Utterance], others: dict[Path, int], uses: int):
+        self.listening, self.speech, self.others, self.uses = listening, speech, others, uses
+        self.taught = BATCH - sum(others.values())
         self.heard: deque[Batch] = deque(maxlen=REMEMBERED_BATCHES)
+        self.new = 0
 
     def draw(self, rng: np.random.Generator) -> Batch:
         """One more batch, new or heard before."""
@@ -299,7 +300,10 @@ class Batches:
         return self.heard[int(rng.integers(len(self.heard)))]
 
     def _hear(self, rng: np.random.Generator) -> Batch:
-        drawn = draw(self.natural, BATCH - self.taught, rng) if self.taught < BATCH else []
+        if self.new % RESCAN_BATCHES == 0:
+            self.corpora = [(read([folder]), count) for folder, count in self.others.items()]
+        self.new += 1
+        drawn = [utterance for corpus, count in self.corpora for utterance in draw(corpus, count, rng)]
         drawn += draw(self.speech, self.taught, rng)
         features, row_frames = self.listening.features([sound for _, sound in drawn], rng)
         bins = self.listening.taught_bins([sound for _, sound in drawn[-self.taught :]])
@@ -319,14 +323,13 @@ def train(options: argparse.Namespace) -> None:
         model = TttForConditionalGeneration.from_pretrained(options.model).eval().requires_grad_(False)
         words_loss = WordsLoss(model, processor, levels)
     stage = Stage(options.stage, options.out, {"head": parts}, options.minutes, options.learning_rate)
-    taught, uses = (BATCH, 5) if is_first else (BATCH // 4, 2)
-    natural = [] if is_first else read(options.natural)
-    batches = Batches(Listening(teacher, codec), read(options.speech), natural, taught, uses)
+    others = {} if is_first else {options.natural: NATURAL_ROWS, options.recorded: RECORDED_ROWS}
+    batches = Batches(Listening(teacher, codec), read(options.speech), others, uses=5 if is_first else 2)
 
     def compute_loss(rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         batch = batches.draw(rng)
         logits = codec.encoder.head(F.dropout(batch.features.float(), HEAD_DROPOUT), batch.row_frames)
-        codes = codes_loss(logits[-taught:, : batch.bins.shape[1]], batch.bins, levels)
+        codes = codes_loss(logits[-batches.taught :, : batch.bins.shape[1]], batch.bins, levels)
         if is_first:
             return codes, {"codes": codes.item()}
         words = words_loss(logits, batch.row_frames, batch.lines, rng)
@@ -351,13 +354,16 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser.add_argument("stage", choices=("codes", "words"))
     parser.add_argument("--model", type=Path, required=True, help="checkpoint whose codec has the convolutional encoder")
     parser.add_argument("--speech", type=Path, nargs="+", required=True, help="corpora of the fast synthesisers")
-    parser.add_argument("--natural", type=Path, nargs="*", default=[], help="corpora of natural voices and recorded people")
+    parser.add_argument("--natural", type=Path, help="corpus of natural voices, for `words`")
+    parser.add_argument("--recorded", type=Path, help="corpus of a recorded person, for `words`")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, required=True, help="CPU minutes of the stage, restarts included")
     parser.add_argument("--learning-rate", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(None if arguments is None else list(arguments))
     torch.set_num_threads(1)
+    if options.stage == "words" and None in (options.natural, options.recorded):
+        parser.error("The stage `words` needs --natural and --recorded.")
     options.out.mkdir(parents=True, exist_ok=True)
     train(options)
 
