@@ -144,7 +144,7 @@ class Talker:
     def _system_prompt(self, task: str) -> str | None:
         """Write the prompt of the language that was asked for, or else of the active adapter's; `None` is the processor's own."""
         if self.language is not None:
-            from finetune.examples import system_prompt
+            from finetune.training.examples import system_prompt
 
             return system_prompt(task, self.language, self.processor.system_prompts)
         return self.adapters[self.adapter].system_prompt(task, self.processor) if self.adapter else None
@@ -163,7 +163,7 @@ def _load(
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModel, AutoProcessor
 
-    from finetune.loading import base_of
+    from finetune.adapters.loading import base_of
     from modeling_ttt import nano_checkpoint
     from processing_ttt import TttProcessor  # noqa: F401 - registers the processor with AutoProcessor
 
@@ -188,7 +188,7 @@ def _load(
     processor = AutoProcessor.from_pretrained(source)
     languages = {}
     if folders:
-        from finetune.adapters import load_adapters
+        from finetune.adapters.lora import load_adapters
         from spaces_demo.adapter_languages import read_languages
 
         loaded = load_adapters(loaded, folders)

@@ -103,11 +103,11 @@ def prepare(
     device: Device = "auto",
 ) -> None:
     """Turn recordings and texts into a dataset of codes, ready for training."""
-    from finetune.prepare import Splitting
-    from finetune.prepare import prepare as run
-    from finetune.report import readable
-    from finetune.row_maker import Limits
-    from finetune.sources import open_source
+    from finetune.data.prepare import Splitting
+    from finetune.data.prepare import prepare as run
+    from finetune.data.report import readable
+    from finetune.data.row_maker import Limits
+    from finetune.data.sources import open_source
 
     report = run(
         open_source(source, _columns(column), hub_config, hub_split, streaming),
@@ -125,7 +125,7 @@ def prepare(
 
 
 def _columns(given: list[str]) -> dict[str, str]:
-    from finetune.records import FIELDS
+    from finetune.data.records import FIELDS
 
     columns = {}
     for pair in given:
@@ -168,12 +168,12 @@ def codec_check(
     """Hear what the codec leaves of real speech, before any training: the ceiling of what can be reached."""
     import torch
 
-    from finetune.checkpoint import Checkpoint
-    from finetune.codec_check import check_codec, readable
-    from finetune.judges import make_judge
-    from finetune.loading import load_model, load_processor
-    from finetune.row_maker import Limits
-    from finetune.sources import open_source
+    from finetune.adapters.loading import load_model, load_processor
+    from finetune.data.row_maker import Limits
+    from finetune.data.sources import open_source
+    from finetune.evaluation.batched_model import Checkpoint
+    from finetune.evaluation.codec_check import check_codec, readable
+    from finetune.evaluation.judges import make_judge
 
     recordings = open_source(source, _columns(column), hub_config, hub_split, streaming)
     name = _checkpoint(model)

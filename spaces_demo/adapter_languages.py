@@ -3,7 +3,7 @@ The languages that an adapter was trained in, and the system prompt that asks it
 
     folder or Hub id ── training.json, recipe.yaml ──► [`AdapterLanguages`] ── task, tag ──► "... Language: it."
 
-Knows what `finetune` leaves beside an adapter's weights; how a tag is written is `finetune.examples`' alone. Knows no model.
+Knows what `finetune` leaves beside an adapter's weights; how a tag is written is `finetune.training.examples`' alone. Knows no model.
 """
 
 import json
@@ -23,7 +23,7 @@ class AdapterLanguages:
 
     Args:
         tags (`tuple[str, ...]`): As its data had them; none if nobody wrote them down.
-        default (`str`, *optional*): The one whose prompts had no tag; that of `finetune.examples` by default.
+        default (`str`, *optional*): The one whose prompts had no tag; that of `finetune.training.examples` by default.
     """
 
     tags: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class AdapterLanguages:
         language = wanted if wanted in self.tags else self.tags[0] if len(self.tags) == 1 else None
         if language is None:
             return None
-        from finetune.examples import DEFAULT_LANGUAGE, system_prompt
+        from finetune.training.examples import DEFAULT_LANGUAGE, system_prompt
 
         return system_prompt(task, language, processor.system_prompts, self.default or DEFAULT_LANGUAGE)
 

@@ -38,7 +38,7 @@ def load_service(
     from modeling_ttt import nano_checkpoint
 
     if adapters and not model:
-        from finetune.loading import base_of
+        from finetune.adapters.loading import base_of
 
         model = base_of(adapters.values()) or ""
     source = model or str(nano_checkpoint())

@@ -68,7 +68,7 @@ class TalkService:
         self._adapter: str | None = None
         self._adapted: Any = None  # a PeftModel around the model, whose layers carry the adapters
         if adapters:
-            from finetune.adapters import load_adapters
+            from finetune.adapters.lora import load_adapters
 
             self._adapted = load_adapters(model, adapters)
             self._adapted.base_model.disable_adapter_layers()

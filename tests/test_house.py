@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
+from checkout import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 MODEL_PACKAGES = ("modeling_ttt", "processing_ttt")
 OWN = {"modeling_ttt", "processing_ttt", "finetune", "spaces_demo", "ttt_cli", "ttt_checkpoints"}
 SOURCES = [path for package in MODEL_PACKAGES for path in sorted((ROOT / package).glob("*.py"))]

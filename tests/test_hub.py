@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkout import ROOT
 from clean_process import NOT_INSTALLED
 from glm4_voice_fixtures import (
     tiny_decoder_model,
@@ -23,8 +24,6 @@ from released_fixtures import released_tokenizer, write_released
 from modeling_ttt import TttConfig, TttForConditionalGeneration
 from processing_ttt import TttCodecConfig, TttCodecModel, TttProcessor, add_ttt_tokens
 from processing_ttt.glm4_voice_licence import LICENCE_NOTICE
-
-ROOT = Path(__file__).resolve().parent.parent
 
 PUBLISHER = """
 import json, sys

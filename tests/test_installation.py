@@ -6,8 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
+from checkout import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +42,7 @@ def test_the_wheel_carries_packages_checkpoint_and_types_but_no_tests(wheel):
         "processing_ttt/py.typed",
         "modeling_ttt/checkpoints/ttt-nano/model.safetensors",
         "modeling_ttt/checkpoints/ttt-nano/codec/model.safetensors",
-        "finetune/nano/make_checkpoint.py",
+        "finetune/nano/checkpoint/make_checkpoint.py",
         "spaces_demo/app.py",
     ):
         assert wanted in names

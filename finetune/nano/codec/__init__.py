@@ -1,0 +1,1 @@
+"""Train nano's speech codec, and encode speech with it."""

@@ -1,0 +1,1 @@
+"""Measure nano's codec and model, and write the tables of its model card."""
