@@ -22,10 +22,10 @@ import datasets
 import filelock
 import pyarrow
 import pyarrow.parquet
-import torch
 from tqdm import tqdm
 
 from finetune.adapters.loading import load_processor
+from modeling_ttt.device_ttt import choose_device
 from processing_ttt import TttProcessor
 
 from .encoding import codec_fingerprint
@@ -110,8 +110,7 @@ def prepare(
         raise ValueError(
             f"`engine` is one of {', '.join(ENGINES)}; `num_proc`, `batch_size` and `shard_items` are at least 1."
         )
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device(device)
     _refuse_foreign_folder(out)
     processor = load_processor(model)
     info = PreparedInfo(
