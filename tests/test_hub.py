@@ -94,11 +94,11 @@ print("RESULT" + json.dumps(result))
 CONVERTER = """
 import json, sys
 from pathlib import Path
-import ttt_checkpoints
+from ttt_cli import checkpoints
 from modeling_ttt import TttForConditionalGeneration
 
 direct = TttForConditionalGeneration.from_pretrained("name/released", revision="v1").config
-ttt_checkpoints.convert("name/released", Path("out"), revision="v1")
+checkpoints.convert("name/released", Path("out"), revision="v1")
 converted = TttForConditionalGeneration.from_pretrained("out").config
 names = ("mask_token_id", "audio_code_offset", "audio_codebook_size", "begin_audio_token_id", "end_last_audio_token_id", "eos_token_id")
 result = {name: [getattr(config, name) for config in (direct, converted)] for name in names}
@@ -274,10 +274,10 @@ def test_a_released_checkpoint_loads_and_converts_from_the_hub_at_a_revision(hub
 CODEC_PUBLISHER = """
 import sys
 from pathlib import Path
-import ttt_checkpoints
+from ttt_cli import checkpoints
 from processing_ttt import Glm4VoiceCodec
 
-ttt_checkpoints.convert_codec("THUDM", Path("codec"))
+checkpoints.convert_codec("THUDM", Path("codec"))
 Glm4VoiceCodec.from_pretrained("codec").push_to_hub("name/glm-4-codec")
 """
 

@@ -37,7 +37,7 @@ def wheel(tmp_path_factory) -> Path:
 def test_the_wheel_carries_packages_checkpoint_and_types_but_no_tests(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     for wanted in (
-        "ttt_cli.py",
+        "ttt_cli/main.py",
         "modeling_ttt/py.typed",
         "processing_ttt/py.typed",
         "modeling_ttt/checkpoints/ttt-nano/model.safetensors",

@@ -10,7 +10,7 @@ Knows folders and Hub ids. Knows no data and no training.
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from huggingface_hub import file_exists
@@ -19,8 +19,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from modeling_ttt import TttForConditionalGeneration
 from processing_ttt import TttProcessor
 
-if TYPE_CHECKING:
-    from peft import PeftConfig
+from .lora import merge_adapter, read_adapter_config
 
 ADAPTER_CONFIG = "adapter_config.json"
 
@@ -47,27 +46,6 @@ def split_model_name(name: str) -> tuple[str, str | None]:
     if not base:
         raise ValueError(f"The adapter {name!r} does not say what it was trained from: name it as BASE+{name}.")
     return base, name
-
-
-def read_adapter_config(adapter: str) -> "PeftConfig":
-    """
-    Read what an adapter says of itself.
-
-    Args:
-        adapter (`str`): Folder or Hub id.
-
-    Returns:
-        `peft.PeftConfig`
-
-    Raises:
-        ValueError: If there is no adapter.
-    """
-    from peft import PeftConfig
-
-    try:
-        return PeftConfig.from_pretrained(adapter)
-    except ValueError as error:
-        raise ValueError(f"{adapter!r} holds no adapter (adapter_config.json is missing): {error}") from error
 
 
 def base_of(adapters: Iterable[str]) -> str | None:
@@ -120,8 +98,6 @@ def load_model(
     base, adapter = split_model_name(name)
     model = TttForConditionalGeneration.from_pretrained(base, dtype=dtype, **kwargs)
     if adapter is not None:
-        from .lora import merge_adapter
-
         model = merge_adapter(model, adapter)
     return (model if device is None else model.to(device)).eval()
 

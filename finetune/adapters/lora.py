@@ -8,21 +8,49 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from modeling_ttt import TttForConditionalGeneration
 from processing_ttt.vocabulary_ttt import TttVocabulary
 
-from .loading import read_adapter_config
-
 if TYPE_CHECKING:
-    from peft import PeftModel
-
-    from finetune.training.recipe import Recipe
+    from peft import PeftConfig, PeftModel
 
 logger = logging.getLogger(__name__)
+
+
+class AdapterRecipe(Protocol):
+    """What a recipe says about its adapter; `finetune.training.recipe.Recipe` documents the values."""
+
+    @property
+    def method(self) -> str:
+        """`lora`, `qlora` or `rows`."""
+
+    @property
+    def lora_r(self) -> int:
+        """Rank."""
+
+    @property
+    def lora_alpha(self) -> int:
+        """Scale: updates are multiplied by alpha / r."""
+
+    @property
+    def lora_dropout(self) -> float:
+        """Dropout on the adapter's input."""
+
+    @property
+    def target_modules(self) -> str:
+        """`all-linear`, or names of modules separated by commas."""
+
+    @property
+    def train_audio_rows(self) -> bool:
+        """Whether embedding rows of markers and audio codes are trained too."""
+
+    @property
+    def gradient_checkpointing(self) -> bool:
+        """Whether activations are computed again instead of kept."""
 
 
 def audio_rows(vocabulary: TttVocabulary) -> list[int]:
@@ -43,14 +71,14 @@ def audio_rows(vocabulary: TttVocabulary) -> list[int]:
     return sorted(markers | set(range(vocabulary.audio_token_start_id, vocabulary.vocab_size)))
 
 
-def add_adapter(model: TttForConditionalGeneration, vocabulary: TttVocabulary, recipe: "Recipe") -> "PeftModel":
+def add_adapter(model: TttForConditionalGeneration, vocabulary: TttVocabulary, recipe: AdapterRecipe) -> "PeftModel":
     """
     Wrap a model so that a recipe's adapter is all that is trained.
 
     Args:
         model ([`TttForConditionalGeneration`]): The base, changed in place.
         vocabulary (`TttVocabulary`): Names the rows of new tokens.
-        recipe (`Recipe`): Its `method` is `lora`, `qlora` or `rows`.
+        recipe ([`AdapterRecipe`]): Its `method` is `lora`, `qlora` or `rows`.
 
     Returns:
         `peft.PeftModel`: With trainable parameters in float32.
@@ -114,6 +142,27 @@ def load_adapters(model: TttForConditionalGeneration, folders: Mapping[str, str 
             ) from error
     adapted.set_adapter(next(iter(folders)))
     return adapted.eval()
+
+
+def read_adapter_config(adapter: str) -> "PeftConfig":
+    """
+    Read what an adapter says of itself.
+
+    Args:
+        adapter (`str`): Folder or Hub id.
+
+    Returns:
+        `peft.PeftConfig`
+
+    Raises:
+        ValueError: If there is no adapter.
+    """
+    from peft import PeftConfig
+
+    try:
+        return PeftConfig.from_pretrained(adapter)
+    except ValueError as error:
+        raise ValueError(f"{adapter!r} holds no adapter (adapter_config.json is missing): {error}") from error
 
 
 def merge_adapter(model: TttForConditionalGeneration, folder: str | os.PathLike) -> TttForConditionalGeneration:

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from finetune.evaluation.metrics import language_tag
 from processing_ttt import TttProcessor
 from processing_ttt.audio_input_ttt import load_sound
 
 from .alignment import Word, proportional_word_times
 from .encoding import encode_sounds
 from .inline_audio import control_tokens, split_written_audio
+from .languages import language_tag
 from .records import Item
 from .schema import Row, make_row
 

@@ -13,7 +13,7 @@ A prepared folder is a `datasets.DatasetDict` (splits `train`, `validation`, `te
 | `document` | a text learnt whole, sounds in it as `<\\|audio_N\\|>` | | | |
 | `messages` | (`messages` holds the conversation, sounds in it as `<\\|audio_N\\|>`) | | | |
 
-Knows columns and files. Knows no tokens, no codec and no task: `training/examples.py` makes training examples of rows.
+Knows columns, files and names of tasks. Knows no tokens and no codec: `training/examples.py` makes training examples of rows.
 """
 
 import json
@@ -23,7 +23,15 @@ from typing import Any
 
 import datasets
 
-KINDS = ("recording", "caption", "dialogue", "text", "document", "messages")
+TASKS_OF_KIND = {
+    "recording": ("asr", "tts"),
+    "caption": ("caption",),
+    "dialogue": ("chat",),
+    "text": ("text",),
+    "document": ("document",),
+    "messages": ("messages",),
+}
+KINDS = tuple(TASKS_OF_KIND)
 SPLITS = ("train", "validation", "test")
 INFO_FILE = "prepared.json"
 REPORT_FILE = "report.json"
@@ -60,6 +68,20 @@ def features() -> datasets.Features:
             "seconds": number,
         }
     )
+
+
+def tasks_of(row: Row) -> tuple[str, ...]:
+    """
+    Name what a row can teach.
+
+    Args:
+        row (`dict`): A row of a prepared dataset.
+
+    Returns:
+        `tuple[str, ...]`: Tasks that `training.examples.build_examples` takes with this row.
+    """
+    tasks = TASKS_OF_KIND[row["kind"]]
+    return (*tasks, "interleaved") if row["kind"] == "recording" and row["words"] else tasks
 
 
 def make_row(id: str, kind: str, **values: Any) -> Row:

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from finetune.training.examples import DEFAULT_LANGUAGE, system_prompt
 from processing_ttt import TttProcessor
+from processing_ttt.tasks_ttt import DEFAULT_LANGUAGE, system_prompt
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,11 @@ import torch
 from tqdm import tqdm
 
 from finetune.adapters.loading import load_model, load_processor, split_model_name
-from finetune.data.schema import Row
+from finetune.data.schema import Row, tasks_of
 from finetune.hardware import peak_memory
-from finetune.publishing.cards import read_facts
-from finetune.training.examples import DEFAULT_LANGUAGE, tasks_of
+from finetune.runs import read_facts
+from modeling_ttt.device_ttt import choose_device
+from processing_ttt.tasks_ttt import DEFAULT_LANGUAGE
 
 from .answer_judges import AnswerJudge, make_answer_judge
 from .batched_model import Answer, Checkpoint, Question
@@ -144,7 +145,7 @@ def evaluate(models: Sequence[str], sets: Sequence[str], out: Path, options: Eva
                 f"There is nothing to measure: {', '.join(sets)} has no rows for {', '.join(options.tasks)}."
             )
         checkpoint = Checkpoint(
-            load_model(name, options.dtype, options.device or _best_device()),
+            load_model(name, options.dtype, choose_device(options.device)),
             processor,
             options.batch_size,
             options.default_language or _default_language(name),
@@ -338,7 +339,3 @@ def _default_language(name: str) -> str:
     """The language that a run was trained to be asked in without a tag."""
     base, adapter = split_model_name(name)
     return read_facts(Path(adapter or base)).recipe.get("default_language") or DEFAULT_LANGUAGE
-
-
-def _best_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"

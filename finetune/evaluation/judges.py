@@ -16,8 +16,11 @@ import numpy as np
 import torch
 import torchaudio
 
+from finetune.data.languages import base_language
+from modeling_ttt.device_ttt import choose_device
+
 from .batched_model import Checkpoint, Question
-from .metrics import base_language
+from .pocketsphinx import PocketsphinxJudge
 
 JUDGE_RATE = 16_000
 WHISPER_SECONDS = 30.0  # what Whisper hears at once
@@ -101,29 +104,6 @@ class ModelJudge:
         return [answer.text for answer in self.checkpoint.ask(questions)]
 
 
-class PocketsphinxJudge:
-    """The general English model of pocketsphinx."""
-
-    name = "pocketsphinx"
-
-    def __init__(self) -> None:
-        from finetune.nano.measure.judge import Judge as Recogniser
-
-        self.recogniser = Recogniser()
-
-    def knows(self, language: str | None) -> bool:
-        """See `Judge`."""
-        return base_language(language) in ("", "en")
-
-    def transcribe(self, sounds: Sequence[np.ndarray], sampling_rate: int, language: str | None) -> list[str]:
-        """See `Judge`."""
-        if not self.knows(language):
-            raise ValueError(
-                f"pocketsphinx knows English only, but the speech is in {language!r}: choose another judge."
-            )
-        return [self.recogniser.transcribe(_at_judge_rate(sound, sampling_rate)) for sound in sounds]
-
-
 class PipelineJudge:
     """
     A speech recognition model of transformers.
@@ -138,8 +118,7 @@ class PipelineJudge:
 
         self.name = name
         self.batch_size = batch_size
-        device = 0 if torch.cuda.is_available() else -1
-        self.recogniser: Any = pipeline("automatic-speech-recognition", model=name, device=device)
+        self.recogniser: Any = pipeline("automatic-speech-recognition", model=name, device=choose_device())
 
     def knows(self, language: str | None) -> bool:
         """See `Judge`."""

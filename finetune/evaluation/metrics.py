@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 
 import jiwer
 from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
-from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
+from finetune.data.languages import base_language
 
 # Written without spaces between words: a word error rate counts characters there.
 UNSPACED = ("zh", "cmn", "yue", "ja", "th", "lo", "km", "my", "bo")
@@ -39,32 +40,6 @@ class ErrorRates:
     def as_dict(self) -> dict[str, float]:
         """Give the numbers by name."""
         return asdict(self)
-
-
-def base_language(tag: str | None) -> str:
-    """
-    Give the language of a tag, without region and script.
-
-    Args:
-        tag (`str`, *optional*): As `en`, `en_US` or `zh-Hant-TW`.
-
-    Returns:
-        `str`: As `en`, in lower case; empty if there is no tag.
-    """
-    return (tag or "").strip().lower().replace("_", "-").partition("-")[0]
-
-
-def language_tag(language: str | None) -> str | None:
-    """
-    Give the tag of a language that is named in English, as data sets do; a tag stays what it is.
-
-    Args:
-        language (`str`, *optional*): `Italian`, or `it`.
-
-    Returns:
-        `str`: `it`; what is not known, as it was.
-    """
-    return TO_LANGUAGE_CODE.get((language or "").strip().lower(), language)
 
 
 def normalise(text: str, language: str | None = None) -> str:

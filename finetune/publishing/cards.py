@@ -4,17 +4,15 @@ The card of a trained model or adapter: what it learnt from, how, what was measu
 Knows `training.json`, the recipe and the results of `ttt evaluate`. Knows no weights.
 """
 
-import json
 import os
 import shlex
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
+from finetune.runs import Facts
 from finetune.training.recipe import Recipe
 from modeling_ttt import TttConfig, model_card
 from modeling_ttt.model_card_ttt import TAG
@@ -43,62 +41,6 @@ or `ttt talk --model {base} --adapter {name}{tagged} --audio question.wav`. Seve
 
 {measured}
 """
-
-
-@dataclass(frozen=True)
-class Facts:
-    """
-    What is known of a run.
-
-    Args:
-        training (`dict`): Of `training.json`; empty if the folder has none.
-        recipe (`dict`): Of `recipe.yaml`, only what differs from the defaults.
-        results (`list[dict]`): Of `ttt evaluate`'s `results.json`, those of this model.
-    """
-
-    training: dict[str, Any] = field(default_factory=dict)
-    recipe: dict[str, Any] = field(default_factory=dict)
-    results: list[dict[str, Any]] = field(default_factory=list)
-
-
-def read_facts(folder: Path, results: Path | None = None, label: str | None = None) -> Facts:
-    """
-    Read what a run left behind.
-
-    Args:
-        folder (`Path`): Its `output_dir`.
-        results (`Path`, *optional*): A `results.json` of `ttt evaluate`.
-        label (`str`, *optional*): Which of the models in it; its label, or the folder as it was named. May be left out if there is but one.
-
-    Returns:
-        [`Facts`]
-
-    Raises:
-        ValueError: If the results hold nothing of this model, or several models and no label says which.
-    """
-    training = _read_json(folder / "training.json") or {}
-    recipe: dict[str, Any] = {}
-    if (folder / "recipe.yaml").is_file():
-        defaults = vars(Recipe())
-        written = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
-        recipe = {name: value for name, value in written.items() if name in defaults and value != defaults[name]}
-    measured = _read_json(results) if results is not None else []
-    if results is not None and measured is None:
-        raise ValueError(f"{str(results)!r} is not there: it is written by `ttt evaluate --out`.")
-    if label is not None:
-        measured = [result for result in measured if result["model"] == label]
-        if not measured:
-            raise ValueError(f"{str(results)!r} holds no results of {label!r}.")
-    models = list(dict.fromkeys(result["model"] for result in measured or []))
-    if len(models) > 1:
-        raise ValueError(
-            f"{str(results)!r} holds several models ({', '.join(models)}): say by --label which of them this is."
-        )
-    return Facts(training, recipe, measured or [])
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def card_of_model(
@@ -186,6 +128,12 @@ def _short_names(paths: Collection[str]) -> dict[str, str]:
     return short
 
 
+def _changed(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a recipe whose values are not the defaults."""
+    defaults = vars(Recipe())
+    return {name: value for name, value in recipe.items() if name in defaults and value != defaults[name]}
+
+
 def _about(name: str, facts: Facts) -> str:
     """Data, training and commands."""
     training = facts.training
@@ -203,9 +151,10 @@ def _about(name: str, facts: Facts) -> str:
             f"peak {training['peak_memory_bytes'] / 2**30:.2f} GiB, {training['device']}, {training['processes']} process(es) |",
         ]
         lines += [f"| best {metric} in validation | {value:.3f} |" for metric, value in training["best_metric"].items()]
-    if facts.recipe:
+    changed = _changed(facts.recipe)
+    if changed:
         settings = " ".join(
-            f"--set {key}={value}" for key, value in facts.recipe.items() if key not in ("stages", "output_dir")
+            f"--set {key}={value}" for key, value in changed.items() if key not in ("stages", "output_dir")
         )
         lines += ["", "Commands:", "", "```bash", f"ttt train {settings} --set output_dir=run"]
         lines += [

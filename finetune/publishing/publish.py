@@ -17,10 +17,11 @@ from typing import Any
 from huggingface_hub import CommitInfo, create_branch, create_repo, upload_folder
 
 from finetune.adapters.loading import ADAPTER_CONFIG, load_model, load_processor, split_model_name
+from finetune.runs import RECIPE_FILE, RESULT_FILE, read_facts
 
-from .cards import card_of_adapter, card_of_model, read_facts
+from .cards import card_of_adapter, card_of_model
 
-ADAPTER_FILES = (ADAPTER_CONFIG, "adapter_model.safetensors", "recipe.yaml", "training.json")
+ADAPTER_FILES = (ADAPTER_CONFIG, "adapter_model.safetensors", RECIPE_FILE, RESULT_FILE)
 
 
 def write_published(

@@ -13,7 +13,7 @@ Rows of a prepared dataset -> training examples: ids and labels of one task, thr
 | messages | `messages` | all that is not the assistant's | every turn of the assistant |
 
 A system prompt states the task. In a language other than the default one (English) it ends in a tag, `Language: it.`, so that one model
-keeps its languages apart and can be asked for one; `system_prompt` writes it, for training and for inference alike.
+keeps its languages apart and can be asked for one; `processing_ttt.tasks_ttt.system_prompt` writes it, for training and for inference alike.
 
 Knows rows, tasks and the layout. Knows no waveform, no files and no batches.
 """
@@ -26,63 +26,18 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from finetune.data.inline_audio import Piece, split_written_audio
-from finetune.data.schema import Row
+from finetune.data.schema import Row, tasks_of
 from processing_ttt.layout_ttt import IGNORE_INDEX, TttLayout, aligned_groups
-from processing_ttt.tasks_ttt import TASKS, chat_template
+from processing_ttt.tasks_ttt import DEFAULT_LANGUAGE, TASKS, chat_template, system_prompt
 from processing_ttt.vocabulary_ttt import AUDIO_PLACEHOLDER, BEGIN_OF_MESSAGE, END_OF_MESSAGE
 
 from .collate import Example
 
-TASKS_OF_KIND = {
-    "recording": ("asr", "tts"),
-    "caption": ("caption",),
-    "dialogue": ("chat",),
-    "text": ("text",),
-    "document": ("document",),
-    "messages": ("messages",),
-}
 ALL_TASKS = (*TASKS, "interleaved", "document", "messages")
-DEFAULT_LANGUAGE = "en"
 INTERLEAVED_WORDS = (2, 8)  # shortest and longest stretch of an interleaved document, in words
 
 _BEGIN_REPLY = f"{BEGIN_OF_MESSAGE}assistant\n"
 _EMPTY_REPLY = _BEGIN_REPLY + END_OF_MESSAGE
-
-
-def tasks_of(row: Row) -> tuple[str, ...]:
-    """
-    Name what a row can teach.
-
-    Args:
-        row (`dict`): A row of a prepared dataset.
-
-    Returns:
-        `tuple[str, ...]`: Tasks that `build_examples` takes with this row.
-    """
-    tasks = TASKS_OF_KIND[row["kind"]]
-    return (*tasks, "interleaved") if row["kind"] == "recording" and row["words"] else tasks
-
-
-def system_prompt(
-    task: str,
-    language: str | None = None,
-    system_prompts: dict[str, str] | None = None,
-    default_language: str = DEFAULT_LANGUAGE,
-) -> str:
-    """
-    Write the system prompt that asks for a task in a language.
-
-    Args:
-        task (`str`): One of `processing_ttt.TASKS`.
-        language (`str`, *optional*): Tag of the language, as the data has it (`it`, `pt-BR`).
-        system_prompts (`dict[str, str]`, *optional*): The processor's own, where they differ from `TASKS`.
-        default_language (`str`, defaults to `"en"`): The language that needs no tag.
-
-    Returns:
-        `str`: The task's prompt, followed by ` Language: it.` in another language than the default one.
-    """
-    prompt = (system_prompts or {}).get(task, TASKS[task].system_prompt)
-    return prompt if language in (None, "", default_language) else f"{prompt} Language: {language}."
 
 
 def build_examples(

@@ -29,11 +29,12 @@ import yaml
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from finetune.data.schema import INFO_FILE, PreparedInfo, Row, load_prepared, read_info
+from finetune.data.schema import INFO_FILE, TASKS_OF_KIND, PreparedInfo, Row, load_prepared, read_info
 from processing_ttt.layout_ttt import TttLayout
+from processing_ttt.tasks_ttt import DEFAULT_LANGUAGE
 
 from .collate import Example
-from .examples import ALL_TASKS, DEFAULT_LANGUAGE, TASKS_OF_KIND, build_examples
+from .examples import ALL_TASKS, build_examples
 from .token_cache import RemembersTexts
 
 

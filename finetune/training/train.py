@@ -32,6 +32,7 @@ from finetune.adapters.loading import load_model, load_processor, split_model_na
 from finetune.adapters.lora import add_adapter
 from finetune.data.schema import replace_text
 from finetune.hardware import computes_bfloat16
+from finetune.runs import RECIPE_FILE, RESULT_FILE
 from processing_ttt import TttProcessor
 
 from .batch_plan import RowPlan
@@ -42,8 +43,6 @@ from .trainer import LogsToTheEnd, TttTrainer
 from .training_data import NoisingCollator, PlannedRows, TrainingData, read_data, validation_rows
 from .validation import TrackerSounds, Validation
 
-RECIPE_FILE = "recipe.yaml"
-RESULT_FILE = "training.json"
 MERGED_BASE = "base"  # subfolder of a stage that started from an adapter: the adapter merged into its base
 # What transformers calls recomputing activations: `gradient_checkpointing` up to 5.23.
 _CHECKPOINTING = (

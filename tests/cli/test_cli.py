@@ -13,20 +13,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
-from checkout import ROOT
+from checkout import ROOT, own_packages
 from safetensors.torch import load_file, save_file
 
-import ttt_cli
+from finetune.adapters.languages import AdapterLanguages
 from modeling_ttt import nano_checkpoint
-from spaces_demo.adapter_languages import AdapterLanguages
+from ttt_cli.talk import Talker, _each_adapter
 
 QUESTIONS = sorted((ROOT / "checkpoints" / "ttt-nano" / "questions").glob("?.wav"))
 
 
 def ttt(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run `ttt` in a folder."""
-    command = [sys.executable, str(ROOT / "ttt_cli.py"), *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-m", "ttt_cli", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=own_packages(), capture_output=True, text=True, timeout=300)
 
 
 def test_talk_answers_a_spoken_question_in_text_and_sound(tmp_path):
@@ -66,8 +66,8 @@ def test_each_adapter_is_asked_in_its_own_language_unless_one_is_named():
     languages = {"it": AdapterLanguages(("it",)), "ru": AdapterLanguages(("ru",)), "old": AdapterLanguages()}
     chosen = []
     model, processor = SimpleNamespace(set_adapter=chosen.append), SimpleNamespace(system_prompts={"tts": "Say it."})
-    talker = ttt_cli.Talker(model, processor, {}, adapters=languages)
-    prompts = [talker._system_prompt("tts") for _ in ttt_cli._each_adapter(talker, Path("reply.wav"))]
+    talker = Talker(model, processor, {}, adapters=languages)
+    prompts = [talker._system_prompt("tts") for _ in _each_adapter(talker, Path("reply.wav"))]
     assert prompts == ["Say it. Language: it.", "Say it. Language: ru.", None] and chosen == list(languages)
     talker.language = "fr"
     assert talker._system_prompt("tts") == "Say it. Language: fr."
@@ -104,11 +104,12 @@ def test_ctrl_c_leaves_the_sound_so_far_and_no_traceback(tmp_path):
     eos = json.loads((tmp_path / "endless" / "config.json").read_text())["eos_token_id"]
     weights["lm_head.weight"][eos] = 0.0  # never the best id: a reply that is still going on when it is interrupted
     save_file(weights, tmp_path / "endless" / "model.safetensors", metadata={"format": "pt"})
-    command = [sys.executable, str(ROOT / "ttt_cli.py"), "speak", "--stream", "--text", "Seven plus five is twelve."]
+    command = [sys.executable, "-m", "ttt_cli", "speak", "--stream", "--text", "Seven plus five is twelve."]
     command += ["--out", "cut.wav", "--model", "endless", "--max-new-tokens", "1500"]
     process = subprocess.Popen(
         command,
         cwd=tmp_path,
+        env=own_packages(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from checkout import ROOT
+from checkout import own_packages
 from clean_process import NOT_INSTALLED
 from huggingface_hub import ModelCard
 from processing_fixtures import CORPUS
@@ -17,15 +17,15 @@ from released_fixtures import CODEBOOK_SIZE, released_tokenizer, write_language_
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoProcessor, AutoTokenizer, GenerationConfig
 
-import ttt_checkpoints
 from modeling_ttt import TttForConditionalGeneration, convert_released_model
 from processing_ttt import RELEASED_SYSTEM_PROMPTS, TttCodecConfig, TttCodecModel, TttProcessor
+from ttt_cli import checkpoints
 
 
 def ttt(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run `ttt` as a user does."""
-    command = [sys.executable, str(ROOT / "ttt_cli.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-m", "ttt_cli", *map(str, arguments)]
+    return subprocess.run(command, env=own_packages(), capture_output=True, text=True, timeout=300)
 
 
 def write_codec(folder: Path) -> Path:
@@ -169,7 +169,7 @@ def refused(source: Path, **options) -> str:
     """Convert, and give the reason why not; nothing may have been written."""
     output = source.parent / "refused"
     with pytest.raises((ValueError, OSError)) as caught:
-        ttt_checkpoints.convert(str(source), output, **options)
+        checkpoints.convert(str(source), output, **options)
     assert not output.exists()
     return str(caught.value)
 
@@ -204,7 +204,7 @@ def test_without_a_padding_token_the_end_of_a_reply_fills_batches(tmp_path):
     tokenizer.save_pretrained(tmp_path / "released")
     path = tmp_path / "released" / "tokenizer_config.json"
     assert "pad_token" not in {name for name, value in json.loads(path.read_text()).items() if value}
-    ttt_checkpoints.convert(str(tmp_path / "released"), tmp_path / "ours")
+    checkpoints.convert(str(tmp_path / "released"), tmp_path / "ours")
     processor = AutoProcessor.from_pretrained(tmp_path / "ours")
     assert AutoModel.from_pretrained(tmp_path / "ours").config.pad_token_id == processor.vocabulary.pad_token_id
 
@@ -285,7 +285,7 @@ def test_talk_says_what_to_do_with_a_checkpoint_that_is_not_converted(tmp_path):
 def test_init_writes_a_folder_that_loads_and_reads_text_as_before(tmp_path, family):
     write_language_model(tmp_path / "lm", family, tied=family == "gemma3_text")
     codec = write_codec(tmp_path / "codec")
-    ttt_checkpoints.init(str(tmp_path / "lm"), tmp_path / "ttt", codec=str(codec))
+    checkpoints.init(str(tmp_path / "lm"), tmp_path / "ttt", codec=str(codec))
     model, processor = AutoModel.from_pretrained(tmp_path / "ttt"), AutoProcessor.from_pretrained(tmp_path / "ttt")
     assert type(processor) is TttProcessor
     assert processor.codec.config.codebook_size == model.config.audio_codebook_size == CODEBOOK_SIZE
@@ -302,7 +302,7 @@ def test_init_writes_a_folder_that_loads_and_reads_text_as_before(tmp_path, fami
 def test_init_takes_a_codebook_size_and_a_seed(tmp_path):
     write_language_model(tmp_path / "lm", "qwen3")
     for name in ("first", "second"):
-        ttt_checkpoints.init(str(tmp_path / "lm"), tmp_path / name, audio_codebook_size=12, seed=3)
+        checkpoints.init(str(tmp_path / "lm"), tmp_path / name, audio_codebook_size=12, seed=3)
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("first", "second"))
     assert torch.equal(first["lm_head.weight"], second["lm_head.weight"])
     assert AutoProcessor.from_pretrained(tmp_path / "first").vocabulary.codebook_size == 12

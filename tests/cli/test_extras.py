@@ -10,7 +10,7 @@ from checkout import ROOT
 from finetune_fixtures import tiny_checkpoint, tiny_data, tiny_recipe
 
 import ttt_cli
-from finetune.extras import MODULES, way_out
+from ttt_cli.extras import MODULES, way_out
 
 if sys.version_info >= (3, 11):
     import tomllib

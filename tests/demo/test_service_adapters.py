@@ -7,11 +7,11 @@ import pytest
 from finetune_fixtures import tiny_checkpoint, tiny_data, tiny_recipe
 from service_fixtures import tiny_service
 
+from finetune.adapters.languages import AdapterLanguages, read_languages
 from finetune.adapters.loading import load_model, load_processor
 from finetune.adapters.lora import load_adapters
 from finetune.training.train import train
 from processing_ttt import TASKS
-from spaces_demo.adapter_languages import AdapterLanguages, read_languages
 from spaces_demo.service import DecodingOptions, DemoError, TalkRequest, TalkService
 
 QUESTION = "What is seven plus five?"

@@ -22,8 +22,9 @@ PROGRAM = """
 import json, sys
 import torch
 import ttt_cli
+from ttt_cli.main import _quiet
 torch.set_num_threads(1)
-ttt_cli._quiet()
+_quiet()
 for command in json.loads(sys.argv[1]):
     print(">>>", *command, flush=True)
     ttt_cli.app(command, standalone_mode=False)

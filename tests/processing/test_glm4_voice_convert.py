@@ -22,7 +22,7 @@ import ttt_cli
 from processing_ttt.glm4_voice_codec import Glm4VoiceCodec
 from processing_ttt.glm4_voice_convert import convert_codec, convert_decoder, read_decoder_config
 from processing_ttt.glm4_voice_licence import LICENCE_NOTICE, NOTICE_FILE
-from ttt_checkpoints import convert_codec as convert_codec_command
+from ttt_cli.checkpoints import convert_codec as convert_codec_command
 
 
 @pytest.fixture

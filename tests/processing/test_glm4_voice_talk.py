@@ -1,11 +1,10 @@
 """The released files from beginning to end: codec and model are converted by the command line, then a spoken question has a spoken answer."""
 
-import os
 import subprocess
 import sys
 
 import soundfile
-from checkout import ROOT
+from checkout import own_packages
 from clean_process import NOT_INSTALLED
 from glm4_voice_fixtures import (
     noise,
@@ -37,7 +36,7 @@ assert type(processor.codec).__module__.startswith("transformers_modules."), typ
 
 def run(*command):
     """Run a command that must succeed; returns what it prints."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment = {**own_packages(), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, *map(str, command)], env=environment, capture_output=True, text=True, timeout=300, check=False
     )
@@ -52,8 +51,8 @@ def test_released_model_and_codec_are_converted_and_talk_in_a_process_without_ou
     write_released_tokenizer(released / "glm-4-voice-tokenizer", heard)
     write_released_decoder(released / "glm-4-voice-decoder", spoken)
     write_released(released / "model")
-    assert "Built with glm-4" in run(ROOT / "ttt_cli.py", "convert-codec", released, tmp_path / "codec")
-    run(ROOT / "ttt_cli.py", "convert", released / "model", ours, "--codec", tmp_path / "codec")
+    assert "Built with glm-4" in run("-m", "ttt_cli", "convert-codec", released, tmp_path / "codec")
+    run("-m", "ttt_cli", "convert", released / "model", ours, "--codec", tmp_path / "codec")
     assert (ours / "codec" / "LICENSE-glm-4-voice.md").is_file()
 
     soundfile.write(tmp_path / "question.wav", noise(20000).numpy(), 16000)

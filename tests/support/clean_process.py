@@ -6,7 +6,7 @@ import importlib.abc, sys
 
 class NotInstalled(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("modeling_ttt", "processing_ttt", "finetune", "spaces_demo", "ttt_cli", "ttt_checkpoints"):
+        if name.partition(".")[0] in ("modeling_ttt", "processing_ttt", "finetune", "spaces_demo", "ttt_cli"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, NotInstalled())

@@ -23,14 +23,10 @@ import jiwer
 import numpy as np
 from tqdm import tqdm
 
+from finetune.evaluation.pocketsphinx import Recogniser, english_model
 from finetune.nano.domain.questions import keywords, normalise, text_corpus
 from finetune.nano.speech.synthesise import read_corpus
 from finetune.nano.speech.voices import SAMPLING_RATE
-
-try:
-    import pocketsphinx
-except ImportError:
-    pocketsphinx = None
 
 DISCOUNT = 0.5
 
@@ -71,7 +67,7 @@ def bigram_arpa(sentences: Iterable[str]) -> str:
     return "\n".join([*lines, "", "\\end\\", ""])
 
 
-class Judge:
+class Judge(Recogniser):
     """
     Writes down what is said, in English.
 
@@ -85,35 +81,15 @@ class Judge:
     """
 
     def __init__(self, corpus: Sequence[str] | None = None):
-        if pocketsphinx is None:
-            raise ImportError("The judge is pocketsphinx, which is not installed: pip install pocketsphinx.")
-        folder = Path(pocketsphinx.get_model_path("en-us"))
-        paths = {"hmm": folder / "en-us", "dict": folder / "cmudict-en-us.dict", "lm": folder / "en-us.lm.bin"}
+        if corpus is None:
+            super().__init__()
+            return
+        pronunciations = _pronunciations(corpus, english_model()["dict"])
         with tempfile.TemporaryDirectory() as temporary:
-            if corpus is not None:
-                pronunciations = _pronunciations(corpus, paths["dict"])
-                paths |= {"dict": Path(temporary) / "words.dict", "lm": Path(temporary) / "bigram.arpa"}
-                paths["dict"].write_text(pronunciations)
-                paths["lm"].write_text(bigram_arpa(corpus))
-            self._decoder = pocketsphinx.Decoder(**{key: str(path) for key, path in paths.items()}, loglevel="FATAL")
-
-    def transcribe(self, audio: np.ndarray) -> str:
-        """
-        Hear one utterance.
-
-        Args:
-            audio (`np.ndarray` of shape `(samples,)`): 16 kHz, float in [-1, 1] or int16.
-
-        Returns:
-            `str`: Lower-case words. Silence may be heard as a short word: a judge with a bigram expects a sentence.
-        """
-        if audio.dtype != np.int16:
-            audio = np.rint(np.clip(audio, -1.0, 1.0) * 32767).astype(np.int16)
-        self._decoder.start_utt()
-        self._decoder.process_raw(audio.tobytes(), full_utt=True)
-        self._decoder.end_utt()
-        hypothesis = self._decoder.hyp()
-        return hypothesis.hypstr if hypothesis is not None else ""
+            words, bigrams = Path(temporary) / "words.dict", Path(temporary) / "bigram.arpa"
+            words.write_text(pronunciations)
+            bigrams.write_text(bigram_arpa(corpus))
+            super().__init__(dict=words, lm=bigrams)
 
 
 def _pronunciations(corpus: Sequence[str], path: Path) -> str:

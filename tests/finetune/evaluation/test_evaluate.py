@@ -15,13 +15,14 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import PhiConfig, PhiForCausalLM, PreTrainedTokenizerFast
 
 from finetune.adapters.loading import load_model, load_processor
+from finetune.data.languages import base_language, language_tag
 from finetune.data.schema import PreparedInfo, make_row, save_prepared
 from finetune.evaluation import evaluate as evaluate_module
 from finetune.evaluation.answer_judges import ContainsJudge, ExactJudge, make_answer_judge
 from finetune.evaluation.batched_model import Answer, Checkpoint, Question
 from finetune.evaluation.evaluate import EvaluationOptions, evaluate, make_judges, measure
 from finetune.evaluation.judges import ModelJudge, PocketsphinxJudge, make_judge
-from finetune.evaluation.metrics import base_language, error_rates, language_tag, normalise
+from finetune.evaluation.metrics import error_rates, normalise
 from finetune.evaluation.results_table import markdown
 from finetune.evaluation.test_sets import HUB_SETS, TestSet, load_test_set
 from finetune.training.examples import build_examples

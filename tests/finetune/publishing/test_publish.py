@@ -19,11 +19,14 @@ from typer.testing import CliRunner
 import ttt_cli
 from finetune.adapters.loading import base_of, load_model, load_processor, split_model_name
 from finetune.adapters.lora import add_adapter, load_adapters, merge_adapter
-from finetune.publishing.cards import Facts, card_of_adapter, read_facts
+from finetune.publishing.cards import card_of_adapter
 from finetune.publishing.publish import publish, write_published
+from finetune.runs import Facts, read_facts
 from finetune.training.train import train
 from modeling_ttt import nano_checkpoint
 from spaces_demo.app import load_service
+from ttt_cli.options import Dtype
+from ttt_cli.talk import _load
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +265,7 @@ def test_programs_and_the_demo_load_what_an_adapter_was_trained_from(root, monke
 
     monkeypatch.setattr(transformers.AutoModel, "from_pretrained", from_pretrained)
     with pytest.raises(Loaded):
-        ttt_cli._load("", "cpu", ttt_cli.Dtype.auto, None, [str(root / "one")])
+        _load("", "cpu", Dtype.auto, None, [str(root / "one")])
     with pytest.raises(Loaded):
         load_service(adapters={"one": str(root / "one")})
     with pytest.raises(Loaded):

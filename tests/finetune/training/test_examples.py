@@ -5,9 +5,10 @@ import pytest
 from processing_fixtures import tiny_tokenizer
 
 from finetune.data.inline_audio import control_tokens, split_written_audio, written_messages
-from finetune.data.schema import make_row
-from finetune.training.examples import build_examples, system_prompt, tasks_of
+from finetune.data.schema import make_row, tasks_of
+from finetune.training.examples import build_examples
 from processing_ttt.layout_ttt import TASKS, TttLayout
+from processing_ttt.tasks_ttt import system_prompt
 from processing_ttt.vocabulary_ttt import add_ttt_tokens
 
 TOKENIZER = tiny_tokenizer()

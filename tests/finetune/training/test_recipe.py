@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from finetune.train_commands import train as train_command
 from finetune.training.recipe import SHIPPED, Recipe, override, read_recipe
+from ttt_cli.training import train as train_command
 
 
 def test_a_file_is_overridden_by_assignments_and_values_take_the_type_of_their_key(tmp_path):

@@ -1,7 +1,7 @@
 """
-Which optional dependencies hang together: what to install when a module is missing.
+Which extra of the package brings which module: what to install when a module is missing.
 
-Knows the names of modules and of the project's extras. Imports none of them.
+Depends on names of modules and extras only; imports none of them.
 """
 
 # Extra -> the modules that it brings and that this project imports; a test holds it equal to `pyproject.toml`.

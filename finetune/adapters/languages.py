@@ -3,7 +3,7 @@ The languages that an adapter was trained in, and the system prompt that asks it
 
     folder or Hub id ── training.json, recipe.yaml ──► [`AdapterLanguages`] ── task, tag ──► "... Language: it."
 
-Knows what `finetune` leaves beside an adapter's weights; how a tag is written is `finetune.training.examples`' alone. Knows no model.
+Depends on the files of `finetune.runs`. Independent of models and of PEFT.
 """
 
 import json
@@ -15,6 +15,9 @@ import yaml
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+from finetune.runs import RECIPE_FILE, RESULT_FILE
+from processing_ttt.tasks_ttt import DEFAULT_LANGUAGE, system_prompt
+
 
 @dataclass(frozen=True)
 class AdapterLanguages:
@@ -23,7 +26,7 @@ class AdapterLanguages:
 
     Args:
         tags (`tuple[str, ...]`): As its data had them; none if nobody wrote them down.
-        default (`str`, *optional*): The one whose prompts had no tag; that of `finetune.training.examples` by default.
+        default (`str`, *optional*): The one whose prompts had no tag; `processing_ttt.tasks_ttt.DEFAULT_LANGUAGE` if not given.
     """
 
     tags: tuple[str, ...] = ()
@@ -44,8 +47,6 @@ class AdapterLanguages:
         language = wanted if wanted in self.tags else self.tags[0] if len(self.tags) == 1 else None
         if language is None:
             return None
-        from finetune.training.examples import DEFAULT_LANGUAGE, system_prompt
-
         return system_prompt(task, language, processor.system_prompts, self.default or DEFAULT_LANGUAGE)
 
 
@@ -59,7 +60,7 @@ def read_languages(source: str) -> AdapterLanguages:
     Returns:
         [`AdapterLanguages`]: Without tags where the adapter comes without `training.json`, as one that others trained may.
     """
-    training, recipe = _read(source, "training.json"), _read(source, "recipe.yaml")
+    training, recipe = _read(source, RESULT_FILE), _read(source, RECIPE_FILE)
     tags = training.get("languages")
     return AdapterLanguages(tuple(map(str, tags)) if isinstance(tags, list) else (), recipe.get("default_language"))
 

@@ -1,109 +1,36 @@
 """
-The command line: `ttt talk`, `ttt transcribe`, `ttt speak`, and from `ttt_checkpoints` `ttt convert`, `ttt convert-codec`, `ttt init`, and
-from `finetune` the commands before, of and after training.
+The commands of inference: `ttt talk`, `ttt transcribe`, `ttt speak`.
 
-The two are the only modules that import all packages. This one knows options, files and messages; what they do is the packages' business.
+Depends on options, files and messages. Independent of how replies are generated: that is done by the packages, imported when they are needed.
 """
 
-import logging
 import os
-import sys
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import ttt_checkpoints
-from finetune import data_commands, train_commands
-from finetune.extras import way_out
-from spaces_demo.commands import demo
+from .options import (
+    Adapters,
+    AudioTemperature,
+    Device,
+    Dtype,
+    DtypeOption,
+    Language,
+    MaxNewTokens,
+    Model,
+    Seed,
+    Steps,
+    Stream,
+    Temperature,
+)
 
 if TYPE_CHECKING:
+    from finetune.adapters.languages import AdapterLanguages
     from processing_ttt import TttProcessor, TttReply, TttStreamer
-    from spaces_demo.adapter_languages import AdapterLanguages
-
-app = typer.Typer(
-    name="ttt",
-    help="Text-to-Talk: ask in speech or text, get text and speech back.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-app.command()(ttt_checkpoints.convert)
-app.command()(ttt_checkpoints.convert_codec)
-app.command()(ttt_checkpoints.init)
-app.command()(data_commands.prepare)
-app.command()(data_commands.codec_check)
-app.command()(train_commands.train)
-app.command()(train_commands.evaluate)
-app.command()(train_commands.publish)
-app.command()(train_commands.merge)
-app.command()(demo)
-
-
-class Dtype(str, Enum):
-    """Number formats of the weights."""
-
-    auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
-Model = Annotated[
-    str,
-    typer.Option(
-        help="Folder or Hub id of a checkpoint. The nano checkpoint in the box by default.", show_default=False
-    ),
-]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto: the GPU if there is one.")]
-DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Number format of the weights; auto: the checkpoint's.")]
-Seed = Annotated[
-    int | None, typer.Option(help="Seed of all sampling. Without it every run samples anew.", show_default=False)
-]
-Temperature = Annotated[
-    float | None,
-    typer.Option(min=0, help="Of the text; 0 is greedy. The checkpoint's setting by default.", show_default=False),
-]
-AudioTemperature = Annotated[
-    float | None,
-    typer.Option(min=0, help="Of the sound; 0 is greedy. The checkpoint's setting by default.", show_default=False),
-]
-Steps = Annotated[
-    int | None,
-    typer.Option(
-        min=1, help="Denoising steps per block, at most. The checkpoint's setting by default.", show_default=False
-    ),
-]
-MaxNewTokens = Annotated[
-    int | None,
-    typer.Option(
-        min=1, help="Longest reply, in ids of text and sound. The checkpoint's setting by default.", show_default=False
-    ),
-]
-Stream = Annotated[
-    bool, typer.Option("--stream", help="Print and write the reply as it comes. Ctrl-C ends it, and keeps what came.")
-]
-Adapters = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--adapter",
-        help="NAME=FOLDER or a Hub id; of several, each answers in turn on the one loaded model.",
-        show_default=False,
-    ),
-]
-Language = Annotated[
-    str | None,
-    typer.Option(
-        help="Tag of the language, as an adapter was trained with it: it. That of the adapter by default, if it has one.",
-        show_default=False,
-    ),
-]
 
 
 @dataclass
@@ -144,7 +71,7 @@ class Talker:
     def _system_prompt(self, task: str) -> str | None:
         """Write the prompt of the language that was asked for, or else of the active adapter's; `None` is the processor's own."""
         if self.language is not None:
-            from finetune.training.examples import system_prompt
+            from processing_ttt.tasks_ttt import system_prompt
 
             return system_prompt(task, self.language, self.processor.system_prompts)
         return self.adapters[self.adapter].system_prompt(task, self.processor) if self.adapter else None
@@ -165,12 +92,11 @@ def _load(
 
     from finetune.adapters.loading import base_of
     from modeling_ttt import nano_checkpoint
+    from modeling_ttt.device_ttt import choose_device
     from processing_ttt import TttProcessor  # noqa: F401 - registers the processor with AutoProcessor
 
     folders = dict(_named_adapters(adapters or []))
     source = model or base_of(folders.values()) or str(nano_checkpoint())
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if not os.path.isdir(source) and (source.startswith((".", "~", os.sep)) or source.count("/") > 1):
         raise FileNotFoundError(f"There is no folder {source!r}, and it is no Hub id (owner/name) either.")
     model_type = AutoConfig.from_pretrained(source).model_type
@@ -180,7 +106,7 @@ def _load(
             "starts one from a language model."
         )
     try:
-        loaded = AutoModel.from_pretrained(source, dtype=dtype.value).to(device).eval()
+        loaded = AutoModel.from_pretrained(source, dtype=dtype.value).to(choose_device(device)).eval()
     except SafetensorError as error:
         raise OSError(
             f"The weights of {source!r} are damaged, or Git LFS pointers instead of the files ({error}): download them again."
@@ -188,8 +114,8 @@ def _load(
     processor = AutoProcessor.from_pretrained(source)
     languages = {}
     if folders:
+        from finetune.adapters.languages import read_languages
         from finetune.adapters.lora import load_adapters
-        from spaces_demo.adapter_languages import read_languages
 
         loaded = load_adapters(loaded, folders)
         languages = {name: read_languages(folder) for name, folder in folders.items()}
@@ -284,7 +210,6 @@ def _answer_as_it_comes(
         raise typer.Exit(130)  # as a shell reports a process that Ctrl-C ended
 
 
-@app.command()
 def talk(
     audio: Annotated[Path | None, typer.Option(help="A spoken question (wav, flac, mp3, ogg).")] = None,
     text: Annotated[str | None, typer.Option(help="A written question.")] = None,
@@ -326,7 +251,6 @@ def talk(
         answer(talker, path, "chat", text=text, audio=audio)
 
 
-@app.command()
 def transcribe(
     audio: Annotated[Path, typer.Option(help="Recorded speech (wav, flac, mp3, ogg).")],
     model: Model = "",
@@ -346,7 +270,6 @@ def transcribe(
         typer.echo(talker.ask("asr", audio=audio).text)
 
 
-@app.command()
 def speak(
     text: Annotated[str, typer.Option(help="What to say.")],
     out: Annotated[Path, typer.Option(help="Where the speech goes.")] = Path("speech.wav"),
@@ -380,31 +303,3 @@ def speak(
     answer = _answer_as_it_comes if stream else _answer
     for path in _each_adapter(talker, out):
         answer(talker, path, "tts", text=text)
-
-
-def _quiet() -> None:
-    """Leave the screen to the answer: no progress bars or notes of the libraries."""
-    logging.getLogger("torch.utils._pytree").setLevel(
-        logging.ERROR
-    )  # torchao, where installed, makes it talk on import
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    logging.getLogger("torch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore")
-
-
-def main() -> None:
-    """Run the command line; an error is one line, not a traceback."""
-    if not {"--help", "-h"} & set(sys.argv):
-        _quiet()
-    try:
-        app()
-    except (ValueError, OSError, RuntimeError, ImportError) as error:
-        typer.echo(f"Error: {way_out(error) if isinstance(error, ImportError) else error}", err=True)
-        raise SystemExit(1) from None
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
 """
 The commands of training and what comes after: `ttt train`, `ttt evaluate`, `ttt publish`, `ttt merge`.
 
-Knows options, folders and messages; what is done is the business of the modules of the same names.
+Depends on options, folders and messages. The work is done by `finetune`, which is imported when a command runs.
 """
 
 from pathlib import Path
@@ -27,8 +27,8 @@ def train(
     assignments: Set = None,
 ) -> None:
     """Train on prepared data, or go on where a run stopped. Several GPUs: accelerate launch -m finetune.train."""
-    from .recipe import read_recipe
-    from .train import train as run
+    from finetune.training.recipe import read_recipe
+    from finetune.training.train import train as run
 
     folder = run(read_recipe(recipe, assignments or []))
     typer.echo(f"Trained: {folder}. Next: ttt evaluate {folder} --data ..., ttt publish {folder} ...")
@@ -69,9 +69,9 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure models on test sets: word and character errors, speech, answers, speed."""
-    from .evaluate import TASKS, EvaluationOptions
-    from .evaluate import evaluate as run
-    from .results_table import markdown
+    from finetune.evaluation.evaluate import TASKS, EvaluationOptions
+    from finetune.evaluation.evaluate import evaluate as run
+    from finetune.evaluation.results_table import markdown
 
     generation = {"max_new_tokens": max_new_tokens, "denoising_steps": denoising_steps}
     options = EvaluationOptions(
@@ -114,7 +114,7 @@ def publish(
     revision: Annotated[str | None, typer.Option(help="Branch.", show_default=False)] = None,
 ) -> None:
     """Upload what was trained to the Hub, with a card of data, training and measurements."""
-    from .publish import publish as run
+    from finetune.publishing.publish import publish as run
 
     commit = run(
         trained,
@@ -139,7 +139,7 @@ def merge(
     license: License = None,
 ) -> None:
     """Write an adapter into the weights of its base: a folder that needs no PEFT."""
-    from .publish import write_published
+    from finetune.publishing.publish import write_published
 
     write_published(trained, out, merge=True, results=results, label=label, license=license)
     typer.echo(f"Written: {out}. Try it: ttt talk --model {out}")

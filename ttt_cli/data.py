@@ -1,7 +1,7 @@
 """
 The commands before training: `ttt prepare` and `ttt codec-check`.
 
-Knows options and messages. What they do is `prepare.py`'s and `codec_check.py`'s business, which are imported when they are needed.
+Depends on options and messages. The work is done by `finetune`, which is imported when a command runs.
 """
 
 from enum import Enum
@@ -18,7 +18,9 @@ CodecModel = Annotated[
         show_default=False,
     ),
 ]
-Device = Annotated[str, typer.Option(help="Where the codec runs: cpu, cuda, cuda:1, or auto: the GPU if there is one.")]
+Device = Annotated[
+    str, typer.Option(help="Where the codec runs: cpu, cuda, cuda:1, mps, or auto: the GPU if there is one.")
+]
 Columns = Annotated[
     list[str],
     typer.Option(
@@ -166,19 +168,18 @@ def codec_check(
     device: Device = "auto",
 ) -> None:
     """Hear what the codec leaves of real speech, before any training: the ceiling of what can be reached."""
-    import torch
-
     from finetune.adapters.loading import load_model, load_processor
     from finetune.data.row_maker import Limits
     from finetune.data.sources import open_source
     from finetune.evaluation.batched_model import Checkpoint
     from finetune.evaluation.codec_check import check_codec, readable
     from finetune.evaluation.judges import make_judge
+    from modeling_ttt.device_ttt import choose_device
 
     recordings = open_source(source, _columns(column), hub_config, hub_split, streaming)
     name = _checkpoint(model)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     processor = load_processor(name)
+    device = choose_device(device)
     processor.codec.to(device)
     checkpoint = Checkpoint(load_model(name, device=device), processor) if judge == "model" else None
     limits = Limits(max_seconds=max_seconds, language=language)
