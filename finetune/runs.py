@@ -41,7 +41,8 @@ def read_facts(folder: Path, results: Path | None = None, label: str | None = No
     Args:
         folder (`Path`): Its `output_dir`.
         results (`Path`, *optional*): A `results.json` of `ttt evaluate`.
-        label (`str`, *optional*): Which of the models in it: its label, or its folder as named on the command line. Not needed if there is only one.
+        label (`str`, *optional*): Which of the models in it: its label, or its folder as named on the command line; not
+            needed if there is only one.
 
     Returns:
         [`Facts`]

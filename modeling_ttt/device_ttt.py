@@ -8,7 +8,8 @@ def choose_device(device: str | None = "auto") -> str:
     Resolve the name of a device.
 
     Args:
-        device (`str`, *optional*, defaults to `"auto"`): A name that PyTorch knows (`cpu`, `cuda`, `cuda:1`, `mps`), or `auto`; `None` is `auto`.
+        device (`str`, *optional*, defaults to `"auto"`): A name that PyTorch knows (`cpu`, `cuda`, `cuda:1`, `mps`), or
+            `auto`; `None` is `auto`.
 
     Returns:
         `str`: The name as given; for `auto` the CUDA GPU if there is one, else Apple's (`mps`), else the CPU.

@@ -1,8 +1,9 @@
 """
-The commands that make checkpoints: `ttt convert` (a released one), `ttt convert-codec` (its codec) and `ttt init` (a new one from a language model).
+The commands that make checkpoints: `ttt convert` (a released one), `ttt convert-codec` (its codec) and `ttt init` (a
+new one from a language model).
 
-Joins the model half, the processor half and a model card in one folder. Depends on options, folders
-and messages. What is done to weights and tokens is done by the packages, which are imported when a command runs.
+Joins the model half, the processor half and a model card in one folder. Depends on options, folders and messages;
+weights and tokens are changed by the packages, which are imported when a command runs.
 """
 
 import os

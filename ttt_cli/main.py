@@ -1,7 +1,8 @@
 """
 The application `ttt`: which commands there are, and how errors are shown.
 
-    talk.py, checkpoints.py, data.py, training.py     the commands; `demo` is in `spaces_demo.commands`, because a Space has no command line
+    talk.py, checkpoints.py, data.py, training.py    the commands
+    spaces_demo/commands.py                          `demo`: a Space ships without this package
 
 Depends on the commands' functions. Independent of what they do.
 """

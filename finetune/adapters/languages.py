@@ -26,7 +26,7 @@ class AdapterLanguages:
 
     Args:
         tags (`tuple[str, ...]`): As its data had them; none if nobody wrote them down.
-        default (`str`, *optional*): The one whose prompts had no tag; `processing_ttt.tasks_ttt.DEFAULT_LANGUAGE` if not given.
+        default (`str`, *optional*): The one whose prompts had no tag; `DEFAULT_LANGUAGE` of the tasks if not given.
     """
 
     tags: tuple[str, ...] = ()

@@ -26,7 +26,7 @@ def english_model() -> dict[str, Path]:
     Find the files of the general English model.
 
     Returns:
-        `dict[str, Path]`: `hmm` (acoustic model), `dict` (pronunciations) and `lm` (language model), as pocketsphinx names them.
+        `dict[str, Path]`: `hmm` (acoustic model), `dict` (pronunciations) and `lm` (language model).
 
     Raises:
         ImportError: If pocketsphinx is not installed.
