@@ -43,7 +43,8 @@ def memory(name):
 
 import torch, transformers
 from pathlib import Path
-import ttt_checkpoints, modeling_ttt, processing_ttt
+import modeling_ttt, processing_ttt
+from ttt_cli import checkpoints
 from transformers import AutoModel
 from modeling_ttt import TttForConditionalGeneration
 
@@ -64,7 +65,7 @@ watcher = threading.Thread(target=watch)
 watcher.start()
 start = time.perf_counter()
 if what == "convert":
-    ttt_checkpoints.convert(source, Path(output))
+    checkpoints.convert(source, Path(output))
 elif what == "load released":
     score(TttForConditionalGeneration.from_pretrained(source))
 elif what == "load converted":

@@ -50,8 +50,8 @@ from replies import (
 from sweep import ReadAloud, unseen_sentences
 from transformers import AutoModel, AutoProcessor
 
-from finetune.nano.measure_model import Checkpoint
-from finetune.nano.synthesise import read_corpus
+from finetune.nano.measure.model import Checkpoint
+from finetune.nano.speech.synthesise import read_corpus
 from modeling_ttt import TttForConditionalGeneration, nano_checkpoint
 from modeling_ttt.generation_ttt import GENERATION_DEFAULTS
 from processing_ttt import TttAudioChunk

@@ -29,10 +29,10 @@ import torch
 from replies import NANO_STEPS, PUBLISHED_RULE
 from tqdm import tqdm
 
-from finetune.nano.domain import items, normalise, text_corpus
-from finetune.nano.judge import Judge, score
-from finetune.nano.measure_model import Checkpoint, is_exact
-from finetune.nano.synthesise import read_corpus
+from finetune.nano.domain.questions import items, normalise, text_corpus
+from finetune.nano.measure.judge import Judge, score
+from finetune.nano.measure.model import Checkpoint, is_exact
+from finetune.nano.speech.synthesise import read_corpus
 from modeling_ttt import TttForConditionalGeneration, nano_checkpoint
 from processing_ttt import TttProcessor
 

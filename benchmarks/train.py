@@ -29,12 +29,12 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoProcessor, Trainer, TrainerCallback, TrainingArguments
 
-from finetune.corruption import Objective
 from finetune.hardware import computes_bfloat16, peak_memory
-from finetune.mixture import MixedExamples, read_mixture
-from finetune.plan import RowPlan, shuffled
-from finetune.trainer import TttTrainer
-from finetune.training_data import NoisingCollator, PlannedRows
+from finetune.training.batch_plan import RowPlan, shuffled
+from finetune.training.corruption import Objective
+from finetune.training.mixture import MixedExamples, read_mixture
+from finetune.training.trainer import TttTrainer
+from finetune.training.training_data import NoisingCollator, PlannedRows
 from modeling_ttt import TttConfig, TttForConditionalGeneration, nano_checkpoint
 from processing_ttt import TttProcessor
 

@@ -36,6 +36,8 @@ TASKS = {
     "caption": TttTask("Describe the sound in text.", needs_audio=True, takes_audio=True, speaks=False),
 }
 
+DEFAULT_LANGUAGE = "en"  # its prompts carry no tag
+
 # The wording that the authors' released checkpoints were trained with, as far as their sample data shows it (there is no sample for tts).
 _RELEASED = "generate 13 text tokens followed by 26 audio tokens, and repeat this pattern until the {} is complete."
 RELEASED_SYSTEM_PROMPTS = {
@@ -91,6 +93,28 @@ def chat_template(default_system_prompt: str = TASKS["chat"].system_prompt) -> s
 
 
 CHAT_TEMPLATE = chat_template()
+
+
+def system_prompt(
+    task: str,
+    language: str | None = None,
+    system_prompts: dict[str, str] | None = None,
+    default_language: str = DEFAULT_LANGUAGE,
+) -> str:
+    """
+    Write the system prompt that asks for a task in a language.
+
+    Args:
+        task (`str`): One of `processing_ttt.TASKS`.
+        language (`str`, *optional*): Tag of the language, as the data has it (`it`, `pt-BR`).
+        system_prompts (`dict[str, str]`, *optional*): The processor's own, where they differ from `TASKS`.
+        default_language (`str`, defaults to `"en"`): The language that needs no tag.
+
+    Returns:
+        `str`: The task's prompt, followed by ` Language: it.` in another language than the default one.
+    """
+    prompt = (system_prompts or {}).get(task, TASKS[task].system_prompt)
+    return prompt if language in (None, "", default_language) else f"{prompt} Language: {language}."
 
 
 def task_messages(

@@ -11,8 +11,6 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-
 from .service import Limits, TalkRequest, TalkService
 from .zero_gpu import ZeroGpuModel
 
@@ -36,16 +34,14 @@ def load_service(
 
     import processing_ttt  # noqa: F401 - registers the processor with AutoProcessor
     from modeling_ttt import nano_checkpoint
+    from modeling_ttt.device_ttt import choose_device
 
     if adapters and not model:
-        from finetune.loading import base_of
+        from finetune.adapters.loading import base_of
 
         model = base_of(adapters.values()) or ""
     source = model or str(nano_checkpoint())
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if gpu is not None:
-        device = "cuda"
+    device = "cuda" if gpu is not None else choose_device(device)
     loaded = AutoModel.from_pretrained(source).to(device).eval()
     processor = AutoProcessor.from_pretrained(source)
     service = TalkService(ZeroGpuModel(loaded, gpu) if gpu else loaded, processor, Limits(), adapters)

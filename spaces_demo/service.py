@@ -13,18 +13,20 @@ import threading
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from processing_ttt import AsyncTttStreamer, TttConversation, TttProcessor, TttStreamer, load_sound
 from processing_ttt.streaming_ttt import ReplyFeed
 
-from .adapter_languages import read_languages
 from .admission import Admission, Ticket
 from .limits import Busy, DemoError, Limits
 from .question import SoundFile
 from .request import DecodingOptions, TalkRequest
 from .summary import ReplySummary, Stretch
 from .talk_stream import AsyncTalkStream, Progress, TalkEvent, TalkStream
+
+if TYPE_CHECKING:
+    from finetune.adapters.languages import AdapterLanguages
 
 
 class TalkService:
@@ -61,15 +63,17 @@ class TalkService:
         self.processor = processor
         self.limits = limits or Limits()
         self.adapters = tuple(adapters or ())
-        self.languages = {name: read_languages(source) for name, source in (adapters or {}).items()}
+        self.languages: dict[str, AdapterLanguages] = {}
         self.admission = Admission(self.limits)
         self._talking: set[TttConversation] = set()
         self._talking_lock = threading.Lock()
         self._adapter: str | None = None
         self._adapted: Any = None  # a PeftModel around the model, whose layers carry the adapters
         if adapters:
-            from finetune.adapters import load_adapters
+            from finetune.adapters.languages import read_languages
+            from finetune.adapters.lora import load_adapters
 
+            self.languages = {name: read_languages(source) for name, source in adapters.items()}
             self._adapted = load_adapters(model, adapters)
             self._adapted.base_model.disable_adapter_layers()
         processor.codec  # noqa: B018 - loading is not part of the first answer

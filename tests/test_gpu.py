@@ -5,7 +5,7 @@ import torch
 from glm4_voice_fixtures import codes_of, noise, tiny_codec
 from modeling_fixtures import tiny_model
 
-from finetune.train import compile_layers
+from finetune.training.train import compile_layers
 
 pytestmark = [
     pytest.mark.gpu,

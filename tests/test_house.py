@@ -5,10 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
+from checkout import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 MODEL_PACKAGES = ("modeling_ttt", "processing_ttt")
-OWN = {"modeling_ttt", "processing_ttt", "finetune", "spaces_demo", "ttt_cli", "ttt_checkpoints"}
+OWN = {"modeling_ttt", "processing_ttt", "finetune", "spaces_demo", "ttt_cli"}
 SOURCES = [path for package in MODEL_PACKAGES for path in sorted((ROOT / package).glob("*.py"))]
 
 
@@ -54,9 +54,7 @@ def test_the_map_for_contributors_has_every_module_of_finetune():
 def test_nobody_imports_the_command_line_or_the_demo():
     for package in ("modeling_ttt", "processing_ttt", "finetune"):
         for path in (ROOT / package).rglob("*.py"):
-            assert not {"ttt_cli", "ttt_checkpoints", "spaces_demo"} & {
-                module.split(".")[0] for _, module in imports(path)
-            }
+            assert not {"ttt_cli", "spaces_demo"} & {module.split(".")[0] for _, module in imports(path)}
 
 
 def test_nothing_is_unpickled_or_evaluated():

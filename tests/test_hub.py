@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkout import ROOT
 from clean_process import NOT_INSTALLED
 from glm4_voice_fixtures import (
     tiny_decoder_model,
@@ -23,8 +24,6 @@ from released_fixtures import released_tokenizer, write_released
 from modeling_ttt import TttConfig, TttForConditionalGeneration
 from processing_ttt import TttCodecConfig, TttCodecModel, TttProcessor, add_ttt_tokens
 from processing_ttt.glm4_voice_licence import LICENCE_NOTICE
-
-ROOT = Path(__file__).resolve().parent.parent
 
 PUBLISHER = """
 import json, sys
@@ -95,11 +94,11 @@ print("RESULT" + json.dumps(result))
 CONVERTER = """
 import json, sys
 from pathlib import Path
-import ttt_checkpoints
+from ttt_cli import checkpoints
 from modeling_ttt import TttForConditionalGeneration
 
 direct = TttForConditionalGeneration.from_pretrained("name/released", revision="v1").config
-ttt_checkpoints.convert("name/released", Path("out"), revision="v1")
+checkpoints.convert("name/released", Path("out"), revision="v1")
 converted = TttForConditionalGeneration.from_pretrained("out").config
 names = ("mask_token_id", "audio_code_offset", "audio_codebook_size", "begin_audio_token_id", "end_last_audio_token_id", "eos_token_id")
 result = {name: [getattr(config, name) for config in (direct, converted)] for name in names}
@@ -275,10 +274,10 @@ def test_a_released_checkpoint_loads_and_converts_from_the_hub_at_a_revision(hub
 CODEC_PUBLISHER = """
 import sys
 from pathlib import Path
-import ttt_checkpoints
+from ttt_cli import checkpoints
 from processing_ttt import Glm4VoiceCodec
 
-ttt_checkpoints.convert_codec("THUDM", Path("codec"))
+checkpoints.convert_codec("THUDM", Path("codec"))
 Glm4VoiceCodec.from_pretrained("codec").push_to_hub("name/glm-4-codec")
 """
 

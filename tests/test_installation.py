@@ -6,8 +6,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from checkout import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 MODEL_PACKAGES = ("modeling_ttt/", "processing_ttt/")
 NANO = "modeling_ttt/checkpoints/ttt-nano"
 
@@ -40,12 +40,12 @@ def wheel(tmp_path_factory) -> Path:
 def test_the_wheel_carries_packages_checkpoint_and_types_but_no_tests(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     for wanted in (
-        "ttt_cli.py",
+        "ttt_cli/main.py",
         "modeling_ttt/py.typed",
         "processing_ttt/py.typed",
         f"{NANO}/model.safetensors",
         f"{NANO}/codec/model.safetensors",
-        "finetune/nano/make_checkpoint.py",
+        "finetune/nano/checkpoint/make_checkpoint.py",
         "spaces_demo/app.py",
     ):
         assert wanted in names

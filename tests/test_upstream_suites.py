@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import transformers
-from upstream.source_distribution import download_source_distribution, unpack_suites
+from source_distribution import download_source_distribution, unpack_suites
 
 pytestmark = pytest.mark.slow
 

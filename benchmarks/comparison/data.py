@@ -2,7 +2,7 @@
 The benchmark's data: a corner of nano's world, spoken once, encoded by the shipped codec, written as examples of three tasks.
 
 The corner is sums up to ten and ten, the neighbours of these numbers, and the days of the week: 58 words in one voice. Held out is what
-`finetune.nano.domain` holds out, facts, sentences and templates; but it holds out sentences of closed kinds only, and its held-out templates are
+`finetune.nano.domain.questions` holds out, facts, sentences and templates; but it holds out sentences of closed kinds only, and its held-out templates are
 the longest, so a fixed twelfth of all other questions is not trained on either. Tests are spoken at paces that no training question has.
 
 Replies are laid out as in the paper, with its proportions at this codec's 25 codes a second: `TEXT_TOKENS` ids of text, then a span of
@@ -18,12 +18,12 @@ import random
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from finetune.collate import Example
-from finetune.nano.corpora import ANSWER_STRETCH, ANSWER_VOICE, QUESTION_STRETCHES, TEST_STRETCHES, Job, share_of
-from finetune.nano.domain import Item, items
-from finetune.nano.encode import encode_corpus, read_codes
-from finetune.nano.synthesise import write_shards
-from finetune.nano.tokenizer import train_tokenizer
+from finetune.nano.checkpoint.tokenizer import train_tokenizer
+from finetune.nano.codec.encode import encode_corpus, read_codes
+from finetune.nano.domain.questions import Item, items
+from finetune.nano.speech.corpora import ANSWER_STRETCH, ANSWER_VOICE, QUESTION_STRETCHES, TEST_STRETCHES, Job, share_of
+from finetune.nano.speech.synthesise import write_shards
+from finetune.training.collate import Example
 from processing_ttt.codec_ttt import TttCodecModel
 from processing_ttt.layout_ttt import TttLayout
 from processing_ttt.processing_ttt import TttProcessor

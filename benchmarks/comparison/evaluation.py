@@ -24,8 +24,8 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
-from finetune.nano.domain import keywords, text_corpus
-from finetune.nano.judge import Judge, score
+from finetune.nano.domain.questions import keywords, text_corpus
+from finetune.nano.measure.judge import Judge, score
 from processing_ttt import TttReply
 
 from .data import Benchmark

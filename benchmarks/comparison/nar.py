@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from transformers import DynamicCache
 
-from finetune.collate import IGNORE_INDEX, Example
+from finetune.training.collate import IGNORE_INDEX, Example
 from modeling_ttt import TttForConditionalGeneration
 from modeling_ttt.cache_ttt import CACHE_NAME
 from modeling_ttt.objective_ttt import Corruption, corrupt, joint_loss

@@ -28,7 +28,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from finetune.collate import Example, fill_blocks, lay_rows, truncate_last_span
+from finetune.training.collate import Example, fill_blocks, lay_rows, truncate_last_span
 from modeling_ttt import TttConfig, TttForConditionalGeneration
 from modeling_ttt.objective_ttt import corrupt
 from modeling_ttt.spans_ttt import audio_span_ids

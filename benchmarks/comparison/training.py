@@ -24,8 +24,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
-from finetune.collate import Example, assign_rows
-from finetune.muon import MuonAdamW
+from finetune.training.collate import Example, assign_rows
+from finetune.training.muon import MuonAdamW
 from processing_ttt.vocabulary_ttt import TttVocabulary
 
 from .systems import System, compute_loss, create_model, make_batch

@@ -1,1 +1,1 @@
-"""How nano's codec learns to understand natural voices."""
+"""Train nano's speech codec, and encode speech with it."""

@@ -39,10 +39,10 @@ from processing_ttt.codec_whisper_ttt import TttCodecWhisperEncoder
 from processing_ttt.layout_ttt import IGNORE_INDEX
 from processing_ttt.tasks_ttt import TASKS
 
-from ..acoustics import as_recorded
-from ..codec_stage import Stage
-from ..synthesise import read_corpus
-from ..voices import SAMPLING_RATE
+from ..speech.acoustics import as_recorded
+from .codec_stage import Stage
+from ..speech.synthesise import read_corpus
+from ..speech.voices import SAMPLING_RATE
 
 EXPORT_SECONDS = 600
 BATCH = 16

@@ -1,1 +1,1 @@
-"""What nano can do, measured from waveform to waveform."""
+"""Measure nano's codec and model, and write the tables of its model card."""

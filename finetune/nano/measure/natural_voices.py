@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..acoustics import with_noise
-from ..card import interval
-from ..judge import score
-from ..measure_model import Checkpoint, is_exact
-from ..synthesise import read_corpus
+from ..speech.acoustics import with_noise
+from .card import interval
+from .judge import score
+from .model import Checkpoint, is_exact
+from ..speech.synthesise import read_corpus
 
 NOISES_DB = (20.0, 10.0, 5.0)
 Corpus = tuple[list[dict[str, Any]], list[np.ndarray]]
@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--speech", type=Path, required=True, help="a corpus of finetune.nano.speech.natural")
-    parser.add_argument("--recorded", type=Path, help="a corpus of finetune.nano.recorded")
+    parser.add_argument("--recorded", type=Path, help="a corpus of finetune.nano.speech.recorded")
     parser.add_argument("--out", type=Path, help="also write the numbers as JSON")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)

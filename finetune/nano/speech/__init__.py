@@ -1,1 +1,1 @@
-"""Speech for nano by natural voices: the synthesiser, its speakers, and what they say."""
+"""Synthetic and recorded speech for nano, with word times."""

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import torchaudio
 
-from ..voices import SAMPLING_RATE, Utterance
+from .voices import SAMPLING_RATE, Utterance
 
 NATIVE_RATE = 24_000
 MODEL_PARTS = 4

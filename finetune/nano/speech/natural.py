@@ -22,9 +22,9 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from ..corpora import ASK_TO_REPEAT, Job, dictation_jobs, phrase_jobs, question_jobs, test_question_jobs
-from ..domain import Item, items
-from ..synthesise import write_shards
+from .corpora import ASK_TO_REPEAT, Job, dictation_jobs, phrase_jobs, question_jobs, test_question_jobs
+from ..domain.questions import Item, items
+from .synthesise import write_shards
 from .free_wording import FREELY_WORDED_TEST, freely_worded
 from .kokoro import KokoroModel, KokoroVoice
 

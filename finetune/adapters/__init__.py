@@ -1,0 +1,1 @@
+"""Load models and LoRA adapters by name, and combine them."""

@@ -1,0 +1,107 @@
+"""
+Models by name: a checkpoint, an adapter on the checkpoint it was trained from, or an adapter on another one.
+
+    checkpoints/ttt-nano                        a checkpoint, by folder or Hub id
+    runs/italian                                an adapter: its base is read from it
+    checkpoints/ttt-nano+runs/italian           an adapter on this base
+
+Knows folders and Hub ids. Knows no data and no training.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import file_exists
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+from modeling_ttt import TttForConditionalGeneration
+from processing_ttt import TttProcessor
+
+from .lora import merge_adapter, read_adapter_config
+
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+def split_model_name(name: str) -> tuple[str, str | None]:
+    """
+    Take a model's name apart.
+
+    Args:
+        name (`str`): See the module's docstring.
+
+    Returns:
+        `tuple[str, str | None]`: The base, and the adapter if there is one.
+
+    Raises:
+        ValueError: If an adapter does not say what its base is.
+    """
+    base, plus, adapter = name.partition("+")
+    if plus:
+        return base, adapter
+    if not is_adapter(name):
+        return name, None
+    base = read_adapter_config(name).base_model_name_or_path
+    if not base:
+        raise ValueError(f"The adapter {name!r} does not say what it was trained from: name it as BASE+{name}.")
+    return base, name
+
+
+def base_of(adapters: Iterable[str]) -> str | None:
+    """
+    Say what adapters were trained from.
+
+    Args:
+        adapters (`Iterable[str]`): Folders or Hub ids.
+
+    Returns:
+        `str` or `None`: Folder or Hub id of the one base; `None` without adapters, or where they do not say.
+
+    Raises:
+        ValueError: If there is no such adapter, or they were trained from different models.
+    """
+    bases = {adapter: read_adapter_config(adapter).base_model_name_or_path for adapter in adapters}
+    if len(set(bases.values())) > 1:
+        told = ", ".join(f"{adapter} from {base}" for adapter, base in bases.items())
+        raise ValueError(
+            f"These adapters were trained from different models ({told}): say by --model which one to use."
+        )
+    return next(iter(bases.values()), None)
+
+
+def is_adapter(name: str) -> bool:
+    """Say whether a folder or Hub repository holds an adapter rather than a model."""
+    if Path(name).is_dir():
+        return (Path(name) / ADAPTER_CONFIG).is_file()
+    try:
+        return file_exists(name, ADAPTER_CONFIG)
+    except (HfHubHTTPError, HFValidationError, OSError):
+        return False  # whoever loads it as a model says what is wrong
+
+
+def load_model(
+    name: str, dtype: torch.dtype | str = "auto", device: str | torch.device | None = None, **kwargs: Any
+) -> TttForConditionalGeneration:
+    """
+    Load a model, an adapter merged into its base.
+
+    Args:
+        name (`str`): See the module's docstring.
+        dtype (`torch.dtype` or `str`, defaults to `"auto"`): Number format of the weights.
+        device (`str`, *optional*): Where it goes.
+        kwargs: For `from_pretrained`.
+
+    Returns:
+        [`TttForConditionalGeneration`]: In eval mode.
+    """
+    base, adapter = split_model_name(name)
+    model = TttForConditionalGeneration.from_pretrained(base, dtype=dtype, **kwargs)
+    if adapter is not None:
+        model = merge_adapter(model, adapter)
+    return (model if device is None else model.to(device)).eval()
+
+
+def load_processor(name: str) -> TttProcessor:
+    """Load the processor of a model by the model's name."""
+    return TttProcessor.from_pretrained(split_model_name(name)[0])

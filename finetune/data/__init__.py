@@ -1,0 +1,1 @@
+"""From recordings and texts to a prepared dataset of audio codes."""

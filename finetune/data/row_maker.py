@@ -1,0 +1,376 @@
+"""
+Items to rows: texts are checked, sounds are read and encoded, word times are added; what cannot be used becomes a problem with a reason.
+
+Knows the processor, the limits and the reasons. Knows no folders and no splits. Whatever an item holds, `RowMaker.make` does not fail.
+"""
+
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from processing_ttt import TttProcessor
+from processing_ttt.audio_input_ttt import load_sound
+
+from .alignment import Word, proportional_word_times
+from .encoding import encode_sounds
+from .inline_audio import control_tokens, split_written_audio
+from .languages import language_tag
+from .records import Item
+from .schema import Row, make_row
+
+ROLES = ("system", "user", "assistant")
+MAX_NAME_LENGTH = 200  # characters of an id, a speaker or a language
+
+# What `load_sound` says, by the ends of its sentences, which no file name can counterfeit.
+_SOUND_REASONS = (
+    (r"is empty: it has no (bytes|samples)\.$", "empty audio"),
+    (r"is silent: its largest sample is [^:]*$", "silent audio"),
+    (r"holds NaN or infinite samples: the sound is damaged\.$", "NaN or infinite samples"),
+    (r"is longer than [^:]* s: cut it, [^:]*$", "audio too long"),
+    (r"float samples must lie in \[-1, 1\], so divide them by full scale\.$", "samples beyond full scale"),
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """
+    What can be used, and what is added.
+
+    Args:
+        min_seconds (`float`, defaults to 0.1): Shortest sound.
+        max_seconds (`float`, defaults to 30): Longest sound.
+        max_characters (`int`, defaults to 1000): Longest transcript, question, answer or caption. Documents and conversations have no limit
+            here; training leaves out what is too long for it.
+        align (`str`, defaults to `"none"`): `proportional` adds word times, see `alignment.py`.
+        language (`str`, *optional*): Of items that do not say theirs.
+        speaker (`str`, *optional*): Of items that do not say theirs.
+    """
+
+    min_seconds: float = 0.1
+    max_seconds: float = 30.0
+    max_characters: int = 1000
+    align: str = "none"
+    language: str | None = None
+    speaker: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_seconds < self.max_seconds:
+            raise ValueError(f"Sounds must be from {self.min_seconds} to {self.max_seconds} s long: no sound is.")
+        if self.max_characters < 1:
+            raise ValueError(f"`max_characters` must be at least 1, but is {self.max_characters}.")
+        if self.align not in ("none", "proportional"):
+            raise ValueError(f"`align` is 'none' or 'proportional', but is {self.align!r}.")
+
+
+class Problem(Exception):
+    """
+    Why an item cannot be used.
+
+    Args:
+        reason (`str`): One of few, to be counted.
+        detail (`str`): About this item.
+    """
+
+    def __init__(self, reason: str, detail: str = ""):
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass
+class Made:
+    """
+    What became of some items.
+
+    Args:
+        rows (`list[dict]`): Rows, in the order of the items.
+        splits (`list[str | None]`): The split that each row has in its source.
+        problems (`list[dict]`): `id`, `reason` and `detail` of each item without a row.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    splits: list[str | None] = field(default_factory=list)
+    problems: list[dict[str, str]] = field(default_factory=list)
+
+
+@dataclass
+class Draft:
+    """
+    A row whose sounds are read and not encoded yet.
+
+    Args:
+        item ([`Item`]): What it was made of.
+        row (`dict`): The row, without codes.
+        sounds (`dict[str, np.ndarray]`): Samples at the rate that the codec hears, by the column their codes will have.
+    """
+
+    item: Item
+    row: Row
+    sounds: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class RowMaker:
+    """
+    Makes rows.
+
+    Args:
+        processor ([`TttProcessor`]): Its codec encodes; its tokenizer says what is a special token.
+        limits ([`Limits`]): What can be used.
+        batch_size (`int`): Sounds encoded together.
+    """
+
+    def __init__(self, processor: TttProcessor, limits: Limits, batch_size: int = 1):
+        self.processor = processor
+        self.limits = limits
+        self.batch_size = batch_size
+        self.config = processor.codec_config
+        added = processor.tokenizer.get_added_vocab()
+        self._special = [token for token in added if not control_tokens(token)]
+
+    def make(self, items: Sequence[Item]) -> Made:
+        """
+        Make the rows of some items.
+
+        Args:
+            items (`Sequence[Item]`): Items.
+
+        Returns:
+            [`Made`]
+        """
+        made = Made()
+        drafts: list[Draft] = []
+        for item in items:
+            try:
+                drafts.append(self.read(item))
+            except Problem as problem:
+                made.problems.append(_problem_entry(item, problem))
+        sounds = [(draft, column) for draft in drafts for column in draft.sounds]
+        codes = encode_sounds(self.processor, [draft.sounds[column] for draft, column in sounds], self.batch_size)
+        for (draft, column), encoded in zip(sounds, codes, strict=True):
+            draft.row[column] = encoded
+        for draft in drafts:
+            try:
+                self._finish(draft)
+            except Problem as problem:
+                made.problems.append(_problem_entry(draft.item, problem))
+            else:
+                made.rows.append(draft.row)
+                made.splits.append(None if draft.item.split is None else str(draft.item.split))
+        return made
+
+    # ------------------------------------------------------------------------------------------------------------- drafts
+
+    def read(self, item: Item) -> Draft:
+        """
+        Check an item and read its sounds.
+
+        Args:
+            item ([`Item`]): Anything.
+
+        Returns:
+            [`Draft`]
+
+        Raises:
+            Problem: If it cannot be used.
+        """
+        if item.problem is not None:
+            raise Problem(item.problem, item.detail)
+        row = make_row(
+            _name(item.id, "id"),
+            item.kind,
+            language=language_tag(_name(item.language or self.limits.language, "language")),
+            speaker=_name(item.speaker or self.limits.speaker, "speaker"),
+        )
+        draft = Draft(item, row)
+        if item.kind == "messages":
+            self._add_messages(draft)
+        elif item.kind == "document":
+            row["text"] = self._written(item.text)
+            row["seconds"] = self._seconds_written([row["text"]])
+        else:
+            self._add_words_and_sounds(draft)
+        return draft
+
+    def _add_words_and_sounds(self, draft: Draft) -> None:
+        item, row = draft.item, draft.row
+        spoken_question = item.audio is not None
+        if item.kind == "text" and spoken_question:
+            raise Problem("no answer audio", "the question is spoken and the answer is not: no task is like this")
+        may_lack_text = item.kind == "caption" or (item.kind == "dialogue" and spoken_question)
+        if item.text is not None or not may_lack_text:
+            row["text"] = self._words(item.text, "text")
+        if item.kind != "recording":
+            row["answer_text"] = self._words(item.answer_text, "answer")
+        if item.kind in ("recording", "caption") or (item.kind == "dialogue" and spoken_question):
+            draft.sounds["codes"] = self._sound(item.audio)
+        if item.kind == "dialogue":
+            draft.sounds["answer_codes"] = self._sound(item.answer_audio)
+        row["seconds"] = sum(map(len, draft.sounds.values())) / self.config.sampling_rate
+
+    def _finish(self, draft: Draft) -> None:
+        """Check the codes and add word times."""
+        item, row = draft.item, draft.row
+        for column in draft.sounds:
+            if isinstance(row[column], Exception):
+                raise Problem("the codec refuses it", str(row[column]))
+        for codes, text, words, given in (
+            ("codes", "text", "words", item.words),
+            ("answer_codes", "answer_text", "answer_words", item.answer_words),
+        ):
+            if codes in draft.sounds and row[text] is not None and item.kind in ("recording", "dialogue"):
+                row[words] = self._word_times(given, row[text], draft.sounds[codes], len(row[codes]))
+
+    def _word_times(self, given: Any, text: str, samples: np.ndarray, num_codes: int) -> list[Word] | None:
+        if len(text.split()) > num_codes:
+            raise Problem(
+                "more words than codes", f"{len(text.split())} words in {num_codes} codes: is it the right transcript?"
+            )
+        if given is not None:
+            return _given_word_times(given, text, len(samples) / self.config.sampling_rate)
+        if self.limits.align == "proportional":
+            return proportional_word_times(text, samples, self.config.sampling_rate)
+        return None
+
+    # -------------------------------------------------------------------------------------------------------------- texts
+
+    def _words(self, value: Any, field: str) -> str:
+        """Words to be spoken or read: in one line, without anything that a tokenizer would read as a marker."""
+        text = " ".join(_checked_text(value, field).split())
+        found = control_tokens(text) + [token for token in self._special if token in text]
+        if found:
+            raise Problem("special tokens in the text", f"the {field} holds {found[0]}")
+        if len(text) > self.limits.max_characters:
+            raise Problem(
+                "text too long", f"the {field} has {len(text)} characters, the limit is {self.limits.max_characters}"
+            )
+        return text
+
+    def _written(self, value: Any) -> str:
+        """A text with sounds in it."""
+        text = _checked_text(value, "text").strip()
+        found = [token for token in self._special if token in text]
+        if found:
+            raise Problem("special tokens in the text", f"it holds {found[0]}")
+        try:
+            pieces = split_written_audio(text)
+        except ValueError as error:
+            raise Problem("special tokens in the text", str(error)) from error
+        largest = max((code for _, codes in pieces for code in codes), default=0)
+        if largest >= self.config.codebook_size:
+            raise Problem(
+                "code beyond the codebook", f"<|audio_{largest}|>, but the codec has {self.config.codebook_size} codes"
+            )
+        return text
+
+    def _add_messages(self, draft: Draft) -> None:
+        messages = _from_json(draft.item.messages, "bad messages")
+        if not isinstance(messages, list) or not messages:
+            raise Problem("bad messages", "not a list of messages")
+        clean = []
+        for message in messages:
+            role = message.get("role") if isinstance(message, dict) else None
+            if role not in ROLES:
+                raise Problem("bad messages", f"a message needs a role of {', '.join(ROLES)}, and content")
+            clean.append({"role": role, "content": self._written(message.get("content"))})
+        if clean[-1]["role"] != "assistant":
+            raise Problem("bad messages", "the last message is not the assistant's")
+        draft.row["messages"] = json.dumps(clean, ensure_ascii=False)
+        draft.row["seconds"] = self._seconds_written([message["content"] for message in clean])
+
+    def _seconds_written(self, texts: Sequence[str]) -> float:
+        return sum(len(codes) for text in texts for _, codes in split_written_audio(text)) / self.config.frame_rate
+
+    # ------------------------------------------------------------------------------------------------------------- sounds
+
+    def _sound(self, audio: Any) -> np.ndarray:
+        if audio is None:
+            raise Problem("no audio file", "none is named")
+        if not isinstance(audio, (str, bytes)):
+            raise Problem("unreadable audio", f"neither a path nor the bytes of a file, but a {type(audio).__name__}")
+        try:
+            samples = load_sound(audio, self.config.sampling_rate, max_seconds=self.limits.max_seconds)
+        except FileNotFoundError as error:
+            raise Problem("no audio file", str(error)) from error
+        except Exception as error:  # decoders fail in ways of their own, and one file must not end hours of work
+            reason = next((reason for end, reason in _SOUND_REASONS if re.search(end, str(error))), "unreadable audio")
+            if reason == "audio too long":
+                raise Problem(
+                    reason, f"longer than {self.limits.max_seconds:g} s: cut it, or raise --max-seconds"
+                ) from error
+            raise Problem(reason, str(error)) from error
+        seconds = len(samples) / self.config.sampling_rate
+        if seconds < self.limits.min_seconds:
+            raise Problem("audio too short", f"{seconds:.3f} s, the limit is {self.limits.min_seconds:g} s")
+        return samples
+
+
+def _problem_entry(item: Item, problem: Problem) -> dict[str, str]:
+    """A line of the report, readable whatever the item's id is."""
+    detail = problem.detail.encode("utf-8", "backslashreplace").decode()[:500]
+    return {
+        "id": str(item.id).encode("utf-8", "backslashreplace").decode()[:MAX_NAME_LENGTH],
+        "reason": problem.reason,
+        "detail": detail,
+    }
+
+
+def _checked_text(value: Any, field: str) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        raise Problem("no text", f"there is no {field}")
+    if not isinstance(value, str):
+        raise Problem("no text", f"the {field} is a {type(value).__name__} and no text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise Problem("text in an unknown encoding", f"the {field} is not UTF-8") from error
+    text = unicodedata.normalize("NFC", value)
+    if "\x00" in text or "\ufffd" in text:
+        raise Problem("text in an unknown encoding", f"the {field} holds NUL or replacement characters")
+    if not any(character.isalnum() for character in text):
+        raise Problem("no text", f"the {field} {text[:50]!r} holds no letter and no digit")
+    return text
+
+
+def _name(value: Any, field: str) -> str | None:
+    """An id, a speaker or a language: one line that can be shown, stored and put into a prompt."""
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return None
+    name = unicodedata.normalize("NFC", str(value)) if isinstance(value, (str, int)) else ""
+    if not name.isprintable() or not name.strip() or len(name) > MAX_NAME_LENGTH or control_tokens(name):
+        raise Problem(f"bad {field}", f"{str(value)[:50]!r} is no name")
+    return name
+
+
+def _from_json(value: Any, reason: str) -> Any:
+    """What a table without lists holds as text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise Problem(reason, f"no JSON ({error})") from error
+
+
+def _given_word_times(given: Any, text: str, seconds: float) -> list[Word]:
+    """Word times of the source: `{"word", "start", "end"}` or `[word, start, end]`, in order, within the sound, and the words of the text."""
+    given = _from_json(given, "bad word times")
+    try:
+        rows = [(w["word"], w["start"], w["end"]) if isinstance(w, dict) else tuple(w) for w in given]
+        times = [
+            {"word": unicodedata.normalize("NFC", word), "start": float(start), "end": float(end)}
+            for word, start, end in rows
+        ]
+    except (TypeError, ValueError, KeyError) as error:
+        raise Problem("bad word times", "not a list of word, start and end") from error
+    bounds = [bound for time in times for bound in (time["start"], time["end"])]
+    if bounds != sorted(bounds) or not all(0 <= bound <= seconds + 0.1 for bound in bounds):
+        raise Problem("bad word times", f"not in order, or not within the {seconds:.2f} s of the sound")
+    if [time["word"] for time in times] != text.split():
+        raise Problem("bad word times", "the words are not those of the text")
+    return times

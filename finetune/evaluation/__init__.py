@@ -1,0 +1,1 @@
+"""Ask models in batches, and measure their transcripts, speech and answers."""

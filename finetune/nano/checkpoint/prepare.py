@@ -1,0 +1,301 @@
+"""
+From nano's speech to prepared datasets, as `ttt train` reads them: codes, words with their times, and the shares in which they are mixed.
+
+    python -m finetune.nano.checkpoint.prepare --model checkpoints/ttt-nano --speech data/nano --out prepared/nano
+    ttt train nano --set model=runs/nano-init --set data=prepared/nano/data.yaml --set output_dir=runs/nano
+
+| dataset | rows | from the corpora |
+|---|---|---|
+| chat | spoken question, spoken answer | questions, wrapped, repeat |
+| noted | spoken question, written answer: hearing and knowing at half of the ids | questions, wrapped, repeat |
+| typed | written question, spoken answer | questions |
+| turns | two spoken questions and their spoken answers, the second about the first | follow-ups |
+| talks | two to four questions, each about something else, some of them written, and their spoken answers | questions, repeat |
+| dictated | sound, its words | questions, wrapped |
+| words | the same, where no word can be guessed from the one before | drills and dictation, heard twice each; phrases |
+| recorded | recorded English, its words | recorded, where it was fetched, heard twice; the split that is not held out |
+| aloud | words, their sound | answers, sentences, phrases |
+| written | question, answer | the domain |
+| facts | lists of answers | the domain, with larger numbers |
+
+Codes are kept in `codes/` below the output folder, a file per shard; a run that was killed goes on. Corpora that are still growing may be
+prepared again: what is new is encoded.
+
+Knows the folders that `synthesise.py` writes, the codec and the columns of prepared rows. Knows no model.
+"""
+
+import argparse
+import json
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from finetune.adapters.loading import load_processor
+from finetune.data.encoding import codec_fingerprint
+from finetune.data.schema import PreparedInfo, Row, make_row, replace_text, save_prepared
+from finetune.nano.codec.encode import encode_corpus, read_codes
+from finetune.nano.domain.questions import LARGEST_WRITTEN_NUMBER, items, keywords
+from finetune.nano.domain.spoken_numbers import number_words
+from finetune.nano.speech.corpora import share_of
+from processing_ttt.layout_ttt import aligned_groups
+from processing_ttt.tasks_ttt import TASKS
+
+HEARD = ("questions", "wrapped", "repeat", "follow-ups", "drills", "dictation", "recorded")
+SPOKEN = ("answers", "sentences", "phrases")
+# Heard once more in another room: words that cannot be guessed are what there is least of.
+HEARD_AGAIN = ("drills", "dictation", "recorded")
+AGAIN = "-again"
+MIXTURE = Path(__file__).with_name("mixture.yaml")
+VALIDATION_SHARE = 0.004
+TURNS_OF_A_TALK = (2, 4)  # fewest and most
+TYPED_SHARE = 0.2  # of the questions of a talk
+FACTS_PER_LIST = 16
+ROUNDS_OF_FACTS = 10
+NUMBERS = [number_words(number) for number in range(101)]
+
+Line = dict[str, Any]  # of `encode_corpus`
+
+
+def prepare(model: str, speech: Path, out: Path) -> dict[str, int]:
+    """
+    Encode what is new and write all prepared datasets.
+
+    Args:
+        model (`str`): Checkpoint whose codec encodes.
+        speech (`Path`): Holds the corpora that `synthesise.py` wrote; those that are missing teach nothing.
+        out (`Path`): Gets a folder for each dataset, and `data.yaml`.
+
+    Returns:
+        `dict[str, int]`: Training rows of each dataset.
+
+    Raises:
+        ValueError: If `out` holds codes of another codec.
+    """
+    processor = load_processor(model)
+    codec, fingerprint = processor.codec.eval(), codec_fingerprint(processor)
+    _check_codes(out / "codes", fingerprint)
+    lines: dict[str, list[Line]] = {}
+    for corpus in (*HEARD, *SPOKEN):
+        encode_corpus(codec, speech / corpus, out / "codes" / corpus, varied=corpus in HEARD)
+        lines[corpus] = read_codes(out / "codes" / corpus)
+    for corpus in HEARD_AGAIN:
+        again = out / "codes" / (corpus + AGAIN)
+        encode_corpus(codec, speech / corpus, again, varied=True, hearing=1)
+        lines[corpus] += [line | {"id": line["id"] + AGAIN} for line in read_codes(again)]
+    info = PreparedInfo(
+        source="finetune.nano",
+        codec=model,
+        codec_fingerprint=fingerprint,
+        frame_rate=codec.config.frame_rate,
+        codebook_size=codec.config.codebook_size,
+    )
+    counts = {}
+    for name, rows in _datasets(lines, codec.config.frame_rate).items():
+        splits: dict[str, list[Row]] = {"train": [], "validation": []}
+        for row in rows:
+            is_held_out = share_of(row["id"].removesuffix(AGAIN)) < VALIDATION_SHARE
+            splits["validation" if is_held_out else "train"].append(row)
+        save_prepared(out / name, splits, info)
+        counts[name] = len(splits["train"])
+    mixture = yaml.safe_load(MIXTURE.read_text())
+    mixture["datasets"] = [entry for entry in mixture["datasets"] if counts[entry["path"]]]
+    replace_text(out / "data.yaml", yaml.safe_dump(mixture, sort_keys=False))
+    return counts
+
+
+def _check_codes(folder: Path, fingerprint: str) -> None:
+    """Refuse codes of another codec; remember whose these are."""
+    note = folder / "codec.txt"
+    if not note.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_text(note, fingerprint)
+    if note.read_text() != fingerprint:
+        raise ValueError(f"{folder} holds codes of another codec: remove it, or choose another --out.")
+
+
+def _datasets(lines: dict[str, list[Line]], frame_rate: float) -> dict[str, Iterable[Row]]:
+    replies = {line["text"]: line for corpus in ("answers", "phrases") for line in lines[corpus]}
+    asked = list(_named(lines, "questions", "wrapped", "repeat"))
+    typed = {line["text"]: (name, line) for name, line in _named(lines, "questions") if line["answer"] in replies}
+    return {
+        "chat": (
+            _dialogue(name, line, replies[line["answer"]], frame_rate)
+            for name, line in asked
+            if line["answer"] in replies
+        ),
+        "noted": (_note(name, line, frame_rate) for name, line in asked),
+        "typed": (
+            _dialogue(f"typed/{name}", line | {"codes": None}, replies[line["answer"]], frame_rate)
+            for name, line in typed.values()
+        ),
+        "turns": _turns(lines, replies, frame_rate),
+        "talks": _talks(list(_named(lines, "questions", "repeat")), replies, frame_rate),
+        "dictated": (_recording(name, line, frame_rate) for name, line in _named(lines, "questions", "wrapped")),
+        "words": (_recording(name, line, frame_rate) for name, line in _named(lines, "drills", "dictation", "phrases")),
+        "recorded": (
+            _recording(name, line, frame_rate) for name, line in _named(lines, "recorded") if line["split"] == "train"
+        ),
+        "aloud": (_recording(name, line, frame_rate) for name, line in _named(lines, *SPOKEN)),
+        "written": (
+            make_row(f"written-{number}", "text", language="en", text=item.question, answer_text=item.answer)
+            for number, item in enumerate(items())
+            if item.split == "train"
+        ),
+        "facts": (
+            make_row(f"facts-{number}", "document", language="en", text=text)
+            for number, text in enumerate(lists_of_facts())
+        ),
+    }
+
+
+def _named(lines: dict[str, list[Line]], *corpora: str) -> Iterator[tuple[str, Line]]:
+    for corpus in corpora:
+        for line in lines[corpus]:
+            yield f"{corpus}/{line['id']}", line
+
+
+def _words(line: Line) -> list[dict[str, Any]]:
+    return [{"word": word, "start": start, "end": end} for word, start, end in line["words"]]
+
+
+def _recording(name: str, line: Line, frame_rate: float) -> Row:
+    columns = {
+        "text": line["text"],
+        "codes": line["codes"],
+        "seconds": len(line["codes"]) / frame_rate,
+    }
+    if "words" in line:  # a person's words have no times
+        columns["words"] = _words(line)
+    return make_row(name, "recording", language="en", speaker=line["voice"], **columns)
+
+
+def _dialogue(name: str, asked: Line, reply: Line, frame_rate: float) -> Row:
+    return make_row(
+        name,
+        "dialogue",
+        language="en",
+        speaker=asked["voice"],
+        text=asked["text"],
+        codes=asked["codes"],
+        answer_text=reply["text"],
+        answer_codes=reply["codes"],
+        answer_words=_words(reply),
+        seconds=(len(asked["codes"] or ()) + len(reply["codes"])) / frame_rate,
+    )
+
+
+def _note(name: str, asked: Line, frame_rate: float) -> Row:
+    messages = [
+        {"role": "system", "content": TASKS["text"].system_prompt},
+        {"role": "user", "content": _written(asked["codes"])},
+        {"role": "assistant", "content": asked["answer"]},
+    ]
+    return make_row(
+        name, "messages", language="en", messages=json.dumps(messages), seconds=len(asked["codes"]) / frame_rate
+    )
+
+
+def _turns(lines: dict[str, list[Line]], replies: dict[str, Line], frame_rate: float, seed: int = 0) -> Iterator[Row]:
+    """Conversations of two turns; one voice asks both questions, if it ever asked the first."""
+    rng = random.Random(seed)
+    spoken: dict[tuple[str, str], list[Line]] = defaultdict(list)
+    by_text: dict[str, list[Line]] = defaultdict(list)
+    for line in lines["questions"]:
+        spoken[line["text"], line["voice"]].append(line)
+        by_text[line["text"]].append(line)
+    for name, second in _named(lines, "follow-ups"):
+        firsts = spoken[second["first_question"], second["voice"]] or by_text[second["first_question"]]
+        answers = [replies.get(second[field]) for field in ("first_answer", "answer")]
+        if not firsts or None in answers:
+            continue
+        first = rng.choice(firsts)
+        exchanges = [(_written(asked["codes"]), reply) for asked, reply in zip((first, second), answers, strict=True)]
+        codes = sum(len(line["codes"]) for line in (first, second, *answers))
+        yield _conversation(name, exchanges, codes, frame_rate)
+
+
+def _talks(
+    asked: Sequence[tuple[str, Line]], replies: dict[str, Line], frame_rate: float, seed: int = 0
+) -> Iterator[Row]:
+    """Conversations in which no question has to do with the one before; one voice asks them all, and now and then writes instead."""
+    rng = random.Random(seed)
+    by_voice: dict[str, list[tuple[str, Line]]] = defaultdict(list)
+    for name, line in rng.sample(asked, len(asked)):
+        if line["answer"] in replies:
+            by_voice[line["voice"]].append((name, line))
+    for _, questions in sorted(by_voice.items()):
+        start = 0
+        while start < len(questions) - 1:
+            talk = questions[start : start + rng.randint(*TURNS_OF_A_TALK)]
+            start += len(talk)
+            exchanges, codes = [], 0
+            for _, line in talk:
+                is_typed = rng.random() < TYPED_SHARE
+                reply = replies[line["answer"]]
+                exchanges.append((line["text"] if is_typed else _written(line["codes"]), reply))
+                codes += len(reply["codes"]) + (0 if is_typed else len(line["codes"]))
+            yield _conversation(f"talk/{talk[0][0]}", exchanges, codes, frame_rate)
+
+
+def _conversation(name: str, exchanges: Sequence[tuple[str, Line]], codes: int, frame_rate: float) -> Row:
+    """What was asked, as text with codes in it, and what was replied, word by word."""
+    messages = []
+    for question, reply in exchanges:
+        pieces = aligned_groups(reply["words"], reply["codes"], frame_rate, 1)
+        messages.append({"role": "user", "content": question})
+        messages.append({"role": "assistant", "content": "".join(text + _written(codes) for text, codes in pieces)})
+    return make_row(name, "messages", language="en", messages=json.dumps(messages), seconds=codes / frame_rate)
+
+
+def _written(codes: Iterable[int]) -> str:
+    return "".join(f"<|audio_{code}|>" for code in codes)
+
+
+def lists_of_facts(seed: int = 0) -> list[str]:
+    """
+    Write answers as plain text, a line each: half of the lists at random, half in order, operand by operand. Every answer restates its
+    question, so this is arithmetic at eight ids a fact, where a question and its answer in a conversation take nearly forty.
+
+    Args:
+        seed (`int`, *optional*, defaults to 0): Of the random order.
+
+    Returns:
+        `list[str]`: Lists of `FACTS_PER_LIST` lines; numbers up to `LARGEST_WRITTEN_NUMBER`, and no fact that is held out.
+    """
+    answers = sorted({item.answer for item in items(largest_number=LARGEST_WRITTEN_NUMBER) if item.split == "train"})
+    rng = random.Random(seed)
+    in_order = sorted(
+        answers, key=_operands
+    )  # "Thirteen minus five is eight." stands before "Thirteen minus six is seven."
+    lists = []
+    for number in range(ROUNDS_OF_FACTS):
+        ordered = in_order if number % 2 else rng.sample(answers, len(answers))
+        first = rng.randrange(FACTS_PER_LIST)
+        for start in range(first, len(ordered), FACTS_PER_LIST):
+            lists.append("\n".join(ordered[start : start + FACTS_PER_LIST]))
+    return lists
+
+
+def _operands(answer: str) -> tuple[str, tuple[int, ...]]:
+    """Sort key of an answer: what is done, then the numbers it is done to."""
+    words = keywords(answer)
+    numbers = tuple(NUMBERS.index(word) for word in words if word in NUMBERS)
+    return " ".join(word for word in words if word not in NUMBERS), numbers[:2]
+
+
+def main() -> None:
+    """Command line: see the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="checkpoint whose codec encodes")
+    parser.add_argument("--speech", type=Path, required=True, help="folder of the corpora")
+    parser.add_argument("--out", type=Path, required=True)
+    for name, count in prepare(**vars(parser.parse_args())).items():
+        print(f"{name}: {count} rows")
+
+
+if __name__ == "__main__":
+    main()

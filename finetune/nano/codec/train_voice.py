@@ -1,0 +1,213 @@
+"""
+Train the sound of nano's codec against critics, resumably: what its codes mean stays, how they sound becomes clearer.
+
+    python -m finetune.nano.codec.train_voice --codec checkpoints/ttt-nano/codec --data data/phrases data/answers data/dictation \\
+        --out runs/voice --minutes 60
+
+Encoder and quantiser are frozen, so every code that a language model has learnt stays valid. Decoder and vocoder are trained together, from codes to
+sound: L1 of log-mel frames, a multi-resolution STFT loss, and small critics (`discriminators.py`; hinge loss and distance of features), of which each
+step hears a few drawn at random. A crop of a second is decoded with what lies before and after it, and judged without.
+
+Each crop comes from one of the folders of `--data`, all equally often. In `--out`: `voice.safetensors` and `critics.safetensors`, from which the same
+command goes on; `export/`, the codec as `AutoModel.from_pretrained` reads it, renewed every few minutes; `time.json`.
+
+Knows what is learnt from which loss. Does not know how a stage is resumed (`codec_stage.py`), tokens, judges.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from processing_ttt.codec_ttt import TttCodecModel
+
+from .codec_stage import CHECKPOINT_SECONDS, Stage, Utterances, export
+from .discriminators import PERIODS, RESOLUTIONS, critic_loss, deception_loss, feature_distance, make_critics
+from .train_codec import STFT_SIZES, stft_loss
+
+EXPORT_SECONDS = 300
+UNHEARD_STEPS = 100  # at first critics learn, but nobody listens to them yet
+CODES_BEFORE = 12  # a crop is decoded after so many codes: not all of `decode_context`, most of which is faint memory
+BETAS = (0.8, 0.99)
+CRITICS_RATE = 2.0  # times the learning rate of the voice
+MEL_WEIGHT, STFT_WEIGHT, FEATURE_WEIGHT = 15.0, 1.0, 2.0
+
+
+class CodedCrops:
+    """
+    Crops of utterances as codes, with what surrounds them, beside the sound; each utterance is coded once.
+
+    Args:
+        model ([`TttCodecModel`]): The codec; its encoder is final.
+        corpora (`Sequence[Utterances]`): Where crops come from, each equally often.
+    """
+
+    def __init__(self, model: TttCodecModel, corpora: Sequence[Utterances]):
+        self.model, self.corpora = model, corpora
+        self.codes: dict[tuple[int, int], torch.Tensor] = {}
+        self.before, self.after = CODES_BEFORE, model.config.decode_lookahead
+
+    def batch(self, batch: int, codes: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Draw crops.
+
+        Args:
+            batch (`int`): How many.
+            codes (`int`): Length of each, without its surroundings.
+            rng (`np.random.Generator`): Draws them.
+
+        Returns:
+            `tuple[torch.Tensor, torch.Tensor]`: Codes `(batch, before + codes + after)`, -1 beyond an utterance's ends, and the sound of
+            the crops alone, `(batch, codes * samples_per_code)`, at the standard level.
+        """
+        rows, sounds = [], []
+        for _ in range(batch):
+            corpus = int(rng.integers(len(self.corpora)))
+            utterance = int(rng.integers(len(self.corpora[corpus])))
+            waveform, known = self.read(corpus, utterance)
+            start = int(rng.integers(max(1, len(known) - codes + 1)))
+            padded = F.pad(known, (self.before, codes + self.after), value=-1)
+            rows.append(padded[start : start + self.before + codes + self.after])
+            size = self.model.config.samples_per_code
+            sounds.append(F.pad(waveform, (0, codes * size))[start * size : (start + codes) * size])
+        return torch.stack(rows), torch.stack(sounds)
+
+    @torch.no_grad()
+    def read(self, corpus: int, utterance: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """One utterance: sound `(samples,)` at the standard level, and its codes."""
+        waveform = self.corpora[corpus].read(utterance, self.model.config.samples_per_code)
+        if (corpus, utterance) not in self.codes:
+            self.codes[corpus, utterance] = self.model.encode(waveform[None, None]).audio_codes[0, 0]
+        return self.model.standard_level(waveform[None])[0], self.codes[corpus, utterance]
+
+    def decode(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Codes with surroundings -> the crops' log-mel frames `(batch, mel_frames, mel)` and sound `(batch, samples)`."""
+        config = self.model.config
+        ratio, size = config.mel_frames_per_code, config.samples_per_code
+        mask = (rows >= 0).float()[..., None]
+        mel = self.model.decoder(self.model.quantizer.from_codes(rows.clamp(min=0)), mask)
+        sound = self.model.vocoder(mel, mask.repeat_interleave(ratio, dim=1))
+        kept = slice(self.before * size, sound.shape[1] - self.after * size)
+        return mel[:, self.before * ratio : mel.shape[1] - self.after * ratio], sound[:, kept]
+
+
+class VoiceTraining:
+    """
+    One adversarial stage: the critics learn, then the voice.
+
+    Args:
+        crops ([`CodedCrops`]): What is heard; its model is trained.
+        out (`Path`): Folder of the stage.
+        minutes (`float`): CPU minutes, restarts included.
+        learning_rate (`float`): Peak rate of the voice.
+    """
+
+    def __init__(self, crops: CodedCrops, out: Path, minutes: float, learning_rate: float):
+        self.crops, self.critics = crops, make_critics()
+        model = crops.model.requires_grad_(False)
+        trained = {"decoder": model.decoder.requires_grad_(True), "vocoder": model.vocoder.requires_grad_(True)}
+        self.voice = Stage("voice", out, trained, minutes, learning_rate, BETAS)
+        self.judging = Stage("critics", out, {"critics": self.critics}, minutes, CRITICS_RATE * learning_rate, BETAS)
+
+    def loss(self, batch: int, codes: int, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        """
+        Update the critics, and give the loss of the voice.
+
+        Args:
+            batch (`int`): Crops.
+            codes (`int`): Length of a crop.
+            rng (`np.random.Generator`): Draws crops and critics.
+
+        Returns:
+            `tuple[torch.Tensor, dict[str, float]]`: The loss and its parts.
+        """
+        rows, sound = self.crops.batch(batch, codes, rng)
+        mel, spoken = self.crops.decode(rows)
+        heard_by = draw_critics(self.critics, rng)
+        self._update_critics(heard_by, sound, spoken.detach())
+        loss, losses = self._distance(mel.float(), spoken, sound, rng)
+        if self.judging.step <= UNHEARD_STEPS:
+            return loss, losses
+        with torch.no_grad():
+            recorded = [critic(sound) for critic in heard_by]
+        decoded = [critic(spoken) for critic in heard_by]
+        deception = torch.stack([deception_loss(judged) for judged in decoded]).mean()
+        distance = torch.stack([feature_distance(*pair) for pair in zip(recorded, decoded, strict=True)]).mean()
+        losses |= {"deception": deception.item(), "features": distance.item()}
+        return loss + deception + FEATURE_WEIGHT * distance, losses
+
+    def _distance(
+        self, mel: torch.Tensor, spoken: torch.Tensor, sound: torch.Tensor, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """How far frames and sound are from what they should be, without any critic."""
+        inner = slice(2, -2)  # frames at the ends look beyond the crop
+        sizes = rng.choice(STFT_SIZES, 2, replace=False).tolist()
+        with torch.autocast("cpu", enabled=False):
+            target, given = (self.crops.model.log_mel(each)[:, inner] for each in (sound, spoken))
+            mel_error, decoded_error = F.l1_loss(given, target), F.l1_loss(mel[:, inner], target)
+            stft = torch.stack([stft_loss(spoken, sound, size) for size in sizes]).mean()
+        loss = MEL_WEIGHT * (mel_error + 0.2 * decoded_error) + STFT_WEIGHT * stft
+        return loss, {"mel": mel_error.item(), "decoded": decoded_error.item(), "stft": stft.item()}
+
+    def _update_critics(self, heard_by: list[nn.Module], sound: torch.Tensor, spoken: torch.Tensor) -> None:
+        self.critics.requires_grad_(True)
+        judged = [critic_loss(critic(sound), critic(spoken)) for critic in heard_by]
+        loss = torch.stack(judged).mean()
+        self.judging.update(loss, {"critics": loss.item()})
+        self.critics.requires_grad_(False)
+
+
+def draw_critics(critics: nn.ModuleDict, rng: np.random.Generator) -> list[nn.Module]:
+    """Two periods and one resolution: a third of all critics, and of their cost."""
+    names = [f"period{period}" for period in rng.choice(PERIODS, 2, replace=False)]
+    return [critics[name] for name in (*names, f"resolution{rng.choice(RESOLUTIONS)}")]
+
+
+def train_voice(options: argparse.Namespace) -> None:
+    """Train, export and save until the budget is spent."""
+    torch.manual_seed(options.seed)
+    crops = CodedCrops(TttCodecModel.from_pretrained(options.codec).eval(), [Utterances(data) for data in options.data])
+    folder = options.out / "export"
+    _check_same_codes(crops.model, folder)
+    training = VoiceTraining(crops, options.out, options.minutes, options.learning_rate)
+    export(crops.model, folder)
+    training.voice.run(
+        lambda rng: training.loss(options.batch, options.codes, rng),
+        {training.judging.save: CHECKPOINT_SECONDS, lambda: export(crops.model, folder): EXPORT_SECONDS},
+    )
+    export(crops.model, folder)
+    training.judging.save()
+
+
+def _check_same_codes(model: TttCodecModel, folder: Path) -> None:
+    if not (folder / "config.json").exists():
+        return
+    there = TttCodecModel.from_pretrained(folder).encoder.state_dict()
+    own = model.encoder.state_dict()
+    if own.keys() != there.keys() or not all(torch.equal(value, there[name]) for name, value in own.items()):
+        raise SystemExit(f"{folder} holds the voice of another codec: train into another --out.")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line: see the module's docstring."""
+    parser = argparse.ArgumentParser(description="Train the sound of nano's codec against critics.")
+    parser.add_argument("--codec", type=Path, required=True, help="folder of a finished codec")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders of shards")
+    parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and of export/")
+    parser.add_argument("--minutes", type=float, required=True, help="CPU minutes of the stage, restarts included")
+    parser.add_argument("--batch", type=int, default=4, help="crops per step")
+    parser.add_argument("--codes", type=int, default=25, help="codes of a crop")
+    parser.add_argument("--learning-rate", type=float, default=4e-4, help="peak")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
+    train_voice(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The questions and answers that nano is trained on, as text."""

@@ -1,0 +1,330 @@
+"""
+Measure a nano checkpoint, from waveform to waveform, on what training never saw, and on seen questions apart.
+
+    python -m finetune.nano.measure.model --model checkpoints/ttt-nano --speech data/nano --out measured.json
+
+| what | corpus | measured |
+|---|---|---|
+| answer | test | is the answer's text exactly right? By split, kind and voice, and with noise at 10 dB |
+| turns | follow-ups-test | two turns: is the second answer exactly right? |
+| talks | test | conversations of four questions, each about something else: are the answers exactly right? By turn |
+| repeat | repeat-test | general English said after somebody: the text's error rates |
+| reply | test | the spoken answers, heard by the judges of `judge.py` against the reply's own text; the same text by the synthesiser through the codec |
+| hear | test, dictation-test | transcription: questions, and general English by voice |
+| speak | answers-heldout, phrases-test | unseen answers and general English read aloud, heard by the judges |
+| codec | answers-heldout | the synthesiser itself, and through the codec: what speech could be at best |
+| speed | test | one question at a time, from waveform to waveform: seconds over seconds of speech; seconds to the first sound |
+
+`card.py` makes the tables of the model card of it. Knows the processor, the model and the judges. Changes nothing.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from transformers import AutoProcessor
+
+from finetune.nano.codec.encode import encode
+from finetune.nano.domain.questions import normalise, text_corpus
+from finetune.nano.speech.acoustics import with_noise
+from finetune.nano.speech.corpora import ANSWER_STRETCH, ANSWER_VOICE, TEST_STRETCHES
+from finetune.nano.speech.synthesise import read_corpus
+from finetune.nano.speech.voices import SAMPLING_RATE, Voice
+from modeling_ttt import TttForConditionalGeneration
+from processing_ttt import TttConversation, TttProcessor, TttReply
+from processing_ttt.reply_stream_ttt import TttAudioChunk
+
+from .card import card_tables
+from .confusion import confusions
+from .judge import Judge, score
+
+BATCH_SIZE = 16
+NOISE_DB = 10.0
+JUDGED = 240  # spoken replies that the judges hear
+TIMED = 20
+TALKS, TURNS_OF_A_TALK = 50, 4
+
+
+class Checkpoint:
+    """A model with its processor, asked in batches."""
+
+    def __init__(self, folder: Path, **options: Any):
+        self.model = TttForConditionalGeneration.from_pretrained(folder).eval()
+        self.processor: TttProcessor = AutoProcessor.from_pretrained(folder)
+        self.options = options
+
+    @torch.inference_mode()
+    def resynthesise(self, sounds: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Send sounds through the codec alone."""
+        return [self.processor.decode_codes(codes) for codes in encode(self.processor.codec, list(sounds))]
+
+    def ask(
+        self, task: str, sounds: Sequence[np.ndarray] | None = None, texts: Sequence[str] | None = None
+    ) -> list[TttReply]:
+        """Answer a batch of questions, given as sound at 16 kHz or as text."""
+        count = len(sounds if sounds is not None else texts or [])
+        conversations = [
+            self.processor.conversation(
+                task,
+                text=texts[i] if texts is not None else None,
+                audio={"array": sounds[i], "sampling_rate": SAMPLING_RATE} if sounds is not None else None,
+            )
+            for i in range(count)
+        ]
+        inputs = self.processor.apply_chat_template(
+            conversations, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+        )
+        ids = self.model.generate(**inputs, **self.options)
+        return self.processor.batch_decode_reply(ids[:, inputs["input_ids"].shape[1] :])
+
+    def ask_all(
+        self, task: str, sounds: Sequence[np.ndarray] | None = None, texts: Sequence[str] | None = None
+    ) -> list[TttReply]:
+        """Answer many questions, in batches of similar length."""
+        lengths = [len(question) for question in (sounds if sounds is not None else texts or [])]
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        replies: dict[int, TttReply] = {}
+        for start in tqdm(range(0, len(order), BATCH_SIZE), desc=task, unit="batch"):
+            chosen = order[start : start + BATCH_SIZE]
+            batch = self.ask(task, [sounds[i] for i in chosen] if sounds is not None else None,
+                             [texts[i] for i in chosen] if texts is not None else None)  # fmt: skip
+            replies.update(zip(chosen, batch, strict=True))
+        return [replies[i] for i in range(len(order))]
+
+
+def exact_by(lines: Sequence[dict], replies: Sequence[TttReply], field: str) -> dict[str, dict[str, float]]:
+    """Share of answers whose text is exactly right, by a field of the questions."""
+    right: dict[str, list[bool]] = defaultdict(list)
+    for line, reply in zip(lines, replies, strict=True):
+        right[line[field]].append(is_exact(line, reply))
+    return {name: {"exact": sum(hits) / len(hits), "n": len(hits)} for name, hits in sorted(right.items())}
+
+
+def is_exact(line: dict, reply: TttReply) -> bool:
+    """Compare a reply's text with the one right answer, letter by letter."""
+    return reply.text.strip() == line["answer"]
+
+
+def transcribe(sounds: Sequence[np.ndarray], judges: dict[str, Judge]) -> dict[str, list[str]]:
+    """Let the judges write down sounds. A reply without sound is nothing heard: a judge would find a word even in silence."""
+    return {
+        name: [judge.transcribe(sound) if len(sound) else "" for sound in tqdm(sounds, desc=name, leave=False)]
+        for name, judge in judges.items()
+    }
+
+
+def heard(sounds: Sequence[np.ndarray], texts: Sequence[str], judges: dict[str, Judge]) -> dict[str, dict[str, float]]:
+    """Compare what the judges hear with what should have been said."""
+    return compared(transcribe(sounds, judges), texts)
+
+
+def compared(transcripts: dict[str, list[str]], texts: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Compare what each judge wrote down with what should have been said, where there is something to say."""
+    spoken = [i for i, text in enumerate(texts) if normalise(text)]
+    return {
+        name: _errors([texts[i] for i in spoken], [found[i] for i in spoken]) for name, found in transcripts.items()
+    }
+
+
+def _errors(references: Sequence[str], found: Sequence[str]) -> dict[str, float]:
+    return asdict(score(list(references), list(found))) | {"n": len(references)}
+
+
+def speed(checkpoint: Checkpoint, sounds: Sequence[np.ndarray]) -> dict[str, float]:
+    """Medians of one question at a time, from waveform to waveform, and to the first sound of a stream."""
+    factors, seconds, first_sound = [], [], []
+    for sound in sounds:
+        began = time.perf_counter()
+        (reply,) = checkpoint.ask("chat", [sound])
+        seconds.append(time.perf_counter() - began)
+        if len(reply.audio):
+            factors.append(seconds[-1] / reply.seconds)
+            first_sound.append(_seconds_to_sound(checkpoint, sound))
+    return {
+        "real_time_factor": statistics.median(factors) if factors else float("nan"),
+        "seconds": statistics.median(seconds),
+        "first_sound_seconds": statistics.median(first_sound) if first_sound else float("nan"),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _seconds_to_sound(checkpoint: Checkpoint, sound: np.ndarray) -> float:
+    began = time.perf_counter()
+    conversation = TttConversation(checkpoint.model, checkpoint.processor, **checkpoint.options)
+    with conversation.stream(audio={"array": sound, "sampling_rate": SAMPLING_RATE}) as stream:
+        for event in stream:
+            if isinstance(event, TttAudioChunk):
+                return time.perf_counter() - began
+    return float("inf")
+
+
+def second_turns(checkpoint: Checkpoint, lines: Sequence[dict], sounds: Sequence[np.ndarray]) -> list[TttReply]:
+    """Ask each first question, spoken now, then the second one; give the second replies."""
+    replies = []
+    for number, (line, sound) in enumerate(tqdm(list(zip(lines, sounds, strict=True)), desc="turns")):
+        first = Voice(line["voice"]).speak(line["first_question"], TEST_STRETCHES[number % len(TEST_STRETCHES)])
+        conversation = TttConversation(checkpoint.model, checkpoint.processor, **checkpoint.options)
+        conversation.say(audio={"array": first.audio, "sampling_rate": SAMPLING_RATE})
+        replies.append(conversation.say(audio={"array": sound, "sampling_rate": SAMPLING_RATE}))
+    return replies
+
+
+def talks(checkpoint: Checkpoint, lines: Sequence[dict], sounds: Sequence[np.ndarray]) -> list[float]:
+    """Share of right answers by turn, in conversations of held-out questions that have nothing to do with each other."""
+    held_out = [i for i, line in enumerate(lines) if line["split"] != "train"]
+    rng = random.Random(0)
+    right = []
+    for _ in tqdm(range(TALKS), desc="talks"):
+        conversation = TttConversation(checkpoint.model, checkpoint.processor, **checkpoint.options)
+        asked = rng.sample(held_out, TURNS_OF_A_TALK)
+        replies = [conversation.say(audio={"array": sounds[i], "sampling_rate": SAMPLING_RATE}) for i in asked]
+        right.append([is_exact(lines[i], reply) for i, reply in zip(asked, replies, strict=True)])
+    return np.mean(right, axis=0).tolist()
+
+
+def measure(folder: Path, speech: Path, limit: int | None, options: dict[str, Any]) -> dict[str, Any]:
+    """
+    Run every measurement.
+
+    Args:
+        folder (`Path`): The checkpoint.
+        speech (`Path`): Holds the corpora of the table above.
+        limit (`int`, *optional*): Use about so many utterances of each at most.
+        options (`dict`): For `generate`.
+
+    Returns:
+        `dict`: Numbers, nested; what `card_tables` takes.
+    """
+    checkpoint = Checkpoint(folder, **options)
+    judges = {"domain bigram": Judge(text_corpus()), "general English": Judge()}
+    lines, sounds = _read(speech / "test", limit)
+    result: dict[str, Any] = {"speed": speed(checkpoint, sounds[:: max(1, len(sounds) // TIMED)][:TIMED])}
+    result |= _answers(checkpoint, lines, sounds, judges)
+    result |= _hearing(checkpoint, lines, sounds, speech, limit)
+    result["talks"] = {"exact by turn": talks(checkpoint, lines, sounds), "n": TALKS}
+
+    lines, sounds = _read(speech / "follow-ups-test", limit)
+    right = [is_exact(line, reply) for line, reply in zip(lines, second_turns(checkpoint, lines, sounds), strict=True)]
+    result["second turn"] = {"exact": sum(right) / len(right), "n": len(right)}
+    lines, sounds = _read(speech / "repeat-test", limit)
+    repeated = [reply.text for reply in checkpoint.ask_all("chat", sounds)]
+    result["repeat"] = _errors([line["answer"] for line in lines], repeated)
+    return result | _speaking(checkpoint, speech, limit, judges)
+
+
+def _answers(
+    checkpoint: Checkpoint, lines: list[dict], sounds: list[np.ndarray], judges: dict[str, Judge]
+) -> dict[str, Any]:
+    replies = checkpoint.ask_all("chat", sounds)
+    held_out = [i for i, line in enumerate(lines) if line["split"] != "train"]
+    unseen = [lines[i] for i in held_out], [replies[i] for i in held_out]
+    rng = np.random.default_rng(0)
+    noisy = [with_noise(sounds[i], NOISE_DB, float(np.sqrt(np.mean(sounds[i] ** 2))), rng) for i in held_out[::3]]
+    in_noise = checkpoint.ask_all("chat", noisy)
+    judged = list(zip(lines, replies, strict=True))[:: max(1, len(lines) // JUDGED)]
+    transcripts = transcribe([reply.audio for _, reply in judged], judges)
+    said = [reply.text for _, reply in judged if normalise(reply.text)]
+    voice = Voice(ANSWER_VOICE)
+    originals = [voice.speak(text, ANSWER_STRETCH).audio for text in said]
+    return {
+        "answer by split": exact_by(lines, replies, "split"),
+        "answer by kind": exact_by(*unseen, "kind"),
+        "answer by voice": exact_by(*unseen, "voice"),
+        "wrong answers by kind": confusions(unseen[0], [reply.text for reply in unseen[1]]),
+        "answer in noise": {
+            "exact": sum(is_exact(lines[i], reply) for i, reply in zip(held_out[::3], in_noise, strict=True))
+            / len(noisy),
+            "quiet": sum(is_exact(lines[i], replies[i]) for i in held_out[::3]) / len(noisy),
+            "n": len(noisy),
+        },
+        "finished": sum(reply.finished for reply in replies) / len(replies),
+        "reply, against its own text": compared(transcripts, [reply.text for _, reply in judged]),
+        "reply's text, by the synthesiser through the codec": heard(checkpoint.resynthesise(originals), said, judges),
+        "reply, against the right answer": compared(transcripts, [line["answer"] for line, _ in judged]),
+    }
+
+
+def _hearing(
+    checkpoint: Checkpoint, lines: list[dict], sounds: list[np.ndarray], speech: Path, limit: int | None
+) -> dict[str, Any]:
+    result = {}
+    written = [reply.text for reply in checkpoint.ask_all("asr", sounds)]
+    for name, seen in (("hear, seen questions", True), ("hear, unseen questions", False)):
+        chosen = [i for i, line in enumerate(lines) if (line["split"] == "train") == seen]
+        result[name] = _errors([lines[i]["text"] for i in chosen], [written[i] for i in chosen])
+    by_kind: dict[str, list[bool]] = defaultdict(list)
+    for line, text in zip(lines, written, strict=True):
+        if line["split"] != "train":
+            by_kind[line["kind"]].append(normalise(text) == normalise(line["text"]))
+    result["hear, unseen questions, exact by kind"] = {kind: sum(hits) / len(hits) for kind, hits in by_kind.items()}
+    lines, sounds = _read(speech / "dictation-test", limit)
+    written = [reply.text for reply in checkpoint.ask_all("asr", sounds)]
+    result["hear, general English"] = _errors([line["text"] for line in lines], written)
+    by_voice: dict[str, list[int]] = defaultdict(list)
+    for i, line in enumerate(lines):
+        by_voice[line["voice"]].append(i)
+    result["hear, general English, by voice"] = {
+        voice: _errors([lines[i]["text"] for i in chosen], [written[i] for i in chosen])
+        for voice, chosen in sorted(by_voice.items())
+    }
+    return result
+
+
+def _speaking(checkpoint: Checkpoint, speech: Path, limit: int | None, judges: dict[str, Judge]) -> dict[str, Any]:
+    lines, originals = _read(speech / "answers-heldout", limit)
+    texts = [line["text"] for line in lines]
+    result = {
+        "speak, unseen answers": heard(
+            [reply.audio for reply in checkpoint.ask_all("tts", texts=texts)], texts, judges
+        ),
+        "the synthesiser itself": heard(originals, texts, judges),
+        "the synthesiser through the codec": heard(checkpoint.resynthesise(originals), texts, judges),
+    }
+    english = {"general English": judges["general English"]}
+    lines, originals = _read(speech / "phrases-test", limit)
+    texts = [line["text"] for line in lines]
+    aloud = [reply.audio for reply in checkpoint.ask_all("tts", texts=texts)]
+    result["speak, general English"] = heard(aloud, texts, english)
+    result["general English through the codec"] = heard(checkpoint.resynthesise(originals), texts, english)
+    return result
+
+
+def _read(folder: Path, limit: int | None) -> tuple[list[dict], list[np.ndarray]]:
+    corpus = list(read_corpus(folder))
+    chosen = corpus[:: max(1, len(corpus) // limit)] if limit else corpus
+    return [line for line, _ in chosen], [np.asarray(sound, np.float32) / 32768 for _, sound in chosen]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line: see the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument(
+        "--speech", type=Path, required=True, help="folder with the corpora `test` and `answers-heldout`"
+    )
+    parser.add_argument("--out", type=Path, help="also write the numbers as JSON")
+    parser.add_argument("--limit", type=int, help="use about so many test questions only")
+    parser.add_argument("--denoising-steps", type=int)
+    parser.add_argument("--remasking")
+    parser.add_argument("--audio-temperature", type=float)
+    given = parser.parse_args(arguments)
+    names = ("denoising_steps", "remasking", "audio_temperature")
+    options = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
+    result = measure(given.model, given.speech, given.limit, options)
+    print(card_tables(result))
+    if given.out:
+        given.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

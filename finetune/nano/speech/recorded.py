@@ -1,0 +1,109 @@
+"""
+Recorded English beside nano's synthetic voices: the telephone prompts that Debian packages, as a corpus in the format of `synthesise.py`.
+
+    python -m finetune.data.asterisk_prompts en --out prompts          # fetches them; their licence and speaker stand in each line
+    python -m finetune.nano.speech.recorded --prompts prompts/manifest.jsonl --out data/recorded
+
+One speaker, some 500 prompts of up to twelve seconds. Those whose words a hash of the text holds out keep their own pace and split "test";
+the others come at several speeds (with the pitch, as a faster tape), each a row of split "train". Digits are written as words, as nano writes them.
+
+Knows the manifest and the shards' format. Knows no codec and no tokens.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchaudio
+from tqdm import tqdm
+
+from finetune.nano.domain.spoken_numbers import number_words
+from processing_ttt.audio_input_ttt import load_sound
+
+from .corpora import share_of
+from .synthesise import UTTERANCES_PER_SHARD, save_shard
+from .voices import SAMPLING_RATE
+
+TEST_SHARE = 0.15
+SPEEDS = (1.0, 0.9, 1.1, 0.95, 1.05)
+LONGEST_SECONDS = 12.0
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z' ,.?!-]*")
+
+
+def spoken_text(transcript: str) -> str | None:
+    """
+    Write a transcript as nano writes: ASCII, digits in words.
+
+    Args:
+        transcript (`str`): Of a prompt.
+
+    Returns:
+        `str` or `None`: None where something else than words, digits and plain punctuation is left.
+    """
+    words = re.sub(r"(?<![\w.,])\d{1,2}(?!\w|[.,]\d)", lambda digits: number_words(int(digits[0])), transcript)
+    words = " ".join(words.replace("...", ".").split())
+    return words[0].upper() + words[1:] if _PLAIN.fullmatch(words) else None
+
+
+def utterances(manifest: Path) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    """
+    Read the prompts, held-out ones once and the others at every speed, all prompts at one speed before the next.
+
+    Args:
+        manifest (`Path`): Written by `finetune.data.asterisk_prompts`.
+
+    Yields:
+        `tuple[dict, np.ndarray]`: Index line without `start`, `samples` and `words`, and float32 `(samples,)` at 16 kHz.
+    """
+    prompts = [json.loads(line) for line in manifest.read_text("utf-8").splitlines()]
+    for speed in SPEEDS:
+        for prompt in prompts:
+            text = spoken_text(prompt["text"])
+            is_held_out = text is not None and share_of(text) < TEST_SHARE
+            if text is None or (is_held_out and speed != 1.0):
+                continue
+            sound = load_sound(manifest.parent / prompt["audio"], SAMPLING_RATE)
+            if len(sound) > LONGEST_SECONDS * SAMPLING_RATE:
+                continue
+            line = {
+                "id": f"{prompt['id']}@{speed}",
+                "voice": prompt["speaker"],
+                "stretch": round(1 / speed, 3),
+                "text": text,
+            }
+            yield (
+                line | {"split": "test" if is_held_out else "train", "kind": "recorded", "answer": text},
+                at_speed(sound, speed),
+            )
+
+
+def at_speed(sound: np.ndarray, speed: float) -> np.ndarray:
+    """Play a sound, float32 `(samples,)`, faster or slower, pitch and all."""
+    if speed == 1.0:
+        return sound
+    return torchaudio.functional.resample(torch.from_numpy(sound), round(100 * speed), 100).numpy()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line: see the module's docstring."""
+    parser = argparse.ArgumentParser(description="Write recorded English as a corpus of nano.")
+    parser.add_argument("--prompts", type=Path, required=True, help="manifest of finetune.data.asterisk_prompts")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
+    options = parser.parse_args(arguments)
+    if list(options.out.glob("shard-*")):
+        parser.error(f"{options.out} holds shards already: remove them, or choose another --out.")
+    options.out.mkdir(parents=True, exist_ok=True)
+    found = list(tqdm(utterances(options.prompts), desc="recorded", unit="prompt"))
+    for start in range(0, len(found), UTTERANCES_PER_SHARD):
+        save_shard(
+            found[start : start + UTTERANCES_PER_SHARD], options.out / f"shard-{start // UTTERANCES_PER_SHARD:05d}.npy"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Publish trained models and adapters on the Hub, with model cards."""

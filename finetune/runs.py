@@ -1,0 +1,72 @@
+"""
+The files that a training run leaves in its folder, and how they are read.
+
+    recipe.yaml     the recipe, as the run was started
+    training.json   its result: data, length, time, memory; written when the run is finished
+
+Depends on no other module of `finetune`.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+RECIPE_FILE = "recipe.yaml"
+RESULT_FILE = "training.json"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """
+    What is known of a run.
+
+    Args:
+        training (`dict`): Of `training.json`; empty if the folder has none.
+        recipe (`dict`): Of `recipe.yaml`, as written; empty if the folder has none.
+        results (`list[dict]`): Of `ttt evaluate`'s `results.json`, those of this model.
+    """
+
+    training: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    results: list[dict[str, Any]] = field(default_factory=list)
+
+
+def read_facts(folder: Path, results: Path | None = None, label: str | None = None) -> Facts:
+    """
+    Read what a run left behind.
+
+    Args:
+        folder (`Path`): Its `output_dir`.
+        results (`Path`, *optional*): A `results.json` of `ttt evaluate`.
+        label (`str`, *optional*): Which of the models in it: its label, or its folder as named on the command line; not
+            needed if there is only one.
+
+    Returns:
+        [`Facts`]
+
+    Raises:
+        ValueError: If the results hold nothing of this model, or several models and no label says which.
+    """
+    training = _read_json(folder / RESULT_FILE) or {}
+    path = folder / RECIPE_FILE
+    recipe = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    measured = _read_json(results) if results is not None else []
+    if results is not None and measured is None:
+        raise ValueError(f"{str(results)!r} is not there: it is written by `ttt evaluate --out`.")
+    if label is not None:
+        measured = [result for result in measured if result["model"] == label]
+        if not measured:
+            raise ValueError(f"{str(results)!r} holds no results of {label!r}.")
+    models = list(dict.fromkeys(result["model"] for result in measured or []))
+    if len(models) > 1:
+        raise ValueError(
+            f"{str(results)!r} holds several models ({', '.join(models)}): say by --label which of them this is."
+        )
+    return Facts(training, recipe or {}, measured or [])
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

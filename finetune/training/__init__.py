@@ -1,0 +1,1 @@
+"""From prepared datasets to trained weights, as a recipe says."""

@@ -1,0 +1,217 @@
+"""
+The data of a training run as the Trainer takes it: examples of a mixture, rows of a plan, and the collator that noises and lays them out.
+
+Knows prepared data, plans and the objective. Knows no model.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from finetune.data.schema import Row, read_info
+from processing_ttt import TttProcessor
+from processing_ttt.vocabulary_ttt import TttVocabulary
+
+from .batch_plan import EpochOrder, RowPlan
+from .collate import Example, fill_blocks, lay_rows, pad_batch
+from .corruption import Objective, corrupt_example
+from .lengths import count_lengths
+from .mixture import MixedExamples, read_mixture
+from .recipe import Recipe
+
+VALIDATION_EPOCH = -1  # the noise of validation is always the same, and none that training draws
+VALIDATION_EXAMPLES = 256  # of which the loss is measured at each validation
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """
+    What a run learns from.
+
+    Args:
+        examples (`Sequence[dict]`): `input_ids` and `labels` each.
+        lengths (`list[int]`): Ids of each, with its blocks filled if they may be.
+        order (`Callable`): Gives the positions of an epoch's examples.
+        validation (`list[dict]`): Examples to measure the loss on.
+        recordings (`list[dict]`): Rows to measure error rates on.
+        hours (`float`): Hours of sound in the training split.
+        languages (`list[str]`): Tags.
+        left_out (`int`): Examples that are longer than `max_length`.
+    """
+
+    examples: Sequence[Example]
+    lengths: list[int]
+    order: EpochOrder
+    validation: list[Example]
+    recordings: list[Row]
+    hours: float
+    languages: list[str]
+    left_out: int
+
+
+def read_data(recipe: Recipe, processor: TttProcessor, block_length: int = 32) -> TrainingData:
+    """
+    Make the examples of a recipe.
+
+    Args:
+        recipe ([`Recipe`]): Names data and tasks.
+        processor ([`TttProcessor`]): The model's.
+        block_length (`int`, defaults to 32): Masks of a block, where blocks may be filled.
+
+    Returns:
+        [`TrainingData`]
+
+    Raises:
+        ValueError: If nothing is left to train on.
+    """
+    mixture = read_mixture(recipe.data, [task.strip() for task in recipe.tasks.split(",") if task.strip()])
+
+    def mixed(split: str) -> MixedExamples:
+        return MixedExamples(
+            mixture,
+            processor.tokenizer,
+            processor.layout,
+            split,
+            aligned=recipe.aligned,
+            system_prompts=processor.system_prompts,
+            default_language=recipe.default_language,
+            seed=recipe.seed,
+        )
+
+    examples = mixed("train")
+    filled = partial(fill_blocks, block_length=block_length, vocabulary=processor.vocabulary)
+    fills = bool(recipe.block_fill_prob)
+    lengths = count_lengths(
+        examples,
+        filled if fills else None,
+        Path(recipe.output_dir),
+        {
+            "model": recipe.model,
+            "aligned": recipe.aligned,
+            "default_language": recipe.default_language,
+            "block_length": block_length if fills else None,
+        },
+        recipe.dataloader_num_workers,
+    )
+    too_long = sum(length > recipe.max_length for length in lengths)
+    if too_long == len(lengths):
+        raise ValueError(
+            f"None of the {len(lengths)} training examples in {recipe.data!r} is left: "
+            + (
+                "it has no rows for these tasks."
+                if not lengths
+                else f"all are longer than max_length={recipe.max_length}."
+            )
+        )
+    if too_long:
+        logger.warning(
+            "%d of %d examples are longer than max_length=%d and left out.", too_long, len(lengths), recipe.max_length
+        )
+
+    def order(epoch: int) -> list[int]:
+        return [position for position in examples.order(epoch).tolist() if lengths[position] <= recipe.max_length]
+
+    validation = mixed("validation")
+    chosen = [
+        i for i in _evenly(len(validation), VALIDATION_EXAMPLES) if len(validation[i]["input_ids"]) <= recipe.max_length
+    ]
+    heard = validation.recordings()
+    infos = [read_info(entry.path) for entry in mixture.entries]
+    return TrainingData(
+        examples=examples,
+        lengths=lengths,
+        order=order,
+        validation=[validation[i] for i in chosen],
+        recordings=[validation.row(heard[i])[0] for i in _evenly(len(heard), recipe.validation_examples)],
+        hours=sum(info.hours.get("train", 0.0) for info in infos),
+        languages=examples.languages,
+        left_out=too_long,
+    )
+
+
+def _evenly(count: int, wanted: int) -> list[int]:
+    """Choose `wanted` of `count` positions, spread over all of them."""
+    wanted = min(count, wanted)
+    return [index * count // wanted for index in range(wanted)]
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """An example, and what its noise is drawn from."""
+
+    epoch: int
+    row: int
+    example: Example
+
+
+class PlannedRows(torch.utils.data.Dataset):
+    """
+    All rows of a run, one after the other.
+
+    Args:
+        examples (`Sequence[dict]`): `input_ids` and `labels` each.
+        plan (`RowPlan`): Says which of them make up a row.
+        num_updates (`int`): How many updates the run has.
+    """
+
+    def __init__(self, examples: Sequence[Example], plan: RowPlan, num_updates: int):
+        self.examples = examples
+        self.plan = plan
+        self.num_updates = num_updates
+
+    def __len__(self) -> int:
+        return self.num_updates * self.plan.rows_per_update
+
+    def __getitem__(self, number: int) -> list[Keyed]:
+        epoch, row = self.plan.locate(number)
+        return [Keyed(epoch, position, self.examples[position]) for position in row]
+
+    def epoch_after(self, updates: int) -> float:
+        """Say how often the data has been seen after so many updates."""
+        return round(self.plan.progress(updates * self.plan.rows_per_update), 4)
+
+
+def validation_rows(examples: Sequence[Example]) -> list[list[Keyed]]:
+    """Make a row of each example, those of like length side by side."""
+    order = sorted(range(len(examples)), key=lambda i: len(examples[i]["input_ids"]))
+    return [[Keyed(VALIDATION_EPOCH, i, examples[i])] for i in order]
+
+
+@dataclass(frozen=True)
+class NoisingCollator:
+    """
+    Noises the examples of some rows and makes a batch of them.
+
+    Args:
+        vocabulary (`TttVocabulary`): Names the markers.
+        objective (`Objective`): What may happen to an example.
+        seed (`int`): Of the run.
+        packs (`bool`): Whether rows hold several examples.
+        row_length (`int`, *optional*): Positions of packed rows of training; by default, and in validation, as many as a batch's fullest row has.
+    """
+
+    vocabulary: TttVocabulary
+    objective: Objective
+    seed: int
+    packs: bool
+    row_length: int | None = None
+
+    def __call__(self, rows: Sequence[Sequence[Keyed]]) -> dict[str, torch.Tensor]:
+        """Give a batch as `pad_batch` or `lay_rows` do, with `audio_mask` and `mask_prob`."""
+        noised = [[self._noised(keyed) for keyed in row] for row in rows]
+        if self.packs:
+            longest = max(sum(len(example["input_ids"]) for example in row) for row in noised)
+            is_validation = rows[0][0].epoch == VALIDATION_EPOCH
+            row_length = longest if is_validation or self.row_length is None else self.row_length
+            return lay_rows(noised, row_length, self.vocabulary.pad_token_id)
+        return pad_batch([example for row in noised for example in row], self.vocabulary.pad_token_id)
+
+    def _noised(self, keyed: Keyed) -> dict[str, Any]:
+        return corrupt_example(keyed.example, self.seed, keyed.epoch, keyed.row, self.objective, self.vocabulary)

@@ -1,0 +1,21 @@
+"""Where a model runs if nobody says so: the meaning of `--device auto`, for every command and for the demo."""
+
+import torch
+
+
+def choose_device(device: str | None = "auto") -> str:
+    """
+    Resolve the name of a device.
+
+    Args:
+        device (`str`, *optional*, defaults to `"auto"`): A name that PyTorch knows (`cpu`, `cuda`, `cuda:1`, `mps`), or
+            `auto`; `None` is `auto`.
+
+    Returns:
+        `str`: The name as given; for `auto` the CUDA GPU if there is one, else Apple's (`mps`), else the CPU.
+    """
+    if device is not None and device != "auto":
+        return device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

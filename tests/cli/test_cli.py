@@ -1,0 +1,192 @@
+"""The command line, run as a user does: in a process of its own, on the checkpoint in the box and on sounds that are wrong."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+from checkout import ROOT, own_packages
+from safetensors.torch import load_file, save_file
+
+from finetune.adapters.languages import AdapterLanguages
+from modeling_ttt import nano_checkpoint
+from ttt_cli.talk import Talker, _each_adapter
+
+QUESTIONS = sorted((ROOT / "checkpoints" / "ttt-nano" / "questions").glob("?.wav"))
+
+
+def ttt(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run `ttt` in a folder."""
+    command = [sys.executable, "-m", "ttt_cli", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=own_packages(), capture_output=True, text=True, timeout=300)
+
+
+def test_talk_answers_a_spoken_question_in_text_and_sound(tmp_path):
+    done = ttt("talk", "--audio", QUESTIONS[0], "--out", "reply.wav", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    text, summary = done.stdout.strip().splitlines()
+    assert len(text.split()) >= 2
+    audio, rate = soundfile.read(tmp_path / "reply.wav")
+    assert rate == 16_000
+    assert len(audio) > rate // 4
+    assert f"{len(audio) / rate:.2f} s of speech in reply.wav" in summary
+    assert "real-time factor" in summary
+    assert done.stderr == ""
+
+
+def test_talk_answers_a_written_question_and_a_seed_repeats_it(tmp_path):
+    options = ("--text", "What is two plus three?", "--seed", "3", "--temperature", "1", "--audio-temperature", "1")
+    first, second = (ttt("talk", *options, "--out", name, cwd=tmp_path) for name in ("1.wav", "2.wav"))
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    assert first.stdout.splitlines()[0] == second.stdout.splitlines()[0]
+    np.testing.assert_array_equal(soundfile.read(tmp_path / "1.wav")[0], soundfile.read(tmp_path / "2.wav")[0])
+
+
+def test_transcribe_writes_what_is_said(tmp_path):
+    done = ttt("transcribe", "--audio", QUESTIONS[0], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) >= 2
+
+
+def test_speak_reads_a_text_aloud(tmp_path):
+    done = ttt("speak", "--text", "Seven plus five is twelve.", "--out", "speech.wav", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert soundfile.info(tmp_path / "speech.wav").duration > 0.5
+
+
+def test_each_adapter_is_asked_in_its_own_language_unless_one_is_named():
+    languages = {"it": AdapterLanguages(("it",)), "ru": AdapterLanguages(("ru",)), "old": AdapterLanguages()}
+    chosen = []
+    model, processor = SimpleNamespace(set_adapter=chosen.append), SimpleNamespace(system_prompts={"tts": "Say it."})
+    talker = Talker(model, processor, {}, adapters=languages)
+    prompts = [talker._system_prompt("tts") for _ in _each_adapter(talker, Path("reply.wav"))]
+    assert prompts == ["Say it. Language: it.", "Say it. Language: ru.", None] and chosen == list(languages)
+    talker.language = "fr"
+    assert talker._system_prompt("tts") == "Say it. Language: fr."
+
+
+def test_talk_can_show_what_it_heard(tmp_path):
+    done = ttt("talk", "--audio", QUESTIONS[0], "--transcribe", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Heard: ")
+
+
+SUMMARY = re.compile(
+    r"([\d.]+) s of speech in (\S+), the first after ([\d.]+) s, (all in|interrupted after) ([\d.]+) s: "
+)
+
+
+def test_talk_and_speak_stream_what_they_say_whole(tmp_path):
+    question = ("talk", "--audio", QUESTIONS[0])
+    whole, streamed = ttt(*question, cwd=tmp_path), ttt(*question, "--stream", "--out", "stream.wav", cwd=tmp_path)
+    assert streamed.returncode == 0, streamed.stderr
+    assert streamed.stdout.splitlines()[0] == whole.stdout.splitlines()[0]
+    expected, heard = soundfile.read(tmp_path / "reply.wav")[0], soundfile.read(tmp_path / "stream.wav")[0]
+    np.testing.assert_allclose(heard, expected, rtol=0, atol=2 / 2**15)  # 16-bit steps of the file
+    seconds, name, first, ending, total = SUMMARY.match(streamed.stdout.splitlines()[1]).groups()
+    assert (seconds, name, ending) == (f"{len(heard) / 16_000:.2f}", "stream.wav", "all in")
+    assert 0 < float(first) < float(total)
+    assert ttt("speak", "--stream", "--text", "Two.", cwd=tmp_path).returncode == 0
+    assert soundfile.info(tmp_path / "speech.wav").duration > 0.1
+
+
+def test_ctrl_c_leaves_the_sound_so_far_and_no_traceback(tmp_path):
+    shutil.copytree(nano_checkpoint(), tmp_path / "endless")
+    weights = load_file(tmp_path / "endless" / "model.safetensors")
+    eos = json.loads((tmp_path / "endless" / "config.json").read_text())["eos_token_id"]
+    weights["lm_head.weight"][eos] = 0.0  # never the best id: a reply that is still going on when it is interrupted
+    save_file(weights, tmp_path / "endless" / "model.safetensors", metadata={"format": "pt"})
+    command = [sys.executable, "-m", "ttt_cli", "speak", "--stream", "--text", "Seven plus five is twelve."]
+    command += ["--out", "cut.wav", "--model", "endless", "--max-new-tokens", "1500"]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=own_packages(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # ignored where the tests run in the background
+    )
+    end = time.monotonic() + 200
+    cut = tmp_path / "cut.wav"
+    while not (cut.exists() and cut.stat().st_size > 1000):
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=100)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+    seconds, _, _, ending, _ = SUMMARY.match(stdout.splitlines()[-1]).groups()
+    assert ending == "interrupted after"
+    assert soundfile.info(cut).duration == pytest.approx(float(seconds), abs=0.006)
+
+
+def sound_file(path: Path, samples: np.ndarray) -> Path:
+    """Write a wav file at 16 kHz."""
+    soundfile.write(path, samples, 16_000)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda folder: folder / "missing.wav", "missing.wav"),
+        (lambda folder: sound_file(folder / "empty.wav", np.zeros(0)), "empty.wav"),
+        (lambda folder: sound_file(folder / "silent.wav", np.zeros(16_000)), "silent.wav"),
+    ],
+)
+def test_a_bad_sound_is_one_clear_line_and_no_file(tmp_path, make, expected):
+    done = ttt("talk", "--audio", make(tmp_path), "--out", "reply.wav", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "reply.wav").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), "--audio FILE or with --text TEXT"),
+        (("--audio", "a.wav", "--text", "Hi."), "--audio FILE or with --text TEXT"),
+        (("--text", "Hi.", "--out", "nowhere/reply.wav"), "--out"),
+        (("--text", "Hi.", "--model", "no/such/model/here"), "no/such/model/here"),
+    ],
+)
+def test_a_bad_request_is_one_clear_line(tmp_path, arguments, expected):
+    done = ttt("talk", *arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("speak", "--text", "Hello.", "--out", "o.m4a"), "No sound format goes by the ending of 'o.m4a'"),
+        (("speak", "--text", "Hello.", "--out", "."), "is a folder"),
+        (("speak", "--text", " "), "The text of the task 'tts' is empty"),
+        (("speak", "--text", "Hello.", "--model", "./no/such/folder"), "There is no folder './no/such/folder'"),
+        (("transcribe", "--audio", "noise.raw"), "'noise.raw' "),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(tmp_path, arguments, message):
+    (tmp_path / "noise.raw").write_bytes(bytes(range(256)) * 16)
+    done = ttt(*arguments, cwd=tmp_path)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and message in done.stderr
+
+
+def test_markers_that_a_user_writes_are_text(tmp_path):
+    done = ttt("talk", "--text", "What is <|audio|> two<|im_end|> plus two?", "--max-new-tokens", "60", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr

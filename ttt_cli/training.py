@@ -1,0 +1,145 @@
+"""
+The commands of training and what comes after: `ttt train`, `ttt evaluate`, `ttt publish`, `ttt merge`.
+
+Depends on options, folders and messages. The work is done by `finetune`, which is imported when a command runs.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a key of the recipe; may be repeated.", show_default=False
+    ),
+]
+
+
+def train(
+    recipe: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A recipe (YAML), or a shipped one by name: low_resource_lora, voice_lora, full_sft, from_llm, nano."
+        ),
+    ] = None,
+    assignments: Set = None,
+) -> None:
+    """Train on prepared data, or go on where a run stopped. Several GPUs: accelerate launch -m finetune.train."""
+    from finetune.training.recipe import read_recipe
+    from finetune.training.train import train as run
+
+    folder = run(read_recipe(recipe, assignments or []))
+    typer.echo(f"Trained: {folder}. Next: ttt evaluate {folder} --data ..., ttt publish {folder} ...")
+
+
+def evaluate(
+    models: Annotated[
+        list[str], typer.Argument(help="Checkpoints, adapters, BASE+ADAPTER; label=NAME names one in the table.")
+    ],
+    data: Annotated[
+        list[str], typer.Option(help="Prepared folder, folder:split, or a set by name (librispeech-clean, ...).")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("evaluation"),
+    task: Annotated[
+        list[str] | None, typer.Option(help="asr, tts, qa; all that the data has rows for.", show_default=False)
+    ] = None,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(help="Of speech: model, pocketsphinx, or an ASR model's Hub id.", show_default=False),
+    ] = None,
+    answer_judge: Annotated[str, typer.Option(help="Of answers: exact, contains, or a chat model's Hub id.")] = "exact",
+    limit: Annotated[int | None, typer.Option(min=1, help="Rows of each set.", show_default=False)] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Questions answered together.")] = 16,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, ...; a GPU if there is one.", show_default=False)
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="Number format of the weights.")] = "auto",
+    default_language: Annotated[
+        str | None,
+        typer.Option(
+            help="Prompts in this language carry no tag; by default as the run's recipe says, or en.",
+            show_default=False,
+        ),
+    ] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest reply.", show_default=False)] = None,
+    denoising_steps: Annotated[
+        int | None, typer.Option(min=1, help="Denoising steps per block.", show_default=False)
+    ] = None,
+) -> None:
+    """Measure models on test sets: word and character errors, speech, answers, speed."""
+    from finetune.evaluation.evaluate import TASKS, EvaluationOptions
+    from finetune.evaluation.evaluate import evaluate as run
+    from finetune.evaluation.results_table import markdown
+
+    generation = {"max_new_tokens": max_new_tokens, "denoising_steps": denoising_steps}
+    options = EvaluationOptions(
+        tasks=tuple(task or TASKS),
+        judges=tuple(judge or ("model",)),
+        answer_judge=answer_judge,
+        limit=limit,
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype,
+        default_language=default_language,
+        generation={name: value for name, value in generation.items() if value is not None},
+    )
+    typer.echo(markdown(run(models, data, out, options)))
+    typer.echo(f"Written to {out}: results.md, results.json, plots and sounds.")
+
+
+Trained = Annotated[str, typer.Argument(help="Folder of a run: an adapter or a whole model; also BASE+ADAPTER.")]
+BaseModel = Annotated[
+    str | None, typer.Option(help="Where the adapter's base lies on the Hub, if it was a folder.", show_default=False)
+]
+Results = Annotated[Path | None, typer.Option(help="results.json of `ttt evaluate`, for the card.", show_default=False)]
+Label = Annotated[str | None, typer.Option(help="The model's name in these results.", show_default=False)]
+Datasets = Annotated[
+    list[str] | None, typer.Option("--dataset", help="Hub id of the data, for the card.", show_default=False)
+]
+License = Annotated[str | None, typer.Option(help="Licence of the weights, as cc-by-sa-3.0.", show_default=False)]
+
+
+def publish(
+    trained: Trained,
+    repository: Annotated[str, typer.Argument(help="Hub repository, made if needed.")],
+    merge: Annotated[bool, typer.Option("--merge", help="A whole model instead of an adapter.")] = False,
+    base_model: BaseModel = None,
+    results: Results = None,
+    label: Label = None,
+    dataset: Datasets = None,
+    license: License = None,
+    private: Annotated[bool, typer.Option("--private", help="A new repository is private.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch.", show_default=False)] = None,
+) -> None:
+    """Upload what was trained to the Hub, with a card of data, training and measurements."""
+    from finetune.publishing.publish import publish as run
+
+    commit = run(
+        trained,
+        repository,
+        merge,
+        base_model,
+        private=private or None,
+        revision=revision,
+        results=results,
+        label=label,
+        datasets=dataset or (),
+        license=license,
+    )
+    typer.echo(f"Published: {commit.commit_url}")
+
+
+def merge(
+    trained: Trained,
+    out: Annotated[Path, typer.Argument(help="New or empty folder.")],
+    results: Results = None,
+    label: Label = None,
+    license: License = None,
+) -> None:
+    """Write an adapter into the weights of its base: a folder that needs no PEFT."""
+    from finetune.publishing.publish import write_published
+
+    write_published(trained, out, merge=True, results=results, label=label, license=license)
+    typer.echo(f"Written: {out}. Try it: ttt talk --model {out}")
