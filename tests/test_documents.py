@@ -88,7 +88,7 @@ def run_command(words: list[str]) -> str:
 
         result = CliRunner().invoke(app, words[1:])
         assert result.exit_code == 0, f"{shlex.join(words)}: {result.output} {result.exception}"
-        return result.output
+        return result.stdout
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     return subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout
 
