@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").is_file())
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 LINKED = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "finetune" / "README.md"]
@@ -53,7 +53,9 @@ def name(page: Path) -> str:
 
 
 def pages_with(slow: bool) -> list[Path]:
-    return [page for page in PAGES if any(b.runs for b in blocks(page)) and slow == any(b.is_slow for b in blocks(page))]
+    return [
+        page for page in PAGES if any(b.runs for b in blocks(page)) and slow == any(b.is_slow for b in blocks(page))
+    ]
 
 
 @pytest.fixture
@@ -112,7 +114,9 @@ def test_a_block_that_is_not_run_says_why(page):
             assert not comment.startswith("not run") or len(comment.removeprefix(NOT_RUN)) > 5
         assert block.language in ("python", "bash") or block.language in ("text", "yaml", "bibtex"), block.language
     text = page.read_text(encoding="utf-8")
-    assert text.count("```") == 2 * len(blocks(page)), "a fence that is not at the beginning of its line, or has no language"
+    assert text.count("```") == 2 * len(blocks(page)), (
+        "a fence that is not at the beginning of its line, or has no language"
+    )
 
 
 def test_most_blocks_of_python_run():
@@ -126,7 +130,9 @@ def test_the_readme_s_first_command_answers_as_it_shows(checkout):
     printed = run_command(shlex.split(command.strip().removeprefix(".venv/bin/"))).splitlines()
     shown = output.code.splitlines()
     assert printed[0] == shown[0]  # the answer
-    assert printed[1].split(",")[0] == shown[1].split(",")[0]  # how much speech; the seconds that it took are the machine's
+    assert (
+        printed[1].split(",")[0] == shown[1].split(",")[0]
+    )  # how much speech; the seconds that it took are the machine's
     assert (checkout / "reply.wav").stat().st_size > 1000
 
 
