@@ -1,7 +1,7 @@
 """
 Decoding in one run, on the same weights: the published procedure, ours, and what a user would pick instead; speed, memory, and quality beside them.
 
-    python benchmarks/decode.py --out benchmarks/results/decode.json --plot assets/decode.svg     # nano, a reply of 20 s; minutes
+    python benchmarks/decode.py --out benchmarks/results/decode.json --plot docs/assets/decode.svg     # nano, a reply of 20 s; minutes
     python benchmarks/decode.py --models 100M --seconds 10                                        # a random model of 100M parameters
     python benchmarks/decode.py --speech data/nano                                                # also answers to spoken test questions
 

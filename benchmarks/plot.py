@@ -1,7 +1,7 @@
 """
 Draws what `decode.py` measured: speed beside quality, and what a batch brings.
 
-    python benchmarks/plot.py benchmarks/results/decode.json assets/decode.svg
+    python benchmarks/plot.py benchmarks/results/decode.json docs/assets/decode.svg
 """
 
 import json

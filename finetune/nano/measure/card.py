@@ -1,19 +1,29 @@
 """
-The measured tables of nano's model card.
+The measured tables of docs/nano.md, of which nano's model card repeats some lines.
 
 Knows what `model.measure` returns. Measures nothing.
 """
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-SPLITS = {
+HELD_OUT = {
     "unseen_sentence": "known fact, unseen pair of fact and wording",
     "unseen_template": "known fact, unseen wording",
     "unseen_fact": "unseen fact",
-    "train": "seen question, new sound",
 }
-KINDS_HEAD = "| kind of question, held-out | n | answer exact | question written down exactly | wrong answers, by the kind that they answer |"
+SEEN = "train"
+SPEECH = {
+    "reply, against its own text": "spoken replies, against their own text",
+    "reply's text, by the synthesiser through the codec": "– the same texts by the synthesiser, through the codec",
+    "reply, against the right answer": "spoken replies, against the right answer",
+    "speak, unseen answers": "unseen answers read aloud",
+    "the synthesiser itself": "– by the synthesiser",
+    "the synthesiser through the codec": "– by the synthesiser, through the codec",
+    "speak, general English": "unseen general English read aloud",
+    "general English through the codec": "– by the synthesiser, through the codec",
+}
 BIGRAM, ENGLISH = "domain bigram", "general English"
 
 
@@ -36,106 +46,117 @@ def interval(share: float, count: int) -> tuple[float, float]:
 
 def card_tables(result: dict[str, Any]) -> str:
     """
-    Write the tables of the model card.
+    Write the measured tables: answers, speech, transcription, speed, and answers by kind of question.
 
     Args:
         result (`dict`): What `measure` returned.
 
     Returns:
-        `str`: Markdown.
+        `str`: Markdown, an empty line between two tables.
     """
-    splits = result["answer by split"]
-    held_out = [split for name, split in splits.items() if name != "train"]
-    count = sum(split["n"] for split in held_out)
-    right = sum(split["exact"] * split["n"] for split in held_out) / count
-    rows = [
-        ("answer's text exactly right, held-out spoken questions", _share(right, count)),
-        *((f"– {label}", _share(splits[name]["exact"], splits[name]["n"])) for name, label in SPLITS.items()),
-        *(
-            (f"– held-out, asked by voice {name}", _share(v["exact"], v["n"]))
-            for name, v in result["answer by voice"].items()
+    speed = result["speed"]
+    timed = f"speed, one question at a time, waveform to waveform, median, {speed['threads']} thread(s)"
+    tables = [
+        _table(["answers", "text exactly right"], _answer_rows(result)),
+        _table(["speech", "WER, domain bigram", "WER, general English", "CER, general English"], _speech_rows(result)),
+        _table(["transcription", "WER"], _transcription_rows(result)),
+        _table(
+            [timed, "measured"],
+            [
+                ("real-time factor", f"{speed['real_time_factor']:.2f}"),
+                ("seconds to the first audio of a stream", f"{speed['first_sound_seconds']:.2f}"),
+            ],
         ),
-        ("– held-out, noise at 10 dB (the same without)", _in_noise(result["answer in noise"])),
-        (
-            "second turn of a conversation, unseen wording, exact",
-            _share(result["second turn"]["exact"], result["second turn"]["n"]),
+        _table(
+            ["kind, held-out", "n", "answer exact", "question transcribed exactly", "wrong answers belong to"],
+            _kind_rows(result),
         ),
+    ]
+    return "\n\n".join(tables)
+
+
+def held_out_answers(result: dict[str, Any]) -> tuple[float, int]:
+    """
+    Count the right answers to all held-out questions.
+
+    Args:
+        result (`dict`): What `measure` returned.
+
+    Returns:
+        `tuple[float, int]`: The share that is exactly right, and the number of questions.
+    """
+    splits = [result["answer by split"][name] for name in HELD_OUT]
+    count = sum(split["n"] for split in splits)
+    return sum(split["exact"] * split["n"] for split in splits) / count, count
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines).replace("| --- ", "|---").replace("--- |", "---|")
+
+
+def _answer_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    splits, noise, talks = result["answer by split"], result["answer in noise"], result["talks"]
+    repeat = result["repeat"]
+    return [
+        ("held-out spoken questions", share_of(*held_out_answers(result))),
+        *((f"– {label}", _counted(splits[name])) for name, label in HELD_OUT.items()),
+        *((f"– voice {name}", _counted(voice)) for name, voice in result["answer by voice"].items()),
+        (f"– noise at 10 dB (the same questions without: {noise['quiet']:.3f})", _counted(noise)),
+        ("seen question, new recording", _counted(splits[SEEN])),
+        ("second turn about the first answer, unseen wording", _counted(result["second turn"])),
         (
-            f"four questions in a conversation, each about something else, exact by turn (n = {result['talks']['n']})",
-            ", ".join(f"{share:.2f}" for share in result["talks"]["exact by turn"]),
+            f"conversation of four unrelated questions, by turn (n = {talks['n']})",
+            ", ".join(f"{share:.2f}" for share in talks["exact by turn"]),
         ),
-        ('"Repeat after me", unseen general English: text exact / WER', _text_errors(result["repeat"])),
-        *_spoken_rows(result),
+        ('"Repeat after me", unseen general English', f"{_counted(repeat)}; WER {repeat['wer']:.3f}"),
+    ]
+
+
+def _speech_rows(result: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    rows = []
+    for name, label in SPEECH.items():
+        judged = result[name]
+        bigram = f"{judged[BIGRAM]['wer']:.3f}" if BIGRAM in judged else "–"  # it knows nothing but the domain
+        rows.append((label, bigram, f"{judged[ENGLISH]['wer']:.3f}", f"{judged[ENGLISH]['cer']:.3f}"))
+    return rows
+
+
+def _transcription_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    voices = result["hear, general English, by voice"]
+    return [
         (
-            "transcription WER, questions: unseen / seen",
+            "questions, unseen / seen",
             f"{_wer(result, 'hear, unseen questions')} / {_wer(result, 'hear, seen questions')}",
         ),
-        ("transcription WER, unseen general English", _wer(result, "hear, general English")),
-        *((f"– voice {name}", f"{v['wer']:.3f}") for name, v in result["hear, general English, by voice"].items()),
-        ("replies that end by themselves", f"{result['finished']:.2f}"),
-        *_speed_rows(result["speed"]),
+        ("unseen general English", _wer(result, "hear, general English")),
+        (f"– {', '.join(voices)}", ", ".join(f"{voice['wer']:.3f}" for voice in voices.values())),
     ]
-    written = result["hear, unseen questions, exact by kind"]
-    kinds = [
-        f"| {kind} | {v['n']} | {v['exact']:.2f} | {written[kind]:.2f} | {_instead(result['wrong answers by kind'][kind])} |"
-        for kind, v in result["answer by kind"].items()
-    ]
-    head = ["| what | measured |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
-    return "\n".join([*head, "", KINDS_HEAD, "|---|---|---|---|---|", *kinds])
 
 
-def _share(share: float, count: int) -> str:
+def _kind_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
+    transcribed, wrong = result["hear, unseen questions, exact by kind"], result["wrong answers by kind"]
+    return [
+        (
+            kind,
+            str(answers["n"]),
+            f"{answers['exact']:.2f}",
+            f"{transcribed[kind]:.2f}",
+            ", ".join(f"{other} {count}" for other, count in wrong[kind].items()) or "–",
+        )
+        for kind, answers in result["answer by kind"].items()
+    ]
+
+
+def share_of(share: float, count: int) -> str:
+    """Write a share that was counted, with its interval: `0.977 (0.963 to 0.986, n = 700)`."""
     low, high = interval(share, count)
     return f"{share:.3f} ({low:.3f} to {high:.3f}, n = {count})"
 
 
-def _instead(wrong: dict[str, int]) -> str:
-    return ", ".join(f"{kind} {count}" for kind, count in wrong.items()) or "none"
-
-
-def _in_noise(result: dict[str, float]) -> str:
-    return f"{_share(result['exact'], int(result['n']))} ({result['quiet']:.3f})"
-
-
-def _text_errors(result: dict[str, float]) -> str:
-    return f"{_share(result['exact'], int(result['n']))} / {result['wer']:.3f}"
+def _counted(result: dict[str, Any]) -> str:
+    return share_of(result["exact"], int(result["n"]))
 
 
 def _wer(result: dict[str, Any], name: str) -> str:
     return f"{result[name]['wer']:.3f}"
-
-
-def _spoken_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    rows = [
-        (
-            label,
-            f"{result[name][BIGRAM]['wer']:.3f} / {result[name][ENGLISH]['wer']:.3f} (CER {result[name][ENGLISH]['cer']:.3f})",
-        )
-        for label, name in (
-            ("spoken reply against its own text, WER: domain bigram / general English", "reply, against its own text"),
-            (
-                "– the same texts by the synthesiser through the codec",
-                "reply's text, by the synthesiser through the codec",
-            ),
-            ("spoken reply against the right answer", "reply, against the right answer"),
-            ("unseen answers read aloud", "speak, unseen answers"),
-            ("– the synthesiser itself", "the synthesiser itself"),
-            ("– the synthesiser through the codec", "the synthesiser through the codec"),
-        )
-    ]
-    own = result["reply, against its own text"][BIGRAM]
-    rows.insert(1, ("– numbers and keywords all heard right (domain bigram)", f"{own['keywords']:.2f}"))
-    aloud, coded = result["speak, general English"][ENGLISH], result["general English through the codec"][ENGLISH]
-    name = "unseen general English read aloud, WER (CER): nano / the synthesiser through the codec"
-    return [*rows, (name, f"{aloud['wer']:.3f} ({aloud['cer']:.3f}) / {coded['wer']:.3f} ({coded['cer']:.3f})")]
-
-
-def _speed_rows(speed: dict[str, float]) -> list[tuple[str, str]]:
-    threads = f"{speed['threads']} thread(s), median"
-    return [
-        (
-            f"real-time factor, one question at a time, waveform to waveform, {threads}",
-            f"{speed['real_time_factor']:.2f}",
-        ),
-        (f"seconds to the first sound of a stream, {threads}", f"{speed['first_sound_seconds']:.2f}"),
-    ]

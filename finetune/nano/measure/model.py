@@ -15,7 +15,7 @@ Measure a nano checkpoint, from waveform to waveform, on what training never saw
 | codec | answers-heldout | the synthesiser itself, and through the codec: what speech could be at best |
 | speed | test | one question at a time, from waveform to waveform: seconds over seconds of speech; seconds to the first sound |
 
-`card.py` makes the tables of the model card of it. Knows the processor, the model and the judges. Changes nothing.
+`card.py` makes the tables of docs/nano.md of it. Knows the processor, the model and the judges. Changes nothing.
 """
 
 import argparse
