@@ -26,7 +26,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from processing_ttt.layout_ttt import IGNORE_INDEX, TttLayout, aligned_groups
-from processing_ttt.tasks_ttt import TASKS, chat_template
+from processing_ttt.tasks_ttt import DEFAULT_LANGUAGE, TASKS, chat_template, system_prompt
 from processing_ttt.vocabulary_ttt import AUDIO_PLACEHOLDER, BEGIN_OF_MESSAGE, END_OF_MESSAGE
 
 from .collate import Example
@@ -42,7 +42,6 @@ TASKS_OF_KIND = {
     "messages": ("messages",),
 }
 ALL_TASKS = (*TASKS, "interleaved", "document", "messages")
-DEFAULT_LANGUAGE = "en"
 INTERLEAVED_WORDS = (2, 8)  # shortest and longest stretch of an interleaved document, in words
 
 _BEGIN_REPLY = f"{BEGIN_OF_MESSAGE}assistant\n"
@@ -61,28 +60,6 @@ def tasks_of(row: Row) -> tuple[str, ...]:
     """
     tasks = TASKS_OF_KIND[row["kind"]]
     return (*tasks, "interleaved") if row["kind"] == "recording" and row["words"] else tasks
-
-
-def system_prompt(
-    task: str,
-    language: str | None = None,
-    system_prompts: dict[str, str] | None = None,
-    default_language: str = DEFAULT_LANGUAGE,
-) -> str:
-    """
-    Write the system prompt that asks for a task in a language.
-
-    Args:
-        task (`str`): One of `processing_ttt.TASKS`.
-        language (`str`, *optional*): Tag of the language, as the data has it (`it`, `pt-BR`).
-        system_prompts (`dict[str, str]`, *optional*): The processor's own, where they differ from `TASKS`.
-        default_language (`str`, defaults to `"en"`): The language that needs no tag.
-
-    Returns:
-        `str`: The task's prompt, followed by ` Language: it.` in another language than the default one.
-    """
-    prompt = (system_prompts or {}).get(task, TASKS[task].system_prompt)
-    return prompt if language in (None, "", default_language) else f"{prompt} Language: {language}."
 
 
 def build_examples(

@@ -19,6 +19,7 @@ from .processing_ttt import TttProcessor
 from .reply_stream_ttt import TttAudioChunk, TttBlockDraft, TttStreamEvent, TttTextDelta
 from .reply_ttt import SoundWriter, TttReply
 from .streaming_ttt import AsyncTttStreamer, TttStreamer
+from .talker_ttt import TttTalker
 from .tasks_ttt import CHAT_TEMPLATE, RELEASED_SYSTEM_PROMPTS, TASKS
 from .vocabulary_ttt import TttVocabulary, add_ttt_tokens
 
@@ -62,6 +63,7 @@ __all__ = [
     "TttReply",
     "TttStreamEvent",
     "TttStreamer",
+    "TttTalker",
     "TttTextDelta",
     "TttVocabulary",
     "add_ttt_tokens",

@@ -3,7 +3,7 @@ The languages that an adapter was trained in, and the system prompt that asks it
 
     folder or Hub id ── training.json, recipe.yaml ──► [`AdapterLanguages`] ── task, tag ──► "... Language: it."
 
-Knows what `finetune` leaves beside an adapter's weights; how a tag is written is `finetune.examples`' alone. Knows no model.
+Knows what `finetune` leaves beside an adapter's weights; `processing_ttt.tasks_ttt` writes the tag. Knows no model.
 """
 
 import json
@@ -15,6 +15,8 @@ import yaml
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+from processing_ttt.tasks_ttt import DEFAULT_LANGUAGE, system_prompt
+
 
 @dataclass(frozen=True)
 class AdapterLanguages:
@@ -23,7 +25,7 @@ class AdapterLanguages:
 
     Args:
         tags (`tuple[str, ...]`): As its data had them; none if nobody wrote them down.
-        default (`str`, *optional*): The one whose prompts had no tag; that of `finetune.examples` by default.
+        default (`str`, *optional*): The one whose prompts had no tag; English by default.
     """
 
     tags: tuple[str, ...] = ()
@@ -44,8 +46,6 @@ class AdapterLanguages:
         language = wanted if wanted in self.tags else self.tags[0] if len(self.tags) == 1 else None
         if language is None:
             return None
-        from finetune.examples import DEFAULT_LANGUAGE, system_prompt
-
         return system_prompt(task, language, processor.system_prompts, self.default or DEFAULT_LANGUAGE)
 
 

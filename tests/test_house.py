@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL_PACKAGES = ("modeling_ttt", "processing_ttt")
-OWN = {"modeling_ttt", "processing_ttt", "finetune", "spaces_demo", "ttt_cli", "ttt_checkpoints"}
+OWN = {"modeling_ttt", "processing_ttt", "text_to_talk", "finetune", "spaces_demo", "ttt_cli", "ttt_checkpoints"}
 SOURCES = [path for package in MODEL_PACKAGES for path in sorted((ROOT / package).glob("*.py"))]
 
 
@@ -54,7 +54,7 @@ def test_the_map_for_contributors_has_every_module_of_finetune():
 def test_nobody_imports_the_command_line_or_the_demo():
     for package in ("modeling_ttt", "processing_ttt", "finetune"):
         for path in (ROOT / package).rglob("*.py"):
-            assert not {"ttt_cli", "ttt_checkpoints", "spaces_demo"} & {
+            assert not {"ttt_cli", "ttt_checkpoints", "spaces_demo", "text_to_talk"} & {
                 module.split(".")[0] for _, module in imports(path)
             }
 
