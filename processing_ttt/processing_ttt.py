@@ -22,7 +22,14 @@ from .pretrained_processor_ttt import TttPreTrainedProcessor
 from .reply_ttt import TttReply, write_sound
 from .streaming_ttt import ReplyStreamingMixin
 from .tasks_ttt import system_prompt as task_system_prompt
-from .vocabulary_ttt import AUDIO_CODE, AUDIO_PLACEHOLDER, BEGIN_OF_AUDIO, END_OF_AUDIO, TttVocabulary
+from .vocabulary_ttt import (
+    AUDIO_CODE,
+    AUDIO_PLACEHOLDER,
+    BEGIN_OF_AUDIO,
+    BEGIN_OF_MESSAGE,
+    END_OF_AUDIO,
+    TttVocabulary,
+)
 
 # A fast tokenizer keeps how it pads and whether it sees markers as settings of its own, which a call changes: one thread at a time.
 _TOKENIZING = threading.Lock()
@@ -260,6 +267,9 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
             audio (*optional*): A sound, or a list with one for each `<|audio|>`, in order; each in any form that `load_sound` takes.
             kwargs: `sampling_rate` of bare arrays, and what the tokenizer takes: `return_tensors`, `padding`, ...
 
+        A text without a message in it is tokenized as it is, unless `bare_text_task` names the task that it asks for:
+        `"tts"` in a processor that `pipeline("text-to-speech")` loaded, `None` otherwise.
+
         Returns:
             `BatchFeature`: `input_ids` and `attention_mask`, padded on the left.
 
@@ -274,8 +284,10 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
                 f"Give `text` with one {AUDIO_PLACEHOLDER} for each sound, or a conversation to `apply_chat_template` "
                 '(`processor.messages("asr", audio=...)` writes one).'
             )
-        options = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
         prompts = [text] if isinstance(text, str) else list(text)
+        if self.bare_text_task is not None and not any(BEGIN_OF_MESSAGE in prompt for prompt in prompts):
+            return self.prepare([self.messages(self.bare_text_task, prompt, audio) for prompt in prompts], **kwargs)
+        options = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
         sounds = as_list_of_sounds(audio)
         count = sum(prompt.count(AUDIO_PLACEHOLDER) for prompt in prompts)
         # A sanitized prompt spells the user's own placeholders out: they are not counted here and not replaced below.
