@@ -126,8 +126,9 @@ class TttTalker:
         Raises:
             ValueError: If both or neither of `audio` and `text` came, the task cannot take it, or audio is unusable.
         """
-        inputs = self.prepare(audio, text, task, language, system_prompt)
-        return self.processor.decode_reply(self.reply_ids(inputs, **generate_kwargs)[0])
+        _check_question(audio, text)
+        messages = self._messages(task, language, system_prompt, text=text, audio=audio)
+        return self.reply_messages([messages], **generate_kwargs)[0]
 
     def stream(
         self,
@@ -202,7 +203,20 @@ class TttTalker:
             return []
         name = "audio" if text is None else "text"
         prompts = [self._messages(task, language, system_prompt, **{name: question}) for question in questions]
-        inputs = self.processor.prepare(prompts).to(self.model.device)
+        return self.reply_messages(prompts, **generate_kwargs)
+
+    def reply_messages(self, messages: list[list[dict[str, Any]]], **generate_kwargs: Any) -> list[TttReply]:
+        """
+        Answer prompts of any form, tasks mixed, in one batch.
+
+        Args:
+            messages (`list[list[dict]]`): Messages of each prompt, as `processor.messages` writes them.
+            generate_kwargs: Arguments of this `generate` call, over those of the talker.
+
+        Returns:
+            `list[TttReply]`: In the order of the prompts.
+        """
+        inputs = self.processor.prepare(messages).to(self.model.device)
         return self.processor.batch_decode_reply(self.reply_ids(inputs, **generate_kwargs))
 
     def conversation(self, system_prompt: str | None = None, **generate_kwargs: Any) -> TttConversation:
