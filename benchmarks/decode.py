@@ -153,7 +153,7 @@ def answers_right(folder: Path, questions: int, options: dict[str, Any]) -> floa
     corpus = [(line, samples) for line, samples in read_corpus(folder) if line["split"] != "train"]
     corpus = corpus[:: max(1, len(corpus) // questions)]
     sounds = [np.asarray(samples, np.float32) / 32768 for _, samples in corpus]
-    replies = Checkpoint(nano_checkpoint(), **options).ask_all("chat", sounds)
+    replies = Checkpoint.from_pretrained(nano_checkpoint(), device="cpu", **options).ask_all("chat", sounds)
     return statistics.mean(
         reply.text.strip() == line["answer"] for (line, _), reply in zip(corpus, replies, strict=True)
     )

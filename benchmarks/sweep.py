@@ -110,7 +110,7 @@ class Answers:
     def right(self, setting: dict[str, Any]) -> np.ndarray:
         """Which answers' texts are exactly right under a setting; drawn once."""
         options = {"block_early_stop": True} | PUBLISHED_RULE | setting
-        replies = Checkpoint(self.folder, **options).ask_all("chat", self.sounds)
+        replies = Checkpoint.from_pretrained(self.folder, device="cpu", **options).ask_all("chat", self.sounds)
         return np.array([is_exact(line, reply) for line, reply in zip(self.lines, replies, strict=True)], float)
 
 
