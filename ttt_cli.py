@@ -6,7 +6,6 @@ The two are the only modules that import all packages. This one knows options, f
 """
 
 import logging
-import os
 import sys
 import time
 import warnings
@@ -24,7 +23,7 @@ from finetune.extras import way_out
 from spaces_demo.commands import demo
 
 if TYPE_CHECKING:
-    from processing_ttt import TttProcessor, TttReply, TttStreamer
+    from processing_ttt import TttProcessor, TttReply, TttStreamer, TttTalker
     from spaces_demo.adapter_languages import AdapterLanguages
 
 app = typer.Typer(
@@ -108,46 +107,30 @@ Language = Annotated[
 
 @dataclass
 class Talker:
-    """A loaded model with its processor, and how to decode."""
+    """A talker whose model may have several adapters, each asked in its own language."""
 
-    model: Any
-    processor: "TttProcessor"
-    options: dict[str, Any]
-    language: str | None = None
+    talker: "TttTalker"
     adapters: "dict[str, AdapterLanguages]" = field(default_factory=dict)
     adapter: str = ""  # the active one
 
+    @property
+    def processor(self) -> "TttProcessor":
+        """The talker's processor."""
+        return self.talker.processor
+
     def ask(self, task: str, text: str | None = None, audio: Path | None = None) -> "TttReply":
-        """Run one turn: encode the question, generate, decode the reply."""
-        inputs = self._inputs(task, text, audio)
-        ids = self.model.generate(**inputs, **self.options)
-        return self.processor.decode_reply(ids[0, inputs["input_ids"].shape[1] :])
+        """Answer one question."""
+        return self.talker.reply(audio, text, task, system_prompt=self.system_prompt(task))
 
     def stream(self, task: str, text: str | None = None, audio: Path | None = None) -> "TttStreamer":
-        """Begin one turn, to be followed while it is generated."""
-        return self.processor.stream_reply(self.model, self._inputs(task, text, audio), **self.options)
+        """Answer one question, to be followed while the reply is generated."""
+        return self.talker.stream(audio, text, task, system_prompt=self.system_prompt(task))
 
-    def _inputs(self, task: str, text: str | None, audio: Path | None) -> Any:
-        conversation = self.processor.conversation(task, text=text, audio=audio)
-        prompt = self._system_prompt(task)
-        if prompt is not None:
-            conversation[0]["content"] = prompt
-        return self.processor.apply_chat_template(
-            conversation,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-            sanitize_control_tokens=True,  # what a user writes is text, and ends no turn and holds no sound
-        ).to(self.model.device)
-
-    def _system_prompt(self, task: str) -> str | None:
-        """Write the prompt of the language that was asked for, or else of the active adapter's; `None` is the processor's own."""
-        if self.language is not None:
-            from finetune.examples import system_prompt
-
-            return system_prompt(task, self.language, self.processor.system_prompts)
-        return self.adapters[self.adapter].system_prompt(task, self.processor) if self.adapter else None
+    def system_prompt(self, task: str) -> str | None:
+        """Write the prompt in the active adapter's language; `None` leaves it to the talker."""
+        if self.talker.language is not None or not self.adapter:
+            return None
+        return self.adapters[self.adapter].system_prompt(task, self.processor)
 
 
 def _load(
@@ -160,46 +143,27 @@ def _load(
     **options: Any,
 ) -> Talker:
     import torch
-    from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModel, AutoProcessor
 
     from finetune.loading import base_of
     from modeling_ttt import nano_checkpoint
-    from processing_ttt import TttProcessor  # noqa: F401 - registers the processor with AutoProcessor
+    from processing_ttt import TttTalker
 
     folders = dict(_named_adapters(adapters or []))
     source = model or base_of(folders.values()) or str(nano_checkpoint())
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if not os.path.isdir(source) and (source.startswith((".", "~", os.sep)) or source.count("/") > 1):
-        raise FileNotFoundError(f"There is no folder {source!r}, and it is no Hub id (owner/name) either.")
-    model_type = AutoConfig.from_pretrained(source).model_type
-    if model_type != "ttt":
-        raise ValueError(
-            f"{source!r} is a {model_type} model and not Text-to-Talk yet: `ttt convert` turns a released checkpoint into one, `ttt init` "
-            "starts one from a language model."
-        )
-    try:
-        loaded = AutoModel.from_pretrained(source, dtype=dtype.value).to(device).eval()
-    except SafetensorError as error:
-        raise OSError(
-            f"The weights of {source!r} are damaged, or Git LFS pointers instead of the files ({error}): download them again."
-        ) from error
-    processor = AutoProcessor.from_pretrained(source)
-    languages = {}
-    if folders:
-        from finetune.adapters import load_adapters
-        from spaces_demo.adapter_languages import read_languages
-
-        loaded = load_adapters(loaded, folders)
-        languages = {name: read_languages(folder) for name, folder in folders.items()}
     options = {name: value for name, value in options.items() if value is not None}
     temperature = options.pop("temperature", None)
     if temperature is not None:
         options |= {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
     if seed is not None:
         options["generator"] = torch.Generator().manual_seed(seed)
-    return Talker(loaded, processor, options, language, languages)
+    talker = TttTalker.from_pretrained(source, device=device, dtype=dtype.value, language=language, **options)
+    if not folders:
+        return Talker(talker)
+    from finetune.adapters import load_adapters
+    from spaces_demo.adapter_languages import read_languages
+
+    talker.model = load_adapters(talker.model, folders)
+    return Talker(talker, {name: read_languages(folder) for name, folder in folders.items()})
 
 
 def _named_adapters(adapters: list[str]) -> Iterator[tuple[str, str]]:
@@ -215,7 +179,7 @@ def _each_adapter(talker: Talker, out: Path) -> Iterator[Path]:
     """Activate one adapter after the other, and say where its answer goes: `reply.wav`, of several `reply-NAME.wav`."""
     for name in talker.adapters or ("",):
         if name:
-            talker.model.set_adapter(name)
+            talker.talker.model.set_adapter(name)
             talker.adapter = name
         if len(talker.adapters) > 1:
             typer.echo(f"{name}:")
@@ -245,7 +209,7 @@ def _answer(talker: Talker, out: Path, task: str, text: str | None = None, audio
     if not len(reply.audio):
         typer.echo(NO_SOUND, err=True)
         return
-    talker.processor.save_audio(reply, out)
+    reply.save(out)
     typer.echo(
         f"{reply.seconds:.2f} s of speech in {out}, answered in {seconds:.2f} s: real-time factor {seconds / reply.seconds:.2f}"
     )
