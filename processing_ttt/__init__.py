@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import AutoProcessor
 
-from .audio_input_ttt import load_sound
+from .audio_input_ttt import AudioInputError, Waveform, load_sound
 from .codec_ttt import TttCodecConfig, TttCodecModel, TttCodecOutput
 from .conversation_ttt import TttConversation
 from .hub_ttt import codec_card
@@ -46,6 +46,7 @@ __all__ = [
     "RELEASED_SYSTEM_PROMPTS",
     "TASKS",
     "AsyncTttStreamer",
+    "AudioInputError",
     "Glm4VoiceCodec",
     "Glm4VoiceCodecConfig",
     "Glm4VoiceDecoderModel",
@@ -66,6 +67,7 @@ __all__ = [
     "TttTalker",
     "TttTextDelta",
     "TttVocabulary",
+    "Waveform",
     "add_ttt_tokens",
     "aligned_groups",
     "codec_card",

@@ -244,10 +244,7 @@ class TalkService:
         if sound is None:
             return None
         rate = self.processor.codec_config.sampling_rate
-        return {
-            "array": load_sound(sound, rate, max_seconds=self.limits.question_seconds + 0.1),
-            "sampling_rate": rate,
-        }
+        return load_sound(sound, rate, max_seconds=self.limits.question_seconds + 0.1)
 
     def messages(self, request: TalkRequest, text: str | None, sound: Any) -> list[dict[str, Any]]:
         """Write a checked question as the only turn of a conversation, in the language of its adapter."""
