@@ -54,7 +54,7 @@ from finetune.nano.measure.model import Checkpoint
 from finetune.nano.speech.synthesise import read_corpus
 from modeling_ttt import TttForConditionalGeneration, nano_checkpoint
 from modeling_ttt.generation_ttt import GENERATION_DEFAULTS
-from processing_ttt import TttAudioChunk
+from processing_ttt import TttAudioChunk, TttTalker
 
 
 def settings(model: TttForConditionalGeneration, steps: int) -> dict[str, dict[str, Any]]:
@@ -153,7 +153,7 @@ def answers_right(folder: Path, questions: int, options: dict[str, Any]) -> floa
     corpus = [(line, samples) for line, samples in read_corpus(folder) if line["split"] != "train"]
     corpus = corpus[:: max(1, len(corpus) // questions)]
     sounds = [np.asarray(samples, np.float32) / 32768 for _, samples in corpus]
-    replies = Checkpoint(nano_checkpoint(), **options).ask_all("chat", sounds)
+    replies = Checkpoint.from_pretrained(nano_checkpoint(), device="cpu", **options).ask_all("chat", sounds)
     return statistics.mean(
         reply.text.strip() == line["answer"] for (line, _), reply in zip(corpus, replies, strict=True)
     )
@@ -161,18 +161,12 @@ def answers_right(folder: Path, questions: int, options: dict[str, Any]) -> floa
 
 def first_audio(model: TttForConditionalGeneration, processor: Any, options: dict[str, Any]) -> float:
     """Median seconds from a question's waveform to the first sound of its answer."""
+    talker = TttTalker(model, processor, **options)
     seconds = []
     for number in (1, 2, 3):
-        question = {"type": "audio", "audio": str(nano_checkpoint() / "questions" / f"{number}.wav")}
+        question = nano_checkpoint() / "questions" / f"{number}.wav"
         began = time.perf_counter()
-        inputs = processor.apply_chat_template(
-            [{"role": "user", "content": [question]}],
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-        )
-        with processor.stream_reply(model, inputs, **options) as stream:
+        with talker.stream(audio=question) as stream:
             next(event for event in stream if isinstance(event, TttAudioChunk))
             seconds.append(time.perf_counter() - began)
     return statistics.median(seconds)

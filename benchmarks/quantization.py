@@ -57,12 +57,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     processor = TttProcessor.from_pretrained(options.model)
-    prompts = [
-        processor.apply_chat_template(
-            processor.conversation("tts", text), add_generation_prompt=True, tokenize=True, return_dict=True
-        )["input_ids"]
-        for text in SENTENCES
-    ]
+    prompts = [processor.prepare(processor.messages("tts", text))["input_ids"] for text in SENTENCES]
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n")
     print(
         "| weights | MB | seconds for three sentences | best next ids that agree | ids of the reply that agree |\n|---|---|---|---|---|"

@@ -117,13 +117,7 @@ def spoken_reply(
     """Nano reads sentences aloud, word by word and under its own generation config; each row begins at another one."""
     shift = max(1, len(sentences) // rows)
     texts = [" ".join(sentences[row * shift :] + sentences[: row * shift]) for row in range(rows)]
-    inputs = processor.apply_chat_template(
-        [processor.conversation("tts", " ".join(text.split()[:40])) for text in texts],
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
-    )
+    inputs = processor.prepare([processor.messages("tts", " ".join(text.split()[:40])) for text in texts])
     words = [processor.tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in texts[0].split()]
     num_codes = round(seconds * 25)
     form = ForcedWords(model.config, words, inputs["input_ids"].shape[1], num_codes)

@@ -81,10 +81,7 @@ class ReadAloud:
         heard, ids_per_forward = [], []
         for start in range(0, len(self.texts), BATCH_SIZE):
             texts = self.texts[start : start + BATCH_SIZE]
-            inputs = self.processor.apply_chat_template(
-                [self.processor.conversation("tts", text) for text in texts],
-                add_generation_prompt=True, tokenize=True, return_dict=True,
-            )  # fmt: skip
+            inputs = self.processor.prepare([self.processor.messages("tts", text) for text in texts])
             generators = [torch.Generator().manual_seed(1000 * seed + start + row) for row in range(len(texts))]
             options = {"block_early_stop": True, "return_dict_in_generate": True} | PUBLISHED_RULE | setting
             out = self.model.generate(**inputs, generator=generators, **options)
@@ -113,7 +110,7 @@ class Answers:
     def right(self, setting: dict[str, Any]) -> np.ndarray:
         """Which answers' texts are exactly right under a setting; drawn once."""
         options = {"block_early_stop": True} | PUBLISHED_RULE | setting
-        replies = Checkpoint(self.folder, **options).ask_all("chat", self.sounds)
+        replies = Checkpoint.from_pretrained(self.folder, device="cpu", **options).ask_all("chat", self.sounds)
         return np.array([is_exact(line, reply) for line, reply in zip(self.lines, replies, strict=True)], float)
 
 

@@ -39,17 +39,11 @@ from transformers import AutoModel, AutoProcessor
 
 model = AutoModel.from_pretrained("{name}", trust_remote_code=True)
 processor = AutoProcessor.from_pretrained("{name}", trust_remote_code=True)
-inputs = processor.apply_chat_template(
-    processor.conversation("chat", audio="question.wav"),
-    add_generation_prompt=True,
-    tokenize=True,
-    return_dict=True,
-    return_tensors="pt",
-)
+inputs = processor.prepare(processor.messages("chat", audio="question.wav"))
 ids = model.generate(**inputs)
 reply = processor.decode_reply(ids[0, inputs["input_ids"].shape[1] :])
 print(reply.text)
-processor.save_audio(reply.audio, "reply.wav")
+reply.save("reply.wav")
 ```
 
 With the package `text-to-talk` installed, `import modeling_ttt, processing_ttt` stands in for `trust_remote_code=True`.

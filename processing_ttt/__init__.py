@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import AutoProcessor
 
-from .audio_input_ttt import load_sound
+from .audio_input_ttt import AudioInputError, Waveform, load_sound
 from .codec_ttt import TttCodecConfig, TttCodecModel, TttCodecOutput
 from .conversation_ttt import TttConversation
 from .hub_ttt import codec_card
@@ -19,6 +19,7 @@ from .processing_ttt import TttProcessor
 from .reply_stream_ttt import TttAudioChunk, TttBlockDraft, TttStreamEvent, TttTextDelta
 from .reply_ttt import SoundWriter, TttReply
 from .streaming_ttt import AsyncTttStreamer, TttStreamer
+from .talker_ttt import TttTalker
 from .tasks_ttt import CHAT_TEMPLATE, RELEASED_SYSTEM_PROMPTS, TASKS
 from .vocabulary_ttt import TttVocabulary, add_ttt_tokens
 
@@ -45,6 +46,7 @@ __all__ = [
     "RELEASED_SYSTEM_PROMPTS",
     "TASKS",
     "AsyncTttStreamer",
+    "AudioInputError",
     "Glm4VoiceCodec",
     "Glm4VoiceCodecConfig",
     "Glm4VoiceDecoderModel",
@@ -62,8 +64,10 @@ __all__ = [
     "TttReply",
     "TttStreamEvent",
     "TttStreamer",
+    "TttTalker",
     "TttTextDelta",
     "TttVocabulary",
+    "Waveform",
     "add_ttt_tokens",
     "aligned_groups",
     "codec_card",

@@ -10,7 +10,7 @@ import numbers
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import soundfile
@@ -30,6 +30,44 @@ FLOAT_PEAK = 32.0  # floats beyond it were never scaled to [-1, 1]
 _FULL_SCALE = {"int8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31}
 
 
+AudioInputReason: TypeAlias = Literal[
+    "empty",
+    "silent",
+    "not_finite",
+    "out_of_range",
+    "too_long",
+    "channels_cancel",
+    "bad_shape",
+    "bad_rate",
+    "unreadable",
+]
+
+
+class AudioInputError(ValueError):
+    """
+    Why audio cannot be used.
+
+    Args:
+        message (`str`): What was expected, what came, and the way out.
+        reason (`str`): One of `AudioInputReason`, for code that counts or translates errors.
+    """
+
+    def __init__(self, message: str, reason: AudioInputReason = "unreadable"):
+        super().__init__(message)
+        self.reason = reason
+
+
+class Waveform(np.ndarray):
+    """
+    Checked audio: float32 of shape `(samples,)`, which `load_sound` returns, and returns again as it is.
+
+    Attributes:
+        sampling_rate (`int`, *optional*): Rate in Hz. `None` for what was computed from a waveform: that is unchecked.
+    """
+
+    sampling_rate: int | None = None
+
+
 @dataclass(frozen=True)
 class _Samples:
     """What a source holds: `array` (any sample type, one or two axes), its rate in Hz if known, and its name for error messages."""
@@ -41,34 +79,43 @@ class _Samples:
 
 def load_sound(
     audio: Any, target_sampling_rate: int, sampling_rate: int | None = None, max_seconds: float | None = 600.0
-) -> np.ndarray:
+) -> Waveform:
     """
     Read, check, mix and resample one sound.
 
     Args:
         audio: A path; the bytes of a file; an open binary file; `{"array", "sampling_rate"}`; `{"bytes", "path"}` (an undecoded
             `datasets.Audio` value); `(array, rate)` or `(rate, array)`; a decoder with `get_all_samples()` (a decoded `datasets.Audio`
-            value); or an array, tensor or list of samples, with its rate in `sampling_rate`. Arrays are `(samples,)`,
-            `(channels, samples)` or `(samples, channels)` (the shorter axis holds the channels); float in [-1, 1], int8, int16, int32
-            or uint8.
+            value); a [`Waveform`]; or an array, tensor or list of samples, with its rate in `sampling_rate`. Arrays are
+            `(samples,)`, `(channels, samples)` or `(samples, channels)` (the shorter axis holds the channels); float in
+            [-1, 1], int8, int16, int32 or uint8.
         target_sampling_rate (`int`): Rate of the result, in Hz.
         sampling_rate (`int`, *optional*): Rate of a bare array, in Hz. Where the source knows its own rate, that one counts.
         max_seconds (`float`, *optional*, defaults to 600): Longest sound taken, in seconds; `None` for no limit.
 
     Returns:
-        `np.ndarray` of shape `(samples,)`, float32: The mean of the channels at `target_sampling_rate`.
+        [`Waveform`] of shape `(samples,)`, float32: The mean of the channels at `target_sampling_rate`; a waveform that
+            has this rate already, itself.
 
     Raises:
         FileNotFoundError: If a path leads to no file.
         TypeError: If `audio` is of another kind or its samples of another type.
-        ValueError: If the sound is empty, silent, too long, damaged, holds NaN or infinity, or has no valid rate.
+        AudioInputError: If the sound is empty, silent, too long, damaged, holds NaN or infinity, or has no valid rate.
     """
+    if isinstance(audio, Waveform) and audio.sampling_rate is not None:
+        if audio.sampling_rate == target_sampling_rate:
+            _check_length(audio, target_sampling_rate, "the waveform", max_seconds)
+            return audio
+        audio, sampling_rate = np.asarray(audio), audio.sampling_rate
     samples = _read(audio, sampling_rate, max_seconds)
     rate = _checked_rate(samples)
     channels = _as_float(samples)
     mono = _mono(channels, samples.name)
     _check_content(mono, float(np.abs(channels).max(initial=0.0)), rate, samples.name, max_seconds)
-    return _resampled(mono, rate, target_sampling_rate)
+    waveform = _resampled(mono, rate, target_sampling_rate).view(Waveform)
+    _check_audible(waveform, samples.name)  # what only a higher rate could hold is gone
+    waveform.sampling_rate = target_sampling_rate
+    return waveform
 
 
 def as_list_of_sounds(audio: Any) -> list[Any]:
@@ -165,7 +212,7 @@ def _read_mapping(audio: Mapping, sampling_rate: int | None, max_seconds: float 
         return _read_file(io.BytesIO(audio["bytes"]), name if audio.get("path") else "the audio bytes", max_seconds)
     if audio.get("path"):
         return _read_path(audio["path"], max_seconds)
-    raise ValueError(
+    raise AudioInputError(
         f"A sound given as a dictionary needs 'array' and 'sampling_rate', or 'bytes', or 'path', but has {', '.join(map(repr, audio)) or 'nothing'}."
     )
 
@@ -173,11 +220,11 @@ def _read_mapping(audio: Mapping, sampling_rate: int | None, max_seconds: float 
 def _read_path(path: str | os.PathLike, max_seconds: float | None) -> _Samples:
     path, name = os.path.expanduser(os.fspath(path)), _quoted(path)
     if path.startswith(("http://", "https://")):
-        raise ValueError(f"{name} is a web address, and nothing is fetched from the network: download it first.")
+        raise AudioInputError(f"{name} is a web address, and nothing is fetched from the network: download it first.")
     if not os.path.exists(path):
         raise FileNotFoundError(f"There is no audio file {name}.")
     if not os.path.isfile(path):
-        raise ValueError(f"{name} is not a file: give the path of one audio file.")
+        raise AudioInputError(f"{name} is not a file: give the path of one audio file.")
     with open(path, "rb") as handle:
         return _read_file(handle, name, max_seconds)
 
@@ -185,7 +232,7 @@ def _read_path(path: str | os.PathLike, max_seconds: float | None) -> _Samples:
 def _read_file(handle: Any, name: str, max_seconds: float | None) -> _Samples:
     """Decode a file with soundfile or else with PyAV, reading no further than shows that it is too long."""
     if not handle.read(1):
-        raise ValueError(f"{name} is empty: it has no bytes.")
+        raise AudioInputError(f"{name} is empty: it has no bytes.", "empty")
     handle.seek(0)
     try:
         with soundfile.SoundFile(handle) as file:
@@ -197,7 +244,7 @@ def _read_file(handle: Any, name: str, max_seconds: float | None) -> _Samples:
         TypeError,
     ) as error:  # the latter for headerless files, which it knows by their name
         if av is None:
-            raise ValueError(
+            raise AudioInputError(
                 f"{name} cannot be read as audio ({error}): it is damaged or of a format that needs PyAV (`pip install av`)."
             ) from error
     handle.seek(0)
@@ -209,7 +256,7 @@ def _read_with_pyav(handle: Any, name: str, max_seconds: float | None) -> _Sampl
     try:
         with av.open(handle, io_open=_refuse_other_files, options={"protocol_whitelist": "none"}) as container:
             if not container.streams.audio:
-                raise ValueError(f"{name} holds no audio.")
+                raise AudioInputError(f"{name} holds no audio.")
             rate = container.streams.audio[0].rate
             room = float("inf") if max_seconds is None else max_seconds * rate + 2
             resampler = av.AudioResampler(format="fltp")
@@ -219,7 +266,9 @@ def _read_with_pyav(handle: Any, name: str, max_seconds: float | None) -> _Sampl
                 if room < 0:
                     break
     except (av.error.FFmpegError, PermissionError) as error:
-        raise ValueError(f"{name} cannot be read as audio ({error}): it is damaged or of an unknown format.") from error
+        raise AudioInputError(
+            f"{name} cannot be read as audio ({error}): it is damaged or of an unknown format."
+        ) from error
     array = np.concatenate(chunks, axis=1).mean(axis=0) if chunks else np.zeros(0, np.float32)  # (channels, samples)
     return _Samples(array, rate, name)
 
@@ -250,17 +299,21 @@ def _as_array(samples: Any) -> np.ndarray:
 def _checked_rate(samples: _Samples) -> int:
     rate = samples.sampling_rate
     if rate is None:
-        raise ValueError(
+        raise AudioInputError(
             f"The rate of {samples.name} is not known: give `sampling_rate`, or the sound as "
-            '{"array": ..., "sampling_rate": ...}.'
+            '{"array": ..., "sampling_rate": ...}.',
+            "bad_rate",
         )
     is_number = isinstance(rate, (int, float, np.number)) and not isinstance(rate, bool) and bool(np.isfinite(rate))
     if not is_number or rate != int(rate) or rate < 1:
-        raise ValueError(f"The sampling rate of {samples.name} must be a whole number of Hz, but is {rate!r}.")
+        raise AudioInputError(
+            f"The sampling rate of {samples.name} must be a whole number of Hz, but is {rate!r}.", "bad_rate"
+        )
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:  # a filter for another rate may take gigabytes
-        raise ValueError(
+        raise AudioInputError(
             f"The sampling rate of {samples.name} is {int(rate)} Hz, and sound has {LOWEST_RATE} to {HIGHEST_RATE}: its header is damaged, "
-            "or the rate given is wrong."
+            "or the rate given is wrong.",
+            "bad_rate",
         )
     return int(rate)
 
@@ -282,30 +335,44 @@ def _mono(array: np.ndarray, name: str) -> np.ndarray:
     if array.ndim == 1:
         return array
     if array.ndim != 2 or min(array.shape) > MAX_CHANNELS:
-        raise ValueError(
+        raise AudioInputError(
             f"{name} has the shape {array.shape}: one sound is (samples,), (channels, samples) or (samples, channels) with up to "
-            f"{MAX_CHANNELS} channels."
+            f"{MAX_CHANNELS} channels.",
+            "bad_shape",
         )
     return array.mean(axis=0 if array.shape[0] < array.shape[1] else 1)
 
 
 def _check_content(mono: np.ndarray, loudest_channel: float, rate: int, name: str, max_seconds: float | None) -> None:
     if mono.size == 0:
-        raise ValueError(f"{name} is empty: it has no samples.")
+        raise AudioInputError(f"{name} is empty: it has no samples.", "empty")
     if not np.isfinite(mono).all():
-        raise ValueError(f"{name} holds NaN or infinite samples: the sound is damaged.")
+        raise AudioInputError(f"{name} holds NaN or infinite samples: the sound is damaged.", "not_finite")
     peak = float(np.abs(mono).max())
     if peak > FLOAT_PEAK:
-        raise ValueError(
-            f"{name} has samples up to {peak:.0f}: float samples must lie in [-1, 1], so divide them by full scale."
+        raise AudioInputError(
+            f"{name} has samples up to {peak:.0f}: float samples must lie in [-1, 1], so divide them by full scale.",
+            "out_of_range",
         )
     if peak <= SILENCE_PEAK < loudest_channel:
-        raise ValueError(f"{name} is silent as mono: its channels cancel each other out, so give one of them.")
+        raise AudioInputError(
+            f"{name} is silent as mono: its channels cancel each other out, so give one of them.", "channels_cancel"
+        )
+    _check_audible(mono, name)
+    _check_length(mono, rate, name, max_seconds)
+
+
+def _check_audible(mono: np.ndarray, name: str) -> None:
+    peak = float(np.abs(mono).max())
     if peak <= SILENCE_PEAK:
-        raise ValueError(f"{name} is silent: its largest sample is {peak:.1g} of full scale.")
+        raise AudioInputError(f"{name} is silent: its largest sample is {peak:.1g} of full scale.", "silent")
+
+
+def _check_length(mono: np.ndarray, rate: int, name: str, max_seconds: float | None) -> None:
     if max_seconds is not None and mono.size > max_seconds * rate + 1:  # resampling rounds the length up
-        raise ValueError(
-            f"{name} is longer than {max_seconds:g} s: cut it, or raise `max_audio_seconds` of the processor."
+        raise AudioInputError(
+            f"{name} is longer than {max_seconds:g} s: cut it, or raise `max_audio_seconds` of the processor.",
+            "too_long",
         )
 
 

@@ -6,7 +6,6 @@ piece of sound depends on) and nothing about weights or waveforms: see `codec_tt
 """
 
 import math
-
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict

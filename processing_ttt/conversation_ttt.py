@@ -161,9 +161,7 @@ class TttConversation:
 
     def _continuation(self, text: str | None, audio: Any) -> torch.Tensor:
         """Write the ids that follow what was said so far, up to where the reply begins."""
-        messages = self.processor.conversation("chat", text, audio)
-        if self.system_prompt is not None:
-            messages[0]["content"] = self.system_prompt
+        messages = self.processor.messages("chat", text, audio, system_prompt=self.system_prompt)
         if not self.turns:
             return self._tokenize(messages)
         # The template frames a turn: what it writes behind an empty reply stands behind the real one too.
@@ -174,14 +172,7 @@ class TttConversation:
         return self._without_repeated_end(behind)
 
     def _tokenize(self, messages: list[dict[str, Any]]) -> torch.Tensor:
-        return self.processor.apply_chat_template(
-            messages,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-            sanitize_control_tokens=True,  # what a user writes is text, and ends no turn and holds no sound
-        )["input_ids"]
+        return self.processor.prepare(messages)["input_ids"]
 
     def _without_repeated_end(self, behind: torch.Tensor) -> torch.Tensor:
         """Drop the end of the reply if the reply wrote it itself; close its open span if it was cut there."""

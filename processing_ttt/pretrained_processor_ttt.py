@@ -15,6 +15,8 @@ from typing_extensions import Self
 from .codec_handle_ttt import CodecHandle
 from .hub_ttt import processor_card, push_with_card
 
+# A pipeline names its task when it loads a processor. Those that make audio of text give the processor bare texts.
+_SPEAKING_PIPELINES = ("text-to-audio", "text-to-speech")
 _CODEC_KWARGS = ("cache_dir", "force_download", "local_files_only", "token", "trust_remote_code")
 
 
@@ -23,6 +25,7 @@ class TttPreTrainedProcessor(ProcessorMixin):
 
     codec_name_or_path: str
     _codec_handle: CodecHandle
+    bare_text_task: str | None = None  # what a text that is no rendered prompt asks for
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, *args: Any, **kwargs: Any) -> Self:
@@ -40,6 +43,8 @@ class TttPreTrainedProcessor(ProcessorMixin):
         loading_kwargs = {key: kwargs[key] for key in _CODEC_KWARGS if kwargs.get(key) is not None}
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         processor = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple with `return_unused_kwargs`
+        if kwargs.get("_from_pipeline") in _SPEAKING_PIPELINES:
+            processor.bare_text_task = "tts"
         processor._codec_handle = CodecHandle(
             processor.codec_name_or_path,
             source=os.fspath(pretrained_model_name_or_path),

@@ -21,7 +21,15 @@ from .layout_ttt import TASKS, TttLayout, chat_template, task_messages
 from .pretrained_processor_ttt import TttPreTrainedProcessor
 from .reply_ttt import TttReply, write_sound
 from .streaming_ttt import ReplyStreamingMixin
-from .vocabulary_ttt import AUDIO_CODE, AUDIO_PLACEHOLDER, BEGIN_OF_AUDIO, END_OF_AUDIO, TttVocabulary
+from .tasks_ttt import system_prompt as task_system_prompt
+from .vocabulary_ttt import (
+    AUDIO_CODE,
+    AUDIO_PLACEHOLDER,
+    BEGIN_OF_AUDIO,
+    BEGIN_OF_MESSAGE,
+    END_OF_AUDIO,
+    TttVocabulary,
+)
 
 # A fast tokenizer keeps how it pads and whether it sees markers as settings of its own, which a call changes: one thread at a time.
 _TOKENIZING = threading.Lock()
@@ -47,13 +55,10 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
     Example:
         ```python
         processor = AutoProcessor.from_pretrained("checkpoints/ttt-nano")
-        conversation = processor.conversation("chat", audio="question.wav")
-        inputs = processor.apply_chat_template(
-            conversation, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
-        )
+        inputs = processor.prepare(processor.messages("chat", audio="question.wav"))
         ids = model.generate(**inputs)
         reply = processor.decode_reply(ids[0, inputs["input_ids"].shape[1] :])
-        processor.save_audio(reply.audio, "reply.wav")
+        reply.save("reply.wav")
         ```
     """
 
@@ -154,22 +159,64 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
 
     # ----------------------------------------------------------------------------------------------------------------- inputs
 
-    def conversation(self, task: str = "chat", text: str | None = None, audio: Any = None) -> list[dict[str, Any]]:
+    def messages(
+        self,
+        task: str = "chat",
+        text: str | None = None,
+        audio: Any = None,
+        language: str | None = None,
+        system_prompt: str | None = None,
+    ) -> list[dict[str, Any]]:
         """
-        Write a conversation of one turn that asks for a task.
+        Write the messages of one user turn that asks for a task.
 
         Args:
             task (`str`, defaults to `"chat"`): `chat`, `asr`, `tts`, `text` or `caption`.
             text (`str`, *optional*): The user's text.
-            audio (*optional*): The user's sound, in any form that `load_sound` takes.
+            audio (*optional*): The user's audio, in any form that `load_sound` takes.
+            language (`str`, *optional*): Language tag that the system prompt ends with (`it`); English needs none.
+            system_prompt (`str`, *optional*): Replaces the system prompt of the task; `language` then changes nothing.
 
         Returns:
-            `list[dict]`: Messages for `apply_chat_template`.
+            `list[dict]`: A system and a user message, for `prepare` or `apply_chat_template`.
 
         Raises:
             ValueError: If the task is unknown, or lacks what it needs, or gets what it cannot take.
         """
-        return task_messages(task, text, audio, (self.system_prompts or {}).get(task))
+        if system_prompt is None:
+            system_prompt = task_system_prompt(task, language, self.system_prompts)
+        return task_messages(task, text, audio, system_prompt)
+
+    conversation = messages  # its first name
+
+    def prepare(self, messages: Any, **kwargs: Any) -> BatchFeature:
+        """
+        Turn messages into the inputs of `generate`: `apply_chat_template` up to where the reply begins.
+
+        Control tokens that a user wrote are encoded as plain text: they end no turn and hold no audio.
+
+        Args:
+            messages (`list[dict]` or `list[list[dict]]`): Messages of one prompt, or a list of such lists.
+            kwargs: Further arguments of `apply_chat_template`, which also replace those set here
+                (`add_generation_prompt=True`, `sanitize_control_tokens=True`, `return_tensors="pt"`).
+
+        Returns:
+            `BatchFeature`: `input_ids` and `attention_mask` of shape `(batch, length)`, padded on the left.
+
+        Example:
+            ```python
+            inputs = processor.prepare(processor.messages("tts", text="Hello.")).to(model.device)
+            ids = model.generate(**inputs)
+            reply = processor.decode_reply(ids[0, inputs["input_ids"].shape[1] :])
+            ```
+        """
+        for name, value in {
+            "add_generation_prompt": True,
+            "sanitize_control_tokens": True,
+            "return_tensors": "pt",
+        }.items():
+            kwargs.setdefault(name, value)
+        return self.apply_chat_template(messages, tokenize=True, return_dict=True, **kwargs)
 
     def apply_chat_template(  # type: ignore[override]  # the base class names its options, here they are kwargs
         self, conversation: Any, chat_template: str | None = None, **kwargs: Any
@@ -220,6 +267,9 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
             audio (*optional*): A sound, or a list with one for each `<|audio|>`, in order; each in any form that `load_sound` takes.
             kwargs: `sampling_rate` of bare arrays, and what the tokenizer takes: `return_tensors`, `padding`, ...
 
+        A text without a message in it is tokenized as it is, unless `bare_text_task` names the task that it asks for:
+        `"tts"` in a processor that `pipeline("text-to-speech")` loaded, `None` otherwise.
+
         Returns:
             `BatchFeature`: `input_ids` and `attention_mask`, padded on the left.
 
@@ -232,10 +282,12 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
         if text is None:
             raise ValueError(
                 f"Give `text` with one {AUDIO_PLACEHOLDER} for each sound, or a conversation to `apply_chat_template` "
-                '(`processor.conversation("asr", audio=...)` writes one).'
+                '(`processor.messages("asr", audio=...)` writes one).'
             )
-        options = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
         prompts = [text] if isinstance(text, str) else list(text)
+        if self.bare_text_task is not None and not any(BEGIN_OF_MESSAGE in prompt for prompt in prompts):
+            return self.prepare([self.messages(self.bare_text_task, prompt, audio) for prompt in prompts], **kwargs)
+        options = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
         sounds = as_list_of_sounds(audio)
         count = sum(prompt.count(AUDIO_PLACEHOLDER) for prompt in prompts)
         # A sanitized prompt spells the user's own placeholders out: they are not counted here and not replaced below.

@@ -37,6 +37,18 @@ class TttReply:
         """Length of the sound, in seconds."""
         return len(self.audio) / self.sampling_rate
 
+    def save(self, path: str | os.PathLike) -> None:
+        """
+        Write the audio to a file; the file name's ending says the format (wav, flac, ogg, mp3).
+
+        Args:
+            path (`str` or `os.PathLike`): The file.
+
+        Raises:
+            ValueError: If the reply has no audio, or the ending is no known format.
+        """
+        write_sound(self.audio, path, self.sampling_rate)
+
 
 def write_sound(audio: Any, path: str | os.PathLike, sampling_rate: int) -> None:
     """

@@ -4,10 +4,13 @@ The tasks of a Text-to-Talk model and how a prompt asks for one: system prompts,
 Knows roles and messages as transformers' chat templates do. Knows no ids, no codes and no waveform.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from .vocabulary_ttt import AUDIO_PLACEHOLDER
+
+DEFAULT_LANGUAGE = "en"
 
 
 @dataclass(frozen=True)
@@ -98,23 +101,32 @@ CHAT_TEMPLATE = chat_template()
 def system_prompt(
     task: str,
     language: str | None = None,
-    system_prompts: dict[str, str] | None = None,
+    system_prompts: Mapping[str, str] | None = None,
     default_language: str = DEFAULT_LANGUAGE,
 ) -> str:
     """
     Write the system prompt that asks for a task in a language.
 
     Args:
-        task (`str`): One of `processing_ttt.TASKS`.
-        language (`str`, *optional*): Tag of the language, as the data has it (`it`, `pt-BR`).
-        system_prompts (`dict[str, str]`, *optional*): The processor's own, where they differ from `TASKS`.
+        task (`str`): One of `TASKS`.
+        language (`str`, *optional*): Language tag, as the training data has it (`it`, `pt-BR`).
+        system_prompts (`Mapping[str, str]`, *optional*): System prompts by task, where they differ from `TASKS`.
         default_language (`str`, defaults to `"en"`): The language that needs no tag.
 
     Returns:
         `str`: The task's prompt, followed by ` Language: it.` in another language than the default one.
+
+    Raises:
+        ValueError: If the task is unknown.
     """
+    _check_task(task)
     prompt = (system_prompts or {}).get(task, TASKS[task].system_prompt)
     return prompt if language in (None, "", default_language) else f"{prompt} Language: {language}."
+
+
+def _check_task(task: str) -> None:
+    if task not in TASKS:
+        raise ValueError(f"Unknown task {task!r}: choose one of {', '.join(TASKS)}.")
 
 
 def task_messages(
@@ -135,8 +147,7 @@ def task_messages(
     Raises:
         ValueError: If the task is unknown, or lacks what it needs, or gets what it cannot take.
     """
-    if task not in TASKS:
-        raise ValueError(f"Unknown task {task!r}: choose one of {', '.join(TASKS)}.")
+    _check_task(task)
     if TASKS[task].needs_audio and audio is None:
         raise ValueError(f"The task {task!r} needs audio.")
     if not TASKS[task].takes_audio and audio is not None:

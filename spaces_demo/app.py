@@ -34,7 +34,7 @@ def load_service(
 
     import processing_ttt  # noqa: F401 - registers the processor with AutoProcessor
     from modeling_ttt import nano_checkpoint
-    from modeling_ttt.device_ttt import choose_device
+    from processing_ttt.device_ttt import choose_device
 
     if adapters and not model:
         from finetune.adapters.loading import base_of

@@ -6,9 +6,7 @@ Knows the service's model, processor and checks. Knows no queue: who collects th
 
 from collections.abc import Sequence
 
-import torch
-
-from processing_ttt import TttReply
+from processing_ttt import TttReply, TttTalker
 
 from .limits import DemoError
 from .service import TalkRequest, TalkService
@@ -52,14 +50,5 @@ def _replies(service: TalkService, conversations: list[list[dict]]) -> list[TttR
 
 
 def _replies_of_one_batch(service: TalkService, conversations: list[list[dict]]) -> list[TttReply]:
-    inputs = service.processor.apply_chat_template(
-        conversations,
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
-        sanitize_control_tokens=True,
-    ).to(service.model.device)
-    with torch.inference_mode():
-        ids = service.model.generate(**inputs, max_time=service.limits.seconds_per_request)
-    return service.processor.batch_decode_reply(ids[:, inputs["input_ids"].shape[1] :])
+    talker = TttTalker(service.model, service.processor, max_time=service.limits.seconds_per_request)
+    return talker.reply_messages(conversations)

@@ -248,18 +248,11 @@ class TalkService:
         if sound is None:
             return None
         rate = self.processor.codec_config.sampling_rate
-        return {
-            "array": load_sound(sound, rate, max_seconds=self.limits.question_seconds + 0.1),
-            "sampling_rate": rate,
-        }
+        return load_sound(sound, rate, max_seconds=self.limits.question_seconds + 0.1)
 
     def messages(self, request: TalkRequest, text: str | None, sound: Any) -> list[dict[str, Any]]:
         """Write a checked question as the only turn of a conversation, in the language of its adapter."""
-        messages = self.processor.conversation(request.task, text=text, audio=sound)
-        prompt = self._system_prompt(request)
-        if prompt is not None:
-            messages[0]["content"] = prompt
-        return messages
+        return self.processor.messages(request.task, text, sound, system_prompt=self._system_prompt(request))
 
     def _system_prompt(self, request: TalkRequest) -> str | None:
         """Give the prompt of the adapter's language; `None` is the processor's own."""
@@ -274,14 +267,7 @@ class TalkService:
                 request.conversation.system_prompt = self._system_prompt(request)
             request.conversation.say(text, sound, streamer=streamer, **options)
             return request.conversation.output
-        inputs = self.processor.apply_chat_template(
-            self.messages(request, text, sound),
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-            sanitize_control_tokens=True,  # what a user writes is text, and ends no turn and holds no sound
-        ).to(self.model.device)
+        inputs = self.processor.prepare(self.messages(request, text, sound)).to(self.model.device)
         return self.model.generate(**inputs, **options, streamer=streamer, return_dict_in_generate=True)
 
     def _switch_to(self, adapter: str | None) -> None:

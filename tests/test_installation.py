@@ -41,6 +41,7 @@ def test_the_wheel_carries_packages_checkpoint_and_types_but_no_tests(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     for wanted in (
         "ttt_cli/main.py",
+        "text_to_talk/__init__.py",
         "modeling_ttt/py.typed",
         "processing_ttt/py.typed",
         f"{NANO}/model.safetensors",

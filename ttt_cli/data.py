@@ -174,7 +174,7 @@ def codec_check(
     from finetune.evaluation.batched_model import Checkpoint
     from finetune.evaluation.codec_check import check_codec, readable
     from finetune.evaluation.judges import make_judge
-    from modeling_ttt.device_ttt import choose_device
+    from processing_ttt.device_ttt import choose_device
 
     recordings = open_source(source, _columns(column), hub_config, hub_split, streaming)
     name = _checkpoint(model)

@@ -25,8 +25,8 @@ import pyarrow.parquet
 from tqdm import tqdm
 
 from finetune.adapters.loading import load_processor
-from modeling_ttt.device_ttt import choose_device
 from processing_ttt import TttProcessor
+from processing_ttt.device_ttt import choose_device
 
 from .encoding import codec_fingerprint
 from .engines import ENGINES, Shard, Worker, run_here, run_processes, run_ray

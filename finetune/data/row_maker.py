@@ -6,7 +6,6 @@ Knows the processor, the limits and the reasons. Knows no folders and no splits.
 
 import json
 import math
-import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from processing_ttt import TttProcessor
-from processing_ttt.audio_input_ttt import load_sound
+from processing_ttt.audio_input_ttt import AudioInputError, load_sound
 
 from .alignment import Word, proportional_word_times
 from .encoding import encode_sounds
@@ -27,14 +26,14 @@ from .schema import Row, make_row
 ROLES = ("system", "user", "assistant")
 MAX_NAME_LENGTH = 200  # characters of an id, a speaker or a language
 
-# What `load_sound` says, by the ends of its sentences, which no file name can counterfeit.
-_SOUND_REASONS = (
-    (r"is empty: it has no (bytes|samples)\.$", "empty audio"),
-    (r"is silent: its largest sample is [^:]*$", "silent audio"),
-    (r"holds NaN or infinite samples: the sound is damaged\.$", "NaN or infinite samples"),
-    (r"is longer than [^:]* s: cut it, [^:]*$", "audio too long"),
-    (r"float samples must lie in \[-1, 1\], so divide them by full scale\.$", "samples beyond full scale"),
-)
+# Names in the report, by the reason that `load_sound` gives.
+_SOUND_REASONS = {
+    "empty": "empty audio",
+    "silent": "silent audio",
+    "not_finite": "NaN or infinite samples",
+    "too_long": "audio too long",
+    "out_of_range": "samples beyond full scale",
+}
 
 
 @dataclass(frozen=True)
@@ -298,7 +297,8 @@ class RowMaker:
         except FileNotFoundError as error:
             raise Problem("no audio file", str(error)) from error
         except Exception as error:  # decoders fail in ways of their own, and one file must not end hours of work
-            reason = next((reason for end, reason in _SOUND_REASONS if re.search(end, str(error))), "unreadable audio")
+            given = error.reason if isinstance(error, AudioInputError) else "unreadable"
+            reason = _SOUND_REASONS.get(given, "unreadable audio")
             if reason == "audio too long":
                 raise Problem(
                     reason, f"longer than {self.limits.max_seconds:g} s: cut it, or raise --max-seconds"

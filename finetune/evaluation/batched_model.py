@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from processing_ttt import TttProcessor
+from processing_ttt import TttProcessor, TttTalker
 from processing_ttt.tasks_ttt import DEFAULT_LANGUAGE, system_prompt
 
 
@@ -103,6 +103,6 @@ class Checkpoint:
     def _answer(self, prompts: list[list[int]]) -> list[Answer]:
         padded = self.processor.tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt")
         inputs = {name: padded[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
-        ids = self.model.generate(**inputs, **self.options)[:, inputs["input_ids"].shape[1] :]
+        ids = TttTalker(self.model, self.processor, **self.options).reply_ids(inputs)
         parsed = [self.processor.layout.parse_reply(row) for row in ids]
         return [Answer(self.processor.decode_text(row.text_ids), row.codes, row.finished) for row in parsed]

@@ -29,7 +29,7 @@ from finetune.adapters.loading import load_model, load_processor, split_model_na
 from finetune.data.schema import Row, tasks_of
 from finetune.hardware import peak_memory
 from finetune.runs import read_facts
-from modeling_ttt.device_ttt import choose_device
+from processing_ttt.device_ttt import choose_device
 from processing_ttt.tasks_ttt import DEFAULT_LANGUAGE
 
 from .answer_judges import AnswerJudge, make_answer_judge

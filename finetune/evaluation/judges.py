@@ -17,7 +17,7 @@ import torch
 import torchaudio
 
 from finetune.data.languages import base_language
-from modeling_ttt.device_ttt import choose_device
+from processing_ttt.device_ttt import choose_device
 
 from .batched_model import Checkpoint, Question
 from .pocketsphinx import PocketsphinxJudge

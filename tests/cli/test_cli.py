@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from finetune.adapters.languages import AdapterLanguages
 from modeling_ttt import nano_checkpoint
+from processing_ttt import TttTalker
 from ttt_cli.talk import Talker, _each_adapter
 
 QUESTIONS = sorted((ROOT / "checkpoints" / "ttt-nano" / "questions").glob("?.wav"))
@@ -66,11 +67,11 @@ def test_each_adapter_is_asked_in_its_own_language_unless_one_is_named():
     languages = {"it": AdapterLanguages(("it",)), "ru": AdapterLanguages(("ru",)), "old": AdapterLanguages()}
     chosen = []
     model, processor = SimpleNamespace(set_adapter=chosen.append), SimpleNamespace(system_prompts={"tts": "Say it."})
-    talker = Talker(model, processor, {}, adapters=languages)
-    prompts = [talker._system_prompt("tts") for _ in _each_adapter(talker, Path("reply.wav"))]
+    talker = Talker(TttTalker(model, processor), languages)
+    prompts = [talker.system_prompt("tts") for _ in _each_adapter(talker, Path("reply.wav"))]
     assert prompts == ["Say it. Language: it.", "Say it. Language: ru.", None] and chosen == list(languages)
-    talker.language = "fr"
-    assert talker._system_prompt("tts") == "Say it. Language: fr."
+    talker.talker.language = "fr"
+    assert talker.system_prompt("tts") is None  # the talker's language counts
 
 
 def test_talk_can_show_what_it_heard(tmp_path):

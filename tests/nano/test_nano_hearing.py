@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from finetune.nano.speech.acoustics import as_recorded
 from finetune.nano.codec import convert_whisper, train_hearing
 from finetune.nano.domain.questions import items
 from finetune.nano.speech import natural
+from finetune.nano.speech.acoustics import as_recorded
 from finetune.nano.speech.free_wording import FREELY_WORDED_TEST, freely_worded
 from finetune.nano.speech.kokoro import speaker_shares
 from processing_ttt.codec_layers_ttt import TttCodecQuantizer
@@ -60,7 +60,10 @@ def random_variables(width=8, layers=2):
             ("ffn/linear_0", 4 * width, width),
             ("ffn/linear_1", width, 4 * width),
         ):
-            found |= {f"encoder/{layer}/{name}/weight": weights(rows, columns), f"encoder/{layer}/{name}/bias": weights(rows)}
+            found |= {
+                f"encoder/{layer}/{name}/weight": weights(rows, columns),
+                f"encoder/{layer}/{name}/bias": weights(rows),
+            }
     return found | {f"encoder/{norm}/{part}": weights(width) for norm in norms for part in ("gamma", "beta")}
 
 
@@ -69,7 +72,9 @@ def test_a_binary_is_read_as_it_was_written(tmp_path):
     write_binary(tmp_path / "model.bin", variables)
     found = convert_whisper.read_variables(tmp_path / "model.bin")
     assert found.keys() == variables.keys()
-    assert all(np.array_equal(found[name], value) and found[name].dtype == value.dtype for name, value in variables.items())
+    assert all(
+        np.array_equal(found[name], value) and found[name].dtype == value.dtype for name, value in variables.items()
+    )
 
 
 def test_the_state_has_every_weight_of_the_encoder_under_transformers_names():
@@ -91,7 +96,7 @@ def test_another_version_or_a_cut_file_is_refused(tmp_path):
         convert_whisper.read_variables(path)
     write_binary(path, {"a": np.zeros(3, np.float32), "b": np.zeros(3, np.float32)})
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(ValueError, match="damaged|buffer"):
+    with pytest.raises(ValueError, match=r"damaged|buffer"):
         convert_whisper.read_variables(path)
 
 
@@ -188,7 +193,9 @@ def test_free_wording_keeps_what_is_asked_about():
     ):
         for _ in range(50):
             found = freely_worded(question, kind, rng)
-            assert found[0].isupper() and all(word in re.findall(r"\w+", found) or word.title() in found for word in words)
+            assert found[0].isupper() and all(
+                word in re.findall(r"\w+", found) or word.title() in found for word in words
+            )
 
 
 def test_the_freely_worded_test_has_right_answers_and_no_training_question():

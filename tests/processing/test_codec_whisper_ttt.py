@@ -58,7 +58,7 @@ def test_features_of_thirty_seconds_are_those_of_transformers_encoder(codec):
 def test_there_is_one_code_for_each_started_640_samples(codec, samples):
     codes = codec.encode(noise(samples)[None, None]).audio_codes
     assert codes.shape == (1, 1, math.ceil(samples / 640))
-    assert 0 <= codes.min() and codes.max() < codec.config.codebook_size
+    assert codes.min() >= 0 and codes.max() < codec.config.codebook_size
 
 
 def test_padded_rows_have_the_codes_that_they_have_alone(codec):

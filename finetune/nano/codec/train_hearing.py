@@ -40,9 +40,9 @@ from processing_ttt.layout_ttt import IGNORE_INDEX
 from processing_ttt.tasks_ttt import TASKS
 
 from ..speech.acoustics import as_recorded
-from .codec_stage import Stage
 from ..speech.synthesise import read_corpus
 from ..speech.voices import SAMPLING_RATE
+from .codec_stage import Stage
 
 EXPORT_SECONDS = 600
 BATCH = 16
@@ -114,7 +114,9 @@ class Listening:
         return pad_sequence(rows, batch_first=True), torch.tensor([len(row) // size for row in rows])
 
 
-def draw(utterances: Sequence[Utterance], count: int, rng: np.random.Generator) -> list[tuple[dict[str, Any], np.ndarray]]:
+def draw(
+    utterances: Sequence[Utterance], count: int, rng: np.random.Generator
+) -> list[tuple[dict[str, Any], np.ndarray]]:
     """Random utterances with random silence around them: index lines and float32 samples."""
     chosen = []
     for number in rng.integers(len(utterances), size=count):
@@ -155,7 +157,9 @@ class WordsLoss:
         first = model.config.audio_code_offset
         self.code_embeddings = model.get_input_embeddings().weight[first : first + model.config.audio_codebook_size]
 
-    def __call__(self, logits: torch.Tensor, row_frames: torch.Tensor, lines: Sequence[dict], rng: np.random.Generator) -> torch.Tensor:
+    def __call__(
+        self, logits: torch.Tensor, row_frames: torch.Tensor, lines: Sequence[dict], rng: np.random.Generator
+    ) -> torch.Tensor:
         """
         Compute the loss.
 
@@ -170,7 +174,10 @@ class WordsLoss:
         """
         probabilities = code_probabilities(logits, self.levels)  # (batch, codes, codebook)
         codes = probabilities.argmax(-1)
-        examples = [self._example(line, row[:count].tolist(), rng) for line, row, count in zip(lines, codes, row_frames, strict=True)]
+        examples = [
+            self._example(line, row[:count].tolist(), rng)
+            for line, row, count in zip(lines, codes, row_frames, strict=True)
+        ]
         input_ids, labels, attention_mask = self._pad(examples)
         mean = probabilities @ self.code_embeddings
         surplus = mean - mean.detach()  # zero, with the gradient of the mean embedding
@@ -228,7 +235,9 @@ def code_probabilities(logits: torch.Tensor, levels: Sequence[int]) -> torch.Ten
     for part in logits.split(tuple(levels), dim=-1):
         digit = part.softmax(-1)
         # A later digit counts more in the code's number, so it varies slowest.
-        probabilities = digit if probabilities is None else (digit[..., :, None] * probabilities[..., None, :]).flatten(-2)
+        probabilities = (
+            digit if probabilities is None else (digit[..., :, None] * probabilities[..., None, :]).flatten(-2)
+        )
     return probabilities
 
 
@@ -345,14 +354,18 @@ def load_head(parts: torch.nn.ModuleDict, state: Path) -> None:
         raise SystemExit(f"{state} is missing: run the stage `codes` with the same --out first.")
     prefix = "model.head."
     stored = load_file(state)
-    parts.load_state_dict({name.removeprefix(prefix): value for name, value in stored.items() if name.startswith(prefix)})
+    parts.load_state_dict(
+        {name.removeprefix(prefix): value for name, value in stored.items() if name.startswith(prefix)}
+    )
 
 
 def main(arguments: Iterable[str] | None = None) -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=("codes", "words"))
-    parser.add_argument("--model", type=Path, required=True, help="checkpoint whose codec has the convolutional encoder")
+    parser.add_argument(
+        "--model", type=Path, required=True, help="checkpoint whose codec has the convolutional encoder"
+    )
     parser.add_argument("--speech", type=Path, nargs="+", required=True, help="corpora of the fast synthesisers")
     parser.add_argument("--natural", type=Path, help="corpus of natural voices, for `words`")
     parser.add_argument("--recorded", type=Path, help="corpus of a recorded person, for `words`")

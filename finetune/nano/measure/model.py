@@ -32,16 +32,15 @@ from typing import Any
 import numpy as np
 import torch
 from tqdm import tqdm
-from transformers import AutoProcessor
 
+import modeling_ttt  # noqa: F401 - registers the model that the talker loads
 from finetune.nano.codec.encode import encode
 from finetune.nano.domain.questions import normalise, text_corpus
 from finetune.nano.speech.acoustics import with_noise
 from finetune.nano.speech.corpora import ANSWER_STRETCH, ANSWER_VOICE, TEST_STRETCHES
 from finetune.nano.speech.synthesise import read_corpus
 from finetune.nano.speech.voices import SAMPLING_RATE, Voice
-from modeling_ttt import TttForConditionalGeneration
-from processing_ttt import TttConversation, TttProcessor, TttReply
+from processing_ttt import TttReply, TttTalker
 from processing_ttt.reply_stream_ttt import TttAudioChunk
 
 from .card import card_tables
@@ -55,51 +54,33 @@ TIMED = 20
 TALKS, TURNS_OF_A_TALK = 50, 4
 
 
-class Checkpoint:
-    """A model with its processor, asked in batches."""
-
-    def __init__(self, folder: Path, **options: Any):
-        self.model = TttForConditionalGeneration.from_pretrained(folder).eval()
-        self.processor: TttProcessor = AutoProcessor.from_pretrained(folder)
-        self.options = options
+class Checkpoint(TttTalker):
+    """A talker that answers many questions, in batches of similar length."""
 
     @torch.inference_mode()
     def resynthesise(self, sounds: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Send sounds through the codec alone."""
         return [self.processor.decode_codes(codes) for codes in encode(self.processor.codec, list(sounds))]
 
-    def ask(
-        self, task: str, sounds: Sequence[np.ndarray] | None = None, texts: Sequence[str] | None = None
-    ) -> list[TttReply]:
-        """Answer a batch of questions, given as sound at 16 kHz or as text."""
-        count = len(sounds if sounds is not None else texts or [])
-        conversations = [
-            self.processor.conversation(
-                task,
-                text=texts[i] if texts is not None else None,
-                audio={"array": sounds[i], "sampling_rate": SAMPLING_RATE} if sounds is not None else None,
-            )
-            for i in range(count)
-        ]
-        inputs = self.processor.apply_chat_template(
-            conversations, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
-        )
-        ids = self.model.generate(**inputs, **self.options)
-        return self.processor.batch_decode_reply(ids[:, inputs["input_ids"].shape[1] :])
-
     def ask_all(
         self, task: str, sounds: Sequence[np.ndarray] | None = None, texts: Sequence[str] | None = None
     ) -> list[TttReply]:
         """Answer many questions, in batches of similar length."""
+        name = "text" if sounds is None else "audio"
+        questions = (texts or []) if sounds is None else [with_rate(sound) for sound in sounds]
         lengths = [len(question) for question in (sounds if sounds is not None else texts or [])]
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
         replies: dict[int, TttReply] = {}
         for start in tqdm(range(0, len(order), BATCH_SIZE), desc=task, unit="batch"):
             chosen = order[start : start + BATCH_SIZE]
-            batch = self.ask(task, [sounds[i] for i in chosen] if sounds is not None else None,
-                             [texts[i] for i in chosen] if texts is not None else None)  # fmt: skip
+            batch = self.reply_batch(**{name: [questions[i] for i in chosen]}, task=task)
             replies.update(zip(chosen, batch, strict=True))
         return [replies[i] for i in range(len(order))]
+
+
+def with_rate(sound: np.ndarray) -> dict[str, Any]:
+    """Audio of the corpora, as the processor takes it."""
+    return {"array": sound, "sampling_rate": SAMPLING_RATE}
 
 
 def exact_by(lines: Sequence[dict], replies: Sequence[TttReply], field: str) -> dict[str, dict[str, float]]:
@@ -145,7 +126,7 @@ def speed(checkpoint: Checkpoint, sounds: Sequence[np.ndarray]) -> dict[str, flo
     factors, seconds, first_sound = [], [], []
     for sound in sounds:
         began = time.perf_counter()
-        (reply,) = checkpoint.ask("chat", [sound])
+        reply = checkpoint.reply(with_rate(sound))
         seconds.append(time.perf_counter() - began)
         if len(reply.audio):
             factors.append(seconds[-1] / reply.seconds)
@@ -160,8 +141,7 @@ def speed(checkpoint: Checkpoint, sounds: Sequence[np.ndarray]) -> dict[str, flo
 
 def _seconds_to_sound(checkpoint: Checkpoint, sound: np.ndarray) -> float:
     began = time.perf_counter()
-    conversation = TttConversation(checkpoint.model, checkpoint.processor, **checkpoint.options)
-    with conversation.stream(audio={"array": sound, "sampling_rate": SAMPLING_RATE}) as stream:
+    with checkpoint.stream(with_rate(sound)) as stream:
         for event in stream:
             if isinstance(event, TttAudioChunk):
                 return time.perf_counter() - began
@@ -173,9 +153,9 @@ def second_turns(checkpoint: Checkpoint, lines: Sequence[dict], sounds: Sequence
     replies = []
     for number, (line, sound) in enumerate(tqdm(list(zip(lines, sounds, strict=True)), desc="turns")):
         first = Voice(line["voice"]).speak(line["first_question"], TEST_STRETCHES[number % len(TEST_STRETCHES)])
-        conversation = TttConversation(checkpoint.model, checkpoint.processor, **checkpoint.options)
-        conversation.say(audio={"array": first.audio, "sampling_rate": SAMPLING_RATE})
-        replies.append(conversation.say(audio={"array": sound, "sampling_rate": SAMPLING_RATE}))
+        conversation = checkpoint.conversation()
+        conversation.say(audio=with_rate(first.audio))
+        replies.append(conversation.say(audio=with_rate(sound)))
     return replies
 
 
@@ -185,9 +165,9 @@ def talks(checkpoint: Checkpoint, lines: Sequence[dict], sounds: Sequence[np.nda
     rng = random.Random(0)
     right = []
     for _ in tqdm(range(TALKS), desc="talks"):
-        conversation = TttConversation(checkpoint.model, checkpoint.processor, **checkpoint.options)
+        conversation = checkpoint.conversation()
         asked = rng.sample(held_out, TURNS_OF_A_TALK)
-        replies = [conversation.say(audio={"array": sounds[i], "sampling_rate": SAMPLING_RATE}) for i in asked]
+        replies = [conversation.say(audio=with_rate(sounds[i])) for i in asked]
         right.append([is_exact(lines[i], reply) for i, reply in zip(asked, replies, strict=True)])
     return np.mean(right, axis=0).tolist()
 
@@ -205,7 +185,7 @@ def measure(folder: Path, speech: Path, limit: int | None, options: dict[str, An
     Returns:
         `dict`: Numbers, nested; what `card_tables` takes.
     """
-    checkpoint = Checkpoint(folder, **options)
+    checkpoint = Checkpoint.from_pretrained(folder, device="cpu", **options)
     judges = {"domain bigram": Judge(text_corpus()), "general English": Judge()}
     lines, sounds = _read(speech / "test", limit)
     result: dict[str, Any] = {"speed": speed(checkpoint, sounds[:: max(1, len(sounds) // TIMED)][:TIMED])}

