@@ -1,7 +1,8 @@
 """
 Put a handful of spoken questions beside the checkpoint, to try it with: one of each kind, unseen in training, among those it answers right.
 
-    python -m finetune.nano.checkpoint.ship_questions --model checkpoints/ttt-nano --speech data/nano
+    python -m finetune.nano.speech.natural shipped --voices package/voices --out data/nano/shipped
+    python -m finetune.nano.checkpoint.ship_questions --model checkpoints/ttt-nano --speech data/nano/shipped
 
 Writes `questions/1.wav`, ..., what it answered as `questions/1-reply.wav`, ..., and `questions/questions.jsonl` (file, reply, question, answer,
 kind, split, voice). They are chosen among the right answers on purpose: they show what the checkpoint does, and `measure/model.py` says how often.
@@ -27,7 +28,7 @@ def ship(folder: Path, speech: Path, kinds: Sequence[str]) -> None:
     out.mkdir(exist_ok=True)
     lines = []
     for kind in kinds:
-        for line, samples in read_corpus(speech / "test"):
+        for line, samples in read_corpus(speech):
             if line["kind"] != kind or line["split"] == "train":
                 continue
             reply = checkpoint.reply(with_rate(np.asarray(samples, np.float32) / 32768))
@@ -53,7 +54,7 @@ def main() -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--speech", type=Path, required=True)
+    parser.add_argument("--speech", type=Path, required=True, help="folder of the shards")
     parser.add_argument(
         "--kinds",
         nargs="+",

@@ -9,6 +9,7 @@ What natural voices say to nano: questions, freely worded questions and dictatio
 | train | training questions as they are and freely worded, requests to repeat, general English | `TRAINING_VOICES` and their mixtures |
 | dev | held-out questions and general English, to choose settings by | `DEV_VOICES` |
 | test | held-out questions, freely worded ones written by hand, general English | `TEST_VOICES` |
+| shipped | the questions beside the checkpoint | `TEST_VOICES` |
 
 `KEPT_FOR_OTHERS` are never synthesised here: checks from outside use them. The folders are those of `synthesise.py`, without word times; any
 part of a corpus is a fair sample of it, and a larger `--count` extends it.
@@ -54,6 +55,20 @@ KIND_SHARES = {"question": 0.4, "freely worded": 0.2, "dictation": 0.35, "repeat
 DEV_COUNTS = {"question": 80, "dictation": 40}
 TEST_QUESTIONS_PER_VOICE = 30
 TEST_DICTATION_PER_VOICE = 10
+
+
+SHIPPED_QUESTIONS = (
+    "What is seven plus three?",
+    "Please subtract six from thirteen.",
+    "Do you know what time it is one hour after five o'clock?",
+    "Today is Monday, what is tomorrow?",
+    "How many years make four centuries?",
+    "What city is the capital of Austria?",
+    "Tell me the opposite of above.",
+    "How do I spell house?",
+    "What is a rhyme for rose?",
+    "Do you know a joke about an egg?",
+)
 
 
 def training_jobs(count: int, seed: int = 5) -> list[Job]:
@@ -173,16 +188,31 @@ def test_jobs(seed: int = 7) -> list[Job]:
     return rng.sample(jobs, len(jobs))
 
 
+def shipped_jobs() -> list[Job]:
+    """
+    The questions that lie beside the checkpoint, in voices that nothing is trained on.
+
+    Returns:
+        `list[Job]`: One held-out question of each kind.
+    """
+    by_text = {item.question: item for item in _held_out()}
+    chosen = [by_text[text] for text in SHIPPED_QUESTIONS]
+    return [
+        Job(item.question, TEST_VOICES[i % len(TEST_VOICES)], 1.0, item.split, {"kind": item.kind, "answer": item.answer})
+        for i, item in enumerate(chosen)
+    ]
+
+
 def main(arguments: Iterable[str] | None = None) -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpus", choices=("train", "dev", "test"))
+    parser.add_argument("corpus", choices=("train", "dev", "test", "shipped"))
     parser.add_argument("--voices", type=Path, required=True, help="folder voices of the npm package kokoro-js")
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
     parser.add_argument("--count", type=int, default=3000, help="utterances of the training corpus")
     options = parser.parse_args(None if arguments is None else list(arguments))
-    jobs = {"train": partial(training_jobs, options.count), "dev": dev_jobs, "test": test_jobs}[options.corpus]()
-    write_shards(jobs, options.out, partial(KokoroVoice, model=KokoroModel(options.voices)))
+    jobs = {"train": partial(training_jobs, options.count), "dev": dev_jobs, "test": test_jobs, "shipped": shipped_jobs}
+    write_shards(jobs[options.corpus](), options.out, partial(KokoroVoice, model=KokoroModel(options.voices)))
 
 
 if __name__ == "__main__":
