@@ -1,11 +1,11 @@
 """
 The listening half of the small codec on the encoder of Whisper: samples -> scores of each digit of each code.
 
-    samples -> log-mel of Whisper -> Whisper's encoder (16 kHz, 50 frames per second) -> two frames a code -> ConvNeXt blocks -> digits
+    samples -> log-mel -> Whisper's encoder (50 frames per second) -> two frames a code -> ConvNeXt blocks -> digits
 
-Whisper (Radford et al., 2022) was trained to write down what people say, whoever they are, so its features carry the words and little of
-the voice. The encoder runs on the true length of the audio with some silence after it, not on 30 s. A row of a padded batch is computed as
-it is alone.
+Whisper (Radford et al., 2022) was trained to write down what people say, whoever they are, so its features carry the
+words and little of the voice. The encoder runs on the true length of the audio with some silence after it, not on thirty
+seconds. A row of a padded batch is computed as it is alone.
 
 Depends on tensors of shape `(batch, time, channels)`. Independent of codes in a vocabulary, files and decoding.
 """
@@ -26,7 +26,8 @@ N_FFT, HOP_LENGTH = 400, 160  # samples at 16 kHz
 
 class TttCodecWhisper(nn.Module):
     """
-    Whisper's encoder on audio of any length up to 30 s: samples `(batch, samples)` -> features `(batch, frames, d_model)`, 50 per second.
+    Whisper's encoder on audio of any length up to 30 s: samples `(batch, samples)` -> features `(batch, frames,
+    d_model)`, 50 per second.
 
     Parameter names are those of transformers' `WhisperEncoder`.
 
@@ -58,12 +59,13 @@ class TttCodecWhisper(nn.Module):
         Log-mel frames as Whisper's feature extractor gives them for each row alone.
 
         Args:
-            samples (`torch.FloatTensor` of shape `(batch, samples)`): Audio at 16 kHz, zeros after the end of a shorter row; whole encoder
-                frames.
+            samples (`torch.FloatTensor` of shape `(batch, samples)`): Audio at 16 kHz, zeros after the end of a
+                shorter row; whole encoder frames.
             frames (`torch.LongTensor` of shape `(batch,)`): Mel frames of each row.
 
         Returns:
-            `torch.FloatTensor` of shape `(batch, mel, mel_frames)`: Zero after the end of a shorter row, as convolutions pad.
+            `torch.FloatTensor` of shape `(batch, mel, mel_frames)`: Zero after the end of a shorter row, as
+            convolutions pad.
         """
         spectrum = torch.stft(samples.float(), N_FFT, HOP_LENGTH, window=self.window.float(), return_complex=True)
         power = (spectrum[..., :-1].abs() ** 2).contiguous()
@@ -76,7 +78,8 @@ class TttCodecWhisper(nn.Module):
         Encode audio.
 
         Args:
-            samples (`torch.FloatTensor` of shape `(batch, frames * 320)`): Audio at 16 kHz, zeros after the end of a shorter row.
+            samples (`torch.FloatTensor` of shape `(batch, frames * 320)`): Audio at 16 kHz, zeros after the end of a
+                shorter row.
             frames (`torch.LongTensor` of shape `(batch,)`): Encoder frames of each row.
 
         Returns:
@@ -120,7 +123,8 @@ class TttCodecWhisperEncoder(nn.Module):
         Score the digits of each code.
 
         Args:
-            samples (`torch.FloatTensor` of shape `(batch, codes * samples_per_code)`): Audio, zeros after the end of a shorter row.
+            samples (`torch.FloatTensor` of shape `(batch, codes * samples_per_code)`): Audio, zeros after the end of
+                a shorter row.
             row_frames (`torch.LongTensor` of shape `(batch,)`): Codes of each row.
 
         Returns:

@@ -40,6 +40,11 @@ TITLE = """
 <div><h1>Text-to-Talk</h1><p>One Transformer that <b class="letters">writes</b> token by token and <b class="sound">speaks</b> by denoising blocks of sound.</p></div>
 </header>
 """
+# What there is to ask, by the name of the model.
+KNOWN = {
+    "ttt-nano": "Nano understands spoken English in many voices, and knows a small world: sums up to twenty, clock and "
+    "calendar, units, capitals, colours, opposites, spelling, rhymes, jokes."
+}
 NOTHING_YET = '<p class="nothing-yet">Ask something: what the model does will be drawn here while it answers.</p>'
 CARDS = '<div class="span-cards">${value.join("")}</div>'
 
@@ -124,7 +129,7 @@ class Page:
                     render_markdown=False,
                     latex_delimiters=[],
                     buttons=[],
-                    placeholder="Tap the microphone, write, or try an example.",
+                    placeholder=f"Tap the microphone, write, or try an example. {KNOWN.get(next(iter(services)), '')}",
                     elem_id="chat",
                 )
                 self.voice = voice(service.processor.codec_config.output_sampling_rate, limits.question_seconds)

@@ -1,4 +1,4 @@
-"""How nano's codec learns to listen: Whisper's weights, the two losses, and who speaks and what is said in training and in measuring."""
+"""How nano's codec learns to listen: Whisper's weights, two losses, who speaks, and what is said."""
 
 import random
 import re

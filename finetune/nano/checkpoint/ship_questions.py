@@ -1,11 +1,13 @@
 """
-Put a handful of spoken questions beside the checkpoint, to try it with: one of each kind, unseen in training, among those it answers right.
+Put a handful of spoken questions beside the checkpoint, to try it with: one of each kind, unseen in training, among
+those it answers right.
 
     python -m finetune.nano.speech.natural shipped --voices package/voices --out data/nano/shipped
     python -m finetune.nano.checkpoint.ship_questions --model checkpoints/ttt-nano --speech data/nano/shipped
 
-Writes `questions/1.wav`, ..., what it answered as `questions/1-reply.wav`, ..., and `questions/questions.jsonl` (file, reply, question, answer,
-kind, split, voice). They are chosen among the right answers on purpose: they show what the checkpoint does, and `measure/model.py` says how often.
+Writes `questions/1.wav`, ..., what it answered as `questions/1-reply.wav`, ..., and `questions/questions.jsonl`
+(file, reply, question, answer, kind, split, voice). They are chosen among the right answers on purpose: they show
+what the checkpoint does, and `measure/model.py` says how often.
 """
 
 import argparse

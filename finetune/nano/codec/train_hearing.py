@@ -1,20 +1,26 @@
 """
-Teach nano's codec to listen with Whisper's encoder: a small head on its features predicts the codes that the language model knows.
+Teach nano's codec to listen with Whisper's encoder: a small head on its features predicts the codes that the language
+model knows.
 
-    python -m finetune.nano.codec.train_hearing codes --model runs/nano --speech data/nano/questions data/nano/dictation --out runs/hearing --minutes 8
-    python -m finetune.nano.codec.train_hearing words --model runs/nano --speech data/nano/questions data/nano/dictation \
-        --natural data/nano/natural --recorded data/nano/recorded --out runs/hearing --minutes 60
+    python -m finetune.nano.codec.train_hearing codes --model runs/nano \
+        --speech data/nano/questions data/nano/dictation --out runs/hearing --minutes 5
+    python -m finetune.nano.codec.train_hearing words --model runs/nano \
+        --speech data/nano/questions data/nano/dictation data/nano/phrases --learning-rate 8e-4 \
+        --natural data/nano/natural --recorded data/nano/recorded --out runs/hearing --minutes 40
 
-`--model` is a checkpoint whose codec has the convolutional encoder: the teacher. The language model and the decoder stay as they are.
+`--model` is a checkpoint whose codec has the convolutional encoder: the teacher. The language model and the decoder
+stay as they are.
 
-1. `codes`: the fast synthesisers' speech, disturbed; cross-entropy of each digit against the teacher's codes of the clean speech.
-2. `words`: a quarter of a batch is that, and the others are utterances that the teacher does not understand (natural voices, recorded people): to the loss of
-   the codes comes the frozen language model's on all rows, of the transcript or of the right answer after the predicted codes. The codes are the likeliest ones; their
-   gradient is that of the mean embedding under the predicted probabilities (straight through).
+1. `codes`: the fast synthesisers' speech, disturbed; cross-entropy of each digit against the teacher's codes of the
+   clean speech.
+2. `words`: a quarter of a batch is that, and the others are utterances that the teacher does not understand (natural
+   voices, recorded people): to the loss of the codes comes the frozen language model's on all rows, of the transcript
+   or of the right answer after the predicted codes. The codes are the likeliest ones; their gradient is that of the
+   mean embedding under the predicted probabilities (straight through).
 
-Whisper's weights are frozen. `--minutes` is time of this process's CPU, also across restarts. In the folder `--out`: `codes.safetensors`,
-`words.safetensors` (weights, optimiser, progress; the same command goes on from there), `time.json`, and `codec/`, which
-`AutoModel.from_pretrained` reads, at the end of each stage and every few minutes.
+Whisper's weights are frozen. `--minutes` is time of this process's CPU, also across restarts. In the folder `--out`:
+`codes.safetensors`, `words.safetensors` (weights, optimiser, progress; the same command goes on from there),
+`time.json`, and `codec/`, which `AutoModel.from_pretrained` reads, at the end of each stage and every few minutes.
 
 Depends on the codec, the model, and folders of `synthesise.py`. Independent of what is said and how it is synthesised.
 """
@@ -96,7 +102,7 @@ class Listening:
 
     @torch.no_grad()
     def features(self, sounds: Sequence[np.ndarray], rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Whisper's features `(batch, frames, d_model)` of clean sounds after disturbing them, and the codes of each row `(batch,)`."""
+        """Whisper's features `(batch, frames, d_model)` of sounds after disturbing them, and codes of a row `(batch,)`."""
         samples, row_frames = self._pad([as_recorded(sound, rng) for sound in sounds])
         return self.codec.encoder.features(self.codec.standard_level(samples), row_frames), row_frames
 
@@ -291,7 +297,8 @@ class Batches:
     Args:
         listening ([`Listening`]): Both codecs.
         speech (`Sequence[Utterance]`): What the teacher teaches.
-        others (`dict[Path, int]`): Corpora that it does not understand, perhaps still being written, and how many rows of a batch come from each.
+        others (`dict[Path, int]`): Corpora that it does not understand, perhaps still being written, and how many
+            rows of a batch come from each.
         uses (`int`): How often a batch is used, on average.
     """
 

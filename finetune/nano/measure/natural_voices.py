@@ -6,7 +6,7 @@ Measure how well a nano checkpoint understands natural voices, in quiet and in n
 
 | what | of the corpus | measured |
 |---|---|---|
-| unseen questions | splits `unseen_*` | answer's text exactly right, by voice and by kind; with noise at 20, 10 and 5 dB |
+| unseen questions | splits `unseen_*` | answer's text exactly right, by voice and by kind; in noise of 20, 10, 5 dB |
 | freely worded | split `free` | the same |
 | dictation | split `dictation` | word and character error rate of the transcript of general English |
 | recorded person | `recorded`, split `test` | the same |

@@ -1,8 +1,8 @@
 """
 Questions as people ask them: contractions, politeness, hesitation, half sentences.
 
-`freely_worded` varies the plain questions of the domain, for training. `FREELY_WORDED_TEST` was written by hand, is never trained on, and no
-rule here was made after it.
+`freely_worded` varies the plain questions of the domain, for training. `FREELY_WORDED_TEST` was written by hand, is
+never trained on, and no rule here was made after it.
 
 Depends on the kinds of question of `domain.py`. Independent of speech.
 """
@@ -11,17 +11,22 @@ import random
 import re
 
 CONTRACTIONS = {
-    "What is ": "What's ", "How is ": "How's ", "When is ": "When's ", "Which is ": "Which's ", "I would ": "I'd ", "I am ": "I'm ",
-    "what is ": "what's ", "when is ": "when's ",
+    "What is ": "What's ", "How is ": "How's ", "When is ": "When's ", "Which is ": "Which's ",
+    "I would ": "I'd ", "I am ": "I'm ", "what is ": "what's ", "when is ": "when's ",
 }  # fmt: skip
 OPENINGS = (
-    "um, ", "uh, ", "so, ", "hey, ", "okay, ", "well, ", "please, ", "hey nano, ", "listen, ", "hmm, ", "and ", "sorry, ", "excuse me, ",
-    "quick question, ", "could you tell me, ", "I wonder, ", "just tell me, ", "do you happen to know, ", "I'd like to know, ",
+    "um, ", "uh, ", "so, ", "hey, ", "okay, ", "well, ", "please, ", "hey nano, ", "listen, ", "hmm, ", "and ",
+    "sorry, ", "excuse me, ", "quick question, ", "could you tell me, ", "I wonder, ", "just tell me, ",
+    "do you happen to know, ", "I'd like to know, ",
 )  # fmt: skip
 ENDINGS = (", please", ", thanks", ", then", " again", ", do you know", ", thank you")
 # A plain question of a kind, and half a sentence that means the same.
 HALF_SENTENCES = {
-    "sum": ((r"^What is (.+ plus .+)\?$", "{0}?"), (r"^How much is (.+ plus .+)\?$", "{0}, how much?"), (r"^Tell me (.+ plus .+)\.$", "{0} makes?")),
+    "sum": (
+        (r"^What is (.+ plus .+)\?$", "{0}?"),
+        (r"^How much is (.+ plus .+)\?$", "{0}, how much?"),
+        (r"^Tell me (.+ plus .+)\.$", "{0} makes?"),
+    ),
     "difference": ((r"^What is (.+ minus .+)\?$", "{0}?"), (r"^How much is (.+ minus .+)\?$", "and {0}?")),
     "product": ((r"^What is (.+ times .+)\?$", "{0}?"), (r"^How much is (.+ times .+)\?$", "{0} makes?")),
     "capital": (
@@ -29,8 +34,14 @@ HALF_SENTENCES = {
         (r"^Tell me the capital of (.+)\.$", "the capital of {0}?"),
         (r"^Name the capital of (.+)\.$", "{0}'s capital?"),
     ),
-    "opposite": ((r"^What is the opposite of (.+)\?$", "opposite of {0}?"), (r"^Tell me the opposite of (.+)\.$", "the opposite of {0}?")),
-    "colour": ((r"^What is the colour of (.+)\?$", "colour of {0}?"), (r"^Tell me the colour of (.+)\.$", "the colour of {0}?")),
+    "opposite": (
+        (r"^What is the opposite of (.+)\?$", "opposite of {0}?"),
+        (r"^Tell me the opposite of (.+)\.$", "the opposite of {0}?"),
+    ),
+    "colour": (
+        (r"^What is the colour of (.+)\?$", "colour of {0}?"),
+        (r"^Tell me the colour of (.+)\.$", "the colour of {0}?"),
+    ),
     "rhyme": ((r"^Give me a rhyme for (.+)\.$", "a rhyme for {0}?"),),
     "number": ((r"^What comes (after|before) (.+)\?$", "and {0} {1}?"),),
     "joke": ((r"^Tell me a joke about (.+)\.$", "a joke about {0}?"),),

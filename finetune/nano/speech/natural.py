@@ -1,18 +1,19 @@
 """
-What natural voices say to nano: questions, freely worded questions and dictation for training, and the same apart for measuring.
+What natural voices say to nano: questions, freely worded questions and dictation for training, and the same apart for
+measuring.
 
     python -m finetune.nano.speech.natural train --voices package/voices --out data/nano/natural --count 3000
     python -m finetune.nano.speech.natural test --voices package/voices --out data/nano/natural-test
 
 | corpus | what | speakers |
 |---|---|---|
-| train | training questions as they are and freely worded, requests to repeat, general English | `TRAINING_VOICES` and their mixtures |
+| train | training questions, also freely worded, requests to repeat, general English | `TRAINING_VOICES`, mixtures |
 | dev | held-out questions and general English, to choose settings by | `DEV_VOICES` |
 | test | held-out questions, freely worded ones written by hand, general English | `TEST_VOICES` |
 | shipped | the questions beside the checkpoint | `TEST_VOICES` |
 
-`KEPT_FOR_OTHERS` are never synthesised here: checks from outside use them. The folders are those of `synthesise.py`, without word times; any
-part of a corpus is a fair sample of it, and a larger `--count` extends it.
+`KEPT_FOR_OTHERS` are never synthesised here: checks from outside use them. The folders are those of `synthesise.py`,
+without word times; any part of a corpus is a fair sample of it, and a larger `--count` extends it.
 
 Depends on texts (`corpora.py`) and `kokoro.py`. Independent of codecs and models.
 """
@@ -21,6 +22,7 @@ import argparse
 import random
 from collections.abc import Iterable
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 from ..domain.questions import Item, items
@@ -30,8 +32,8 @@ from .kokoro import KokoroModel, KokoroVoice
 from .synthesise import write_shards
 
 TRAINING_VOICES = (
-    "af_alloy", "af_bella", "af_heart", "af_nicole", "af_nova", "af_river", "af_sarah", "am_adam", "am_fenrir", "am_michael",
-    "am_santa", "bf_emma", "bm_george", "bm_lewis",
+    "af_alloy", "af_bella", "af_heart", "af_nicole", "af_nova", "af_river", "af_sarah", "am_adam", "am_fenrir",
+    "am_michael", "am_santa", "bf_emma", "bm_george", "bm_lewis",
 )  # fmt: skip
 # Voices of other languages speak English with their own colour: a small share of the mixtures.
 ACCENTED_VOICES = (
@@ -80,8 +82,8 @@ def training_jobs(count: int, seed: int = 5) -> list[Job]:
         seed (`int`, *optional*, defaults to 5): Of texts, speakers and paces.
 
     Returns:
-        `list[Job]`: In random order of kinds, in the shares of `KIND_SHARES`. A freely worded question has the plain one in its field
-        `question`.
+        `list[Job]`: In random order of kinds, in the shares of `KIND_SHARES`. A freely worded question has the plain
+        one in its field `question`.
     """
     rng = random.Random(seed)
     questions = iter(question_jobs(2 * count, seed=seed))
@@ -136,7 +138,8 @@ def dev_jobs(seed: int = 6) -> list[Job]:
         seed (`int`, *optional*, defaults to 6): Of the choice.
 
     Returns:
-        `list[Job]`: Held-out questions that `test_question_jobs` does not have, and training phrases in voices that nothing is trained on.
+        `list[Job]`: Held-out questions that `test_question_jobs` does not have, and training phrases in voices that
+        nothing is trained on.
     """
     rng = random.Random(seed)
     tested = {job.text for job in test_question_jobs()}
@@ -166,8 +169,9 @@ def test_jobs(seed: int = 7) -> list[Job]:
         seed (`int`, *optional*, defaults to 7): Of the choice.
 
     Returns:
-        `list[Job]`: For each of `TEST_VOICES` the same number of held-out questions of `test_question_jobs` (splits as there), all of
-        `FREELY_WORDED_TEST` (split "free"), and phrases of `dictation_jobs(split="test")` (split "dictation").
+        `list[Job]`: For each of `TEST_VOICES` the same number of held-out questions of `test_question_jobs` (splits
+        as there), all of `FREELY_WORDED_TEST` (split "free"), and phrases of `dictation_jobs(split="test")` (split
+        "dictation").
     """
     rng = random.Random(seed)
     held_out = [job for job in test_question_jobs() if job.split != "train"]
@@ -182,8 +186,8 @@ def test_jobs(seed: int = 7) -> list[Job]:
             job = next(phrases)
             jobs.append(Job(job.text, voice, 1.0, "dictation", job.fields))
     jobs += [
-        Job(question, TEST_VOICES[number % len(TEST_VOICES)], 1.0, "free", {"kind": kind, "answer": answer})
-        for number, (question, kind, answer) in enumerate(FREELY_WORDED_TEST)
+        Job(question, voice, 1.0, "free", {"kind": kind, "answer": answer})
+        for (question, kind, answer), voice in zip(FREELY_WORDED_TEST, cycle(TEST_VOICES), strict=False)
     ]
     return rng.sample(jobs, len(jobs))
 
@@ -198,8 +202,8 @@ def shipped_jobs() -> list[Job]:
     by_text = {item.question: item for item in _held_out()}
     chosen = [by_text[text] for text in SHIPPED_QUESTIONS]
     return [
-        Job(item.question, TEST_VOICES[i % len(TEST_VOICES)], 1.0, item.split, {"kind": item.kind, "answer": item.answer})
-        for i, item in enumerate(chosen)
+        Job(item.question, voice, 1.0, item.split, {"kind": item.kind, "answer": item.answer})
+        for item, voice in zip(chosen, cycle(TEST_VOICES), strict=False)
     ]
 
 
