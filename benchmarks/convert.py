@@ -1,17 +1,19 @@
 """
-Time and memory of converting and loading a released checkpoint: random weights in the layout of a full-size one, sharded.
+Time and memory of converting and loading a released checkpoint: random weights in the layout of a full-size one,
+sharded.
 
     python benchmarks/convert.py --size small              # seconds; also `0.5B`
     python benchmarks/convert.py --size 3B                 # needs 19 GB of disk and 7 GB of memory
 
 - "convert": `ttt convert`, source folder to finished folder.
-- "load released": `TttForConditionalGeneration.from_pretrained` of the source, and one forward of eight ids, which reads every weight.
+- "load released": `TttForConditionalGeneration.from_pretrained` of the source, and one forward of eight ids, which
+  reads every weight.
 - "load converted": `AutoModel.from_pretrained` of the result, and the same forward.
 - "load and save": `from_pretrained` of the source and `save_pretrained`, as one would convert by hand.
 
-Each runs in a process of its own. "peak" is the largest resident memory (`VmHWM`, which counts mapped pages of the files too), "own" the largest
-anonymous part of it (`RssAnon`, sampled every 5 ms); both also as a multiple of the weights, less what the process needs before it begins
-(importing torch and transformers).
+Each runs in a process of its own. "peak" is the largest resident memory (`VmHWM`, which counts mapped pages of the
+files too), "own" the largest anonymous part of it (`RssAnon`, sampled every 5 ms); both also as a multiple of the
+weights, less what the process needs before it begins (importing torch and transformers).
 """
 
 import argparse

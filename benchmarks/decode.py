@@ -1,5 +1,6 @@
 """
-Decoding in one run, on the same weights: the published procedure, ours, and what a user would pick instead; speed, memory, and quality beside them.
+Decoding in one run, on the same weights: the published procedure, ours, and what a user would pick instead; speed,
+memory, and quality beside them.
 
     python benchmarks/decode.py --out benchmarks/results/decode.json --plot docs/assets/decode.svg     # nano, a reply of 20 s; minutes
     python benchmarks/decode.py --models 100M --seconds 10                                        # a random model of 100M parameters
@@ -9,17 +10,20 @@ Decoding in one run, on the same weights: the published procedure, ours, and wha
 - "cached": `generate()` under the published rule; the same ids, which is checked.
 - "cached, ...": under another rule. Other ids: word error rate and right answers stand beside them.
 - "as shipped": under the checkpoint's own generation config.
-- "autoregressive": the same backbone as an ordinary causal language model under transformers' own `generate`, the same number of ids, text and
-  sound one at a time. Nano was not trained for that: its speed counts, it says nothing.
+- "autoregressive": the same backbone as an ordinary causal language model under transformers' own `generate`, the
+  same number of ids, text and sound one at a time. Nano was not trained for that: its speed counts, it says nothing.
 
-A reply's form is forced, so that all decode the same: nano reads given words, a span of sound behind each; a random model has 13 ids of text and
-a span of 26, again and again. Contenders run in turn, `--repeats` times; medians. "CPU seconds" are the process's own (`time.process_time`), which
-other work on the machine disturbs less than the clock; the speed-up is theirs. "Peak MB" is what decoding takes beyond what was there before (Linux).
-First audio: from a spoken question as a waveform to its first sound, streamed. WER: unseen sentences read aloud, heard by pocketsphinx (`sweep.py`).
-Answers right: spoken test questions whose answer's text is exactly right; the text is written id by id under every rule, but it sees the sound.
+A reply's form is forced, so that all decode the same: nano reads given words, a span of sound behind each; a random
+model has 13 ids of text and a span of 26, again and again. Contenders run in turn, `--repeats` times; medians. "CPU
+seconds" are the process's own (`time.process_time`), which other work on the machine disturbs less than the clock;
+the speed-up is theirs. "Peak MB" is what decoding takes beyond what was there before (Linux). First audio: from a
+spoken question as a waveform to its first sound, streamed. WER: unseen sentences read aloud, heard by pocketsphinx
+(`sweep.py`). Answers right: spoken test questions whose answer's text is exactly right; the text is written id by id
+under every rule, but it sees the sound.
 
-Two smaller tables: ids per second of batches, under the checkpoint's own config, and one long span under full and under block-causal attention
-(a random model of six layers of 256, blocks of 16, 8 steps), where earlier blocks of a span are run again at every step, or are final.
+Two smaller tables: ids per second of batches, under the checkpoint's own config, and one long span under full and
+under block-causal attention (a random model of six layers of 256, blocks of 16, 8 steps), where earlier blocks of a
+span are run again at every step, or are final.
 """
 
 import argparse

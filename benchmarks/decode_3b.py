@@ -4,9 +4,10 @@ Decoding at the size of the paper's model, with random weights: how near the ste
     python benchmarks/decode_3b.py                                  # on a GPU: the 3B geometry in bfloat16
     python benchmarks/decode_3b.py --size tiny --device cpu         # tries the script itself
 
-A forward at batch 1 reads every weight once, so copying as many bytes is the bound: forwards per second against measured copy bandwidth over
-bytes of weights. Then a reply of 13 ids of text and spans of 26 codes (12.5 per second): real-time factor and the time to the first
-block of codes, for eager and compiled steps; without a codec, and with nano's (which takes a code as one of its own, 25 per second).
+A forward at batch 1 reads every weight once, so copying as many bytes is the bound: forwards per second against
+measured copy bandwidth over bytes of weights. Then a reply of 13 ids of text and spans of 26 codes (12.5 per second):
+real-time factor and the time to the first block of codes, for eager and compiled steps; without a codec, and with
+nano's (which takes a code as one of its own, 25 per second).
 """
 
 import argparse

@@ -9,12 +9,13 @@ What hearing and speaking with the GLM-4-Voice codec costs, with random weights,
 - "speak at once": 60 codes (4.8 s) by `decode`; also its parts.
 - "speak in pieces": the same codes in blocks of 10 by `decode_stream`: new frames, a short prompt, a short overlap.
 
-Below each stands what the original does, with the same layers and in the same run, because seconds of another machine say little: the layers of
-Whisper's own encoder on 30 s; the two passes of guidance one after the other; and, for pieces, the flow over everything so far each time.
-The original itself was measured on one machine: 18.5 s, 22 s and 70 s. A bar of 30 s there is 30/70 of the last row here.
+Below each stands what the original does, with the same layers and in the same run, because seconds of another machine
+say little: the layers of Whisper's own encoder on 30 s; the two passes of guidance one after the other; and, for
+pieces, the flow over everything so far each time. The original itself was measured on one machine: 18.5 s, 22 s and
+70 s. A bar of 30 s there is 30/70 of the last row here.
 
-CPU seconds are those of the process; on a GPU, wall seconds of finished work. Medians over the repeats. Real-time factor: seconds per second of
-sound. First sound: wall seconds until a stream gives its first samples.
+CPU seconds are those of the process; on a GPU, wall seconds of finished work. Medians over the repeats. Real-time
+factor: seconds per second of sound. First sound: wall seconds until a stream gives its first samples.
 """
 
 import argparse

@@ -1,11 +1,13 @@
 """
-Many conversations at once, over HTTP on this machine: is every answer the one that its question gets alone, and how long does one wait?
+Many conversations at once, over HTTP on this machine: is every answer the one that its question gets alone, and how
+long does one wait?
 
     python benchmarks/load.py --conversations 32 --seconds 180
 
-Starts a server in a process of its own, with nano. Each simulated person holds conversations of three turns over a kept cache, then has the last
-answer read aloud by `/v1/audio/speech`; every fourth person closes the connection in the middle of every second reply, and begins anew. Who is
-refused comes again when told. Afterwards every whole answer, its text and its sound, is compared with the same turns run alone.
+Starts a server in a process of its own, with nano. Each simulated person holds conversations of three turns over a
+kept cache, then has the last answer read aloud by `/v1/audio/speech`; every fourth person closes the connection in
+the middle of every second reply, and begins anew. Who is refused comes again when told. Afterwards every whole
+answer, its text and its sound, is compared with the same turns run alone.
 """
 
 import argparse

@@ -1,19 +1,23 @@
 """
-The paper's comparison at small scale: one backbone, the same data, order, tokens and steps; what differs is the objective.
+The paper's comparison at small scale: one backbone, the same data, order, tokens and steps; what differs is the
+objective.
 
     python benchmarks/paper_comparison.py --work comparison --seeds 0 1 2       # resumable: the same command goes on where it stopped
     python benchmarks/paper_comparison.py --work comparison --systems ar ttt --seeds 0 --steps 40 --runs trial
     python benchmarks/paper_comparison.py --work comparison --table --out benchmarks/results/paper_comparison.json      # only what is finished
 
 1. Data (`comparison/data.py`): a corner of nano's world is synthesised and encoded below `--work`, once.
-2. For each seed and system (`comparison/systems.py`): training (`comparison/training.py`) from the seed's random weights, in a folder of its
-   own, a state every two minutes, replaced whole. Finished runs are skipped.
-3. Measurement (`comparison/evaluation.py`) on held-out questions and sentences: ASR, spoken QA, TTS; forwards and seconds of a reply.
-4. `--out` gets all results as JSON, and results that it holds already are not made again: a machine goes on where another one stopped.
-   Two tables are printed (`comparison/table.py`): mean and standard deviation over the seeds, and differences to TtT on the same seeds.
+2. For each seed and system (`comparison/systems.py`): training (`comparison/training.py`) from the seed's random
+   weights, in a folder of its own, a state every two minutes, replaced whole. Finished runs are skipped.
+3. Measurement (`comparison/evaluation.py`) on held-out questions and sentences: ASR, spoken QA, TTS; forwards and
+   seconds of a reply.
+4. `--out` gets all results as JSON, and results that it holds already are not made again: a machine goes on where
+   another one stopped. Two tables are printed (`comparison/table.py`): mean and standard deviation over the seeds,
+   and differences to TtT on the same seeds.
 
-Equal steps are what counts. `--minutes` only chooses their number: from the speed of `ttt` on this machine, measured once and kept in `--work`.
-Needs flite (Debian) and pocketsphinx, as `finetune.nano` does. Hardware: one CPU core, one thread; `--device cuda` is the same code.
+Equal steps are what counts. `--minutes` only chooses their number: from the speed of `ttt` on this machine, measured
+once and kept in `--work`. Needs flite (Debian) and pocketsphinx, as `finetune.nano` does. Hardware: one CPU core, one
+thread; `--device cuda` is the same code.
 """
 
 import argparse

@@ -1,12 +1,14 @@
 """
-Smaller weights: bytes, speed and how often the ids stay the same, for nano, through transformers' own `quantization_config`.
+Smaller weights: bytes, speed and how often the ids stay the same, for nano, through transformers' own
+`quantization_config`.
 
     pip install torchao bitsandbytes
     python benchmarks/quantization.py --repeats 3
 
-Agreement is counted two ways: "teacher-forced", the best next id at every position of one and the same sequence, and "reply", the ids of a
-whole greedy reply up to the first one that differs, where one early change counts for all that follows. Embeddings and output projection
-stay as they are, as transformers leaves them; in a model as small as nano they are a seventh of all weights.
+Agreement is counted two ways: "teacher-forced", the best next id at every position of one and the same sequence, and
+"reply", the ids of a whole greedy reply up to the first one that differs, where one early change counts for all that
+follows. Embeddings and output projection stay as they are, as transformers leaves them; in a model as small as nano
+they are a seventh of all weights.
 """
 
 import argparse

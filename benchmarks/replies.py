@@ -1,5 +1,6 @@
 """
-What the benchmarks ask every decoder for: a reply whose form is forced, so that all of them have the same to do; and the slow way to decode it.
+What the benchmarks ask every decoder for: a reply whose form is forced, so that all of them have the same to do; and
+the slow way to decode it.
 
 Knows models, prompts and forms of replies. Measures nothing.
 """

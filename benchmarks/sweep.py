@@ -1,19 +1,22 @@
 """
-How nano should be decoded: rules and steps against what a judge understands, on sentences that training never saw, and against right answers.
+How nano should be decoded: rules and steps against what a judge understands, on sentences that training never saw,
+and against right answers.
 
     python benchmarks/sweep.py --sentences 100                                  # 40 minutes of one core
     python benchmarks/sweep.py --sentences 100 --only denoising_steps entropy_bound
     python benchmarks/sweep.py --sentences 100 --speech data/nano --out benchmarks/results/sweep.json  # and answers: half an hour more
 
-Each setting reads the same held-out sentences aloud (task tts, several rows at a time); pocketsphinx writes down what it hears, with a bigram
-of the domain. What a setting does not say is as published, whatever nano's own config holds. Reported: word error rate; its difference to the
-published rule (8 steps, surest first, a fixed number in each) with the standard error that a bootstrap over the sentences gives; the share of
-sentences whose numbers and content words are all heard right; ids per forward, the mean over the rows. Settings that draw run with three seeds,
-and the spread of their error rates is shown. With `--speech`, the settings that can be the best point answer held-out spoken questions too: the text
-is written id by id under every rule, but it sees the sound of the words before it.
+Each setting reads the same held-out sentences aloud (task tts, several rows at a time); pocketsphinx writes down what
+it hears, with a bigram of the domain. What a setting does not say is as published, whatever nano's own config holds.
+Reported: word error rate; its difference to the published rule (8 steps, surest first, a fixed number in each) with
+the standard error that a bootstrap over the sentences gives; the share of sentences whose numbers and content words
+are all heard right; ids per forward, the mean over the rows. Settings that draw run with three seeds, and the spread
+of their error rates is shown. With `--speech`, the settings that can be the best point answer held-out spoken
+questions too: the text is written id by id under every rule, but it sees the sound of the words before it.
 
-The best point, which nano's `generation_config.json` should hold: the most ids per forward among the settings that are neither understood less
-well nor answer less well than the published rule by more than one standard error of the difference.
+The best point, which nano's `generation_config.json` should hold: the most ids per forward among the settings that
+are neither understood less well nor answer less well than the published rule by more than one standard error of the
+difference.
 """
 
 import argparse
@@ -175,8 +178,8 @@ def is_heard_as_well(result: dict[str, Any]) -> bool:
 
 def best(results: list[dict[str, Any]]) -> dict[str, Any]:
     """
-    The most ids per forward among the settings that are understood, and answer, as well as the published rule, within one standard error. Where
-    answers were compared, a setting without them is no candidate.
+    The most ids per forward among the settings that are understood, and answer, as well as the published rule, within
+    one standard error. Where answers were compared, a setting without them is no candidate.
     """
     candidates = [result for result in results if "answers_right" in result] or results
     as_good = [

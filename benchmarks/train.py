@@ -5,15 +5,18 @@ How fast training is, beside plain supervised fine-tuning of the same backbone, 
     python benchmarks/train.py --data prepared/italian             # the lengths of prepared data
     python benchmarks/train.py --hidden-size 1024 --layers 12 --peak-tflops 989   # larger, on a GPU (an H100's dense bfloat16)
 
-1. ours, packed: an update of `ttt train` (collator with noise, modality-aware mask, joint loss, LoRA off: all weights) in full rows.
-2. plain SFT: transformers' Trainer on a `...ForCausalLM` of the same backbone and vocabulary, rows of the same length and number, next-token
-   loss on every id. It is what one would use without sound, and does less: no noise, no mask, no second loss.
+1. ours, packed: an update of `ttt train` (collator with noise, modality-aware mask, joint loss, LoRA off: all
+   weights) in full rows.
+2. plain SFT: transformers' Trainer on a `...ForCausalLM` of the same backbone and vocabulary, rows of the same length
+   and number, next-token loss on every id. It is what one would use without sound, and does less: no noise, no mask,
+   no second loss.
 3. ours, padded: the same examples as (1), batches of like length, padded. Counted in ids that are not padding, as (1).
 4. ours, padded at random: the same without sorting by length, as an ordinary collator does.
 
-Each runs in a process of its own, so that peak memory is its own; tokens a second are all ids over all seconds after the first two updates,
-and the table's the median over rounds. On a CPU these are seconds of CPU time of one thread, so that other work on the machine counts less.
-Computed is in bfloat16 where the machine has kernels for it, else in float32.
+Each runs in a process of its own, so that peak memory is its own; tokens a second are all ids over all seconds after
+the first two updates, and the table's the median over rounds. On a CPU these are seconds of CPU time of one thread,
+so that other work on the machine counts less. Computed is in bfloat16 where the machine has kernels for it, else in
+float32.
 """
 
 import argparse

@@ -46,7 +46,8 @@ def _peak_elsewhere() -> int:
 
 def computes_bfloat16(device: str | None = None) -> bool:
     """
-    Ask whether bfloat16 is faster than float32: on a GPU, and on a CPU that has kernels for it. Others compute it in a slow way.
+    Ask whether bfloat16 is faster than float32: on a GPU, and on a CPU that has kernels for it. Others compute it in
+    a slow way.
 
     Args:
         device (`str`, *optional*): "cpu" or "cuda"; by default the GPU if there is one.

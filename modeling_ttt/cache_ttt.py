@@ -3,8 +3,9 @@ The keys and values of rows that advance on their own, and what their queries ma
 
 Knows transformers' caches, how many positions of each row are final, and which queries see each other. Knows no ids.
 
-The slots of a `DynamicCache` are shared by all rows, so where a row keeps less of a forward than another, its slots are holes, which the
-attention mask hides. A static cache, whose shapes never change so that a compiled forward can be used again, has a slot for each position:
+The slots of a `DynamicCache` are shared by all rows, so where a row keeps less of a forward than another, its slots
+are holes, which the attention mask hides. A static cache, whose shapes never change so that a compiled forward can be
+used again, has a slot for each position:
 
     RowCache         k k k k k k k            StaticRowCache   k k k k k k k . . .
                      . k k . k k .                             k k k k . . . . . .
@@ -141,7 +142,8 @@ class RowCache:
 
     def align(self, is_real: torch.Tensor) -> DynamicCache | None:
         """
-        Move every row's keys and values to the columns of its ids, and cut at the first column that is not final in some row.
+        Move every row's keys and values to the columns of its ids, and cut at the first column that is not final in
+        some row.
 
         Args:
             is_real (`torch.BoolTensor` of shape `(rows, length)`): Where prompts and replies are not padding.
@@ -193,7 +195,8 @@ class StaticRowCache:
         num_layers (`int`): Layers of the backbone.
         num_rows (`int`): Rows of the batch.
         max_length (`int`): Positions that a row can reach, drafts and copies included.
-        block_length (`int`): Forwards have 1 column, or 1 more than a multiple of this, so that few shapes are compiled.
+        block_length (`int`): Forwards have 1 column, or 1 more than a multiple of this, so that few shapes are
+            compiled.
     """
 
     def __init__(self, num_layers: int, num_rows: int, max_length: int, block_length: int):

@@ -1,7 +1,8 @@
 """
 Configuration of Text-to-Talk (TtT).
 
-Knows the backbone's configuration and which ids of the one vocabulary are sound. Knows no weights, no text and no waveform.
+Knows the backbone's configuration and which ids of the one vocabulary are sound. Knows no weights, no text and no
+waveform.
 """
 
 import os
@@ -21,14 +22,16 @@ ATTENTION_LAYER_TYPES = frozenset({"full_attention", "sliding_attention", "chunk
 @strict
 class TttConfig(PreTrainedConfig):
     r"""
-    Configuration of [`TttForConditionalGeneration`]: a decoder-only backbone and the layout of its joint vocabulary of text and sound.
+    Configuration of [`TttForConditionalGeneration`]: a decoder-only backbone and the layout of its joint vocabulary
+    of text and sound.
 
     Every id from `audio_token_start_id` on is an audio position; a maximal run of audio positions is an audio span.
 
     Args:
         text_config (`PreTrainedConfig` or `dict`, *optional*, defaults to a Qwen2 config):
             Configuration of the backbone: any decoder-only causal language model of transformers.
-        audio_token_start_id (`int`, *optional*): First id of the audio alphabet. `None` while a released layout is not resolved yet.
+        audio_token_start_id (`int`, *optional*): First id of the audio alphabet. `None` while a released layout is
+            not resolved yet.
         audio_codebook_size (`int`, *optional*, defaults to 16384): Number of codes of the codec's one codebook.
         audio_code_offset (`int`, *optional*, defaults to `audio_token_start_id`): Id of code 0.
         mask_token_id (`int`, *optional*): The absorbing state of the diffusion; an audio position, never generated.
@@ -37,21 +40,26 @@ class TttConfig(PreTrainedConfig):
         end_audio_token_id (`int`, *optional*): Audio id that closes a span of a reply.
         end_last_audio_token_id (`int`, *optional*): Audio id that closes the last span of a reply.
         span_attention (`str`, *optional*, defaults to `"full"`):
-            What a position of a span sees besides what comes before: `"full"` its whole span (the paper), `"block"` its own block of
-            `span_block_length` positions. Then earlier blocks are final and cached, so that a long span costs no more per block than a short one.
-        span_block_length (`int`, *optional*): Length of a block, with `span_attention="block"`: that of training and of decoding.
+            What a position of a span sees besides what comes before: `"full"` its whole span (the paper), `"block"`
+            its own block of `span_block_length` positions. Then earlier blocks are final and cached, so that a long
+            span costs no more per block than a short one.
+        span_block_length (`int`, *optional*): Length of a block, with `span_attention="block"`: that of training and
+            of decoding.
         clean_audio_prob (`float`, *optional*, defaults to 0.3):
-            BANOM: probability that no audio of a training sample is masked, so that its text learns to follow clean audio.
+            BANOM: probability that no audio of a training sample is masked, so that its text learns to follow clean
+            audio.
         prefix_preservation_prob (`float`, *optional*, defaults to 0.3):
             PPM: probability that the spans before a random one of a training sample stay clean.
         pad_token_id (`int`, *optional*): Padding id.
         eos_token_id (`int` or `list[int]`, *optional*): Id(s) that end a reply.
         bos_token_id (`int`, *optional*): Beginning of sequence, for backbones that have one.
-        tie_word_embeddings (`bool`, *optional*, defaults to the backbone's): Share the input embedding with the output projection.
+        tie_word_embeddings (`bool`, *optional*, defaults to the backbone's): Share the input embedding with the
+            output projection.
         initializer_range (`float`, *optional*, defaults to 0.02): Standard deviation of freshly initialised weights.
 
     Raises:
-        ValueError: naming the field, if an id lies outside the vocabulary or on the wrong side of `audio_token_start_id`, if a marker is
+        ValueError: naming the field, if an id lies outside the vocabulary or on the wrong side of
+        `audio_token_start_id`, if a marker is
             also a code, if a probability is not in [0, 1], or if the backbone is not made of attention layers.
     """
 
@@ -133,7 +141,8 @@ class TttConfig(PreTrainedConfig):
         Read a configuration from a dictionary, as `from_pretrained` does.
 
         Args:
-            config_dict (`dict[str, Any]`): Contents of a `config.json`; that of a plain language model becomes the backbone's.
+            config_dict (`dict[str, Any]`): Contents of a `config.json`; that of a plain language model becomes the
+                backbone's.
             kwargs: Fields to change, and what `PreTrainedConfig.from_dict` takes.
 
         Returns:

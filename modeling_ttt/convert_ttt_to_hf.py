@@ -1,8 +1,9 @@
 """
 The model half of `ttt convert`: a released checkpoint folder becomes one of ours.
 
-Knows the release's folder (config.json, tokenizer, weights) and what ours holds. Knows no processor and no codec: the command line joins them.
-Weights have the same names in both, so their files are checked by their headers and copied as they are: no tensor is read into memory.
+Knows the release's folder (config.json, tokenizer, weights) and what ours holds. Knows no processor and no codec: the
+command line joins them. Weights have the same names in both, so their files are checked by their headers and copied
+as they are: no tensor is read into memory.
 """
 
 import json
@@ -32,7 +33,8 @@ def convert_released_model(
     source: str | os.PathLike, output: str | os.PathLike, config: TttConfig | None = None
 ) -> TttConfig:
     """
-    Write the model of a released checkpoint as one of ours: weights, config, generation config with the paper's settings, sources.
+    Write the model of a released checkpoint as one of ours: weights, config, generation config with the paper's
+    settings, sources.
 
     Args:
         source (`str` or `os.PathLike`): Folder of a released checkpoint, sharded or not, tied or not.
@@ -43,7 +45,8 @@ def convert_released_model(
         [`TttConfig`]: The configuration that was written.
 
     Raises:
-        ValueError: saying why, if the source is not in the released layout, its tokenizer lacks a marker, its vocabulary is too small for
+        ValueError: saying why, if the source is not in the released layout, its tokenizer lacks a marker, its
+        vocabulary is too small for
             the ids, or its weights are not those of its config. No file is written then.
     """
     source, output = Path(source), Path(output)

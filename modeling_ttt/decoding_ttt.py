@@ -8,13 +8,14 @@ Knows the model and a batch of rows. Knows no waveform, no text and no options o
                │ rows that speak: open span + block, not kept            │ ─► reveal some masks ─► none left? cut, close or go on
                └─────────────────────────────────────────────────────────┘ ◄─ until every row ends
 
-Nothing before a span attends into it, so keys and values up to its begin marker are final. A denoising step runs the open span alone against
-them and takes its own keys and values back; the closed span is run once more as it is, and kept: its last position gives the next text id.
-Under block-causal attention the same holds block by block, and a finished block is kept as soon as the next one is run.
-Without a cache this is the published procedure, the whole sequence at every step, by the same code with nothing ever kept.
+Nothing before a span attends into it, so keys and values up to its begin marker are final. A denoising step runs the
+open span alone against them and takes its own keys and values back; the closed span is run once more as it is, and
+kept: its last position gives the next text id. Under block-causal attention the same holds block by block, and a
+finished block is kept as soon as the next one is run. Without a cache this is the published procedure, the whole
+sequence at every step, by the same code with nothing ever kept.
 
-Rows advance on their own: in the same forward one may write and another speak. The cache's slots are shared, so a row that keeps less than
-another gets holes, which the attention mask hides; positions count only the row's own ids.
+Rows advance on their own: in the same forward one may write and another speak. The cache's slots are shared, so a row
+that keeps less than another gets holes, which the attention mask hides; positions count only the row's own ids.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,7 +45,8 @@ class TttGenerateOutput(ModelOutput):
         sequences (`torch.LongTensor` of shape `(batch, length)`): Prompt and reply, right-padded after a row's end.
         attention_mask (`torch.LongTensor` of shape `(batch, length)`): 1 where `sequences` holds an id of the row.
         num_forwards (`int`): Forward passes of the model, prefill included.
-        tokens_per_forward (`torch.FloatTensor` of shape `(batch,)`): New ids of each row per forward pass until its end.
+        tokens_per_forward (`torch.FloatTensor` of shape `(batch,)`): New ids of each row per forward pass until its
+            end.
         cache (`Cache`, *optional*): Keys and values of the first columns of `sequences`, under the first columns of
             `attention_mask`: as many columns as are final in every row.
     """
@@ -76,7 +78,8 @@ class BlockDecoder:
         cache (`DynamicCache`, *optional*): `None` decodes without a cache.
         generator (`torch.Generator` or a list of one per row, *optional*): Source of all randomness.
         static_cache (`StaticRowCache`, *optional*): Instead of `cache`.
-        backbone (`Callable`, *optional*): The model's backbone, compiled for the shapes that `static_cache` leaves; runs all but the prefill.
+        backbone (`Callable`, *optional*): The model's backbone, compiled for the shapes that `static_cache` leaves;
+            runs all but the prefill.
     """
 
     def __init__(

@@ -50,7 +50,8 @@ class BlockDenoiser:
         log_prior: torch.Tensor | None = None,
     ) -> None:
         """
-        Reveal some masks of each row's block and note how sure the model was; where a block is finished, its schedule is empty afterwards.
+        Reveal some masks of each row's block and note how sure the model was; where a block is finished, its schedule
+        is empty afterwards.
 
         Args:
             rows (`list[DecodingRow]`): Rows with an open block.

@@ -1,7 +1,8 @@
 """
 `generate`: the options of decoding, their defaults and checks, and what comes back.
 
-Knows transformers' generation machinery, whose hooks it overrides, and leaves the loop itself to `decoding_ttt.py`. Knows no waveform and no text.
+Knows transformers' generation machinery, whose hooks it overrides, and leaves the loop itself to `decoding_ttt.py`.
+Knows no waveform and no text.
 """
 
 import math
@@ -57,40 +58,53 @@ class TttGenerationMixin(GenerationMixin):
         """
         Continue a conversation in text and sound.
 
-        An option that is not passed is the checkpoint's (`generation_config.json`), or else has the default below; `None` switches off what
-        can be off. Besides transformers' own options, which act on the text:
+        An option that is not passed is the checkpoint's (`generation_config.json`), or else has the default below;
+        `None` switches off what can be off. Besides transformers' own options, which act on the text:
 
         Args:
-            inputs (`torch.LongTensor` of shape `(batch, length)`, *optional*): Prompts, left-padded; also as `input_ids`.
+            inputs (`torch.LongTensor` of shape `(batch, length)`, *optional*): Prompts, left-padded; also as
+                `input_ids`.
             block_length (`int`, *optional*, defaults to 32): Masks of a block of sound.
-            first_block_length (`int`, *optional*): Masks of the first block of a reply, if other: a shorter one is heard sooner.
-            denoising_steps (`int`, *optional*, defaults to 10): Forward passes over a block; at most, under a threshold or a bound.
-            reveal_schedule (`str`, *optional*, defaults to `"linear"`): How the masks are spread over the steps, or `"cosine"`: few at first.
-                Passing it switches off a threshold or a bound of the checkpoint.
-            remasking (`str`, *optional*, defaults to `"low_confidence"`): Which positions a step reveals: `"low_confidence"` the surest ones,
-                `"random"` any, `"calibrated"` the surest against the prior of their code (one more forward for each begin marker in use),
-                `"entropy"` those of the most decided distributions, `"margin"` those furthest before their rival.
-            confidence_threshold (`float`, *optional*): Reveal all positions that are at least this probable, and one in any case, instead of
-                a fixed number; after `denoising_steps` all that is left. Passing it switches off a bound of the checkpoint.
-            entropy_bound (`float`, *optional*): The same with as many positions, in the order of `remasking`, as have entropies that sum to at
-                most this many nats, but for the largest. Passing it switches off a threshold of the checkpoint.
-            block_early_stop (`bool`, *optional*, defaults to `False`): End a block once everything before its first end marker is revealed.
-                What follows is cut anyway, so ids stay the same and forwards are saved; draws of later blocks change.
+            first_block_length (`int`, *optional*): Masks of the first block of a reply, if other: a shorter one is
+                heard sooner.
+            denoising_steps (`int`, *optional*, defaults to 10): Forward passes over a block; at most, under a
+                threshold or a bound.
+            reveal_schedule (`str`, *optional*, defaults to `"linear"`): How the masks are spread over the steps, or
+                `"cosine"`: few at first. Passing it switches off a threshold or a bound of the checkpoint.
+            remasking (`str`, *optional*, defaults to `"low_confidence"`): Which positions a step reveals:
+                `"low_confidence"` the surest ones, `"random"` any, `"calibrated"` the surest against the prior of
+                their code (one more forward for each begin marker in use), `"entropy"` those of the most decided
+                distributions, `"margin"` those furthest before their rival.
+            confidence_threshold (`float`, *optional*): Reveal all positions that are at least this probable, and one
+                in any case, instead of a fixed number; after `denoising_steps` all that is left. Passing it switches
+                off a bound of the checkpoint.
+            entropy_bound (`float`, *optional*): The same with as many positions, in the order of `remasking`, as have
+                entropies that sum to at most this many nats, but for the largest. Passing it switches off a threshold
+                of the checkpoint.
+            block_early_stop (`bool`, *optional*, defaults to `False`): End a block once everything before its first
+                end marker is revealed. What follows is cut anyway, so ids stay the same and forwards are saved; draws
+                of later blocks change.
             audio_temperature (`float`, *optional*, defaults to 0.0): 0 takes the best code; above, codes are drawn ...
             audio_top_k (`int`, *optional*): ... from this many best ones only ...
             audio_top_p (`float`, *optional*): ... and from those that together are this probable.
             audio_guidance_scale (`float`, *optional*): Classifier-free guidance of the sound, 0.1 in the paper.
-            audio_guidance_context (`str`, *optional*, defaults to `"masked"`): What the unconditional branch sees: `"masked"` the whole
-                sequence with everything around the block masked, as published, at a second, uncached forward per step; `"none"` the block
-                alone, as more queries of the same forward.
-            max_span_length (`int`, *optional*): Generated ids of a span, after which it is closed. No limit but `max_new_tokens` by default.
-            use_cache (`bool`, *optional*, defaults to `True`): `False` runs the whole sequence again at every step, with the same result.
-            cache_implementation (`str`, *optional*, defaults to `"dynamic"`): `"static"` keeps all shapes of a step the same and, on a GPU or
-                with a `compile_config`, compiles them: one for a text id, one for a block. Same ids; the first call takes long.
-            generator (`torch.Generator` or a list of one per row, *optional*): Source of all randomness; torch's global generator by default.
-            streamer (`BaseStreamer`, *optional*): Is given the prompt, each text id, each block after cutting, and appended end markers; and
-                where it has the attribute: `put_draft(ids, confidence)` a block after each denoising step, masks included, and how probable
-                the ids are that the step proposed for its positions; `fail(error)` an exception before it is raised; `is_cancelled` is asked before each forward, and ends decoding with what there is.
+            audio_guidance_context (`str`, *optional*, defaults to `"masked"`): What the unconditional branch sees:
+                `"masked"` the whole sequence with everything around the block masked, as published, at a second,
+                uncached forward per step; `"none"` the block alone, as more queries of the same forward.
+            max_span_length (`int`, *optional*): Generated ids of a span, after which it is closed. No limit but
+                `max_new_tokens` by default.
+            use_cache (`bool`, *optional*, defaults to `True`): `False` runs the whole sequence again at every step,
+                with the same result.
+            cache_implementation (`str`, *optional*, defaults to `"dynamic"`): `"static"` keeps all shapes of a step
+                the same and, on a GPU or with a `compile_config`, compiles them: one for a text id, one for a block.
+                Same ids; the first call takes long.
+            generator (`torch.Generator` or a list of one per row, *optional*): Source of all randomness; torch's
+                global generator by default.
+            streamer (`BaseStreamer`, *optional*): Is given the prompt, each text id, each block after cutting, and
+                appended end markers; and where it has the attribute: `put_draft(ids, confidence)` a block after each
+                denoising step, masks included, and how probable the ids are that the step proposed for its positions;
+                `fail(error)` an exception before it is raised; `is_cancelled` is asked before each forward, and ends
+                decoding with what there is.
             return_dict_in_generate (`bool`, *optional*, defaults to `False`): Return a [`TttGenerateOutput`].
             kwargs: As in `GenerationMixin.generate`.
 
@@ -98,7 +112,8 @@ class TttGenerationMixin(GenerationMixin):
             `torch.LongTensor` of shape `(batch, length)`, prompt and reply, right-padded, or [`TttGenerateOutput`].
 
         Raises:
-            ValueError: for options out of their range or not supported (beam search, assisted decoding, ...), for a prompt without its axis
+            ValueError: for options out of their range or not supported (beam search, assisted decoding, ...), for a
+            prompt without its axis
                 of rows, for a streamer with more than one row, and for models whose config lacks the markers of sound.
         """
         streamer = kwargs.get("streamer")
@@ -277,9 +292,10 @@ class TttGenerationMixin(GenerationMixin):
 
 def _asked_options(generation_config: GenerationConfig | None, arguments: dict[str, Any]) -> dict[str, Any]:
     """
-    Gather what a caller asks for, which goes before the checkpoint's `generation_config.json`: arguments of `generate`, then a config that
-    is passed. An argument `None` switches off what can be off, as with transformers' own options, and says nothing of the rest; one way to
-    say how much a step reveals switches off the checkpoint's other one.
+    Gather what a caller asks for, which goes before the checkpoint's `generation_config.json`: arguments of
+    `generate`, then a config that is passed. An argument `None` switches off what can be off, as with transformers'
+    own options, and says nothing of the rest; one way to say how much a step reveals switches off the checkpoint's
+    other one.
     """
     asked = {name: getattr(generation_config, name, None) for name in GENERATION_DEFAULTS}
     if any(arguments.get(name) is not None for name in ("reveal_schedule", *ACCEPTANCE_OPTIONS)):

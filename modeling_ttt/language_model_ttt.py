@@ -1,8 +1,8 @@
 """
 A fresh Text-to-Talk model out of any causal language model of transformers.
 
-Knows how a tokenizer gets the markers and the audio alphabet, and with what values their rows of the embedding and of the output projection
-begin. Knows no weights but those rows: everything else is the language model's, untouched.
+Knows how a tokenizer gets the markers and the audio alphabet, and with what values their rows of the embedding and of
+the output projection begin. Knows no weights but those rows: everything else is the language model's, untouched.
 """
 
 import os
@@ -78,7 +78,8 @@ def build_from_language_model(
 
 def extend_tokenizer(tokenizer: PreTrainedTokenizerBase, audio_codebook_size: int) -> JointVocabulary:
     """
-    Add the markers and the audio alphabet to a language model's tokenizer, in place, as `processing_ttt.add_ttt_tokens` does.
+    Add the markers and the audio alphabet to a language model's tokenizer, in place, as
+    `processing_ttt.add_ttt_tokens` does.
 
     Args:
         tokenizer (`PreTrainedTokenizerBase`): A tokenizer without any of them; the ids of its text stay what they are.
@@ -127,13 +128,15 @@ def initialise_new_rows(weight: torch.Tensor, first_new_id: int, generator: torc
     """
     Give the rows of new ids values that leave the text side as it was: the mean of the text rows, and a little noise.
 
-    For a hidden state `h`, the score of a new id is then the mean score of the text ids plus noise. By Jensen's inequality
-    `exp(mean score) <= mean of exp(score)`: n such ids take at most n / (n + V) of the probability, V being the number of text ids, and in
-    practice far less (Hewitt 2021, "Initializing new word embeddings for pretrained language models"). Rows drawn from scratch can take nearly all
-    of it. The noise, a tenth of the text rows' standard deviation in each dimension, lets the codes differ from the start.
+    For a hidden state `h`, the score of a new id is then the mean score of the text ids plus noise. By Jensen's
+    inequality `exp(mean score) <= mean of exp(score)`: n such ids take at most n / (n + V) of the probability, V
+    being the number of text ids, and in practice far less (Hewitt 2021, "Initializing new word embeddings for
+    pretrained language models"). Rows drawn from scratch can take nearly all of it. The noise, a tenth of the text
+    rows' standard deviation in each dimension, lets the codes differ from the start.
 
     Args:
-        weight (`torch.FloatTensor` of shape `(vocab_size, hidden_size)`): Embedding or output projection, changed in place.
+        weight (`torch.FloatTensor` of shape `(vocab_size, hidden_size)`): Embedding or output projection, changed in
+            place.
         first_new_id (`int`): Rows from here on are new.
         generator (`torch.Generator`, *optional*): Source of the noise; torch's global one by default.
     """

@@ -1,8 +1,9 @@
 """
-The Text-to-Talk model: any decoder-only backbone under modality-aware attention, with one output projection for text and sound.
+The Text-to-Talk model: any decoder-only backbone under modality-aware attention, with one output projection for text
+and sound.
 
-Knows token ids in and logits out. Knows no waveform, no text and no file format; decoding lives in `generation_ttt.py`, the objective in
-`objective_ttt.py`.
+Knows token ids in and logits out. Knows no waveform, no text and no file format; decoding lives in
+`generation_ttt.py`, the objective in `objective_ttt.py`.
 """
 
 import os
@@ -35,8 +36,10 @@ class TttOutput(ModelOutput):
         loss (`torch.FloatTensor` of shape `()`, *optional*, returned with `labels`): `text_loss + audio_loss`.
         logits (`torch.FloatTensor` of shape `(batch, length, vocab_size)`, *optional*, left out by `skip_logits`):
             Scores of the next text id, or, at a masked position, of its own id.
-        text_loss (`torch.FloatTensor` of shape `()`, *optional*, returned with `labels`): Next-token loss on text, in nats.
-        audio_loss (`torch.FloatTensor` of shape `()`, *optional*, returned with `labels`): Weighted loss at masked positions, in nats.
+        text_loss (`torch.FloatTensor` of shape `()`, *optional*, returned with `labels`): Next-token loss on text, in
+            nats.
+        audio_loss (`torch.FloatTensor` of shape `()`, *optional*, returned with `labels`): Weighted loss at masked
+            positions, in nats.
         cache (`Cache`, *optional*): Keys and values of everything seen so far.
         hidden_states (`tuple[torch.Tensor]`, *optional*): Of the backbone.
         attentions (`tuple[torch.Tensor]`, *optional*): Of the backbone.
@@ -101,24 +104,29 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         **kwargs: Any,
     ) -> "TttForConditionalGeneration":
         """
-        Start a new Text-to-Talk model from a causal language model: its weights, and fresh rows for the markers and the audio alphabet.
+        Start a new Text-to-Talk model from a causal language model: its weights, and fresh rows for the markers and
+        the audio alphabet.
 
-        The text side stays what it was: logits of text ids after text are the language model's own, and the new ids take next to nothing of
-        their probability, because new rows are the mean of the text rows with a little noise (`initialise_new_rows`).
+        The text side stays what it was: logits of text ids after text are the language model's own, and the new ids
+        take next to nothing of their probability, because new rows are the mean of the text rows with a little noise
+        (`initialise_new_rows`).
 
         Args:
-            pretrained_model_name_or_path (`str` or `os.PathLike`): Folder or Hub id of any causal language model of transformers.
+            pretrained_model_name_or_path (`str` or `os.PathLike`): Folder or Hub id of any causal language model of
+                transformers.
             audio_codebook_size (`int`): Number of codes of the codec that it is to speak with.
-            tokenizer (`PreTrainedTokenizerBase`, *optional*): The language model's tokenizer, to be extended in place; loaded by default.
-                `processing_ttt.add_ttt_tokens` extends one in the same way.
-            generator (`torch.Generator`, *optional*): Source of the noise in the new rows; torch's global one by default.
+            tokenizer (`PreTrainedTokenizerBase`, *optional*): The language model's tokenizer, to be extended in
+                place; loaded by default. `processing_ttt.add_ttt_tokens` extends one in the same way.
+            generator (`torch.Generator`, *optional*): Source of the noise in the new rows; torch's global one by
+                default.
             kwargs: As for `AutoModelForCausalLM.from_pretrained`: `dtype`, `revision`, `token`, ...
 
         Returns:
             [`TttForConditionalGeneration`]: A model in eval mode, with the paper's generation settings.
 
         Raises:
-            ValueError: if the tokenizer has audio tokens already, or the model is no decoder with a plain linear output projection.
+            ValueError: if the tokenizer has audio tokens already, or the model is no decoder with a plain linear
+            output projection.
         """
         return build_from_language_model(
             cls, pretrained_model_name_or_path, audio_codebook_size, tokenizer, generator, **kwargs
@@ -137,15 +145,21 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         Build the attention mask that the backbone takes, by the library's own masking utilities.
 
         Args:
-            inputs_embeds (`torch.FloatTensor` of shape `(batch, queries, hidden_size)`): Only its shape, dtype and device count.
-            span_ids (`torch.LongTensor` of shape `(batch, queries)`): From `attention_span_ids`: equal numbers see each other.
-            attention_mask (`torch.Tensor` of shape `(batch, cached + queries)`, *optional*): 0 hides a position. A ready mask passes through.
+            inputs_embeds (`torch.FloatTensor` of shape `(batch, queries, hidden_size)`): Only its shape, dtype and
+                device count.
+            span_ids (`torch.LongTensor` of shape `(batch, queries)`): From `attention_span_ids`: equal numbers see
+                each other.
+            attention_mask (`torch.Tensor` of shape `(batch, cached + queries)`, *optional*): 0 hides a position. A
+                ready mask passes through.
             cache (`Cache`, *optional*): What the queries attend to besides themselves.
-            position_ids (`torch.LongTensor` of shape `(batch, queries)`, *optional*): Packed samples show by positions that start again at 0.
-            is_apart (`torch.BoolTensor` of shape `(batch, queries)`, *optional*): Queries that see their own span and nothing before it.
+            position_ids (`torch.LongTensor` of shape `(batch, queries)`, *optional*): Packed samples show by
+                positions that start again at 0.
+            is_apart (`torch.BoolTensor` of shape `(batch, queries)`, *optional*): Queries that see their own span and
+                nothing before it.
 
         Returns:
-            Whatever the attention implementation takes: a tensor, a `BlockMask`, `None`, or a dict of these by layer type.
+            Whatever the attention implementation takes: a tensor, a `BlockMask`, `None`, or a dict of these by layer
+            type.
         """
         cached = cache.get_seq_length() if cache is not None else 0
         sees_before = None
@@ -180,10 +194,12 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
 
     def audio_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """
-        Score the ids that a denoising step may reveal: the codes and the two end markers, in the order of `eligible_audio_ids`.
+        Score the ids that a denoising step may reveal: the codes and the two end markers, in the order of
+        `eligible_audio_ids`.
 
         Args:
-            hidden_states (`torch.FloatTensor` of shape `(..., hidden_size)`): Output of the backbone at masked positions.
+            hidden_states (`torch.FloatTensor` of shape `(..., hidden_size)`): Output of the backbone at masked
+                positions.
 
         Returns:
             `torch.FloatTensor` of shape `(..., audio_codebook_size + 2)`: Logits.
@@ -252,8 +268,9 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         """
         Score a sequence of text and sound, and learn from it where there are labels.
 
-        With `labels` and without `audio_mask` the model noises `input_ids` itself: in train mode from `generator` (torch's global one by
-        default), in eval mode from a fixed seed. With `audio_mask` and `mask_prob`, `input_ids` are taken as noised already.
+        With `labels` and without `audio_mask` the model noises `input_ids` itself: in train mode from `generator`
+        (torch's global one by default), in eval mode from a fixed seed. With `audio_mask` and `mask_prob`,
+        `input_ids` are taken as noised already.
 
         Args:
             input_ids (`torch.LongTensor` of shape `(batch, length)`): Token ids.
@@ -265,23 +282,29 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
             inputs_embeds (`torch.FloatTensor` of shape `(batch, length, hidden_size)`, *optional*):
                 Instead of `input_ids`, for text only: embeddings do not say which positions are sound.
             labels (`torch.LongTensor` of shape `(batch, length)`, *optional*): Clean ids, -100 where nothing is learnt.
-            audio_mask (`torch.BoolTensor` of shape `(batch, length)`, *optional*): Masked positions, if the caller drew the noise.
-            mask_prob (`torch.FloatTensor` of shape `(batch,)` or `(batch, length)`, *optional*): Probability the caller masked with.
+            audio_mask (`torch.BoolTensor` of shape `(batch, length)`, *optional*): Masked positions, if the caller
+                drew the noise.
+            mask_prob (`torch.FloatTensor` of shape `(batch,)` or `(batch, length)`, *optional*): Probability the
+                caller masked with.
             sample_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*):
-                Sample of each position in packed rows: 0, 1, ... in each row, -1 for padding. Losses are means over samples.
+                Sample of each position in packed rows: 0, 1, ... in each row, -1 for padding. Losses are means over
+                samples.
             generator (`torch.Generator`, *optional*): Source of the noise in train mode.
             use_cache (`bool`, *optional*): Return `cache`.
-            logits_to_keep (`int` or `torch.Tensor`, *optional*, defaults to 0): Score only the last positions (0: all), or these ones.
+            logits_to_keep (`int` or `torch.Tensor`, *optional*, defaults to 0): Score only the last positions (0:
+                all), or these ones.
             past_key_values (`Cache`, *optional*): `cache`, by its name before transformers 5.24.
-            skip_logits (`bool`, *optional*, defaults to `False`): With `labels`: score only the positions that the losses ask, and return no
-                logits. The losses are the same; a training step that needs nothing else is faster and smaller.
+            skip_logits (`bool`, *optional*, defaults to `False`): With `labels`: score only the positions that the
+                losses ask, and return no logits. The losses are the same; a training step that needs nothing else is
+                faster and smaller.
             kwargs: For the backbone.
 
         Returns:
             [`TttOutput`].
 
         Raises:
-            ValueError: if only one of `audio_mask` and `mask_prob` is given, or neither or both of `input_ids` and `inputs_embeds`, or if
+            ValueError: if only one of `audio_mask` and `mask_prob` is given, or neither or both of `input_ids` and
+            `inputs_embeds`, or if
                 `labels` come without `input_ids` or with `logits_to_keep`, or `skip_logits` without `labels`.
         """
         if (audio_mask is None) != (mask_prob is None):

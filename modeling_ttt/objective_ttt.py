@@ -1,10 +1,11 @@
 """
 The training objective: absorbing diffusion over audio spans, next-token prediction over text, in one joint bound.
 
-Pure functions of tensors: they know ids, labels and logits, and neither a model nor a dataset. A *sample* is what the losses are averaged
-over: a row of the batch, or, in packed rows, the positions that share a sample id.
+Pure functions of tensors: they know ids, labels and logits, and neither a model nor a dataset. A *sample* is what the
+losses are averaged over: a row of the batch, or, in packed rows, the positions that share a sample id.
 
-Text-to-Talk (arXiv 2509.20072), section 3: partial-order factorisation, BANOM, PPM. (SST cuts the data before it gets here.)
+Text-to-Talk (arXiv 2509.20072), section 3: partial-order factorisation, BANOM, PPM. (SST cuts the data before it gets
+here.)
 """
 
 import zlib
@@ -24,9 +25,11 @@ class Corruption:
 
     Args:
         input_ids (`torch.LongTensor` of shape `(batch, length)`): The ids with masked positions replaced by the mask.
-        labels (`torch.LongTensor` of shape `(batch, length)`): The clean ids; additionally -100 on audio that was preserved.
+        labels (`torch.LongTensor` of shape `(batch, length)`): The clean ids; additionally -100 on audio that was
+            preserved.
         audio_mask (`torch.BoolTensor` of shape `(batch, length)`): The masked positions.
-        mask_prob (`torch.FloatTensor` of shape `(batch, length)`): Probability p with which the position's sample was masked.
+        mask_prob (`torch.FloatTensor` of shape `(batch, length)`): Probability p with which the position's sample was
+            masked.
     """
 
     input_ids: torch.Tensor
@@ -49,8 +52,8 @@ def number_samples(
         device (`torch.device`): Where the result lies.
 
     Returns:
-        `tuple`: the samples' numbers `(batch, length)`, consecutive over the whole batch, and how many samples there are. Padding counts
-        to the first sample of the batch; it carries no labels, so it adds nothing.
+        `tuple`: the samples' numbers `(batch, length)`, consecutive over the whole batch, and how many samples there
+        are. Padding counts to the first sample of the batch; it carries no labels, so it adds nothing.
     """
     if sample_ids is None:
         return torch.arange(batch, device=device)[:, None].expand(batch, length), batch
@@ -76,7 +79,8 @@ class Noise:
     The uniform numbers of the forward process.
 
     Args:
-        samples (`torch.FloatTensor` of shape `(4, samples)`): Of each sample its time, the coins of BANOM and PPM, and PPM's choice.
+        samples (`torch.FloatTensor` of shape `(4, samples)`): Of each sample its time, the coins of BANOM and PPM,
+            and PPM's choice.
         positions (`torch.FloatTensor` of shape `(batch, length)`): Masked are those below the sample's probability.
     """
 
@@ -86,7 +90,8 @@ class Noise:
 
 def fixed_noise(input_ids: torch.Tensor, labels: torch.Tensor, sample_ids: torch.Tensor | None = None) -> Noise:
     """
-    Give every sample noise that follows from its labelled ids alone: the same in any batch, at any place, with any padding.
+    Give every sample noise that follows from its labelled ids alone: the same in any batch, at any place, with any
+    padding.
 
     Args:
         input_ids (`torch.LongTensor` of shape `(batch, length)`): Clean ids.
@@ -125,10 +130,12 @@ def corrupt(
     noise: Noise | None = None,
 ) -> Corruption:
     """
-    Draw the forward process for every sample: t ~ U(0, 1), p = (1 - eps) t + eps, and each maskable position is masked with probability p.
+    Draw the forward process for every sample: t ~ U(0, 1), p = (1 - eps) t + eps, and each maskable position is
+    masked with probability p.
 
-    Maskable are the audio positions with a label. BANOM keeps all audio of a sample clean with `clean_audio_prob`; otherwise PPM keeps the
-    spans before a random one clean with `prefix_preservation_prob`, and takes their labels away.
+    Maskable are the audio positions with a label. BANOM keeps all audio of a sample clean with `clean_audio_prob`;
+    otherwise PPM keeps the spans before a random one clean with `prefix_preservation_prob`, and takes their labels
+    away.
 
     Args:
         input_ids (`torch.LongTensor` of shape `(batch, length)`): Clean ids.
@@ -138,7 +145,8 @@ def corrupt(
         clean_audio_prob (`float`): BANOM's probability.
         prefix_preservation_prob (`float`): PPM's probability.
         sample_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*): Packed samples, see `number_samples`.
-        generator (`torch.Generator`, *optional*): Source of all randomness; torch's global generator, as dropout uses it, by default.
+        generator (`torch.Generator`, *optional*): Source of all randomness; torch's global generator, as dropout uses
+            it, by default.
         noise ([`Noise`], *optional*): What was drawn already, instead.
 
     Returns:
@@ -204,16 +212,18 @@ class JointLoss:
 @dataclass
 class Targets:
     """
-    What the objective asks at which positions. Only these positions' logits are needed: scoring the others over the vocabulary is work
-    that no loss sees.
+    What the objective asks at which positions. Only these positions' logits are needed: scoring the others over the
+    vocabulary is work that no loss sees.
 
     Args:
         text_labels (`torch.LongTensor` of shape `(num_text,)`): Ids of text to predict, each by the position before it.
-        audio_labels (`torch.LongTensor` of shape `(num_masked,)`): Ids of masked sound, each predicted by its own position.
+        audio_labels (`torch.LongTensor` of shape `(num_masked,)`): Ids of masked sound, each predicted by its own
+            position.
         is_text (`torch.BoolTensor` of shape `(batch, length)`): Where the ids of text stand.
         is_masked (`torch.BoolTensor` of shape `(batch, length)`): Where the masked sound stands.
         is_audio (`torch.BoolTensor` of shape `(batch, length)`): Where there is sound to learn, masked or not.
-        mask_prob (`torch.FloatTensor` of shape `(batch, length)`): Probability with which the position's sample was masked.
+        mask_prob (`torch.FloatTensor` of shape `(batch, length)`): Probability with which the position's sample was
+            masked.
         numbers (`torch.LongTensor` of shape `(batch, length)`): Sample of each position, from `number_samples`.
         num_samples (`int`): How many samples there are.
     """
@@ -275,7 +285,8 @@ def find_targets(
     Args:
         labels (`torch.LongTensor` of shape `(batch, length)`): Clean ids, -100 where nothing is learnt.
         audio_mask (`torch.BoolTensor` of shape `(batch, length)`): The masked positions.
-        mask_prob (`torch.FloatTensor` of shape `(batch,)` or `(batch, length)`): Probability with which the sample was masked.
+        mask_prob (`torch.FloatTensor` of shape `(batch,)` or `(batch, length)`): Probability with which the sample
+            was masked.
         audio_token_start_id (`int`): First id of the audio alphabet.
         sample_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*): Packed samples, see `number_samples`.
 
@@ -313,15 +324,16 @@ def joint_loss(
     """
     The joint bound of text and sound, from the logits of the noised sequence.
 
-    Text is predicted by the position before it, and averaged over the sample's text targets. Sound is predicted by its own masked
-    position, weighted 1 / p, summed and divided by the sample's maskable positions. Both are then averaged over the samples; a sample
-    without targets of one kind adds 0 to it.
+    Text is predicted by the position before it, and averaged over the sample's text targets. Sound is predicted by
+    its own masked position, weighted 1 / p, summed and divided by the sample's maskable positions. Both are then
+    averaged over the samples; a sample without targets of one kind adds 0 to it.
 
     Args:
         logits (`torch.FloatTensor` of shape `(batch, length, vocab_size)`): Output of the model for the noised ids.
         labels (`torch.LongTensor` of shape `(batch, length)`): Clean ids, -100 where nothing is learnt.
         audio_mask (`torch.BoolTensor` of shape `(batch, length)`): The masked positions.
-        mask_prob (`torch.FloatTensor` of shape `(batch,)` or `(batch, length)`): Probability with which the sample was masked.
+        mask_prob (`torch.FloatTensor` of shape `(batch,)` or `(batch, length)`): Probability with which the sample
+            was masked.
         audio_token_start_id (`int`): First id of the audio alphabet.
         sample_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*): Packed samples, see `number_samples`.
 

@@ -1,5 +1,6 @@
 """
-What loading, saving and publishing add to transformers' own: source files that travel along, a model card, the end of a reply.
+What loading, saving and publishing add to transformers' own: source files that travel along, a model card, the end of
+a reply.
 
 Knows folders and repositories. Knows no layers and no decoding.
 """
@@ -53,9 +54,11 @@ class TttPreTrainedModel(PreTrainedModel):
 
         Args:
             repo_id (`str`): Repository, made if needed.
-            card (`huggingface_hub.ModelCard`, *optional*): From `modeling_ttt.model_card`, with language, licence, base model and measured
-                numbers. By default the repository's own card stays, and a repository without one gets a plain one.
-            kwargs: `private`, `token`, `revision`, `create_pr`, `commit_message`, `commit_description`, `max_shard_size`.
+            card (`huggingface_hub.ModelCard`, *optional*): From `modeling_ttt.model_card`, with language, licence,
+                base model and measured numbers. By default the repository's own card stays, and a repository without
+                one gets a plain one.
+            kwargs: `private`, `token`, `revision`, `create_pr`, `commit_message`, `commit_description`,
+            `max_shard_size`.
 
         Returns:
             `huggingface_hub.CommitInfo`: The commit.

@@ -1,11 +1,11 @@
 """
 Configurations that are not ours yet: those of the authors' released checkpoints, and of plain language models.
 
-Knows how the release spells its fields, which strings its markers have, and finds their ids in the tokenizer beside the config. Knows no
-weights: theirs have the names that ours have.
+Knows how the release spells its fields, which strings its markers have, and finds their ids in the tokenizer beside
+the config. Knows no weights: theirs have the names that ours have.
 
-A released `config.json` is that of its backbone (`model_type: qwen2`) with `architectures: ["Qwen2ForARDiffLM"]` and the fields of
-`RELEASED_FIELDS`; the ids of the markers are in the tokenizer only.
+A released `config.json` is that of its backbone (`model_type: qwen2`) with `architectures: ["Qwen2ForARDiffLM"]` and
+the fields of `RELEASED_FIELDS`; the ids of the markers are in the tokenizer only.
 """
 
 import logging
@@ -77,14 +77,15 @@ def is_foreign_layout(config_dict: dict[str, Any]) -> bool:
 
 def nest_language_model(config_dict: dict[str, Any]) -> dict[str, Any]:
     """
-    Write the config of a language model, released Text-to-Talk or plain, as one of ours with that model as the backbone.
+    Write the config of a language model, released Text-to-Talk or plain, as one of ours with that model as the
+    backbone.
 
     Args:
         config_dict (`dict[str, Any]`): Contents of its `config.json`.
 
     Returns:
-        `dict[str, Any]`: Fields of `TttConfig`. What only the tokenizer can tell is missing; so are, over a plain language model, all ids
-        of sound.
+        `dict[str, Any]`: Fields of `TttConfig`. What only the tokenizer can tell is missing; so are, over a plain
+        language model, all ids of sound.
 
     Raises:
         ValueError: naming the field, if a released one holds no id.
@@ -110,7 +111,8 @@ def nest_language_model(config_dict: dict[str, Any]) -> dict[str, Any]:
 
 def resolve_markers(nested: dict[str, Any], folder_or_hub_id: str | os.PathLike, **kwargs: Any) -> dict[str, Any]:
     """
-    Complete the config of a released checkpoint with the ids that its tokenizer gives to the markers, and say so in a log message.
+    Complete the config of a released checkpoint with the ids that its tokenizer gives to the markers, and say so in a
+    log message.
 
     Args:
         nested (`dict[str, Any]`): From `nest_language_model`.

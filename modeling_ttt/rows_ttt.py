@@ -1,17 +1,17 @@
 """
 The rows of a batch while they are decoded: what is final, what is a draft, who writes and who speaks.
 
-Knows ids, markers and limits. Knows no model, no logits and no randomness: the decoder asks each row what to run next and tells it what
-came out.
+Knows ids, markers and limits. Knows no model, no logits and no randomness: the decoder asks each row what to run next
+and tells it what came out.
 
 A row's ids live left-aligned in one buffer:
 
     | prompt and reply, final .............. | block of masks, being denoised |
     0            committed            length                              end
 
-`committed` ids have their final keys and values in the cache. While a row speaks, its open span lies behind `span_start` and is not
-committed: the blocks of one span see each other, so their keys and values are final only when the span is closed. (Under block-causal
-attention they do not, and finished blocks are committed.)
+`committed` ids have their final keys and values in the cache. While a row speaks, its open span lies behind
+`span_start` and is not committed: the blocks of one span see each other, so their keys and values are final only when
+the span is closed. (Under block-causal attention they do not, and finished blocks are committed.)
 """
 
 from dataclasses import dataclass, field
@@ -35,7 +35,8 @@ class DecodingPlan:
         max_span_length (`int`, *optional*): Generated ids of a span, its generated end marker included.
         first_block_length (`int`, *optional*): Masks of a reply's first block, if other.
         reveal_schedule (`str`, *optional*, defaults to `"linear"`): How a block's masks are spread over its steps.
-        span_block_length (`int`, *optional*): Under block-causal attention, the length of the blocks that see themselves only.
+        span_block_length (`int`, *optional*): Under block-causal attention, the length of the blocks that see
+            themselves only.
     """
 
     max_new_tokens: int
@@ -53,7 +54,8 @@ class DecodingRow:
     One row of the batch.
 
     Args:
-        buffer (`torch.LongTensor` of shape `(prompt + max_new_tokens,)`): The row's ids, a view into the batch's buffer.
+        buffer (`torch.LongTensor` of shape `(prompt + max_new_tokens,)`): The row's ids, a view into the batch's
+            buffer.
         prompt_length (`int`): Ids of the prompt, without padding.
         config (`TttConfig`): Names the markers.
         plan (`DecodingPlan`): Bounds the reply.
@@ -154,7 +156,8 @@ class DecodingRow:
 
     def close_block(self) -> list[list[int]]:
         """
-        Take the denoised block: cut it after its first end marker, and close the span where that or `max_span_length` ends it.
+        Take the denoised block: cut it after its first end marker, and close the span where that or `max_span_length`
+        ends it.
 
         Returns:
             `list[list[int]]`: what a streamer is told: the ids that were kept, then an appended end marker, if any.

@@ -5,8 +5,8 @@ Pure functions of logits: they know neither a model nor a sequence, and are test
 
     logits ─► propose ─► Draft ─► remasking rule: priorities ─► acceptance: revealed positions ─► is_settled: stop early?
 
-To add a rule of order, write one class from a `Draft` to priorities and name it in `REMASKING_RULES`; to add a rule of number, one class from a
-`Draft` and its priorities to revealed positions, and choose it in `acceptance_rule`.
+To add a rule of order, write one class from a `Draft` to priorities and name it in `REMASKING_RULES`; to add a rule
+of number, one class from a `Draft` and its priorities to revealed positions, and choose it in `acceptance_rule`.
 """
 
 import itertools
@@ -31,8 +31,9 @@ def reveal_schedule(num_masks: int, num_steps: int, shape: str = "linear") -> li
     Args:
         num_masks (`int`): Positions to reveal.
         num_steps (`int`): Denoising steps; more steps than positions count as one per position.
-        shape (`str`, *optional*, defaults to `"linear"`): `"linear"`, as evenly as integers allow, the larger shares first (paper, section
-            3.4), or `"cosine"`, few at first and many at last (MaskGIT, arXiv 2202.04200): the first choices are made with the least context.
+        shape (`str`, *optional*, defaults to `"linear"`): `"linear"`, as evenly as integers allow, the larger shares
+            first (paper, section 3.4), or `"cosine"`, few at first and many at last (MaskGIT, arXiv 2202.04200): the
+            first choices are made with the least context.
 
     Returns:
         `list[int]`: How many positions each step reveals, at least one each.
@@ -94,11 +95,14 @@ class Draft:
 
     Args:
         is_masked (`torch.BoolTensor` of shape `(rows, block)`): The positions that may still be revealed.
-        proposed (`torch.LongTensor` of shape `(rows, block)`): The id each position would take, as a column of `log_probs`.
-        log_probs (`torch.FloatTensor` of shape `(rows, block, ids)`): Of all eligible ids, without temperature or noise.
+        proposed (`torch.LongTensor` of shape `(rows, block)`): The id each position would take, as a column of
+            `log_probs`.
+        log_probs (`torch.FloatTensor` of shape `(rows, block, ids)`): Of all eligible ids, without temperature or
+            noise.
         lengths (`Sequence[int]`): True block length of each row.
         generators (`Sequence`): Source of randomness of each row.
-        log_prior (`torch.FloatTensor` of shape `(rows, ids)`, *optional*): How likely each id is where nothing is known of it.
+        log_prior (`torch.FloatTensor` of shape `(rows, ids)`, *optional*): How likely each id is where nothing is
+            known of it.
     """
 
     is_masked: torch.Tensor
@@ -135,11 +139,14 @@ def propose(
     Propose an id for every position of every block.
 
     Args:
-        logits (`torch.FloatTensor` of shape `(rows, block, ids)`): Scores of the eligible ids; rows are padded to the longest block.
+        logits (`torch.FloatTensor` of shape `(rows, block, ids)`): Scores of the eligible ids; rows are padded to the
+            longest block.
         lengths (`Sequence[int]`): True block length of each row.
-        temperature (`float`): 0 takes the best id; above, ids are drawn from the softmax at this temperature (Gumbel-max).
+        temperature (`float`): 0 takes the best id; above, ids are drawn from the softmax at this temperature
+            (Gumbel-max).
         generators (`Sequence`): Source of randomness of each row.
-        warpers (`Callable`, *optional*): Narrows the scores `(positions, ids)` at the temperature, before an id is drawn.
+        warpers (`Callable`, *optional*): Narrows the scores `(positions, ids)` at the temperature, before an id is
+            drawn.
 
     Returns:
         `torch.LongTensor` of shape `(rows, block)`: Columns of `logits`.
@@ -190,7 +197,8 @@ class RandomOrder:
 
 class Calibrated:
     """
-    First what the context makes likely, not what is likely anywhere: log-probability minus log prior of the proposed id.
+    First what the context makes likely, not what is likely anywhere: log-probability minus log prior of the proposed
+    id.
 
     Top confidence alone favours the few frequent codes of speech (Chatterbox-Flash, arXiv 2605.30748).
     """
@@ -249,7 +257,8 @@ class FixedSchedule:
 @dataclass
 class ConfidenceThreshold:
     """
-    Reveal everything that is at least as probable as `threshold`, and the first by priority in any case (Fast-dLLM, arXiv 2505.22618).
+    Reveal everything that is at least as probable as `threshold`, and the first by priority in any case (Fast-dLLM,
+    arXiv 2505.22618).
     """
 
     threshold: float
@@ -262,8 +271,9 @@ class ConfidenceThreshold:
 @dataclass
 class EntropyBound:
     """
-    Reveal positions by priority as long as their entropies, but for the largest, sum to at most `bound` nats: what they may then have told
-    each other (entropy-bounded unmasking, arXiv 2505.24857, which leaves the order open too). The first goes in any case.
+    Reveal positions by priority as long as their entropies, but for the largest, sum to at most `bound` nats: what
+    they may then have told each other (entropy-bounded unmasking, arXiv 2505.24857, which leaves the order open too).
+    The first goes in any case.
     """
 
     bound: float
@@ -307,7 +317,8 @@ def by_priority(priority: torch.Tensor, is_masked: torch.Tensor) -> torch.Tensor
 
 def is_settled(blocks: torch.Tensor, mask_token_id: int, end_token_ids: Sequence[int]) -> torch.Tensor:
     """
-    Say which blocks cannot change any more where it counts: no mask is left, or none before the first end marker, behind which the block is cut.
+    Say which blocks cannot change any more where it counts: no mask is left, or none before the first end marker,
+    behind which the block is cut.
 
     Args:
         blocks (`torch.LongTensor` of shape `(rows, block)`): Ids, masks included; padding counts as revealed.
@@ -330,7 +341,8 @@ def next_text_ids(scores: torch.Tensor, do_sample: bool, generators: Generators)
     Choose the next text id of every row.
 
     Args:
-        scores (`torch.FloatTensor` of shape `(rows, vocab_size)`): Processed scores; ids that are not eligible are -inf.
+        scores (`torch.FloatTensor` of shape `(rows, vocab_size)`): Processed scores; ids that are not eligible are
+            -inf.
         do_sample (`bool`): Draw from the softmax instead of taking the best id.
         generators (`Sequence`): Source of randomness of each row.
 

@@ -16,14 +16,15 @@ def audio_span_ids(
     Number the audio spans of each row: the modality-aware attention lets a position see its own span whole.
 
     Args:
-        input_ids (`torch.LongTensor` of shape `(batch, length)`): Token ids; an id >= `audio_token_start_id` is an audio position.
+        input_ids (`torch.LongTensor` of shape `(batch, length)`): Token ids; an id >= `audio_token_start_id` is an
+            audio position.
         audio_token_start_id (`int`): First id of the audio alphabet.
         sample_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*):
             Which sample of a packed row a position belongs to. A span never reaches over the border of two samples.
 
     Returns:
-        `torch.LongTensor` of shape `(batch, length)`: 0, 1, ... for the positions of the first, second, ... span of the row, -1 for text.
-        The numbers go on across packed samples, so they are unique in the row.
+        `torch.LongTensor` of shape `(batch, length)`: 0, 1, ... for the positions of the first, second, ... span of
+        the row, -1 for text. The numbers go on across packed samples, so they are unique in the row.
     """
     is_audio = input_ids >= audio_token_start_id
     continues = torch.zeros_like(is_audio)
@@ -39,7 +40,8 @@ def positions_in_samples(sample_ids: torch.Tensor) -> torch.Tensor:
     Count the positions of packed samples, each from 0 on.
 
     Args:
-        sample_ids (`torch.LongTensor` of shape `(batch, length)`): 0, 1, ... for the samples of a row, a negative number for padding.
+        sample_ids (`torch.LongTensor` of shape `(batch, length)`): 0, 1, ... for the samples of a row, a negative
+            number for padding.
 
     Returns:
         `torch.LongTensor` of shape `(batch, length)`: Position ids, by which the backbone keeps samples apart.
@@ -52,10 +54,12 @@ def positions_in_samples(sample_ids: torch.Tensor) -> torch.Tensor:
 
 def split_spans(span_ids: torch.Tensor, block_length: int) -> torch.Tensor:
     """
-    Number the blocks of the spans instead of the spans, for attention that sees a block whole and the future not at all.
+    Number the blocks of the spans instead of the spans, for attention that sees a block whole and the future not at
+    all.
 
     Args:
-        span_ids (`torch.LongTensor` of shape `(batch, length)`): From `audio_span_ids`. Where a row begins inside a span, it begins with a block.
+        span_ids (`torch.LongTensor` of shape `(batch, length)`): From `audio_span_ids`. Where a row begins inside a
+            span, it begins with a block.
         block_length (`int`): Positions of a block, counted from the span's first one.
 
     Returns:

@@ -1,7 +1,9 @@
 """
-What the model says of a block without its context: the unconditional branch of published guidance, and the prior of the codes.
+What the model says of a block without its context: the unconditional branch of published guidance, and the prior of
+the codes.
 
-Knows the model and ids. Knows no cache: everything is masked or missing around the block, so nothing that was kept can help.
+Knows the model and ids. Knows no cache: everything is masked or missing around the block, so nothing that was kept
+can help.
 """
 
 import math
@@ -53,7 +55,8 @@ class Unconditional:
 
     def log_prior(self, begin_marker: int) -> torch.Tensor:
         """
-        Score the ids where nothing is known, `(ids,)`: their mean probability in a block of masks behind a begin marker alone.
+        Score the ids where nothing is known, `(ids,)`: their mean probability in a block of masks behind a begin
+        marker alone.
 
         It depends on nothing else, so one forward for each of the two markers is all it costs a whole `generate`.
         """

@@ -1,8 +1,9 @@
 """
-Sound from wherever it comes (path, bytes, file, array, dataset value) to one mono waveform at the rate that a codec hears.
+Sound from wherever it comes (path, bytes, file, array, dataset value) to one mono waveform at the rate that a codec
+hears.
 
-Knows file formats, sample types, channels and rates, and says clearly what is wrong with a sound. Knows no codec and no tokens. Nothing
-is fetched from the network.
+Knows file formats, sample types, channels and rates, and says clearly what is wrong with a sound. Knows no codec and
+no tokens. Nothing is fetched from the network.
 """
 
 import io
@@ -84,13 +85,15 @@ def load_sound(
     Read, check, mix and resample one sound.
 
     Args:
-        audio: A path; the bytes of a file; an open binary file; `{"array", "sampling_rate"}`; `{"bytes", "path"}` (an undecoded
-            `datasets.Audio` value); `(array, rate)` or `(rate, array)`; a decoder with `get_all_samples()` (a decoded `datasets.Audio`
-            value); a [`Waveform`]; or an array, tensor or list of samples, with its rate in `sampling_rate`. Arrays are
-            `(samples,)`, `(channels, samples)` or `(samples, channels)` (the shorter axis holds the channels); float in
-            [-1, 1], int8, int16, int32 or uint8.
+        audio: A path; the bytes of a file; an open binary file; `{"array", "sampling_rate"}`; `{"bytes", "path"}` (an
+        undecoded
+            `datasets.Audio` value); `(array, rate)` or `(rate, array)`; a decoder with `get_all_samples()` (a decoded
+            `datasets.Audio` value); a [`Waveform`]; or an array, tensor or list of samples, with its rate in
+            `sampling_rate`. Arrays are `(samples,)`, `(channels, samples)` or `(samples, channels)` (the shorter axis
+            holds the channels); float in [-1, 1], int8, int16, int32 or uint8.
         target_sampling_rate (`int`): Rate of the result, in Hz.
-        sampling_rate (`int`, *optional*): Rate of a bare array, in Hz. Where the source knows its own rate, that one counts.
+        sampling_rate (`int`, *optional*): Rate of a bare array, in Hz. Where the source knows its own rate, that one
+            counts.
         max_seconds (`float`, *optional*, defaults to 600): Longest sound taken, in seconds; `None` for no limit.
 
     Returns:
@@ -140,8 +143,8 @@ def resolve_audio_parts(conversation: Any, load: Callable[[Any, int | None], np.
     Copy a conversation, or a batch of them, with every sound in it loaded: what transformers then passes on as it is.
 
     Args:
-        conversation (`list[dict]` or `list[list[dict]]`): Messages. An audio part has its sound as `audio`, `path`, `url`, `bytes` or
-            `array`, and for an array perhaps `sampling_rate`.
+        conversation (`list[dict]` or `list[list[dict]]`): Messages. An audio part has its sound as `audio`, `path`,
+            `url`, `bytes` or `array`, and for an array perhaps `sampling_rate`.
         load (callable): Makes a waveform of a sound and its rate (or `None`).
 
     Returns:
@@ -275,8 +278,8 @@ def _read_with_pyav(handle: Any, name: str, max_seconds: float | None) -> _Sampl
 
 def _refuse_other_files(url: str, *_: Any) -> Any:
     """
-    Keep playlists from opening what they name: a sound is one file, and nothing is fetched. Those that open files by themselves have no
-    protocol to do it with.
+    Keep playlists from opening what they name: a sound is one file, and nothing is fetched. Those that open files by
+    themselves have no protocol to do it with.
     """
     raise PermissionError(f"it refers to {_quoted(url)}, and only the file itself is read")
 

@@ -1,7 +1,8 @@
 """
 Speech codecs of transformers in the shape of `TttCodecModel`: one codebook, `encode` from samples, `decode` to samples.
 
-Knows how DAC and EnCodec (their first codebooks), X-Codec 2 and NeuCodec differ from that shape. Knows no tokens, no files and no text.
+Knows how DAC and EnCodec (their first codebooks), X-Codec 2 and NeuCodec differ from that shape. Knows no tokens, no
+files and no text.
 """
 
 import math
@@ -59,8 +60,9 @@ class CodecAdapter:
     """
     A codec of transformers behind the interface of `TttCodecModel`.
 
-    Rows of a batch go through it one by one: padding would change what these codecs hear and say, and a row is to be what it is alone. None of
-    them states on how many codes a sample depends, so in a stream their sound comes when the reply is over.
+    Rows of a batch go through it one by one: padding would change what these codecs hear and say, and a row is to be
+    what it is alone. None of them states on how many codes a sample depends, so in a stream their sound comes when
+    the reply is over.
 
     Args:
         model (`PreTrainedModel`): A DAC, EnCodec, X-Codec 2 or NeuCodec model.
@@ -97,8 +99,8 @@ class CodecAdapter:
 
         Args:
             input_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): Sound at `config.sampling_rate`.
-            padding_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for sound, 0 for padding *after* the sound of a
-                shorter row.
+            padding_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for sound, 0 for padding *after*
+                the sound of a shorter row.
 
         Returns:
             [`AdaptedCodecOutput`] with `audio_codes`.
@@ -115,7 +117,8 @@ class CodecAdapter:
         Turn codes into sounds.
 
         Args:
-            audio_codes (`torch.LongTensor` of shape `(batch, 1, frames)`): Codes; -1 only after the end of a shorter row.
+            audio_codes (`torch.LongTensor` of shape `(batch, 1, frames)`): Codes; -1 only after the end of a shorter
+                row.
 
         Returns:
             [`AdaptedCodecOutput`] with `audio_values`.

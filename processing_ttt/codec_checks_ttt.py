@@ -1,7 +1,8 @@
 """
 What a codec is given: checks of sound and of codes, with errors that say what was expected, what came, and the way out.
 
-Knows the shapes of the codec interface: sound `(batch, 1, samples)`, codes `(batch, 1, frames)` with -1 after the end of a shorter row.
+Knows the shapes of the codec interface: sound `(batch, 1, samples)`, codes `(batch, 1, frames)` with -1 after the end
+of a shorter row.
 """
 
 import torch

@@ -57,9 +57,10 @@ class TttCodecConfig(PreTrainedConfig):
         vocoder_hidden_size (`int`, *optional*, defaults to 256): Channels of the vocoder.
         vocoder_intermediate_size (`int`, *optional*, defaults to 512): Channels inside a ConvNeXt block of the vocoder.
         layer_scale_init_value (`float`, *optional*, defaults to 0.2): Initial scale of each block's residual branch.
-        whisper_config (`WhisperConfig` or `dict`, *optional*): Of the Whisper encoder that the codec listens with, instead of its own
-            convolutions over log-mel frames; `encoder_code_layers` blocks follow it.
-        whisper_silent_frames (`int`, *optional*, defaults to 25): Frames of silence, of 20 ms each, that Whisper is given after the audio.
+        whisper_config (`WhisperConfig` or `dict`, *optional*): Of the Whisper encoder that the codec listens with,
+            instead of its own convolutions over log-mel frames; `encoder_code_layers` blocks follow it.
+        whisper_silent_frames (`int`, *optional*, defaults to 25): Frames of silence, of 20 ms each, that Whisper is
+            given after the audio.
 
     Raises:
         ValueError: If a value does not fit the others; the message names the field.

@@ -1,8 +1,9 @@
 """
 The codec of a processor: known by name, loaded when it is first needed, once, whichever thread asks.
 
-Knows where a codec lies (in the checkpoint's own folder or Hub repository, or elsewhere) and how it is loaded and saved. Knows no tokens.
-Of the package's codecs only the small one is imported from the start; a larger one is when a checkpoint asks for it.
+Knows where a codec lies (in the checkpoint's own folder or Hub repository, or elsewhere) and how it is loaded and
+saved. Knows no tokens. Of the package's codecs only the small one is imported from the start; a larger one is when a
+checkpoint asks for it.
 """
 
 import importlib.util
@@ -44,7 +45,8 @@ class CodecHandle:
         source (`str`, *optional*): Folder or Hub id of the checkpoint.
         subfolder (`str`, *optional*): Where in `source` the checkpoint lies.
         revision (`str`, *optional*): Revision of `source` on the Hub.
-        loading_kwargs (`dict`, *optional*): Further arguments of `from_pretrained` (`token`, `cache_dir`, `trust_remote_code`, ...).
+        loading_kwargs (`dict`, *optional*): Further arguments of `from_pretrained` (`token`, `cache_dir`,
+            `trust_remote_code`, ...).
     """
 
     def __init__(
@@ -124,12 +126,14 @@ class CodecHandle:
         """
         Begin a sound whose codes are still coming.
 
-        The codec of GLM-4-Voice has a stream of its own. A codec that states its receptive field (`config.decode_context` and `config.decode_lookahead`, in codes) speaks as they come;
-        of any other one nothing is known to be final before the last code, and it speaks at the end.
+        The codec of GLM-4-Voice has a stream of its own. A codec that states its receptive field
+        (`config.decode_context` and `config.decode_lookahead`, in codes) speaks as they come; of any other one
+        nothing is known to be final before the last code, and it speaks at the end.
 
         Returns:
-            [`CodecStream`]: `push(codes)` and `finish()` give the samples of `decode` on all codes, piece by piece; with GLM-4-Voice not the
-            very same ones, since its flow looks at all codes at once (see [`Glm4VoiceDecoderStream`]).
+            [`CodecStream`]: `push(codes)` and `finish()` give the samples of `decode` on all codes, piece by piece;
+            with GLM-4-Voice not the very same ones, since its flow looks at all codes at once (see
+            [`Glm4VoiceDecoderStream`]).
         """
         config = self.config
         if config.model_type in LARGE_CODECS:

@@ -1,7 +1,8 @@
 """
 Codes to sound while codes are still coming: the samples of decoding everything at once, piece by piece.
 
-Knows how far a code's sound depends on its neighbours, and what decodes codes. Knows no codec, no tokens and no threads.
+Knows how far a code's sound depends on its neighbours, and what decodes codes. Knows no codec, no tokens and no
+threads.
 
     codes   | dropped | context, spoken | to speak now | lookahead |  not there yet
                       └───────────── decoded again ────────────┘
@@ -42,12 +43,13 @@ class WindowedCodecStream:
     """
     A stream of a codec whose sound depends on a limited stretch of codes: decodes that stretch again with each piece.
 
-    A piece costs the decoding of its own codes and of `context + lookahead` around them, however long the sound is. Samples equal those of
-    decoding everything at once but for floating point rounding, which depends on the length of what is decoded: 4e-7 of full scale with the
-    codec of nano in float32 on a CPU.
+    A piece costs the decoding of its own codes and of `context + lookahead` around them, however long the sound is.
+    Samples equal those of decoding everything at once but for floating point rounding, which depends on the length of
+    what is decoded: 4e-7 of full scale with the codec of nano in float32 on a CPU.
 
     Args:
-        decode (`Callable`): Turns codes into float32 samples of shape `(samples,)`, `samples_per_code` of them for each.
+        decode (`Callable`): Turns codes into float32 samples of shape `(samples,)`, `samples_per_code` of them for
+            each.
         context (`int`): Codes before code i on which its sound depends.
         lookahead (`int`): Codes after code i on which its sound depends.
         samples_per_code (`int`): Samples of one code.

@@ -277,8 +277,8 @@ class TttCodecModel(PreTrainedAudioTokenizerBase):
 
         Args:
             repo_id (`str`): Repository, made if needed.
-            card (`huggingface_hub.ModelCard`, *optional*): From `codec_card`, with licence and measured numbers. By default the repository's
-                own stays, and a repository without one gets a plain one.
+            card (`huggingface_hub.ModelCard`, *optional*): From `codec_card`, with licence and measured numbers. By
+                default the repository's own stays, and a repository without one gets a plain one.
             kwargs: `private`, `token`, `revision`, `create_pr`, `commit_message`, `commit_description`.
 
         Returns:

@@ -4,8 +4,8 @@ The listening half of the small codec on the encoder of Whisper: samples -> scor
     samples -> log-mel -> Whisper's encoder (50 frames per second) -> two frames a code -> ConvNeXt blocks -> digits
 
 Whisper (Radford et al., 2022) was trained to write down what people say, whoever they are, so its features carry the
-words and little of the voice. The encoder runs on the true length of the audio with some silence after it, not on thirty
-seconds. A row of a padded batch is computed as it is alone.
+words and little of the voice. The encoder runs on the true length of the audio with some silence after it, not on
+thirty seconds. A row of a padded batch is computed as it is alone.
 
 Depends on tensors of shape `(batch, time, channels)`. Independent of codes in a vocabulary, files and decoding.
 """

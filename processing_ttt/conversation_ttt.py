@@ -1,8 +1,8 @@
 """
 A conversation of several turns that is computed once: what was said stays in the cache.
 
-Knows a processor, and of the model only its `generate`. Knows no ids but those that `generate` gave back: a reply that was cut and tokenized
-again could become other ids, and the cache would no longer belong to them.
+Knows a processor, and of the model only its `generate`. Knows no ids but those that `generate` gave back: a reply
+that was cut and tokenized again could become other ids, and the cache would no longer belong to them.
 """
 
 from functools import partial
@@ -62,7 +62,8 @@ class TttConversation:
             [`TttReply`].
 
         Raises:
-            ValueError: if there is neither text nor audio, or the model's context is too short for one more turn. The conversation is then
+            ValueError: if there is neither text nor audio, or the model's context is too short for one more turn. The
+            conversation is then
                 as it was before.
         """
         prompt = torch.cat([self.ids, self._continuation(text, audio)], dim=1).to(self.model.device)
@@ -100,13 +101,14 @@ class TttConversation:
         """
         Take the user's turn, and give the model's while it is generated: `say` in a thread of its own.
 
-        The turn is part of the conversation when the stream is over or closed. One that was closed early stays as far as it came, one
-        that failed leaves no trace. Begin no other turn before that.
+        The turn is part of the conversation when the stream is over or closed. One that was closed early stays as far
+        as it came, one that failed leaves no trace. Begin no other turn before that.
 
         Args:
             text, audio, generate_kwargs: As for `say`.
             drafts (`bool`, defaults to `False`): Whether blocks of sound are shown while they are denoised.
-            queue_size (`int`, defaults to 64): Most events that wait for the consumer; when there are more, `generate` waits.
+            queue_size (`int`, defaults to 64): Most events that wait for the consumer; when there are more,
+                `generate` waits.
 
         Returns:
             [`TttStreamer`]: As `processor.stream_reply` gives it, with the [`TttReply`] as its `output`.
@@ -123,7 +125,8 @@ class TttConversation:
 
     def fork(self) -> "TttConversation":
         """
-        Begin another conversation that knows what was said so far, and goes on alone. It has no cache yet: its first turn runs it all.
+        Begin another conversation that knows what was said so far, and goes on alone. It has no cache yet: its first
+        turn runs it all.
 
         Returns:
             [`TttConversation`].

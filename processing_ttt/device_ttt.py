@@ -8,11 +8,12 @@ def choose_device(device: str | torch.device | None = "auto") -> str | torch.dev
     Resolve the name of a device.
 
     Args:
-        device (`str` or `torch.device`, *optional*, defaults to `"auto"`): A name that PyTorch knows (`cpu`, `cuda`, `cuda:1`, `mps`), or
-            `auto`; `None` is `auto`.
+        device (`str` or `torch.device`, *optional*, defaults to `"auto"`): A name that PyTorch knows (`cpu`, `cuda`,
+            `cuda:1`, `mps`), or `auto`; `None` is `auto`.
 
     Returns:
-        `str` or `torch.device`: The device as given; for `auto` the CUDA GPU if there is one, else Apple's (`mps`), else the CPU.
+        `str` or `torch.device`: The device as given; for `auto` the CUDA GPU if there is one, else Apple's (`mps`),
+        else the CPU.
     """
     if device is not None and device != "auto":
         return device

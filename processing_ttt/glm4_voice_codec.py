@@ -1,8 +1,10 @@
 """
-GLM-4-Voice as a codec of Text-to-Talk: hears at 16 kHz, speaks at 22.05 kHz, 12.5 codes per second from one codebook of 16384.
+GLM-4-Voice as a codec of Text-to-Talk: hears at 16 kHz, speaks at 22.05 kHz, 12.5 codes per second from one codebook
+of 16384.
 
-Joins the speech tokenizer and the decoder behind the interface of `TttCodecModel` (`encode`, `decode`, and what a processor asks of the
-configuration), so that nobody who holds a codec needs to know which one it is. Knows no tokens and no text.
+Joins the speech tokenizer and the decoder behind the interface of `TttCodecModel` (`encode`, `decode`, and what a
+processor asks of the configuration), so that nobody who holds a codec needs to know which one it is. Knows no tokens
+and no text.
 """
 
 import os
@@ -30,8 +32,8 @@ class Glm4VoiceCodecOutput(ModelOutput):
 
     Args:
         audio_codes (`torch.LongTensor` of shape `(batch, 1, frames)`): Codes; -1 after the end of a shorter row.
-        audio_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): Samples at `config.output_sampling_rate`; 0 after the end of a
-            shorter row.
+        audio_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): Samples at `config.output_sampling_rate`; 0
+            after the end of a shorter row.
     """
 
     audio_codes: torch.Tensor | None = None
@@ -73,11 +75,12 @@ class Glm4VoiceCodec(PreTrainedAudioTokenizerBase):
 
         Args:
             input_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): Sound at `config.sampling_rate`.
-            padding_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for sound, 0 for padding *after* the sound of a
-                shorter row.
+            padding_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for sound, 0 for padding *after*
+                the sound of a shorter row.
 
         Returns:
-            [`Glm4VoiceCodecOutput`] with `audio_codes` of shape `(batch, 1, ceil(samples / 1280))`; -1 after the end of a shorter row.
+            [`Glm4VoiceCodecOutput`] with `audio_codes` of shape `(batch, 1, ceil(samples / 1280))`; -1 after the end
+            of a shorter row.
         """
         return Glm4VoiceCodecOutput(audio_codes=self.tokenizer.encode(input_values, padding_mask).audio_codes)
 
@@ -86,11 +89,13 @@ class Glm4VoiceCodec(PreTrainedAudioTokenizerBase):
         Codes to sound. See [`Glm4VoiceDecoderModel.decode`].
 
         Args:
-            audio_codes (`torch.LongTensor` of shape `(batch, 1, frames)`): Codes; -1 only after the end of a shorter row.
+            audio_codes (`torch.LongTensor` of shape `(batch, 1, frames)`): Codes; -1 only after the end of a shorter
+                row.
             kwargs: `num_inference_steps`, `guidance_scale`, `generator`, `speaker_embedding`, ... of the decoder.
 
         Returns:
-            [`Glm4VoiceCodecOutput`] with `audio_values` of shape `(batch, 1, samples)`, float32; a shorter row is followed by zeros.
+            [`Glm4VoiceCodecOutput`] with `audio_values` of shape `(batch, 1, samples)`, float32; a shorter row is
+            followed by zeros.
         """
         return Glm4VoiceCodecOutput(audio_values=self.decoder.decode(audio_codes, **kwargs).audio_values)
 
@@ -145,12 +150,13 @@ class Glm4VoiceCodec(PreTrainedAudioTokenizerBase):
 
     def push_to_hub(self, repo_id: str, *, card: ModelCard | None = None, **kwargs: Any) -> CommitInfo:
         """
-        Upload the codec with its code, a card and, where the weights are under one, the notice of their licence, in one commit.
+        Upload the codec with its code, a card and, where the weights are under one, the notice of their licence, in
+        one commit.
 
         Args:
             repo_id (`str`): Repository, made if needed.
-            card (`huggingface_hub.ModelCard`, *optional*): From `codec_card`, with licence and measured numbers. By default the repository's
-                own stays, and a repository without one gets a plain one.
+            card (`huggingface_hub.ModelCard`, *optional*): From `codec_card`, with licence and measured numbers. By
+                default the repository's own stays, and a repository without one gets a plain one.
             kwargs: `private`, `token`, `revision`, `create_pr`, `commit_message`, `commit_description`.
 
         Returns:

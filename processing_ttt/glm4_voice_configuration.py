@@ -1,8 +1,8 @@
 """
 Configurations of the GLM-4-Voice codec: its speech tokenizer, its decoder (flow and vocoder), and both as one codec.
 
-Knows every constant of the released networks, and how frames, codes and samples follow from each other. Knows no weights and no waveform.
-The defaults are the released sizes.
+Knows every constant of the released networks, and how frames, codes and samples follow from each other. Knows no
+weights and no waveform. The defaults are the released sizes.
 """
 
 import math
@@ -15,14 +15,17 @@ from transformers import PreTrainedConfig, WhisperConfig
 @strict
 class Glm4VoiceTokenizerConfig(WhisperConfig):
     r"""
-    Configuration of [`Glm4VoiceTokenizerModel`]: the lower layers of a Whisper encoder, made block-causal, and a codebook.
+    Configuration of [`Glm4VoiceTokenizerModel`]: the lower layers of a Whisper encoder, made block-causal, and a
+    codebook.
 
-    The fields of [`WhisperConfig`] that concern the encoder apply; a published `config.json` (of model type `whisper`) loads as it is.
+    The fields of [`WhisperConfig`] that concern the encoder apply; a published `config.json` (of model type
+    `whisper`) loads as it is.
 
     Args:
         quantize_position (`int`, *optional*, defaults to 16): Number of encoder layers; the layers above are not built.
         quantize_vocab_size (`int`, *optional*, defaults to 16384): Number of codes.
-        quantize_causal_block_size (`int`, *optional*, defaults to 200): Block of the attention, in encoder frames (50 per second).
+        quantize_causal_block_size (`int`, *optional*, defaults to 200): Block of the attention, in encoder frames (50
+            per second).
         pooling_kernel_size (`int`, *optional*, defaults to 4): Encoder frames averaged into one code.
         pooling_position (`int`, *optional*, defaults to `quantize_position`): Layer after which they are averaged.
         pooling_type (`str`, *optional*, defaults to `"avg"`): How.
@@ -177,30 +180,35 @@ class Glm4VoiceFlowConfig(PreTrainedConfig):
 @strict
 class Glm4VoiceVocoderConfig(PreTrainedConfig):
     r"""
-    Configuration of [`Glm4VoiceVocoder`]: log-mel frames to samples by a harmonic-plus-noise HiFi-GAN with an inverse STFT.
+    Configuration of [`Glm4VoiceVocoder`]: log-mel frames to samples by a harmonic-plus-noise HiFi-GAN with an inverse
+    STFT.
 
     Args:
         num_mel_bins (`int`, *optional*, defaults to 80): Mel bands.
-        upsample_initial_channel (`int`, *optional*, defaults to 512): Channels before the first upsampling; each halves them.
+        upsample_initial_channel (`int`, *optional*, defaults to 512): Channels before the first upsampling; each
+            halves them.
         f0_channels (`int`, *optional*, defaults to 512): Channels of the network that reads the pitch.
         num_harmonics (`int`, *optional*, defaults to 8): Overtones of the source, beside the fundamental.
         sampling_rate (`int`, *optional*, defaults to 22050): Rate of the sound, in Hz.
         sine_amplitude (`float`, *optional*, defaults to 0.1): Amplitude of each harmonic.
-        noise_std (`float`, *optional*, defaults to 0.003): Noise added where there is a voice; elsewhere it is a third of the amplitude.
+        noise_std (`float`, *optional*, defaults to 0.003): Noise added where there is a voice; elsewhere it is a
+            third of the amplitude.
         voiced_threshold (`float`, *optional*, defaults to 10.0): A pitch above it is a voice, in Hz.
         upsample_rates (`list[int]`, *optional*, defaults to `[8, 8]`): Factors of upsampling.
         upsample_kernel_sizes (`list[int]`, *optional*, defaults to `[16, 16]`): Their kernels.
-        resblock_kernel_sizes (`list[int]`, *optional*, defaults to `[3, 7, 11]`): Kernels of the parallel residual blocks.
+        resblock_kernel_sizes (`list[int]`, *optional*, defaults to `[3, 7, 11]`): Kernels of the parallel residual
+            blocks.
         resblock_dilation_sizes (`list[list[int]]`, *optional*, defaults to three times `[1, 3, 5]`): Their dilations.
-        source_resblock_kernel_sizes (`list[int]`, *optional*, defaults to `[7, 11]`): Kernels of the residual block of the source, by stage.
+        source_resblock_kernel_sizes (`list[int]`, *optional*, defaults to `[7, 11]`): Kernels of the residual block
+            of the source, by stage.
         source_resblock_dilation_sizes (`list[list[int]]`, *optional*, defaults to twice `[1, 3, 5]`): Their dilations.
         istft_n_fft (`int`, *optional*, defaults to 16): Window of the inverse STFT, in samples.
         istft_hop_length (`int`, *optional*, defaults to 4): Its hop.
         leaky_relu_slope (`float`, *optional*, defaults to 0.1): Slope below zero.
         audio_limit (`float`, *optional*, defaults to 0.99): Samples are cut at this.
-        float32_source (`bool`, *optional*, defaults to `False`): Compute pitch and running phase in float32 as the original does, to
-            compare with it sample for sample. Its phase is rounded to 0.004 cycles at the ninth harmonic after 30 s, and what is
-            spoken in pieces drifts away from the whole.
+        float32_source (`bool`, *optional*, defaults to `False`): Compute pitch and running phase in float32 as the
+            original does, to compare with it sample for sample. Its phase is rounded to 0.004 cycles at the ninth
+            harmonic after 30 s, and what is spoken in pieces drifts away from the whole.
     """
 
     model_type = "glm4_voice_vocoder"
@@ -325,7 +333,8 @@ class Glm4VoiceCodecConfig(PreTrainedConfig):
     Args:
         tokenizer_config ([`Glm4VoiceTokenizerConfig`] or `dict`, *optional*): The speech tokenizer.
         decoder_config ([`Glm4VoiceDecoderConfig`] or `dict`, *optional*): The decoder.
-        weights_license (`str`, *optional*): Licence of the weights, where it is not that of the code; saving states it beside them.
+        weights_license (`str`, *optional*): Licence of the weights, where it is not that of the code; saving states
+            it beside them.
     """
 
     model_type = "glm4_voice_codec"

@@ -3,8 +3,9 @@ The released files of GLM-4-Voice's codec -> one folder that loads by `from_pret
 
     speech tokenizer: config.json, model.safetensors        decoder: config.yaml, flow.pt, hift.pt
 
-Knows the released names and the YAML dialect that describes them. Runs nothing from either: YAML is read as plain data, and weights without
-code of theirs. The weights are under a licence of their own, which the converted folder carries along.
+Knows the released names and the YAML dialect that describes them. Runs nothing from either: YAML is read as plain
+data, and weights without code of theirs. The weights are under a licence of their own, which the converted folder
+carries along.
 """
 
 import os

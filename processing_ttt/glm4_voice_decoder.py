@@ -1,8 +1,9 @@
 """
 The decoder of GLM-4-Voice: codes -> log-mel frames -> samples at 22.05 kHz.
 
-Joins the flow and the vocoder, and draws the noise that both need. Knows batches, prompts and generators. Knows no sound that is heard, no
-tokens and no files. It speaks a whole reply at once; `glm4_voice_streaming` speaks one while its codes are still coming.
+Joins the flow and the vocoder, and draws the noise that both need. Knows batches, prompts and generators. Knows no
+sound that is heard, no tokens and no files. It speaks a whole reply at once; `glm4_voice_streaming` speaks one while
+its codes are still coming.
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,8 @@ class Glm4VoiceDecoderOutput(ModelOutput):
     What the decoder returns.
 
     Args:
-        audio_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): Samples in [-1, 1]; 0 after the end of a shorter row.
+        audio_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): Samples in [-1, 1]; 0 after the end of a
+            shorter row.
         mel (`torch.FloatTensor` of shape `(batch, mel, frames)`): The log-mel frames of which they were made, likewise.
     """
 
@@ -40,7 +42,8 @@ class Glm4VoiceDecoderOutput(ModelOutput):
 
 class DecodingNoise:
     """
-    The randomness of one reply, drawn frame by frame: a frame has the same noise however long the reply is and in whatever pieces it is made.
+    The randomness of one reply, drawn frame by frame: a frame has the same noise however long the reply is and in
+    whatever pieces it is made.
 
     Args:
         config ([`Glm4VoiceDecoderConfig`]): Configuration.
@@ -73,7 +76,8 @@ class Glm4VoiceDecoderModel(PreTrainedModel):
     """
     The decoder of GLM-4-Voice: 12.5 codes per second to sound at 22.05 kHz.
 
-    The released files are another layout: `ttt convert-codec` (or `glm4_voice_convert`) writes them as a folder that loads here.
+    The released files are another layout: `ttt convert-codec` (or `glm4_voice_convert`) writes them as a folder that
+    loads here.
 
     Args:
         config ([`Glm4VoiceDecoderConfig`]): Configuration.
@@ -129,16 +133,22 @@ class Glm4VoiceDecoderModel(PreTrainedModel):
         The released weights know one voice; `speaker_embedding` has little effect on them.
 
         Args:
-            audio_codes (`torch.LongTensor` of shape `(batch, 1, frames)`): Codes; -1 only after the end of a shorter row.
+            audio_codes (`torch.LongTensor` of shape `(batch, 1, frames)`): Codes; -1 only after the end of a shorter
+                row.
             speaker_embedding (`torch.FloatTensor` of shape `(batch, 192)`, *optional*, defaults to zeros): Whose voice.
-            prompt_codes (`torch.LongTensor` of shape `(batch, 1, prompt_codes)`, *optional*): Codes before, as many in each row ...
-            prompt_mel (`torch.FloatTensor` of shape `(batch, mel, prompt_frames)`, *optional*): ... and the log-mel frames of their sound, which
-                is not given out again. The two go together.
+            prompt_codes (`torch.LongTensor` of shape `(batch, 1, prompt_codes)`, *optional*): Codes before, as many
+                in each row ...
+            prompt_mel (`torch.FloatTensor` of shape `(batch, mel, prompt_frames)`, *optional*): ... and the log-mel
+                frames of their sound, which is not given out again. The two go together.
             num_inference_steps (`int`, *optional*, defaults to the configuration's 10): Euler steps of the flow.
-            guidance_scale (`float`, *optional*, defaults to the configuration's 0.7): Classifier-free guidance; 0 is none, at half the cost.
-            generator (`torch.Generator` or one for each row, *optional*): Gives each row a seed; without it all have the same one.
-            noise (`torch.FloatTensor` of shape `(batch, mel, prompt_frames + frames)`, *optional*): Where the flow starts.
-            phase (`torch.FloatTensor` of shape `(batch, harmonics, 1)`, *optional*): First phases of the source, in radians.
+            guidance_scale (`float`, *optional*, defaults to the configuration's 0.7): Classifier-free guidance; 0 is
+                none, at half the cost.
+            generator (`torch.Generator` or one for each row, *optional*): Gives each row a seed; without it all have
+                the same one.
+            noise (`torch.FloatTensor` of shape `(batch, mel, prompt_frames + frames)`, *optional*): Where the flow
+                starts.
+            phase (`torch.FloatTensor` of shape `(batch, harmonics, 1)`, *optional*): First phases of the source, in
+                radians.
             source_noise (`torch.FloatTensor` of shape `(batch, harmonics, samples)`, *optional*): Noise of the source.
 
         Returns:

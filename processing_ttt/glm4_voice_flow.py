@@ -4,8 +4,9 @@ The flow of GLM-4-Voice: codes -> log-mel frames.
     codes -> block-causal encoder -> mel bands -> length regulator (6.890625 frames per code) -> mean
     noise --- Euler steps along the velocity of the U-Net, given mean, speaker and frames that are already there --> log-mel
 
-Knows codes, frames and how noise becomes frames. Knows no waveform, and draws no noise: it is given. Follows CosyVoice (Du et al., 2024), with
-the block-causal encoder of GLM-4-Voice (Zeng et al., 2024). There is no dropout: this is for speaking, not for training.
+Knows codes, frames and how noise becomes frames. Knows no waveform, and draws no noise: it is given. Follows
+CosyVoice (Du et al., 2024), with the block-causal encoder of GLM-4-Voice (Zeng et al., 2024). There is no dropout:
+this is for speaking, not for training.
 """
 
 import math
@@ -56,7 +57,8 @@ def relative_to_absolute(scores: torch.Tensor) -> torch.Tensor:
     Scores by relative distance as scores by position.
 
     Args:
-        scores (`torch.FloatTensor` of shape `(..., n, 2n - 1)`): Column c is the distance n - 1 - c of a query to a key before it.
+        scores (`torch.FloatTensor` of shape `(..., n, 2n - 1)`): Column c is the distance n - 1 - c of a query to a
+            key before it.
 
     Returns:
         `torch.FloatTensor` of shape `(..., n, n)`: Row i, column j is the score of the distance i - j.
@@ -195,13 +197,16 @@ class Glm4VoiceFlow(nn.Module):
             mean (`torch.FloatTensor` of shape `(batch, mel, frames)`): See `mean`.
             num_frames (`list[int]`): Frames of each row.
             noise (`torch.FloatTensor` of shape `(batch, mel, frames)`): Standard normal.
-            speaker_embedding (`torch.FloatTensor` of shape `(batch, speaker_embedding_size)`, *optional*, defaults to zeros): Whose voice.
-            prompt_mel (`torch.FloatTensor` of shape `(batch, mel, prompt_frames)`, *optional*): The first frames, where they are known.
+            speaker_embedding (`torch.FloatTensor` of shape `(batch, speaker_embedding_size)`, *optional*, defaults to
+                zeros): Whose voice.
+            prompt_mel (`torch.FloatTensor` of shape `(batch, mel, prompt_frames)`, *optional*): The first frames,
+                where they are known.
             num_inference_steps (`int`, *optional*): Euler steps.
             guidance_scale (`float`, *optional*): Classifier-free guidance; 0 is none, at half the cost.
 
         Returns:
-            `torch.FloatTensor` of shape `(batch, mel, frames)`, float32; those of a prompt come close to it, but are drawn too.
+            `torch.FloatTensor` of shape `(batch, mel, frames)`, float32; those of a prompt come close to it, but are
+            drawn too.
         """
         config, dtype = self.config, mean.dtype
         steps = config.num_inference_steps if num_inference_steps is None else num_inference_steps

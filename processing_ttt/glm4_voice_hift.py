@@ -4,8 +4,9 @@ The vocoder of GLM-4-Voice (HiFT): log-mel frames -> samples at 22.05 kHz.
     log-mel -> pitch -> nine harmonics and noise (the source)
     log-mel -> upsampling, at each stage joined by the STFT of the source -> magnitude and phase -> inverse STFT -> samples
 
-Knows frames, pitch and samples, and how far one depends on the other. Knows no codes; random phases and noise are given. It is HiFTNet (Li et
-al., 2023) over HiFi-GAN (Kong et al., 2020) with the source of NSF (Wang et al., 2019), in CosyVoice's form. Computed in float32, the pitch in float64.
+Knows frames, pitch and samples, and how far one depends on the other. Knows no codes; random phases and noise are
+given. It is HiFTNet (Li et al., 2023) over HiFi-GAN (Kong et al., 2020) with the source of NSF (Wang et al., 2019),
+in CosyVoice's form. Computed in float32, the pitch in float64.
 """
 
 import math
@@ -23,8 +24,8 @@ class F0Predictor(nn.Module):
     """
     The pitch of each frame, in Hz: `(batch, mel, frames)` -> `(batch, frames)`.
 
-    Computed in float64 (it is a hundredth of the vocoder): the phase adds every rounding of the pitch up, so that in float32 a reply made in
-    pieces would drift away from the same reply made at once.
+    Computed in float64 (it is a hundredth of the vocoder): the phase adds every rounding of the pitch up, so that in
+    float32 a reply made in pieces would drift away from the same reply made at once.
     """
 
     def __init__(self, config: Glm4VoiceVocoderConfig):
@@ -61,10 +62,11 @@ class HarmonicSource(nn.Module):
 
         Args:
             f0 (`torch.FloatTensor` of shape `(batch, frames)`): Pitch in Hz.
-            phase (`torch.FloatTensor` of shape `(batch, harmonics, 1)`): Phase of each harmonic at the very beginning, in radians; that of
-                the fundamental is always 0.
+            phase (`torch.FloatTensor` of shape `(batch, harmonics, 1)`): Phase of each harmonic at the very
+                beginning, in radians; that of the fundamental is always 0.
             noise (`torch.FloatTensor` of shape `(batch, harmonics, samples)`): Standard normal.
-            cycles (`torch.DoubleTensor` of shape `(batch,)`, *optional*): Cycles of the fundamental before these frames, modulo 1.
+            cycles (`torch.DoubleTensor` of shape `(batch,)`, *optional*): Cycles of the fundamental before these
+                frames, modulo 1.
 
         Returns:
             `torch.FloatTensor` of shape `(batch, 1, samples)`, and the cycles before the next frame.

@@ -1,8 +1,8 @@
 """
 GLM-4-Voice while it happens: codes of sound that is still coming, and sound of codes that are still coming.
 
-Knows what may be given out already, what has to wait, and what has to be kept. Each call costs about as much as what it brings is long,
-however long the whole has become. Knows no tokens, no threads and no sound card.
+Knows what may be given out already, what has to wait, and what has to be kept. Each call costs about as much as what
+it brings is long, however long the whole has become. Knows no tokens, no threads and no sound card.
 """
 
 from typing import Any
@@ -21,11 +21,13 @@ MIN_PROMPT_FRAMES = 24
 
 class Glm4VoiceTokenizerStream:
     """
-    Codes of one sound while it is coming: only the open attention block (4 s) is encoded, after the keys and values of those before it.
+    Codes of one sound while it is coming: only the open attention block (4 s) is encoded, after the keys and values
+    of those before it.
 
-    The codes of a block are given out when it is complete, and are those of the whole sound, with one exception that the features of Whisper
-    make: they cut off what is 80 dB below the loudest place of a segment of 30 s. Where a louder place comes later and something earlier was
-    that quiet, codes that were given out may differ from those of the whole; `exact` says whether this happened.
+    The codes of a block are given out when it is complete, and are those of the whole sound, with one exception that
+    the features of Whisper make: they cut off what is 80 dB below the loudest place of a segment of 30 s. Where a
+    louder place comes later and something earlier was that quiet, codes that were given out may differ from those of
+    the whole; `exact` says whether this happened.
 
     Args:
         model ([`Glm4VoiceTokenizerModel`]): The speech tokenizer.
@@ -61,7 +63,8 @@ class Glm4VoiceTokenizerStream:
         Hear more.
 
         Args:
-            samples (`np.ndarray` or `torch.Tensor` of shape `(samples,)`, float): Sound at `config.sampling_rate`, of any length.
+            samples (`np.ndarray` or `torch.Tensor` of shape `(samples,)`, float): Sound at `config.sampling_rate`, of
+                any length.
 
         Returns:
             `list[int]`: Codes of the blocks that are complete now; often none.
@@ -147,8 +150,8 @@ class VocoderStream:
     """
     Samples of one reply while its frames are coming: the very samples that all frames at once would give.
 
-    A frame waits until everything its samples depend on is there: `context_frames` and for their pitch `f0_context_frames` more. The phase of
-    the harmonics is carried on, so nothing has to be faded.
+    A frame waits until everything its samples depend on is there: `context_frames` and for their pitch
+    `f0_context_frames` more. The phase of the harmonics is carried on, so nothing has to be faded.
 
     Args:
         vocoder ([`Glm4VoiceVocoder`]): The vocoder.
@@ -216,10 +219,10 @@ class Glm4VoiceDecoderStream:
     """
     Sound of one reply while its codes are coming.
 
-    The flow runs on the codes of complete encoder blocks (10), over a window: a prompt of frames that were given out, and what is new. The last
-    frames of each window wait for the next one, which knows what follows them, and fade into its version. A window is not the whole: the flow
-    looks at all frames at once, so frames differ from those of `decode` (whole blocks in one piece are the same). From frames to samples nothing is
-    approximated.
+    The flow runs on the codes of complete encoder blocks (10), over a window: a prompt of frames that were given out,
+    and what is new. The last frames of each window wait for the next one, which knows what follows them, and fade
+    into its version. A window is not the whole: the flow looks at all frames at once, so frames differ from those of
+    `decode` (whole blocks in one piece are the same). From frames to samples nothing is approximated.
 
     Args:
         model ([`Glm4VoiceDecoderModel`]): The decoder.

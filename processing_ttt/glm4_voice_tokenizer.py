@@ -3,8 +3,9 @@ The speech tokenizer of GLM-4-Voice: sound at 16 kHz -> 12.5 codes per second.
 
     samples -> segments of 30 s -> log-mel -> two causal convolutions -> block-causal Whisper layers -> mean of 4 frames -> nearest code
 
-Knows the network, its two published key layouts and how segments are batched. Knows nothing about decoding, tokens or files. The network is
-described in "GLM-4-Voice" (Zeng et al., 2024); it is the lower half of the encoder of Whisper-large-v3, and uses transformers' layers.
+Knows the network, its two published key layouts and how segments are batched. Knows nothing about decoding, tokens or
+files. The network is described in "GLM-4-Voice" (Zeng et al., 2024); it is the lower half of the encoder of
+Whisper-large-v3, and uses transformers' layers.
 """
 
 import inspect
@@ -37,8 +38,8 @@ class Glm4VoiceTokenizerOutput(ModelOutput):
 
     Args:
         audio_codes (`torch.LongTensor` of shape `(batch, 1, frames)`): Codes; -1 after the end of a shorter row.
-        last_hidden_state (`torch.FloatTensor` of shape `(batch, frames, hidden_size)`): The vectors of the codes with their positions,
-            which is what the layers above the codebook were trained on.
+        last_hidden_state (`torch.FloatTensor` of shape `(batch, frames, hidden_size)`): The vectors of the codes with
+            their positions, which is what the layers above the codebook were trained on.
     """
 
     audio_codes: torch.Tensor | None = None
@@ -47,7 +48,8 @@ class Glm4VoiceTokenizerOutput(ModelOutput):
 
 class Glm4VoiceTokenizerModel(PreTrainedModel):
     """
-    The speech tokenizer of GLM-4-Voice. A published folder loads by `from_pretrained`, with bare keys or with the prefix `model.encoder.`.
+    The speech tokenizer of GLM-4-Voice. A published folder loads by `from_pretrained`, with bare keys or with the
+    prefix `model.encoder.`.
 
     Args:
         config ([`Glm4VoiceTokenizerConfig`]): Configuration.
@@ -123,17 +125,19 @@ class Glm4VoiceTokenizerModel(PreTrainedModel):
         self, input_values: torch.Tensor, padding_mask: torch.Tensor | None = None, segments_per_batch: int = 16
     ) -> Glm4VoiceTokenizerOutput:
         """
-        Sound to codes. Sound is cut into segments of 30 s that know nothing of each other; segments of all rows are encoded together.
+        Sound to codes. Sound is cut into segments of 30 s that know nothing of each other; segments of all rows are
+        encoded together.
 
         Args:
             input_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): Sound at `config.sampling_rate`.
-            padding_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for sound, 0 for padding *after* the sound of a
-                shorter row.
-            segments_per_batch (`int`, defaults to 16): Segments that go through the network together; a bound of memory.
+            padding_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for sound, 0 for padding *after*
+                the sound of a shorter row.
+            segments_per_batch (`int`, defaults to 16): Segments that go through the network together; a bound of
+                memory.
 
         Returns:
-            [`Glm4VoiceTokenizerOutput`] with `audio_codes` of shape `(batch, 1, ceil(samples / 1280))`. A row of n samples has
-            ceil(n / 1280) codes, the same as alone; after them stands -1.
+            [`Glm4VoiceTokenizerOutput`] with `audio_codes` of shape `(batch, 1, ceil(samples / 1280))`. A row of n
+            samples has ceil(n / 1280) codes, the same as alone; after them stands -1.
 
         Raises:
             ValueError: If the input is not one channel of finite float samples, is empty, or the mask does not fit.
@@ -157,7 +161,8 @@ class Glm4VoiceTokenizerModel(PreTrainedModel):
             segment (`torch.FloatTensor` of shape `(samples,)`): At most 30 s of sound.
 
         Returns:
-            `torch.FloatTensor` of shape `(mel, frames)` and `torch.LongTensor` of shape `(frames,)`; whole codes, 8 frames each.
+            `torch.FloatTensor` of shape `(mel, frames)` and `torch.LongTensor` of shape `(frames,)`; whole codes, 8
+            frames each.
         """
         # One segment at a time: the features of a segment's end depend on what it is padded to.
         features = self.feature_extractor(
@@ -199,7 +204,8 @@ class Glm4VoiceTokenizerModel(PreTrainedModel):
 
         Args:
             input_features (`torch.FloatTensor` of shape `(batch, mel, mel_frames)`): Log-mel features.
-            attention_mask (`torch.LongTensor` of shape `(batch, mel_frames)`, *optional*): 1 for sound, 0 for padding after it.
+            attention_mask (`torch.LongTensor` of shape `(batch, mel_frames)`, *optional*): 1 for sound, 0 for padding
+                after it.
 
         Returns:
             [`Glm4VoiceTokenizerOutput`] with both fields.
@@ -223,9 +229,10 @@ class Glm4VoiceTokenizerModel(PreTrainedModel):
         Codes of one attention block, or of the open part of one, after blocks that were encoded before.
 
         Args:
-            input_features (`torch.FloatTensor` of shape `(1, mel, context + mel_frames)`): Features of the block and, unless it is the
-                first one, of the `CONTEXT_MEL_FRAMES` before it.
-            attention_mask (`torch.LongTensor` of shape `(1, all_mel_frames)`): 1 for sound, from the segment's beginning to the block's end.
+            input_features (`torch.FloatTensor` of shape `(1, mel, context + mel_frames)`): Features of the block and,
+                unless it is the first one, of the `CONTEXT_MEL_FRAMES` before it.
+            attention_mask (`torch.LongTensor` of shape `(1, all_mel_frames)`): 1 for sound, from the segment's
+                beginning to the block's end.
             start (`int`): First encoder frame of the block; a multiple of the block size.
             cache (`DynamicCache`): Keys and values of the blocks before; those of this block are added.
 

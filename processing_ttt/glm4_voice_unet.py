@@ -1,9 +1,10 @@
 """
 The network of the flow of GLM-4-Voice: a 1-D U-Net over mel frames, with Transformer blocks at each level.
 
-Knows noisy frames, what they are conditioned on, and the time of the flow; gives the velocity. Knows no codes and no solver. It is Matcha-TTS's
-decoder (Mehta et al., 2024) in the shape that CosyVoice gave it (Du et al., 2024). Rows of a batch may have different lengths: convolutions
-see zeros after a row's end, attention and normalisation see nothing there, so each row is what it is alone.
+Knows noisy frames, what they are conditioned on, and the time of the flow; gives the velocity. Knows no codes and no
+solver. It is Matcha-TTS's decoder (Mehta et al., 2024) in the shape that CosyVoice gave it (Du et al., 2024). Rows of
+a batch may have different lengths: convolutions see zeros after a row's end, attention and normalisation see nothing
+there, so each row is what it is alone.
 """
 
 import math
@@ -164,8 +165,8 @@ class Glm4VoiceUNet(nn.Module):
         Velocity of noisy frames.
 
         Args:
-            frames (`torch.FloatTensor` of shape `(batch, 4 * mel, time)`): Noisy frames, mean, speaker and given frames, one on the other;
-                zeros after the end of a shorter row.
+            frames (`torch.FloatTensor` of shape `(batch, 4 * mel, time)`): Noisy frames, mean, speaker and given
+                frames, one on the other; zeros after the end of a shorter row.
             time (`torch.FloatTensor` of shape `(batch,)`): Time of the flow, 0 .. 1.
             mask (`torch.BoolTensor` of shape `(batch, time)`, *optional*): Where a row has frames.
 

@@ -2,15 +2,16 @@
 The layout of a Text-to-Talk sequence: prompts, the interleaving of a reply's text and audio, and the way back.
 
 Knows token ids, codec codes and the tasks of `tasks_ttt`. Knows no waveform, no file and no model. A training example
-(`TttLayout.build_example`) and an inference prompt (the processor's `apply_chat_template`) come from the same template and are equal
-id for id.
+(`TttLayout.build_example`) and an inference prompt (the processor's `apply_chat_template`) come from the same
+template and are equal id for id.
 
 A reply is made of pieces, each some text followed by some audio (method of the paper, section 3.1):
 
     text <|begin_of_audio|> codes <|end_of_audio_new|>  text <|begin_of_audio|> codes <|end_of_audio_new|>  ...
     text <|begin_of_quad|> codes <|end_of_audio_span_last|> <|im_end|>
 
-One rule says which markers a span has: the span that holds the reply's last code is the last span; all others are ordinary.
+One rule says which markers a span has: the span that holds the reply's last code is the last span; all others are
+ordinary.
 """
 
 from collections.abc import Iterable, Sequence
@@ -63,11 +64,13 @@ class ParsedReply:
     A reply taken apart.
 
     Args:
-        text_ids (`list[int]`): The ids of all stretches of text, joined: a character may be split between two stretches.
+        text_ids (`list[int]`): The ids of all stretches of text, joined: a character may be split between two
+            stretches.
         codes (`list[int]`): The codes of all spans, joined.
         spans (`list[AudioSpan]`): The spans, in order.
         finished (`bool`): Whether `<|im_end|>` ended the reply.
-        num_dropped (`int`): Number of ids that have no place in a reply (masks left over, stray markers, ids outside the vocabulary).
+        num_dropped (`int`): Number of ids that have no place in a reply (masks left over, stray markers, ids outside
+            the vocabulary).
     """
 
     text_ids: list[int]
@@ -166,9 +169,10 @@ class TttLayout:
         """
         Interleave a reply: `text_tokens` ids of text, `audio_tokens` codes, and so on (13 and 26 in the paper).
 
-        The text decides: after its last id all remaining codes follow in the last span, of whatever length. If the codes run out
-        first, the span that takes the last of them is the last span, and the rest of the text follows it in one stretch. Without codes
-        a reply is its text, without text it is one last span. The end of the reply, `<|im_end|>`, is the caller's.
+        The text decides: after its last id all remaining codes follow in the last span, of whatever length. If the
+        codes run out first, the span that takes the last of them is the last span, and the rest of the text follows
+        it in one stretch. Without codes a reply is its text, without text it is one last span. The end of the reply,
+        `<|im_end|>`, is the caller's.
 
         Args:
             text_ids (`Sequence[int]`): Text ids, without markers.
@@ -194,7 +198,8 @@ class TttLayout:
         Write a reply in which each group of words is followed by exactly its own audio.
 
         Args:
-            groups (iterable of `(text_ids, codes)`): Pieces in order. A piece without codes has no span, one without text only its span.
+            groups (iterable of `(text_ids, codes)`): Pieces in order. A piece without codes has no span, one without
+            text only its span.
 
         Returns:
             `list[int]`: Ids of the reply, without `<|im_end|>`.
@@ -216,10 +221,11 @@ class TttLayout:
 
     def parse_reply(self, ids: Iterable[int]) -> ParsedReply:
         """
-        Take a reply apart, finished or not. Damaged input never fails: what has no place in a reply is dropped and counted.
+        Take a reply apart, finished or not. Damaged input never fails: what has no place in a reply is dropped and
+        counted.
 
-        Codes without a begin marker are kept as a span; a begin marker or a text id ends a span that was not closed; padding is passed
-        over; `<|im_end|>` ends the reply.
+        Codes without a begin marker are kept as a span; a begin marker or a text id ends a span that was not closed;
+        padding is passed over; `<|im_end|>` ends the reply.
 
         Args:
             ids (iterable of `int`, 1-D tensor or array): Ids after the prompt.
@@ -245,7 +251,8 @@ class TttLayout:
         system_prompt: str | None = None,
     ) -> dict[str, list[int]]:
         """
-        Write a training example: the prompt of a task and its reply. Labels are the reply with its markers and `<|im_end|>`.
+        Write a training example: the prompt of a task and its reply. Labels are the reply with its markers and
+        `<|im_end|>`.
 
         Args:
             tokenizer (`PreTrainedTokenizerBase`): The tokenizer that `vocabulary` was read from.
@@ -254,14 +261,16 @@ class TttLayout:
             codes (iterable of `int`, *optional*): The codes of the user's sound.
             reply_text (`str`, *optional*): The reply's text.
             reply_codes (`Sequence[int]`, *optional*): The codes of its sound, interleaved in this layout's pattern.
-            reply_groups (sequence of `(str, codes)`, *optional*): Instead of both: groups of words with their own audio, from `aligned_groups`.
+            reply_groups (sequence of `(str, codes)`, *optional*): Instead of both: groups of words with their own
+            audio, from `aligned_groups`.
             system_prompt (`str`, *optional*): Instead of the task's own.
 
         Returns:
             `dict`: `input_ids` and `labels` (-100 on the prompt), lists of `int` of equal length.
 
         Raises:
-            ValueError: If the reply is given twice or not at all, or has audio where the task has none (or the other way round).
+            ValueError: If the reply is given twice or not at all, or has audio where the task has none (or the other
+            way round).
         """
         prompt = self.build_prompt(tokenizer, task, text, codes, system_prompt)
         if (reply_text is None) == (reply_groups is None) or (reply_groups is not None and len(reply_codes)):
@@ -303,7 +312,8 @@ class TttLayout:
 
 class ReplyParser:
     """
-    Takes a reply apart as it comes, by the rules of `TttLayout.parse_reply`; the state is the span that is open, if any.
+    Takes a reply apart as it comes, by the rules of `TttLayout.parse_reply`; the state is the span that is open, if
+    any.
 
     Args:
         vocabulary (`TttVocabulary`): The ids of markers and codes.
@@ -374,8 +384,9 @@ def aligned_groups(
     """
     Cut an utterance into groups of words, each with exactly its own codes.
 
-    A cut lies half-way between the end of a group's last word and the start of the next group's first word, rounded to a frame; the
-    silence before the first word and after the last one stays with them. No code is lost, and each group has at least one.
+    A cut lies half-way between the end of a group's last word and the start of the next group's first word, rounded
+    to a frame; the silence before the first word and after the last one stays with them. No code is lost, and each
+    group has at least one.
 
     Args:
         words (sequence of `(word, start, end)`): The words in order, with times in seconds.
@@ -384,8 +395,8 @@ def aligned_groups(
         words_per_group (`int`, defaults to 2): Words per group; the last group may have fewer.
 
     Returns:
-        `list[tuple[str, list[int]]]`: Text and codes of each group. The texts joined are the words joined by spaces: every group but the
-        first begins with a space.
+        `list[tuple[str, list[int]]]`: Text and codes of each group. The texts joined are the words joined by spaces:
+        every group but the first begins with a space.
 
     Raises:
         ValueError: If there are no words or fewer codes than groups.

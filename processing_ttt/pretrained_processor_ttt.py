@@ -30,7 +30,8 @@ class TttPreTrainedProcessor(ProcessorMixin):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, *args: Any, **kwargs: Any) -> Self:
         """
-        Load a processor; its codec waits in the same folder or Hub repository (same revision, same token) until it is needed.
+        Load a processor; its codec waits in the same folder or Hub repository (same revision, same token) until it is
+        needed.
 
         Args:
             pretrained_model_name_or_path (`str` or `os.PathLike`): Folder or Hub id.
@@ -60,7 +61,8 @@ class TttPreTrainedProcessor(ProcessorMixin):
 
         Args:
             save_directory (`str` or `os.PathLike`): The folder.
-            push_to_hub (`bool`, defaults to `False`): Also upload it; `repo_id`, `token`, ... are those of `push_to_hub`.
+            push_to_hub (`bool`, defaults to `False`): Also upload it; `repo_id`, `token`, ... are those of
+                `push_to_hub`.
             kwargs: Of `push_to_hub`, with `repo_id`; without it they change nothing.
 
         Returns:
@@ -77,7 +79,8 @@ class TttPreTrainedProcessor(ProcessorMixin):
 
     def push_to_hub(self, repo_id: str, *, card: ModelCard | None = None, **kwargs: Any) -> CommitInfo:
         """
-        Upload the processor, its tokenizer, its codec and the code of all three, in one commit; usually to the model's repository.
+        Upload the processor, its tokenizer, its codec and the code of all three, in one commit; usually to the
+        model's repository.
 
         Args:
             repo_id (`str`): Repository, made if needed.

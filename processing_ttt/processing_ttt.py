@@ -1,8 +1,8 @@
 """
 The processor: conversations with text and sound to token ids, and a reply's token ids to text and sound.
 
-Knows the tokenizer, the layout and the codec, and joins them. Knows no Transformer: between `apply_chat_template` and `decode_reply`
-stands the model's `generate`.
+Knows the tokenizer, the layout and the codec, and joins them. Knows no Transformer: between `apply_chat_template` and
+`decode_reply` stands the model's `generate`.
 """
 
 import os
@@ -39,18 +39,20 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
     r"""
     Turns conversations into a model's inputs and a model's replies into text and sound.
 
-    There is no feature extractor: a codec owns its features. The codec is not part of the processor's configuration; it is known by name
-    and loaded when a sound is first encoded or decoded.
+    There is no feature extractor: a codec owns its features. The codec is not part of the processor's configuration;
+    it is known by name and loaded when a sound is first encoded or decoded.
 
     Args:
-        tokenizer (`PreTrainedTokenizerFast`): A tokenizer with the markers and the audio alphabet (`add_ttt_tokens`). Its padding side
-            becomes left.
-        codec_name_or_path (`str`, defaults to `"./codec"`): `./folder` inside the checkpoint, or a folder or Hub id of its own.
+        tokenizer (`PreTrainedTokenizerFast`): A tokenizer with the markers and the audio alphabet (`add_ttt_tokens`).
+            Its padding side becomes left.
+        codec_name_or_path (`str`, defaults to `"./codec"`): `./folder` inside the checkpoint, or a folder or Hub id
+            of its own.
         text_tokens (`int`, defaults to 13): Text tokens before each span of a reply.
         audio_tokens (`int`, defaults to 26): Codes in each span of a reply but the last.
         max_audio_seconds (`float`, *optional*, defaults to 600): Longest sound taken, in seconds; `None` for no limit.
         system_prompts (`dict[str, str]`, *optional*): System prompts by task, where they differ from `TASKS`.
-        chat_template (`str`, *optional*): Jinja template; by default the one of `tasks_ttt`, with the system prompt of chat.
+        chat_template (`str`, *optional*): Jinja template; by default the one of `tasks_ttt`, with the system prompt
+            of chat.
 
     Example:
         ```python
@@ -117,7 +119,8 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
         Turn one sound into codes.
 
         Args:
-            audio: A sound in any form that `load_sound` takes: path, bytes, open file, array with rate, `datasets.Audio` value.
+            audio: A sound in any form that `load_sound` takes: path, bytes, open file, array with rate,
+            `datasets.Audio` value.
             sampling_rate (`int`, *optional*): Rate of a bare array, in Hz.
 
         Returns:
@@ -145,7 +148,8 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
         Begin a sound whose codes are still coming: `decode_codes`, piece by piece.
 
         Returns:
-            [`CodecStream`]: Takes codes with `push(codes)`, ends with `finish()`; both give samples as `decode_codes` does.
+            [`CodecStream`]: Takes codes with `push(codes)`, ends with `finish()`; both give samples as `decode_codes`
+            does.
         """
         self._check_codec(self._codec_handle.config)
         return self._codec_handle.stream()
@@ -222,20 +226,22 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
         self, conversation: Any, chat_template: str | None = None, **kwargs: Any
     ) -> Any:
         """
-        Render conversations and, with `tokenize=True`, turn them into a model's inputs. See `ProcessorMixin.apply_chat_template`.
+        Render conversations and, with `tokenize=True`, turn them into a model's inputs. See
+        `ProcessorMixin.apply_chat_template`.
 
-        A part `{"type": "audio", "audio": ...}` of a user message takes a sound in any form that `load_sound` does; a bare array needs
-        `processor_kwargs={"sampling_rate": ...}`. A batch is padded on the left.
+        A part `{"type": "audio", "audio": ...}` of a user message takes a sound in any form that `load_sound` does; a
+        bare array needs `processor_kwargs={"sampling_rate": ...}`. A batch is padded on the left.
 
         Args:
             conversation (`list[dict]` or `list[list[dict]]`): Messages, or a batch of conversations.
             chat_template (`str`, *optional*): Instead of the processor's own.
-            kwargs: `add_generation_prompt`, `tokenize`, `return_dict`, `return_tensors` (torch tensors by default in a dictionary),
+            kwargs: `add_generation_prompt`, `tokenize`, `return_dict`, `return_tensors` (torch tensors by default in
+            a dictionary),
                 `processor_kwargs`, ... of the base class.
 
         Returns:
-            `str` or `list[str]`, or with `tokenize=True` ids, or with `return_dict=True` a `BatchFeature` of `input_ids` and
-            `attention_mask`.
+            `str` or `list[str]`, or with `tokenize=True` ids, or with `return_dict=True` a `BatchFeature` of
+            `input_ids` and `attention_mask`.
         """
         if kwargs.get("tokenize"):
             processor_kwargs = dict(kwargs.get("processor_kwargs") or {})
@@ -264,8 +270,9 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
 
         Args:
             text (`str` or `list[str]`): Rendered prompts (most callers want `apply_chat_template`).
-            audio (*optional*): A sound, or a list with one for each `<|audio|>`, in order; each in any form that `load_sound` takes.
-            kwargs: `sampling_rate` of bare arrays, and what the tokenizer takes: `return_tensors`, `padding`, ...
+            audio (*optional*): A sound, or a list with one for each `<|audio|>`, in order; each in any form that
+            `load_sound` takes. kwargs: `sampling_rate` of bare arrays, and what the tokenizer takes:
+            `return_tensors`, `padding`, ...
 
         A text without a message in it is tokenized as it is, unless `bare_text_task` names the task that it asks for:
         `"tts"` in a processor that `pipeline("text-to-speech")` loaded, `None` otherwise.
@@ -386,8 +393,8 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
             kwargs: Further arguments of the tokenizer's `decode`.
 
         Returns:
-            `str`, or for a tensor of shape `(batch, length)` a list of `torch.FloatTensor` of shape `(samples,)`: the sound of each row's
-            last message. For texts of a batch, use `batch_decode`.
+            `str`, or for a tensor of shape `(batch, length)` a list of `torch.FloatTensor` of shape `(samples,)`: the
+            sound of each row's last message. For texts of a batch, use `batch_decode`.
         """
         if isinstance(token_ids, torch.Tensor) and token_ids.ndim == 2:
             sounds = self.post_process_multimodal_output(token_ids, generation_mode="audio")

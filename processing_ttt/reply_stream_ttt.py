@@ -1,9 +1,9 @@
 """
 A reply's ids, as they come, to text and sound, as they are final.
 
-Knows the layout, the tokenizer's bytes and the codec through the processor. Knows no threads, no queue and no model: ids go in, events come
-out. Joined, the texts of all events are those of `TttProcessor.decode_reply`, and so are the sounds, but for a codec that streams by windows of
-its own (GLM-4-Voice's).
+Knows the layout, the tokenizer's bytes and the codec through the processor. Knows no threads, no queue and no model:
+ids go in, events come out. Joined, the texts of all events are those of `TttProcessor.decode_reply`, and so are the
+sounds, but for a codec that streams by windows of its own (GLM-4-Voice's).
 """
 
 from collections.abc import Callable, Iterable
@@ -59,7 +59,8 @@ class TttBlockDraft:
     Args:
         token_ids (`list[int]`): The block's ids: codes, end markers, and masks where nothing is revealed.
         is_masked (`list[bool]`): Where the masks are.
-        confidence (`list[float]`): How probable the id is that the step proposed for each position; of those revealed before, meaningless.
+        confidence (`list[float]`): How probable the id is that the step proposed for each position; of those revealed
+            before, meaningless.
     """
 
     token_ids: list[int]
@@ -74,8 +75,9 @@ class TextStream:
     """
     Token ids to text, whole characters at a time.
 
-    Only the last ids are decoded again with each one, so the cost does not grow with the text. The deltas join to the text of all ids
-    wherever ids stand for bytes (byte-level BPE, as Qwen's and nano's), bytes that are no character included.
+    Only the last ids are decoded again with each one, so the cost does not grow with the text. The deltas join to the
+    text of all ids wherever ids stand for bytes (byte-level BPE, as Qwen's and nano's), bytes that are no character
+    included.
 
     Args:
         decode (`Callable`): Turns ids into text.
@@ -135,7 +137,8 @@ class ReplyDecoder:
     Turns one reply into events.
 
     Args:
-        processor ([`TttProcessor`]): Its vocabulary, tokenizer and codec. The codec is loaded when the first code comes.
+        processor ([`TttProcessor`]): Its vocabulary, tokenizer and codec. The codec is loaded when the first code
+        comes.
     """
 
     def __init__(self, processor: DecodesReplies):

@@ -79,7 +79,8 @@ def write_sound(audio: Any, path: str | os.PathLike, sampling_rate: int) -> None
 
 class SoundWriter:
     """
-    Writes a sound to a file as it comes: the file appears with the first samples, and is whole when the writer is closed, at whatever point.
+    Writes a sound to a file as it comes: the file appears with the first samples, and is whole when the writer is
+    closed, at whatever point.
 
     Args:
         path (`str` or `os.PathLike`): The file; its ending says the format (wav, flac, ogg, mp3).

@@ -4,8 +4,8 @@ Streamers: text and sound of a reply while `generate` runs in another thread.
     generate ── put(ids) ──► ReplyFeed: ids to events ──► EventQueue ──► TttStreamer: `for event in ...`
         └──── is_cancelled ◄───────────────────────────────── cancel ◄──┘
 
-Knows threads, event loops and what `generate` tells a streamer. What ids say is `reply_stream_ttt`'s, how a queue ends `event_queue_ttt`'s.
-Sound is decoded in the thread of `generate`, so an event costs its consumer nothing.
+Knows threads, event loops and what `generate` tells a streamer. What ids say is `reply_stream_ttt`'s, how a queue
+ends `event_queue_ttt`'s. Sound is decoded in the thread of `generate`, so an event costs its consumer nothing.
 """
 
 import asyncio
@@ -159,7 +159,8 @@ class _Streamer(BaseStreamer):
 
     def start(self, model: Any, inputs: Mapping[str, Any], **generate_kwargs: Any) -> "Self":
         """
-        Run `model.generate` in a thread of its own, where torch's modes of this thread (autocast, current CUDA stream) do not hold.
+        Run `model.generate` in a thread of its own, where torch's modes of this thread (autocast, current CUDA
+        stream) do not hold.
 
         Args:
             model (`TttForConditionalGeneration`): Generates.
@@ -180,8 +181,8 @@ class _Streamer(BaseStreamer):
         Run a function that generates one reply, in a thread as `start` does.
 
         Args:
-            talk (`Callable`): Called as `talk(streamer=...)`; hands the streamer on to `generate`. What it returns is the stream's `output`,
-                what it raises is raised where the events are consumed.
+            talk (`Callable`): Called as `talk(streamer=...)`; hands the streamer on to `generate`. What it returns is
+                the stream's `output`, what it raises is raised where the events are consumed.
 
         Returns:
             The streamer itself.
@@ -219,16 +220,19 @@ class TttStreamer(_Streamer):
     """
     Iterates over a reply's text and sound while `generate` runs in another thread.
 
-    Yields [`TttTextDelta`] and [`TttAudioChunk`], which join to the text and sound of `processor.decode_reply` (see [`ReplyDecoder`] and
-    [`WindowedCodecStream`] for how exactly), and [`TttBlockDraft`] if asked to. Sound comes block by block, held back by as many codes as
-    the codec looks ahead. An exception of `generate` is raised where the events are consumed.
+    Yields [`TttTextDelta`] and [`TttAudioChunk`], which join to the text and sound of `processor.decode_reply` (see
+    [`ReplyDecoder`] and [`WindowedCodecStream`] for how exactly), and [`TttBlockDraft`] if asked to. Sound comes
+    block by block, held back by as many codes as the codec looks ahead. An exception of `generate` is raised where
+    the events are consumed.
 
-    Leaving a `with` block, `close()` or dropping the streamer stops a reply that `start` began; so does `cancel()`, from any thread.
+    Leaving a `with` block, `close()` or dropping the streamer stops a reply that `start` began; so does `cancel()`,
+    from any thread.
 
     Args:
         processor ([`TttProcessor`]): Decodes text and sound.
         drafts (`bool`, defaults to `False`): Whether blocks are shown while they are denoised.
-        queue_size (`int`, defaults to 64): Most events that wait for the consumer; when there are more, `generate` waits.
+        queue_size (`int`, defaults to 64): Most events that wait for the consumer; when there are more, `generate`
+            waits.
 
     Example:
         ```python
@@ -271,7 +275,8 @@ class AsyncTttStreamer(_Streamer):
     Args:
         processor ([`TttProcessor`]): Decodes text and sound.
         drafts (`bool`, defaults to `False`): Whether blocks are shown while they are denoised.
-        queue_size (`int`, defaults to 64): Most events that wait for the consumer; when there are more, `generate` waits.
+        queue_size (`int`, defaults to 64): Most events that wait for the consumer; when there are more, `generate`
+            waits.
 
     Example:
         ```python
@@ -331,11 +336,13 @@ class ReplyStreamingMixin:
             model (`TttForConditionalGeneration`): Generates.
             inputs (`BatchFeature` or `dict`): One prompt, as `apply_chat_template` returns it, on the model's device.
             drafts (`bool`, defaults to `False`): Whether blocks of sound are shown while they are denoised.
-            queue_size (`int`, defaults to 64): Most events that wait for the consumer; when there are more, `generate` waits.
+            queue_size (`int`, defaults to 64): Most events that wait for the consumer; when there are more,
+                `generate` waits.
             generate_kwargs: Further arguments of `generate`.
 
         Returns:
-            [`TttStreamer`]: Yields [`TttTextDelta`], [`TttAudioChunk`] and [`TttBlockDraft`]; stops generating when it is closed.
+            [`TttStreamer`]: Yields [`TttTextDelta`], [`TttAudioChunk`] and [`TttBlockDraft`]; stops generating when
+            it is closed.
 
         Example:
             ```python

@@ -1,5 +1,6 @@
 """
-The tasks of a Text-to-Talk model and how a prompt asks for one: system prompts, the chat template, a one-turn conversation.
+The tasks of a Text-to-Talk model and how a prompt asks for one: system prompts, the chat template, a one-turn
+conversation.
 
 Knows roles and messages as transformers' chat templates do. Knows no ids, no codes and no waveform.
 """
@@ -138,7 +139,8 @@ def task_messages(
     Args:
         task (`str`): One of `TASKS`.
         text (`str`, *optional*): The user's text; beside audio it stands in front of it.
-        audio (*optional*): The user's sound, in any form the processor takes (the layout only looks whether it is there).
+        audio (*optional*): The user's sound, in any form the processor takes (the layout only looks whether it is
+        there).
         system_prompt (`str`, *optional*): Instead of the task's own.
 
     Returns:

@@ -1,10 +1,11 @@
 """
 The vocabulary of a Text-to-Talk model: the markers between text and audio, and the audio alphabet.
 
-Knows the strings of the markers, their order, and which ids they have in a tokenizer; turns codec codes into token ids and back. Knows
-no layout (which marker goes where), no waveform and no model.
+Knows the strings of the markers, their order, and which ids they have in a tokenizer; turns codec codes into token
+ids and back. Knows no layout (which marker goes where), no waveform and no model.
 
-An id is an audio position if and only if it is >= `audio_token_start_id`: this rule is written here once, as `TttVocabulary.is_audio`.
+An id is an audio position if and only if it is >= `audio_token_start_id`: this rule is written here once, as
+`TttVocabulary.is_audio`.
 """
 
 import re
@@ -42,9 +43,11 @@ class TttVocabulary:
         begin_audio_token_id (`int`): `<|begin_of_audio|>`.
         end_user_audio_token_id (`int`): `<|end_of_audio|>`, which closes the sound of a prompt.
         begin_last_audio_token_id (`int`): `<|begin_of_quad|>`.
-        audio_token_start_id (`int`): `<|audio|>`, the first id of the audio alphabet: every id from here on is an audio position.
+        audio_token_start_id (`int`): `<|audio|>`, the first id of the audio alphabet: every id from here on is an
+            audio position.
         audio_code_offset (`int`): Id of code 0.
-        codebook_size (`int`): Number of codes; they have the ids `audio_code_offset` to `audio_code_offset + codebook_size - 1`.
+        codebook_size (`int`): Number of codes; they have the ids `audio_code_offset` to `audio_code_offset +
+            codebook_size - 1`.
         mask_token_id (`int`): `<|mask_token|>`.
         end_audio_token_id (`int`): `<|end_of_audio_new|>`.
         end_last_audio_token_id (`int`): `<|end_of_audio_span_last|>`.
@@ -227,9 +230,9 @@ def add_ttt_tokens(tokenizer: PreTrainedTokenizerBase, codebook_size: int) -> Tt
     """
     Add the markers and the audio alphabet to a tokenizer, in place. The ids of its text do not change.
 
-    The new tokens are special: they are never split, and decoding can skip them. `<|im_start|>` and `<|im_end|>` are added where they are
-    missing, and `<|im_end|>` becomes the end-of-sequence token; padding is what it was, else the former end-of-sequence token, else
-    `<|endoftext|>`. Calling it again changes nothing.
+    The new tokens are special: they are never split, and decoding can skip them. `<|im_start|>` and `<|im_end|>` are
+    added where they are missing, and `<|im_end|>` becomes the end-of-sequence token; padding is what it was, else the
+    former end-of-sequence token, else `<|endoftext|>`. Calling it again changes nothing.
 
     Args:
         tokenizer (`PreTrainedTokenizerFast`): The tokenizer of a text model.

@@ -51,7 +51,8 @@ class Admission:
     """
     A bounded number of slots behind a bounded queue, first come, first served.
 
-    Requests are served together only with those of the same group; the first one of another group waits until all slots are free.
+    Requests are served together only with those of the same group; the first one of another group waits until all
+    slots are free.
 
     Args:
         limits ([`Limits`]): How many slots, places and places of one user.

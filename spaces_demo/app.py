@@ -3,7 +3,8 @@ Starts the demo: the page, its endpoints and OpenAI's routes, over one model or 
 
     python -m spaces_demo --model checkpoints/ttt-nano
 
-Knows where models come from and which machine this is: a laptop, a server, or a Space (`space.py`). What the page is, is `page.py`'s.
+Knows where models come from and which machine this is: a laptop, a server, or a Space (`space.py`). What the page is,
+is `page.py`'s.
 """
 
 import os
@@ -22,10 +23,12 @@ def load_service(
     Load a checkpoint, and let it say one word, so that the first visitor does not wait for what PyTorch does once.
 
     Args:
-        model (`str`, *optional*): Folder or Hub id; by default what the adapters were trained from, or the nano checkpoint in the box.
+        model (`str`, *optional*): Folder or Hub id; by default what the adapters were trained from, or the nano
+            checkpoint in the box.
         device (`str`, defaults to `"auto"`): `auto` is the GPU if there is one.
         adapters (`dict[str, str]`, *optional*): PEFT adapters by name, each a folder or Hub id.
-        gpu (`Callable`, *optional*): `spaces.GPU`, where a GPU is borrowed for each reply; `device` does not matter then.
+        gpu (`Callable`, *optional*): `spaces.GPU`, where a GPU is borrowed for each reply; `device` does not matter
+            then.
 
     Returns:
         [`TalkService`].
@@ -57,7 +60,8 @@ def serve(
     Serve until interrupted; requests that were taken are answered first.
 
     Args:
-        services (`Sequence[TalkService]`): Of the models that can be chosen. The first is the one that programs talk to.
+        services (`Sequence[TalkService]`): Of the models that can be chosen. The first is the one that programs talk
+            to.
         host (`str`, *optional*, defaults to `"127.0.0.1"`): Which address listens.
         port (`int`, *optional*, defaults to 7860): Which port.
         share (`bool`, *optional*, defaults to `False`): Whether Gradio's public link leads here, too.

@@ -17,11 +17,13 @@ def answer_together(service: TalkService, requests: Sequence[TalkRequest]) -> li
     Answer requests in one batch. Each reply is the one that its request gets alone.
 
     Args:
-        service ([`TalkService`]): Its model, processor and limits; a batch takes none of its slots, and as long as one request at most.
+        service ([`TalkService`]): Its model, processor and limits; a batch takes none of its slots, and as long as
+        one request at most.
         requests (`Sequence[TalkRequest]`): Without conversation, adapter and options.
 
     Returns:
-        `list`: A [`TttReply`] for each request, or the [`DemoError`] of one that cannot be answered; it does not keep the others waiting.
+        `list`: A [`TttReply`] for each request, or the [`DemoError`] of one that cannot be answered; it does not keep
+        the others waiting.
     """
     questions = [_messages(service, request) for request in requests]
     answerable = [question for question in questions if not isinstance(question, DemoError)]

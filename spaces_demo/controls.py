@@ -133,7 +133,8 @@ def decoding_defaults(service: TalkService) -> dict[str, Any]:
         service ([`TalkService`]): Holds the model.
 
     Returns:
-        `dict`: `denoising_steps`, `remasking`, `temperature`, `audio_temperature` and `audio_guidance_scale`; 0 stands for off.
+        `dict`: `denoising_steps`, `remasking`, `temperature`, `audio_temperature` and `audio_guidance_scale`; 0
+        stands for off.
     """
     config = service.model.generation_config
 

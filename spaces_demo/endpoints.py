@@ -4,8 +4,8 @@ Named endpoints for programs: `gradio_client`, plain HTTP, and models that call 
     with gr.Blocks(delete_cache=(60, 600)) as demo:
         register_endpoints(service)
 
-Knows Gradio's way of handing files over, and the service. Endpoints run in the event loop, so that those who wait hold no thread. The hint
-of what a generator returns is that of one piece: Gradio reads it so.
+Knows Gradio's way of handing files over, and the service. Endpoints run in the event loop, so that those who wait
+hold no thread. The hint of what a generator returns is that of one piece: Gradio reads it so.
 """
 
 import base64
@@ -32,7 +32,8 @@ Reply = tuple[str, gr.FileData | None]
 
 def register_endpoints(service: TalkService) -> None:
     """
-    Add the endpoints to the `gr.Blocks` that is being built, which from then on takes no files but those that were uploaded to it.
+    Add the endpoints to the `gr.Blocks` that is being built, which from then on takes no files but those that were
+    uploaded to it.
 
     Args:
         service ([`TalkService`]): Answers; it bounds what is served at once, so Gradio need not.
@@ -74,7 +75,8 @@ class TalkEndpoints:
         Args:
             text: The written question.
             audio: The spoken question: a wav, flac, mp3 or ogg file that was uploaded, or a data: URL of one.
-            options: How to decode: denoising_steps, remasking, temperature, audio_temperature, audio_guidance_scale, seed, max_new_tokens.
+            options: How to decode: denoising_steps, remasking, temperature, audio_temperature, audio_guidance_scale,
+            seed, max_new_tokens.
 
         Returns:
             The answer as text, and as speech in a wav file.
@@ -105,7 +107,8 @@ class TalkEndpoints:
 
         Args:
             text: What to say.
-            options: How to decode: denoising_steps, remasking, audio_temperature, audio_guidance_scale, seed, max_new_tokens.
+            options: How to decode: denoising_steps, remasking, audio_temperature, audio_guidance_scale, seed,
+            max_new_tokens.
 
         Returns:
             The speech, as a wav file.
@@ -128,7 +131,8 @@ class TalkEndpoints:
             options: As for `talk`.
 
         Returns:
-            Pieces {"text": ...} and {"audio": base64 of 16-bit samples, "sampling_rate": ...}, and at last {"reply": text and figures}.
+            Pieces {"text": ...} and {"audio": base64 of 16-bit samples, "sampling_rate": ...}, and at last {"reply":
+            text and figures}.
         """
         async for piece in self._pieces("chat", text, audio, options, request):
             yield piece
@@ -160,7 +164,8 @@ class TalkEndpoints:
             options: As for `speak`.
 
         Returns:
-            Pieces {"text": ...} and {"audio": base64 of 16-bit samples, "sampling_rate": ...}, and at last {"reply": text and figures}.
+            Pieces {"text": ...} and {"audio": base64 of 16-bit samples, "sampling_rate": ...}, and at last {"reply":
+            text and figures}.
         """
         async for piece in self._pieces("tts", text, None, options, request):
             yield piece
@@ -210,7 +215,8 @@ def uploaded_path(file: Any) -> str:
     """
     Find the file that a client uploaded.
 
-    Gradio has checked the paths of what it recognises as files, and of nothing else: a client that writes its own JSON could name any path.
+    Gradio has checked the paths of what it recognises as files, and of nothing else: a client that writes its own
+    JSON could name any path.
 
     Args:
         file (`dict`): As Gradio hands it over.

@@ -1,8 +1,9 @@
 """
-Examples: spoken questions from the checkpoint in the box, each answered by the model once and shown from memory after that.
+Examples: spoken questions from the checkpoint in the box, each answered by the model once and shown from memory after
+that.
 
-Knows exchanges. A remembered reply is what asking would give, because it is only used where it would: for the same sound, decoded without
-chance, at the beginning of a conversation.
+Knows exchanges. A remembered reply is what asking would give, because it is only used where it would: for the same
+sound, decoded without chance, at the beginning of a conversation.
 """
 
 import copy

@@ -1,5 +1,6 @@
 """
-One person's conversation with a talker, as a page shows it: what was asked, what came back so far, and what can be done about it.
+One person's conversation with a talker, as a page shows it: what was asked, what came back so far, and what can be
+done about it.
 
 Knows the service, sound files in a folder of its own, and the clock. Knows no Gradio.
 """
@@ -109,7 +110,8 @@ class Session:
             [`Exchange`]: Always the same one, whenever there is more to show, and at the end.
 
         Raises:
-            DemoError: If the question is refused; it then leaves no trace, and what was taken back for it is there again. What goes wrong later is
+            DemoError: If the question is refused; it then leaves no trace, and what was taken back for it is there
+            again. What goes wrong later is
                 the exchange's `error`.
         """
         vocabulary, codec = self.service.processor.vocabulary, self.service.processor.codec_config

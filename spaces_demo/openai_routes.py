@@ -48,12 +48,13 @@ class SpeechBody(BaseModel):
         model (`str`): One that `/v1/models` lists.
         input (`str`): What to say.
         voice (`str`): Any; a Text-to-Talk model has the voice that it was trained with.
-        response_format (`str`): `wav`, `pcm` (16-bit, at the model's rate), `flac`, `mp3` or `opus`. The first two come while they are made.
+        response_format (`str`): `wav`, `pcm` (16-bit, at the model's rate), `flac`, `mp3` or `opus`. The first two
+            come while they are made.
         stream_format (`str`): `audio` for the bytes of the sound, `sse` for events that hold them.
         speed (`float`): 1 only.
         instructions (`str`, *optional*): None are taken.
-        language (`str`, *optional*): Tag of the language, where the model is an adapter of several; ours, not OpenAI's, so that its clients send
-            it as `extra_body={"language": ...}`.
+        language (`str`, *optional*): Tag of the language, where the model is an adapter of several; ours, not
+            OpenAI's, so that its clients send it as `extra_body={"language": ...}`.
     """
 
     model: str
@@ -72,7 +73,8 @@ def openai_router(service: TalkService, model_name: str = "ttt") -> APIRouter:
 
     Args:
         service ([`TalkService`]): Answers.
-        model_name (`str`, *optional*, defaults to `"ttt"`): How clients name the model; its adapters are `model_name:adapter`.
+        model_name (`str`, *optional*, defaults to `"ttt"`): How clients name the model; its adapters are
+            `model_name:adapter`.
 
     Returns:
         `APIRouter`: For `FastAPI.include_router`.
@@ -144,7 +146,8 @@ def route_class(limits: Limits, body_bytes: int | None = None) -> type[APIRoute]
 
     Args:
         limits ([`Limits`]): Their `upload_bytes` count.
-        body_bytes (`int`, *optional*): Largest body, where a file is written into it in other letters; its bytes and some more by default.
+        body_bytes (`int`, *optional*): Largest body, where a file is written into it in other letters; its bytes and
+            some more by default.
 
     Returns:
         `type[APIRoute]`.
@@ -191,7 +194,8 @@ def error_response(error: Exception) -> JSONResponse:
     Write an error in OpenAI's form.
 
     Args:
-        error (`Exception`): What went wrong; what is not the client's to mend goes to the log, and no detail of it to the client.
+        error (`Exception`): What went wrong; what is not the client's to mend goes to the log, and no detail of it to
+            the client.
 
     Returns:
         `JSONResponse`.

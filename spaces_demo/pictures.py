@@ -1,9 +1,9 @@
 """
 Pictures of a reply, as SVG: how each block of sound was denoised, and when the model wrote, computed and was heard.
 
-Pure functions of a [`ReplyTrace`]. Colours are classes, for `page.css` to paint in light and dark. Every word of a user or a model goes through
-`html.escape`. Sizes are in pixels and never scaled, so that what is read on a desktop is read on a phone: cards flow, and the timeline's
-horizontal places are percentages.
+Pure functions of a [`ReplyTrace`]. Colours are classes, for `page.css` to paint in light and dark. Every word of a
+user or a model goes through `html.escape`. Sizes are in pixels and never scaled, so that what is read on a desktop is
+read on a phone: cards flow, and the timeline's horizontal places are percentages.
 """
 
 import itertools
@@ -27,7 +27,8 @@ def shade(confidence: float) -> int:
 
 def span_cards(trace: ReplyTrace) -> list[str]:
     """
-    Draw a reply span by span: its words, its sound being denoised (positions from left to right, steps from top to bottom), its waveform.
+    Draw a reply span by span: its words, its sound being denoised (positions from left to right, steps from top to
+    bottom), its waveform.
 
     Args:
         trace ([`ReplyTrace`]): A reply, whole or as far as it came.

@@ -1,7 +1,8 @@
 """
 A stranger's sound, looked at before it is decoded: how large, of which type, how long.
 
-Knows files and headers. Knows no codec and no model. Decoding itself, with its own checks (silence, NaN, damage), is `load_sound`'s.
+Knows files and headers. Knows no codec and no model. Decoding itself, with its own checks (silence, NaN, damage), is
+`load_sound`'s.
 """
 
 import io

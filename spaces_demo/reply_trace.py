@@ -1,5 +1,6 @@
 """
-What there is to see of a reply while it is generated: which words stand before which sound, and how each block of it was denoised.
+What there is to see of a reply while it is generated: which words stand before which sound, and how each block of it
+was denoised.
 
 Knows the events of a stream and the ids of markers. Knows no picture, no clock and no model.
 """
@@ -20,8 +21,8 @@ class BlockTrace:
     One block, step by step.
 
     Args:
-        confidence (`list[list[float]]`): After each step, how probable the id is that it proposed for each position; of a position that was
-            revealed before, what it was when that happened.
+        confidence (`list[list[float]]`): After each step, how probable the id is that it proposed for each position;
+            of a position that was revealed before, what it was when that happened.
         revealed_at (`list[int | None]`): The step that revealed each position, `None` for a mask.
         is_code (`list[bool]`): Where a code of sound is; elsewhere are masks and end markers.
         ended_at (`float`): When the last step was seen.

@@ -1,7 +1,8 @@
 """
 What a person asks of a talker: a task, a question, and how to decode; checked before any work is done.
 
-Knows limits and the sentences of refusals. Trusts nothing in a request but `conversation`, which the front end made itself.
+Knows limits and the sentences of refusals. Trusts nothing in a request but `conversation`, which the front end made
+itself.
 """
 
 import unicodedata
@@ -102,15 +103,18 @@ class TalkRequest:
     One request.
 
     Args:
-        task (`str`, defaults to `"chat"`): `chat` answers in text and sound, `asr` writes down, `tts` reads aloud, `text` answers in text.
+        task (`str`, defaults to `"chat"`): `chat` answers in text and sound, `asr` writes down, `tts` reads aloud,
+            `text` answers in text.
         text (`str`, *optional*): What the user writes.
-        audio (*optional*): What the user says: the path of a file that the front end itself put there, the bytes of a file,
+        audio (*optional*): What the user says: the path of a file that the front end itself put there, the bytes of a
+        file,
             a [`SoundFile`] (bytes and the name they came under), or `(rate, array)`.
         conversation ([`TttConversation`], *optional*): The turns before, for `chat`; gets this turn, and of a service
             with adapters the system prompt.
         options ([`DecodingOptions`], *optional*): How to decode.
         adapter (`str`, *optional*): One of the service's adapters.
-        language (`str`, *optional*): Tag of the language, where the adapter has several; one that it does not have is no fault.
+        language (`str`, *optional*): Tag of the language, where the adapter has several; one that it does not have is
+            no fault.
         user (`str`, *optional*): Who asks, for the bound per user.
     """
 

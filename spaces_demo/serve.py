@@ -3,9 +3,10 @@ The same service on many machines: a Ray Serve application (`pip install "text-t
 
     serve run spaces_demo.serve:application model=checkpoints/ttt-nano max_replicas=8
 
-Each replica holds a model and offers OpenAI's routes, whose speech comes while it is made, and `/v1/talk` for whole replies: those that come
-within a few milliseconds are answered by one `generate`. Replicas come and go with the number of requests; one that stops answers first what
-it has taken. Knows Ray. Which requests can be answered, and how, is `service.py`'s and `batching.py`'s.
+Each replica holds a model and offers OpenAI's routes, whose speech comes while it is made, and `/v1/talk` for whole
+replies: those that come within a few milliseconds are answered by one `generate`. Replicas come and go with the
+number of requests; one that stops answers first what it has taken. Knows Ray. Which requests can be answered, and
+how, is `service.py`'s and `batching.py`'s.
 """
 
 import asyncio

@@ -5,8 +5,8 @@ The talker that strangers use: one model, bounded slots, bounded queue, bounded 
                                      └─ refused: DemoError, Busy           ▲                             │
                                                                            └──────── close, time limit ──┘
 
-Knows a model, a processor and limits. Knows no Gradio and no HTTP. A slot is held by the thread that generates, and free when that has
-returned, however its reply was ended.
+Knows a model, a processor and limits. Knows no Gradio and no HTTP. A slot is held by the thread that generates, and
+free when that has returned, however its reply was ended.
 """
 
 import threading
@@ -37,8 +37,9 @@ class TalkService:
         model (`TttForConditionalGeneration`): Answers.
         processor ([`TttProcessor`]): Of the same checkpoint.
         limits ([`Limits`], *optional*): Bounds.
-        adapters (`Mapping[str, str]`, *optional*): PEFT adapters by name, each a folder or Hub id; a request may choose one, and is asked with
-            the system prompt of its language. Only requests with the same adapter are served together.
+        adapters (`Mapping[str, str]`, *optional*): PEFT adapters by name, each a folder or Hub id; a request may
+            choose one, and is asked with the system prompt of its language. Only requests with the same adapter are
+            served together.
 
     Example:
         ```python
@@ -89,7 +90,8 @@ class TalkService:
             drafts (`bool`, defaults to `False`): Whether blocks of sound are shown while they are denoised.
 
         Returns:
-            [`TalkStream`]: Iterates over [`TttTextDelta`], [`TttAudioChunk`] and [`TttBlockDraft`], and at the end one [`ReplySummary`].
+            [`TalkStream`]: Iterates over [`TttTextDelta`], [`TttAudioChunk`] and [`TttBlockDraft`], and at the end
+            one [`ReplySummary`].
 
         Raises:
             Busy: If too many are waiting.

@@ -61,7 +61,8 @@ class PcmEncoder:
 
 class FileEncoder:
     """
-    A format whose header is written last: all bytes come at the end. Opus takes few rates: other sound is resampled to the next one above.
+    A format whose header is written last: all bytes come at the end. Opus takes few rates: other sound is resampled
+    to the next one above.
 
     Args:
         response_format (`str`): `flac`, `mp3` or `opus`.

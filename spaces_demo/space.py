@@ -3,8 +3,9 @@ The Space: its folder, and what runs in it.
 
     python -m spaces_demo.space my-space        # then: hf upload USER/SPACE my-space --repo-type space
 
-A Space installs its requirements before it sees its own files, so our packages lie beside `app.py` instead of among the requirements: the folder
-holds everything, and needs no release on PyPI and no public repository. Knows files and the variables of a Space.
+A Space installs its requirements before it sees its own files, so our packages lie beside `app.py` instead of among
+the requirements: the folder holds everything, and needs no release on PyPI and no public repository. Knows files and
+the variables of a Space.
 """
 
 import argparse

@@ -146,10 +146,11 @@ class _Talk:
 
 class TalkStream(_Talk):
     """
-    Iterates over the events of one reply: [`TttTextDelta`], [`TttAudioChunk`], [`TttBlockDraft`] if asked for, at the end [`ReplySummary`].
+    Iterates over the events of one reply: [`TttTextDelta`], [`TttAudioChunk`], [`TttBlockDraft`] if asked for, at the
+    end [`ReplySummary`].
 
-    Leaving the `with` block, `close()` or `cancel()` (from any thread) ends it, also while it waits. `summary` is there after that, too, as
-    far as the reply came.
+    Leaving the `with` block, `close()` or `cancel()` (from any thread) ends it, also while it waits. `summary` is
+    there after that, too, as far as the reply came.
 
     Raises:
         DemoError: Where the events are consumed, for what went wrong, in a sentence.

@@ -1,8 +1,10 @@
 """
-When a speaker's turn begins and ends, by Silero's voice activity detection: a pure function of the next sound and of what it remembers.
+When a speaker's turn begins and ends, by Silero's voice activity detection: a pure function of the next sound and of
+what it remembers.
 
-The microphone sends a quarter of a second at a time and keeps, between calls, the few numbers this module hands it: the server holds nothing for
-people who are listening to themselves think, and there is nothing to expire. Knows speech from silence. Knows no browser and no model that answers.
+The microphone sends a quarter of a second at a time and keeps, between calls, the few numbers this module hands it:
+the server holds nothing for people who are listening to themselves think, and there is nothing to expire. Knows
+speech from silence. Knows no browser and no model that answers.
 """
 
 import base64
@@ -106,7 +108,8 @@ def hear(heard: Any) -> dict[str, Any]:
     Answer the microphone in the browser.
 
     Args:
-        heard (`dict`): `sound`, 16-bit samples at 16 kHz in base64, a multiple of 512 of them; and `memory`, from the answer before.
+        heard (`dict`): `sound`, 16-bit samples at 16 kHz in base64, a multiple of 512 of them; and `memory`, from the
+            answer before.
 
     Returns:
         `dict`: `memory`, `begins` in seconds or `None`, and whether the turn `is_over`.

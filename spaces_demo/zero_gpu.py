@@ -3,9 +3,10 @@ ZeroGPU: a GPU that a Space borrows for one reply, in a process of its own.
 
     this process: service ── generate ──► [`ZeroGpuModel`] ◄── plain lists of ids ── process with the GPU: model.generate
 
-Knows `spaces.GPU` by its contract alone: a function, or generator function, whose arguments and results are pickled, and how long it may take. No
-tensor of a GPU crosses, nothing is compiled, and no cache outlives a reply: the next turn of a conversation runs what was said once more. A
-reply that is stopped is not waited for; the GPU goes back when its process notices, or when the time is up.
+Knows `spaces.GPU` by its contract alone: a function, or generator function, whose arguments and results are pickled,
+and how long it may take. No tensor of a GPU crosses, nothing is compiled, and no cache outlives a reply: the next
+turn of a conversation runs what was said once more. A reply that is stopped is not waited for; the GPU goes back when
+its process notices, or when the time is up.
 """
 
 import threading
@@ -108,7 +109,8 @@ def relay(model: Any, kwargs: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
         kwargs (`dict`): Of `generate`, with tensors of the CPU.
 
     Yields:
-        `("put", ids)`, of which the first is the prompt; `("put_draft", ids, confidence)`; and at last `("num_forwards", number)`.
+        `("put", ids)`, of which the first is the prompt; `("put_draft", ids, confidence)`; and at last
+        `("num_forwards", number)`.
     """
     streamer = _Relay()
     moved = {

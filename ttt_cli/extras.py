@@ -35,7 +35,8 @@ def way_out(error: ImportError) -> str:
         error (`ImportError`): Of an import, here or in a library; the errors that led to it are looked through, too.
 
     Returns:
-        `str`: One sentence; the error's own words if they say already what to install, or if it is not about an optional dependency.
+        `str`: One sentence; the error's own words if they say already what to install, or if it is not about an
+        optional dependency.
     """
     cause: BaseException | None = None if "pip install" in str(error) else error
     while cause is not None:

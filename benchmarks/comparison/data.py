@@ -1,15 +1,18 @@
 """
-The benchmark's data: a corner of nano's world, spoken once, encoded by the shipped codec, written as examples of three tasks.
+The benchmark's data: a corner of nano's world, spoken once, encoded by the shipped codec, written as examples of
+three tasks.
 
-The corner is sums up to ten and ten, the neighbours of these numbers, and the days of the week: 58 words in one voice. Held out is what
-`finetune.nano.domain.questions` holds out, facts, sentences and templates; but it holds out sentences of closed kinds only, and its held-out templates are
-the longest, so a fixed twelfth of all other questions is not trained on either. Tests are spoken at paces that no training question has.
+The corner is sums up to ten and ten, the neighbours of these numbers, and the days of the week: 58 words in one
+voice. Held out is what `finetune.nano.domain.questions` holds out, facts, sentences and templates; but it holds out
+sentences of closed kinds only, and its held-out templates are the longest, so a fixed twelfth of all other questions
+is not trained on either. Tests are spoken at paces that no training question has.
 
-Replies are laid out as in the paper, with its proportions at this codec's 25 codes a second: `TEXT_TOKENS` ids of text, then a span of
-`AUDIO_TOKENS` codes of fixed length, and so on, and after the last text a span of free length with all that is left, a fifth of the
-sound on average. Nano's own layout, a span for each word filled to whole blocks, is easier to learn, but the three strategies mean little there: a span
-that is filled shows its end by content already (SST). Here a reply has two to five spans (PPM), the sound lags a little behind its text (BANOM), and
-the last span must be seen to end (SST), in the data's own ids: nothing is filled, so every system learns from the same ones.
+Replies are laid out as in the paper, with its proportions at this codec's 25 codes a second: `TEXT_TOKENS` ids of
+text, then a span of `AUDIO_TOKENS` codes of fixed length, and so on, and after the last text a span of free length
+with all that is left, a fifth of the sound on average. Nano's own layout, a span for each word filled to whole
+blocks, is easier to learn, but the three strategies mean little there: a span that is filled shows its end by content
+already (SST). Here a reply has two to five spans (PPM), the sound lags a little behind its text (BANOM), and the last
+span must be seen to end (SST), in the data's own ids: nothing is filled, so every system learns from the same ones.
 
 Knows corpora, codes, texts and ids. Knows no model.
 """
@@ -169,7 +172,8 @@ def make_speech(work: Path) -> None:
 
 def encode_speech(work: Path, codec: Path) -> None:
     """
-    Encode all corpora below `work/codes`; what is there already stays. Training questions are heard at varied level and noise.
+    Encode all corpora below `work/codes`; what is there already stays. Training questions are heard at varied level
+    and noise.
 
     Args:
         work (`Path`): The folder of the comparison, with its speech.

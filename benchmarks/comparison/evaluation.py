@@ -2,15 +2,18 @@
 Measuring one trained system on the held-out tests: what it writes, what a judge hears of it, and what a reply costs.
 
 - asr: held-out questions, at paces that training never had, written down: word error rate.
-- qa: the same questions answered: is the answer's text exactly right, are all numbers and content words of the right answer heard and no others, and
-  how much longer is the answer's sound than the right one's?
-- tts: unseen sentences read aloud: word error rate and keywords, as pocketsphinx hears them with a bigram of nano's whole domain.
-- cost: forward passes of a spoken answer (mean over the qa replies), and wall and CPU seconds for one answer at a time (median), codec not included.
+- qa: the same questions answered: is the answer's text exactly right, are all numbers and content words of the right
+  answer heard and no others, and how much longer is the answer's sound than the right one's?
+- tts: unseen sentences read aloud: word error rate and keywords, as pocketsphinx hears them with a bigram of nano's
+  whole domain.
+- cost: forward passes of a spoken answer (mean over the qa replies), and wall and CPU seconds for one answer at a
+  time (median), codec not included.
 
-Every system decodes greedily, and diffused sound by the paper's rule with more steps for its masks: the surest `CODES_PER_STEP` first. Two are measured
-again in other ways (`OTHER_DECODINGS`): a causal model that always takes the best code may fall into a loop, so `ar` draws its ids from ten best ones
-and 95 % (the paper's rule for text); the surest first favours frequent codes, so `ttt` reveals one code at a time, calibrated by how frequent it is;
-and in blocks of 8, to stand beside `ttt-block-8`.
+Every system decodes greedily, and diffused sound by the paper's rule with more steps for its masks: the surest
+`CODES_PER_STEP` first. Two are measured again in other ways (`OTHER_DECODINGS`): a causal model that always takes the
+best code may fall into a loop, so `ar` draws its ids from ten best ones and 95 % (the paper's rule for text); the
+surest first favours frequent codes, so `ttt` reveals one code at a time, calibrated by how frequent it is; and in
+blocks of 8, to stand beside `ttt-block-8`.
 
 Knows models, the processor and the judge. Changes nothing.
 """
@@ -194,8 +197,9 @@ def _means(groups: list[str], values: list[bool]) -> dict[str, float]:
 
 def codec_floor(benchmark: Benchmark) -> dict[str, Any]:
     """
-    Measure the test sentences as the codec gives back the synthesiser's own speech, below which no system can be expected; and each sentence against
-    the sound of another one, which is what the judge makes of speech that has nothing to do with the text.
+    Measure the test sentences as the codec gives back the synthesiser's own speech, below which no system can be
+    expected; and each sentence against the sound of another one, which is what the judge makes of speech that has
+    nothing to do with the text.
 
     Args:
         benchmark (`Benchmark`): The tests.

@@ -1,12 +1,14 @@
 """
 The baseline without any order: the whole reply is diffused, its text too.
 
-A masked diffusion language model (LLaDA, arXiv 2502.09992) on the same ids, differing from Text-to-Talk in one thing only: text has no
-order either. The reply, from its first id to `<|im_end|>`, is one span: its positions see the prompt and one another; the prompt is as in
-Text-to-Talk. Learnt is the same weighted cross-entropy at masked positions (`joint_loss` with every id taken for sound). How long a reply will
-be is unknown when it is decoded, and a model that always saw it whole would read it from the number of masks. So half of the examples are cut
-at 30 to 90 % of the reply, as SST does with the last span, and the others are filled with `<|im_end|>` to whole blocks, as LLaDA's are.
-Decoding is Text-to-Talk's with `<|im_end|>` as the only end marker: blocks of masks, the surest ids first, until a finished block holds the end.
+A masked diffusion language model (LLaDA, arXiv 2502.09992) on the same ids, differing from Text-to-Talk in one thing
+only: text has no order either. The reply, from its first id to `<|im_end|>`, is one span: its positions see the
+prompt and one another; the prompt is as in Text-to-Talk. Learnt is the same weighted cross-entropy at masked
+positions (`joint_loss` with every id taken for sound). How long a reply will be is unknown when it is decoded, and a
+model that always saw it whole would read it from the number of masks. So half of the examples are cut at 30 to 90 %
+of the reply, as SST does with the last span, and the others are filled with `<|im_end|>` to whole blocks, as LLaDA's
+are. Decoding is Text-to-Talk's with `<|im_end|>` as the only end marker: blocks of masks, the surest ids first, until
+a finished block holds the end.
 
 Knows ids, the model's backbone and the samplers. Knows no text and no sound.
 """

@@ -10,11 +10,12 @@ The systems that are compared: one backbone, and what each of them makes of the 
 | `ttt-block`, `ttt-block-8` | next id | diffused | a span's blocks of 16 or 8 see themselves and what came before, not what follows |
 | `ttt-filled` | next id | diffused | not in the paper: the last span is filled with its end marker to whole blocks, which is what decoding opens |
 
-Most spans of a reply are one block of 16 here, so what `ttt-block` hears otherwise is above all the question's sound; they are two blocks of 8,
-and `ttt-block-8` is compared with TtT decoded in blocks of 8 as well.
+Most spans of a reply are one block of 16 here, so what `ttt-block` hears otherwise is above all the question's sound;
+they are two blocks of 8, and `ttt-block-8` is compared with TtT decoded in blocks of 8 as well.
 
-All begin with the same random weights (those of the seed) and see the same examples in the same rows. What is random in an example (its cut,
-its noise) is drawn from (seed, step) alone: two systems that both cut, cut alike, and a run that is resumed draws what it would have drawn.
+All begin with the same random weights (those of the seed) and see the same examples in the same rows. What is random
+in an example (its cut, its noise) is drawn from (seed, step) alone: two systems that both cut, cut alike, and a run
+that is resumed draws what it would have drawn.
 
 Knows ids, models and the project's objective. Knows no files and no sound.
 """

@@ -1,5 +1,6 @@
 """
-From the runs' results to one JSON file and two markdown tables: mean and spread over the seeds, and differences to TtT on the same seeds.
+From the runs' results to one JSON file and two markdown tables: mean and spread over the seeds, and differences to
+TtT on the same seeds.
 
 Knows results. Knows no models.
 """
@@ -141,8 +142,10 @@ def markdown_table(results: Sequence[dict[str, Any]], floor: dict[str, Any] | No
     Write the table of the comparison.
 
     Args:
-        results (`Sequence[dict]`): From `collect`: `system`, `seed`, `measured`, `training`, and perhaps another decoding (`OTHER_ROWS`).
-        floor (`dict`, *optional*): What the codec alone leaves of the test sentences, and what other sentences' sound is heard as (`unrelated`).
+        results (`Sequence[dict]`): From `collect`: `system`, `seed`, `measured`, `training`, and perhaps another
+            decoding (`OTHER_ROWS`).
+        floor (`dict`, *optional*): What the codec alone leaves of the test sentences, and what other sentences' sound
+            is heard as (`unrelated`).
 
     Returns:
         `str`: Markdown; a system without results has no row.
@@ -171,7 +174,8 @@ def paired_table(results: Sequence[dict[str, Any]]) -> str:
         results (`Sequence[dict]`): As for `markdown_table`.
 
     Returns:
-        `str`: Markdown; the mean over the seeds that both have, and the least and the most. Last come the systems that are decoded in a way of their
+        `str`: Markdown; the mean over the seeds that both have, and the least and the most. Last come the systems
+        that are decoded in a way of their
             own, minus TtT decoded so (`OWN_REFERENCE`).
     """
     headings = [COLUMNS[name][0] for name in COMPARED]

@@ -1,9 +1,10 @@
 """
 Training one system on one seed: the same rows in the same order for every system, resumable at any moment.
 
-A run is a folder. `state.safetensors` holds weights and optimiser after some step, replaced whole every `SECONDS_PER_CHECKPOINT`; the step, the
-seconds and the curve so far are its metadata, so that they can never disagree with it. `model.safetensors` appears when the run is
-finished. Batches depend on (seed, step) alone and there is no dropout, so a run that was killed ends with the weights of one that was not.
+A run is a folder. `state.safetensors` holds weights and optimiser after some step, replaced whole every
+`SECONDS_PER_CHECKPOINT`; the step, the seconds and the curve so far are its metadata, so that they can never disagree
+with it. `model.safetensors` appears when the run is finished. Batches depend on (seed, step) alone and there is no
+dropout, so a run that was killed ends with the weights of one that was not.
 
 Knows examples, systems and files. Knows no sound.
 """
@@ -64,7 +65,8 @@ class TrainingOptions:
 
 def plan_batches(lengths: dict[str, list[int]], options: TrainingOptions, seed: int) -> Plan:
     """
-    Decide which examples every step sees, and in which row: tasks by their weights, the examples of a task in shuffled rounds.
+    Decide which examples every step sees, and in which row: tasks by their weights, the examples of a task in
+    shuffled rounds.
 
     Args:
         lengths (`dict[str, list[int]]`): Ids of each task's examples, before any system changes them.
@@ -135,7 +137,8 @@ def train(
         backbone (`dict`, *optional*): Other sizes than the comparison's.
 
     Returns:
-        `dict`: `steps`, `seconds` (wall), `cpu_seconds`, `tokens` (ids of the examples, before cuts), `curve` (mean losses) and `options`.
+        `dict`: `steps`, `seconds` (wall), `cpu_seconds`, `tokens` (ids of the examples, before cuts), `curve` (mean
+        losses) and `options`.
 
     Raises:
         ValueError: The folder holds a run with other options.

@@ -42,7 +42,8 @@ class AdapterLanguages:
             wanted (`str`, *optional*): Tag of a language; one that the adapter does not have counts as none.
 
         Returns:
-            `str` or `None`: In the wanted language, or else in the only one; `None`, the processor's own prompt, if there are none or several.
+            `str` or `None`: In the wanted language, or else in the only one; `None`, the processor's own prompt, if
+            there are none or several.
         """
         language = wanted if wanted in self.tags else self.tags[0] if len(self.tags) == 1 else None
         if language is None:
@@ -58,7 +59,8 @@ def read_languages(source: str) -> AdapterLanguages:
         source (`str`): Its folder or Hub id.
 
     Returns:
-        [`AdapterLanguages`]: Without tags where the adapter comes without `training.json`, as one that others trained may.
+        [`AdapterLanguages`]: Without tags where the adapter comes without `training.json`, as one that others trained
+        may.
     """
     training, recipe = _read(source, RESULT_FILE), _read(source, RECIPE_FILE)
     tags = training.get("languages")

@@ -1,10 +1,11 @@
 """
 When each word of a recording is spoken, shared out by length: `ttt prepare --align proportional`.
 
-The time in which there is sound (pauses do not count) is given to the words in proportion to their number of characters, in order. That is
-what it is: it knows nothing of phones, so a boundary is off by some tenths of a second, more where digits or abbreviations are spoken as
-many words, and where a language writes without spaces there is but one "word". It is not a forced alignment; where you have one, put its
-times into the manifest as `words`. It is good enough to keep each word near its own sound, which is what a layout of aligned groups needs.
+The time in which there is sound (pauses do not count) is given to the words in proportion to their number of
+characters, in order. That is what it is: it knows nothing of phones, so a boundary is off by some tenths of a second,
+more where digits or abbreviations are spoken as many words, and where a language writes without spaces there is but
+one "word". It is not a forced alignment; where you have one, put its times into the manifest as `words`. It is good
+enough to keep each word near its own sound, which is what a layout of aligned groups needs.
 
 Knows samples and words. Knows no codes.
 """
@@ -27,8 +28,8 @@ def proportional_word_times(text: str, samples: np.ndarray, sampling_rate: int) 
         sampling_rate (`int`): In Hz.
 
     Returns:
-        `list[dict]`: `word`, `start` and `end` in seconds. Each word begins where the one before it ends; a pause at a boundary belongs to
-        the word after it.
+        `list[dict]`: `word`, `start` and `end` in seconds. Each word begins where the one before it ends; a pause at
+        a boundary belongs to the word after it.
     """
     words = text.split()
     frame_length = max(1, round(FRAME_SECONDS * sampling_rate))

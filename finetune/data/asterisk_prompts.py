@@ -1,12 +1,14 @@
 """
-Recorded speech that anyone may use: the telephone prompts of Asterisk, read by professional speakers, as Debian packages them.
+Recorded speech that anyone may use: the telephone prompts of Asterisk, read by professional speakers, as Debian
+packages them.
 
     python -m finetune.data.asterisk_prompts it --out speech/italian            # fetches both packages through apt; needs no root
     python -m finetune.data.asterisk_prompts it --out speech/italian --root /   # or takes them from where they are installed
 
-About 570 prompts and half an hour in each language (en, es, fr, it, ru), one speaker each, 16 kHz. It writes `manifest.jsonl` for
-`ttt prepare`, each line with its licence and whom to credit. Prompts that are no speech (tones, silence) or whose transcript is not what is
-said (remarks in brackets, damaged letters) are left out and counted; digits in a transcript ("premere 1") stay digits.
+About 570 prompts and half an hour in each language (en, es, fr, it, ru), one speaker each, 16 kHz. It writes
+`manifest.jsonl` for `ttt prepare`, each line with its licence and whom to credit. Prompts that are no speech (tones,
+silence) or whose transcript is not what is said (remarks in brackets, damaged letters) are left out and counted;
+digits in a transcript ("premere 1") stay digits.
 
 Knows the packages' files. Knows no codec and no tokens.
 """

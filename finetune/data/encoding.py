@@ -1,7 +1,8 @@
 """
 Sounds to codes with a processor's codec, several at once; and which codec it was.
 
-Knows the codec's interface. A sound has the same codes in a batch as alone: the codecs are exact, and a test holds that.
+Knows the codec's interface. A sound has the same codes in a batch as alone: the codecs are exact, and a test holds
+that.
 """
 
 import hashlib
@@ -21,8 +22,8 @@ ONLY_SPEAKS = ("decoder.", "vocoder.")  # of transformers' codecs and of ours
 
 def codec_fingerprint(processor: TttProcessor) -> str:
     """
-    Hash what decides the codes of a sound: a codec's weights, its rates and the size of its codebook. Parts that only speak (`decoder`,
-    `vocoder`) do not count: they may be trained on without a change of any code.
+    Hash what decides the codes of a sound: a codec's weights, its rates and the size of its codebook. Parts that only
+    speak (`decoder`, `vocoder`) do not count: they may be trained on without a change of any code.
 
     Args:
         processor ([`TttProcessor`]): Its codec is loaded.

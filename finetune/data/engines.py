@@ -1,7 +1,9 @@
 """
-Who makes the rows: this process, several processes of this machine, or the machines of a Ray cluster. The rows are the same.
+Who makes the rows: this process, several processes of this machine, or the machines of a Ray cluster. The rows are
+the same.
 
-Each engine takes shards (a number and its items) and gives back what became of them, in any order; nothing is written here.
+Each engine takes shards (a number and its items) and gives back what became of them, in any order; nothing is written
+here.
 """
 
 import json

@@ -1,8 +1,8 @@
 """
 Sound written as text: `<|audio_N|>` tokens between words, as in the released Text-to-Talk data (`messages` and `text`).
 
-Knows the strings of the markers. Knows no ids and no layout: which markers a span gets is for the layout to say, so that what was
-written with other markers, or with none, becomes the same example.
+Knows the strings of the markers. Knows no ids and no layout: which markers a span gets is for the layout to say, so
+that what was written with other markers, or with none, becomes the same example.
 """
 
 import re
@@ -54,8 +54,8 @@ def split_written_audio(text: str) -> list[Piece]:
         text (`str`): Words and `<|audio_N|>` tokens, with or without begin and end markers.
 
     Returns:
-        `list[tuple[str, list[int]]]`: Pieces of some text followed by the codes of a sound. Only the first may lack text before its sound
-        (or the sound follows another one at once), only the last may lack sound.
+        `list[tuple[str, list[int]]]`: Pieces of some text followed by the codes of a sound. Only the first may lack
+        text before its sound (or the sound follows another one at once), only the last may lack sound.
 
     Raises:
         ValueError: If it holds a mask, a placeholder or a marker of messages.
@@ -83,7 +83,8 @@ def written_messages(text: str) -> list[dict[str, str]] | None:
         text (`str`): Perhaps `<|im_start|>role`, content, `<|im_end|>`, and so on.
 
     Returns:
-        `list[dict]`: `role` and `content` of each message, or `None` if the text is no conversation from beginning to end.
+        `list[dict]`: `role` and `content` of each message, or `None` if the text is no conversation from beginning to
+        end.
     """
     found, position = [], 0
     while match := _MESSAGE.match(text, position):

@@ -1,10 +1,12 @@
 """
-From a folder of recordings to a prepared dataset: read, check, encode, split, write. `ttt prepare` is this module's command.
+From a folder of recordings to a prepared dataset: read, check, encode, split, write. `ttt prepare` is this module's
+command.
 
     items -> shards of 64 -> an engine makes rows -> OUT/work/shard-00000.parquet, ... -> splits in OUT -> OUT/prepared.json
 
-A shard is written under another name and renamed, and so is all else; `prepared.json` comes last. Whatever moment a run is killed at, the
-same command goes on with the shards that are missing, and a finished folder is left as it is. Other settings into the same folder are refused.
+A shard is written under another name and renamed, and so is all else; `prepared.json` comes last. Whatever moment a
+run is killed at, the same command goes on with the shards that are missing, and a finished folder is left as it is.
+Other settings into the same folder are refused.
 
 Knows files and their order. What a row is, `row_maker.py` knows; where items come from, `sources.py`.
 """
@@ -51,8 +53,8 @@ class Splitting:
     How rows are held out.
 
     Args:
-        by (`str`, defaults to `"hash"`): `hash` keeps rows with the same words together, `speaker` those of a speaker, `source` keeps the
-            splits that the data has, see `split_of_source`.
+        by (`str`, defaults to `"hash"`): `hash` keeps rows with the same words together, `speaker` those of a
+            speaker, `source` keeps the splits that the data has, see `split_of_source`.
         validation (`float`, defaults to 0.05): Share of the rows.
         test (`float`, defaults to 0.05): Share of the rows.
         seed (`int`, defaults to 0): Chooses which.
@@ -95,7 +97,8 @@ def prepare(
         splitting ([`Splitting`], *optional*): How rows are held out.
         engine (`str`, defaults to `"local"`): `local` or `ray`.
         num_proc (`int`, defaults to 1): Processes, or Ray actors.
-        batch_size (`int`, *optional*): Sounds encoded together; by default 16 on a GPU and 1 on a CPU, where it is fastest.
+        batch_size (`int`, *optional*): Sounds encoded together; by default 16 on a GPU and 1 on a CPU, where it is
+            fastest.
         device (`str`, defaults to `"auto"`): Where the codec runs.
         shard_items (`int`, defaults to 64): Items made at once, and lost at most when a run is killed.
 
@@ -103,7 +106,8 @@ def prepare(
         `dict`: The report, as `report.json` holds it.
 
     Raises:
-        ValueError: If the folder holds something else, or no row can be used, or a split of the source is to be kept that is none of ours.
+        ValueError: If the folder holds something else, or no row can be used, or a split of the source is to be kept
+        that is none of ours.
     """
     limits, splitting, out = limits or Limits(), splitting or Splitting(), Path(out)
     if engine not in ENGINES or num_proc < 1 or shard_items < 1 or (batch_size is not None and batch_size < 1):

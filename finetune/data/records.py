@@ -1,5 +1,6 @@
 """
-One record of a data set (a line of a manifest, a row of a table) -> one item: what there is to learn from, under one set of names.
+One record of a data set (a line of a manifest, a row of a table) -> one item: what there is to learn from, under one
+set of names.
 
 What a record is follows from what it holds:
 
@@ -47,7 +48,8 @@ FIELDS = {
 @dataclass(frozen=True)
 class Item:
     """
-    One thing to learn from, as it was found. Every field but `id` and `kind` may be of any type: nothing was checked yet.
+    One thing to learn from, as it was found. Every field but `id` and `kind` may be of any type: nothing was checked
+    yet.
 
     Args:
         id (`str`): Names it among those of its source.
@@ -90,7 +92,8 @@ def as_item(record: Any, number: int, folder: Path, columns: Mapping[str, str] |
         record (`dict`): Fields by name, see `FIELDS`.
         number (`int`): Its place in the source, for an id if it has none.
         folder (`Path`): Where relative paths begin.
-        columns (`dict[str, str]`, *optional*): Which of the record's fields is the `text`, the `audio`, ... where they go by other names.
+        columns (`dict[str, str]`, *optional*): Which of the record's fields is the `text`, the `audio`, ... where
+            they go by other names.
 
     Returns:
         [`Item`]

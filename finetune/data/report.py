@@ -1,5 +1,6 @@
 """
-What was prepared and what was left out: `report.json` to be read by programs, `report.md` by people, `skipped.jsonl` with every row.
+What was prepared and what was left out: `report.json` to be read by programs, `report.md` by people, `skipped.jsonl`
+with every row.
 
 Knows counts and reasons.
 """

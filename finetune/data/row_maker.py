@@ -1,7 +1,9 @@
 """
-Items to rows: texts are checked, sounds are read and encoded, word times are added; what cannot be used becomes a problem with a reason.
+Items to rows: texts are checked, sounds are read and encoded, word times are added; what cannot be used becomes a
+problem with a reason.
 
-Knows the processor, the limits and the reasons. Knows no folders and no splits. Whatever an item holds, `RowMaker.make` does not fail.
+Knows the processor, the limits and the reasons. Knows no folders and no splits. Whatever an item holds,
+`RowMaker.make` does not fail.
 """
 
 import json
@@ -44,8 +46,8 @@ class Limits:
     Args:
         min_seconds (`float`, defaults to 0.1): Shortest sound.
         max_seconds (`float`, defaults to 30): Longest sound.
-        max_characters (`int`, defaults to 1000): Longest transcript, question, answer or caption. Documents and conversations have no limit
-            here; training leaves out what is too long for it.
+        max_characters (`int`, defaults to 1000): Longest transcript, question, answer or caption. Documents and
+            conversations have no limit here; training leaves out what is too long for it.
         align (`str`, defaults to `"none"`): `proportional` adds word times, see `alignment.py`.
         language (`str`, *optional*): Of items that do not say theirs.
         speaker (`str`, *optional*): Of items that do not say theirs.

@@ -1,8 +1,9 @@
 """
 The rows of a prepared dataset: what `ttt prepare` writes and what training and evaluation read.
 
-A prepared folder is a `datasets.DatasetDict` (splits `train`, `validation`, `test`; `load_from_disk` opens it) with two files beside it:
-`prepared.json` says what made it ([`PreparedInfo`]), `report.json` (and `report.md`, to be read) what was left out and why.
+A prepared folder is a `datasets.DatasetDict` (splits `train`, `validation`, `test`; `load_from_disk` opens it) with
+two files beside it: `prepared.json` says what made it ([`PreparedInfo`]), `report.json` (and `report.md`, to be read)
+what was left out and why.
 
 | kind | `text` | `codes` | `answer_text` | `answer_codes` |
 |---|---|---|---|---|
@@ -13,7 +14,8 @@ A prepared folder is a `datasets.DatasetDict` (splits `train`, `validation`, `te
 | `document` | a text learnt whole, sounds in it as `<\\|audio_N\\|>` | | | |
 | `messages` | (`messages` holds the conversation, sounds in it as `<\\|audio_N\\|>`) | | | |
 
-Knows columns, files and names of tasks. Knows no tokens and no codec: `training/examples.py` makes training examples of rows.
+Knows columns, files and names of tasks. Knows no tokens and no codec: `training/examples.py` makes training examples
+of rows.
 """
 
 import json
@@ -45,9 +47,9 @@ def features() -> datasets.Features:
     Give the columns of a prepared dataset.
 
     Returns:
-        `datasets.Features`: `words` and `answer_words` are the spoken words in order with their times in seconds, without gaps, of the
-        recording (or question) and of the answer; `messages` is a JSON list of `{"role", "content"}`; `seconds` is the length of all sound
-        in the row. What a row does not have is `None`.
+        `datasets.Features`: `words` and `answer_words` are the spoken words in order with their times in seconds,
+        without gaps, of the recording (or question) and of the answer; `messages` is a JSON list of `{"role",
+        "content"}`; `seconds` is the length of all sound in the row. What a row does not have is `None`.
     """
     text, number = datasets.Value("string"), datasets.Value("float64")
     codes = datasets.List(datasets.Value("int32"))

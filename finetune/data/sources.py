@@ -1,7 +1,9 @@
 """
-Where data comes from: a Hub data set, an audio folder, Common Voice, a manifest, the released data format; each as a series of items.
+Where data comes from: a Hub data set, an audio folder, Common Voice, a manifest, the released data format; each as a
+series of items.
 
-Knows file formats and folders. Does not read sound, and does not fail on a single bad line: that is an item with a `problem`.
+Knows file formats and folders. Does not read sound, and does not fail on a single bad line: that is an item with a
+`problem`.
 """
 
 import csv
@@ -120,8 +122,10 @@ def open_source(
     Find out what a name stands for.
 
     Args:
-        name (`str`): A table (`.jsonl`, `.json`, `.parquet`, `.csv`, `.tsv`), a folder, or the id of a data set on the Hub.
-        columns (`dict[str, str]`, *optional*): Which field of a record is the `text`, the `audio`, ... where they go by other names.
+        name (`str`): A table (`.jsonl`, `.json`, `.parquet`, `.csv`, `.tsv`), a folder, or the id of a data set on
+            the Hub.
+        columns (`dict[str, str]`, *optional*): Which field of a record is the `text`, the `audio`, ... where they go
+            by other names.
         hub_config (`str`, *optional*): Configuration of a Hub data set, as a language.
         hub_split (`str`, *optional*): Split of a Hub data set, as `train[:10%]`; all splits by default.
         streaming (`bool`, defaults to `False`): Read a Hub data set while it is downloaded.
@@ -257,7 +261,8 @@ def _hub_records(asked: Mapping[str, Any], start: int) -> Iterator[tuple[Mapping
 
 def load_from_hub(path: str, name: str | None = None, **asked: Any) -> Any:
     """
-    Load a data set, also one that is a script, which `datasets` runs no more: of many of these the Hub keeps a copy as Parquet.
+    Load a data set, also one that is a script, which `datasets` runs no more: of many of these the Hub keeps a copy
+    as Parquet.
 
     Args:
         path (`str`): Its id.

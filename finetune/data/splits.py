@@ -1,7 +1,9 @@
 """
-Who is trained on and who is held out: whole groups of rows (a speaker, or a sentence) go to one split, or rows keep that of their source.
+Who is trained on and who is held out: whole groups of rows (a speaker, or a sentence) go to one split, or rows keep
+that of their source.
 
-Knows groups, shares and what splits are called elsewhere. The outcome depends on the rows and a seed alone, not on the order in which they were prepared.
+Knows groups, shares and what splits are called elsewhere. The outcome depends on the rows and a seed alone, not on
+the order in which they were prepared.
 """
 
 import hashlib
@@ -22,7 +24,8 @@ ROOM = 1.5  # a group is not taken if it would make its split this much larger t
 
 def split_of_source(name: str) -> str:
     """
-    Give the split of ours that one of a source is, by the word that its name begins with: `dev`, `test_meeting`, `train.clean.100`.
+    Give the split of ours that one of a source is, by the word that its name begins with: `dev`, `test_meeting`,
+    `train.clean.100`.
 
     Args:
         name (`str`): As the source has it.
@@ -31,7 +34,8 @@ def split_of_source(name: str) -> str:
         `str`: Of `SPLITS`.
 
     Raises:
-        ValueError: If the name begins with no word that is known, or has those of two splits: a guess might train on what is held out.
+        ValueError: If the name begins with no word that is known, or has those of two splits: a guess might train on
+        what is held out.
     """
     words = re.split(r"[\W\d_]+", name.strip().casefold())
     found = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
@@ -46,7 +50,8 @@ def split_of_source(name: str) -> str:
 
 def hash_group(text: str | None, id: str) -> str:
     """
-    Give the group of a row that is split by hash: rows that say the same words stay together, so that no held-out sentence was trained on.
+    Give the group of a row that is split by hash: rows that say the same words stay together, so that no held-out
+    sentence was trained on.
 
     Args:
         text (`str`, *optional*): The words.
@@ -63,8 +68,8 @@ def assign_splits(groups: Sequence[str | None], validation: float, test: float, 
     """
     Share out rows: first `test`, then `validation`, the rest is `train`.
 
-    Groups are taken in the order of their hashes while there is room. If none fits, the smallest one is taken, as long as another one is
-    left to train on.
+    Groups are taken in the order of their hashes while there is room. If none fits, the smallest one is taken, as
+    long as another one is left to train on.
 
     Args:
         groups (sequence of `str` or `None`): The group of each row. Rows without one are trained on.

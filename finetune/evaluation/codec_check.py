@@ -3,12 +3,12 @@ What the frozen codec leaves of real speech, before anything is trained: the cei
 
     recording -> codes -> sound again; a judge writes down both, and is compared with the transcript
 
-A model speaks only through its codec's decoder and hears only through its encoder. So its speech in a language is not understood better than
-the codec's resynthesis of a person, and what the codec drops it cannot hear.
+A model speaks only through its codec's decoder and hears only through its encoder. So its speech in a language is not
+understood better than the codec's resynthesis of a person, and what the codec drops it cannot hear.
 
-A judge that does not know the language cannot say what is understood, but it still hears whether two sounds are alike. Beside the error rates
-stands therefore how alike it hears recording and resynthesis: 1 if it writes the same for both, 0 if it does not hear them more alike than two
-different recordings.
+A judge that does not know the language cannot say what is understood, but it still hears whether two sounds are
+alike. Beside the error rates stands therefore how alike it hears recording and resynthesis: 1 if it writes the same
+for both, 0 if it does not hear them more alike than two different recordings.
 
 Knows the codec, a judge and texts. Knows no training.
 """
@@ -53,7 +53,8 @@ class CodecCheck:
         judge (`str`): Who listened.
         count (`int`): Recordings.
         seconds (`float`): Their length together.
-        original (`ErrorRates`, *optional*): The judge on the recordings; `None` if it was not asked because it does not know the language.
+        original (`ErrorRates`, *optional*): The judge on the recordings; `None` if it was not asked because it does
+            not know the language.
         resynthesis (`ErrorRates`, *optional*): The judge on their resynthesis.
         heard_alike (`float`): See above.
         mel_distance_db (`float`): Mean absolute difference of the log-mel spectra, levels matched, in dB.

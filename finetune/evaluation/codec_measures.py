@@ -1,5 +1,6 @@
 """
-Measures of what a codec leaves of a sound: how alike a judge hears it, how far the spectra are apart, which codes are in use.
+Measures of what a codec leaves of a sound: how alike a judge hears it, how far the spectra are apart, which codes are
+in use.
 
 Knows waveforms, codes and texts. Knows no codec and no judge.
 """
@@ -24,8 +25,8 @@ def heard_alike(original: Sequence[str], resynthesis: Sequence[str]) -> float:
         resynthesis (`Sequence[str]`): What it wrote for the resynthesis of each.
 
     Returns:
-        `float`: 1 - (errors between the two) / (errors between a recording and the resynthesis of the next one), at least 0. With a single
-        recording, or a judge that heard nothing, 0.
+        `float`: 1 - (errors between the two) / (errors between a recording and the resynthesis of the next one), at
+        least 0. With a single recording, or a judge that heard nothing, 0.
     """
     errors = _character_errors(original, resynthesis)
     by_chance = _character_errors(original, [*resynthesis[1:], *resynthesis[:1]])
@@ -54,8 +55,8 @@ def mel_distance(sound: np.ndarray, rate: int, other: np.ndarray, other_rate: in
         other_rate (`int`): Its rate in Hz.
 
     Returns:
-        `float`: Mean absolute difference in dB of 80 log-mel bands at 16 kHz, each sound relative to its own loudest band and cut at -60 dB;
-        what one has beyond the end of the other does not count.
+        `float`: Mean absolute difference in dB of 80 log-mel bands at 16 kHz, each sound relative to its own loudest
+        band and cut at -60 dB; what one has beyond the end of the other does not count.
     """
     mels = [_log_mel(samples, samples_rate) for samples, samples_rate in ((sound, rate), (other, other_rate))]
     frames = min(mel.shape[-1] for mel in mels)

@@ -1,10 +1,12 @@
 """
-Measure models: transcription, speech, answers, speed. Any mixture of checkpoints and adapters, on any test sets, in one table.
+Measure models: transcription, speech, answers, speed. Any mixture of checkpoints and adapters, on any test sets, in
+one table.
 
     ttt evaluate checkpoints/ttt-nano runs/italian --data prepared/italian --data prepared/italian:train --out measured/italian
 
 - asr: recordings are transcribed. WER and CER, normalised and raw.
-- tts: their texts are read aloud, and judges write down what they hear. WER and CER of that, for each judge; DNSMOS where it is installed.
+- tts: their texts are read aloud, and judges write down what they hear. WER and CER of that, for each judge; DNSMOS
+  where it is installed.
 - qa: questions are answered, spoken ones as sound. Share of right answers.
 - speed: some of each, one at a time, codes to waveform: seconds over seconds of sound, the median.
 
@@ -56,7 +58,8 @@ class EvaluationOptions:
         batch_size (`int`): Questions answered together.
         device (`str`, *optional*): Where models run; a GPU if there is one.
         dtype (`str`): Number format of the weights.
-        default_language (`str`, *optional*): Prompts in this language carry no tag; by default as each run's recipe has it, or English.
+        default_language (`str`, *optional*): Prompts in this language carry no tag; by default as each run's recipe
+            has it, or English.
         keep_sounds (`int`): Spoken texts of each set that are written as sound files.
         generation (`dict`): Options for `generate`.
     """
@@ -124,7 +127,8 @@ def evaluate(models: Sequence[str], sets: Sequence[str], out: Path, options: Eva
         `list[dict]`: One for each model, set and task.
 
     Raises:
-        ValueError: If a task or a set is unknown, no set has rows for the tasks, or a judge does not know the language of a set.
+        ValueError: If a task or a set is unknown, no set has rows for the tasks, or a judge does not know the
+        language of a set.
     """
     unknown = [task for task in options.tasks if task not in TASKS]
     if unknown:

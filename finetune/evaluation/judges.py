@@ -145,10 +145,11 @@ class PipelineJudge:
 
 def mean_opinion(sounds: Sequence[np.ndarray], sampling_rate: int) -> float | None:
     """
-    Estimate how good speech sounds to people: DNSMOS P.835, overall, 1 to 5. Sounds shorter than nine seconds are repeated up to them.
+    Estimate how good speech sounds to people: DNSMOS P.835, overall, 1 to 5. Sounds shorter than nine seconds are
+    repeated up to them.
 
-    UTMOS is not among the measures: the packages of it fetch their weights when they run (`utmos`, `utmos-pytorch` and `utmosv2` of PyPI
-    carry none), while those of DNSMOS come with the wheel of `speechmos`.
+    UTMOS is not among the measures: the packages of it fetch their weights when they run (`utmos`, `utmos-pytorch`
+    and `utmosv2` of PyPI carry none), while those of DNSMOS come with the wheel of `speechmos`.
 
     Args:
         sounds (`Sequence[np.ndarray]`): Float32 samples, mono.
@@ -178,8 +179,8 @@ def mean_opinion(sounds: Sequence[np.ndarray], sampling_rate: int) -> float | No
 
 def speaker_similarity(sounds: Sequence[np.ndarray], others: Sequence[np.ndarray], sampling_rate: int) -> float | None:
     """
-    Measure how much pairs of sounds have the same voice: cosine of Resemblyzer's speaker embeddings (Wan et al., 2018, "Generalized End-to-End
-    Loss"). Two recordings of one speaker have some .8 to .9, of two speakers .5 to .7.
+    Measure how much pairs of sounds have the same voice: cosine of Resemblyzer's speaker embeddings (Wan et al.,
+    2018, "Generalized End-to-End Loss"). Two recordings of one speaker have some .8 to .9, of two speakers .5 to .7.
 
     Args:
         sounds (`Sequence[np.ndarray]`): Float32 samples, mono.
@@ -187,7 +188,8 @@ def speaker_similarity(sounds: Sequence[np.ndarray], others: Sequence[np.ndarray
         sampling_rate (`int`): Of all of them, in Hz.
 
     Returns:
-        `float` or `None`: Mean over the pairs in which both sounds hold something; `None` where `resemblyzer` is not installed, or there is none.
+        `float` or `None`: Mean over the pairs in which both sounds hold something; `None` where `resemblyzer` is not
+        installed, or there is none.
 
     Raises:
         ImportError: If `resemblyzer` is installed without what it imports, which its wheel does not name.

@@ -19,10 +19,12 @@ UNSPACED = ("zh", "cmn", "yue", "ja", "th", "lo", "km", "my", "bo")
 @dataclass(frozen=True)
 class ErrorRates:
     """
-    How far transcripts are from their references, over all of them: errors per word and per character of the references.
+    How far transcripts are from their references, over all of them: errors per word and per character of the
+    references.
 
     Args:
-        wer (`float`): Word errors after normalisation (no case, no punctuation; in English also numbers and contractions).
+        wer (`float`): Word errors after normalisation (no case, no punctuation; in English also numbers and
+            contractions).
         cer (`float`): Character errors after normalisation.
         raw_wer (`float`): Word errors of the texts as they are.
         raw_cer (`float`): Character errors of the texts as they are.
@@ -48,8 +50,8 @@ def normalise(text: str, language: str | None = None) -> str:
 
     Args:
         text (`str`): Any text.
-        language (`str`, *optional*): Tag of its language, as `en` or `zh-TW`. English has a normaliser of its own; British spellings stay
-            as they are, because the table for them is not part of transformers.
+        language (`str`, *optional*): Tag of its language, as `en` or `zh-TW`. English has a normaliser of its own;
+            British spellings stay as they are, because the table for them is not part of transformers.
 
     Returns:
         `str`: Lower-case words without punctuation; single characters in languages without spaces.

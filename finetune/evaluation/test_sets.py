@@ -30,7 +30,8 @@ class HubSet:
         kind (`str`): `recording` (transcribe it, read it aloud) or `dialogue` (answer it).
         language (`str`): Tag.
         text (`str`): Column of the transcript, or of the question's words.
-        answer (`str`, *optional*): Column of the accepted answer or answers; without it replies are only heard, not judged.
+        answer (`str`, *optional*): Column of the accepted answer or answers; without it replies are only heard, not
+            judged.
         config (`str`, *optional*): Configuration.
         split (`str`): Split.
         audio (`str`): Column of the sound.

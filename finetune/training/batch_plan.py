@@ -1,9 +1,10 @@
 """
 Which examples are learnt from at which step: the order of each epoch, and how its examples share rows.
 
-A *row* is one row of a batch: one example, or several that are packed. The rows of all epochs form one sequence, decided by the seed; an
-update takes the next ones, however they are split into batches, accumulated steps and processes. That is why these splits train alike, and
-why a resumed run needs nothing but the number of rows it has used.
+A *row* is one row of a batch: one example, or several that are packed. The rows of all epochs form one sequence,
+decided by the seed; an update takes the next ones, however they are split into batches, accumulated steps and
+processes. That is why these splits train alike, and why a resumed run needs nothing but the number of rows it has
+used.
 
 Knows lengths and positions. Knows no ids.
 """
@@ -39,8 +40,8 @@ class RowPlan:
         lengths (`Sequence[int]`): Ids of each example, at its longest.
         order (`Callable`): Gives the examples of an epoch.
         rows_per_update (`int`): Rows that one update takes, over all processes and accumulated steps.
-        row_length (`int`, *optional*): Pack examples into rows of this length; without it each row is an example, and the rows of an update
-            are of like length.
+        row_length (`int`, *optional*): Pack examples into rows of this length; without it each row is an example, and
+            the rows of an update are of like length.
         seed (`int`): Shuffles what is laid out together.
     """
 

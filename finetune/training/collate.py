@@ -1,7 +1,8 @@
 """
 From examples (ids and labels) to batches: padded or packed, and the changes of an example that belong to the objective.
 
-Knows ids, labels and markers. Knows no text, no waveform and no model; noise is drawn in `corruption.py`, or by the model itself.
+Knows ids, labels and markers. Knows no text, no waveform and no model; noise is drawn in `corruption.py`, or by the
+model itself.
 """
 
 import random
@@ -86,8 +87,8 @@ def lay_rows(rows: Sequence[Sequence[Example]], row_length: int, pad_token_id: i
         pad_token_id (`int`): What fills the end of a row.
 
     Returns:
-        `dict`: The fields of the examples, `position_ids` and `sample_ids` (-1 on padding), each `(rows, row_length)`. No attention mask:
-        the model sees by the positions where an example ends.
+        `dict`: The fields of the examples, `position_ids` and `sample_ids` (-1 on padding), each `(rows,
+        row_length)`. No attention mask: the model sees by the positions where an example ends.
     """
     shape = (len(rows), row_length)
     batch = {field: np.full(shape, _FILL.get(field, pad_token_id)) for field in rows[0][0]}
@@ -132,8 +133,9 @@ def fill_blocks(example: Example, block_length: int, vocabulary: TttVocabulary) 
     """
     Repeat the end marker of each reply span until the span fills whole blocks.
 
-    Decoding always denoises whole blocks and cuts behind the first end marker. A span of free length, as aligned groups of words have, would
-    otherwise tell its length by the number of its masks; filled, the model learns from content where it ends, and what stands behind.
+    Decoding always denoises whole blocks and cuts behind the first end marker. A span of free length, as aligned
+    groups of words have, would otherwise tell its length by the number of its masks; filled, the model learns from
+    content where it ends, and what stands behind.
 
     Args:
         example (`dict`): `input_ids` and `labels`.
@@ -156,8 +158,8 @@ def fill_blocks(example: Example, block_length: int, vocabulary: TttVocabulary) 
 
 def truncate_last_span(example: Example, vocabulary: TttVocabulary, rng: random.Random) -> Example:
     """
-    Stochastic span truncation (SST): cut the last span at 30 to 90 % of its codes, and drop its end marker and everything after it, so that
-    the end marker is learnt from content and not from position (paper, section 3.3).
+    Stochastic span truncation (SST): cut the last span at 30 to 90 % of its codes, and drop its end marker and
+    everything after it, so that the end marker is learnt from content and not from position (paper, section 3.3).
 
     Args:
         example (`dict`): `input_ids` and `labels`.

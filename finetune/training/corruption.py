@@ -1,8 +1,9 @@
 """
-What happens to an example at random before it is learnt from: truncation of its last span, filling of blocks, noise on its sound, codes misheard.
+What happens to an example at random before it is learnt from: truncation of its last span, filling of blocks, noise
+on its sound, codes misheard.
 
-All of it is drawn from (seed, epoch, row) and from nothing else. So the same examples get the same noise however they are batched, padded,
-packed or shared out to processes, and a run that is resumed goes on as if it had never stopped.
+All of it is drawn from (seed, epoch, row) and from nothing else. So the same examples get the same noise however they
+are batched, padded, packed or shared out to processes, and a run that is resumed goes on as if it had never stopped.
 
 Knows ids, labels and markers. Knows no batches and no model.
 """
@@ -27,11 +28,15 @@ class Objective:
 
     Args:
         clean_audio_prob (`float`, defaults to 0.3): BANOM: no sound is noised, only text is learnt.
-        prefix_preservation_prob (`float`, defaults to 0.3): PPM: spans before a random one stay clean and are not learnt.
-        span_truncation_prob (`float`, defaults to 0.5): SST: the last span is cut. A reply without sound, as a transcript, is left alone.
-        block_fill_prob (`float`, defaults to 0.0): The spans of the reply are filled to whole blocks, see `fill_blocks` ...
+        prefix_preservation_prob (`float`, defaults to 0.3): PPM: spans before a random one stay clean and are not
+            learnt.
+        span_truncation_prob (`float`, defaults to 0.5): SST: the last span is cut. A reply without sound, as a
+            transcript, is left alone.
+        block_fill_prob (`float`, defaults to 0.0): The spans of the reply are filled to whole blocks, see
+            `fill_blocks` ...
         block_length (`int`, defaults to 32): ... of this length.
-        misheard_codes (`float`, defaults to 0.0): Largest share of the codes of a prompt that are exchanged for others, see `mishear`.
+        misheard_codes (`float`, defaults to 0.0): Largest share of the codes of a prompt that are exchanged for
+            others, see `mishear`.
     """
 
     clean_audio_prob: float = 0.3
@@ -84,10 +89,11 @@ def mishear(
     input_ids: torch.Tensor, labels: torch.Tensor, largest_share: float, vocabulary: TttVocabulary, rng: random.Random
 ) -> torch.Tensor:
     """
-    Exchange some codes of what is heard for others, so that no sound is ever the same and a recording cannot be learnt by heart.
+    Exchange some codes of what is heard for others, so that no sound is ever the same and a recording cannot be
+    learnt by heart.
 
-    The share is drawn from 0 to `largest_share`: sounds without a fault are among them. Codes that are learnt stay what they are, and so does
-    every marker.
+    The share is drawn from 0 to `largest_share`: sounds without a fault are among them. Codes that are learnt stay
+    what they are, and so does every marker.
 
     Args:
         input_ids (`torch.LongTensor` of shape `(1, length)`): Ids of an example.

@@ -12,8 +12,9 @@ Rows of a prepared dataset -> training examples: ids and labels of one task, thr
 | document | `document` | none | the whole, sounds too |
 | messages | `messages` | all that is not the assistant's | every turn of the assistant |
 
-A system prompt states the task. In a language other than the default one (English) it ends in a tag, `Language: it.`, so that one model
-keeps its languages apart and can be asked for one; `processing_ttt.tasks_ttt.system_prompt` writes it, for training and for inference alike.
+A system prompt states the task. In a language other than the default one (English) it ends in a tag, `Language: it.`,
+so that one model keeps its languages apart and can be asked for one; `processing_ttt.tasks_ttt.system_prompt` writes
+it, for training and for inference alike.
 
 Knows rows, tasks and the layout. Knows no waveform, no files and no batches.
 """
@@ -60,8 +61,9 @@ def build_examples(
         tokenizer (`PreTrainedTokenizerBase`): The model's.
         layout ([`TttLayout`]): The model's.
         frame_rate (`float`): Codes per second.
-        aligned (`bool` or `int`, defaults to `False`): Words per group: each group of so many words is followed by its own sound, by the row's
-            word times (`True` is 1). `False` is the layout's fixed pattern of text and audio tokens.
+        aligned (`bool` or `int`, defaults to `False`): Words per group: each group of so many words is followed by
+            its own sound, by the row's word times (`True` is 1). `False` is the layout's fixed pattern of text and
+            audio tokens.
         system_prompts (`dict[str, str]`, *optional*): The processor's own.
         default_language (`str`, defaults to `"en"`): The language whose prompts have no tag.
         rng (`random.Random`, *optional*): Cuts interleaved documents; by default the row's id decides.

@@ -1,7 +1,9 @@
 """
-How many ids each example of a run has, which decides how they share rows: counted once, and remembered in the run's folder.
+How many ids each example of a run has, which decides how they share rows: counted once, and remembered in the run's
+folder.
 
-Counting takes a millisecond an example, in each process: a quarter of an hour for a million of them, at every start, were it not remembered.
+Counting takes a millisecond an example, in each process: a quarter of an hour for a million of them, at every start,
+were it not remembered.
 
 Knows examples and files. Knows no recipe and no rows.
 """

@@ -4,10 +4,11 @@ How much memory training takes, by size of the model and method: computed, not t
     python -m finetune.training.memory                                        # the table of the README
     python -m finetune.training.memory --model checkpoints/ttt-nano --tokens 2048
 
-Weights, gradients and AdamW's two moments are counted parameter by parameter. Activations are counted by running the model's own forward on
-tensors without data (torch's meta device) and adding up what autograd keeps for the backward pass. Logits come on top, as if every position
-were scored over the whole vocabulary: often the largest single thing. A training step scores only the positions that a loss asks, so that
-this is the most it can take. What the allocator, kernels and the CUDA context take besides (about 1 to 2 GB on a GPU) is not in it.
+Weights, gradients and AdamW's two moments are counted parameter by parameter. Activations are counted by running the
+model's own forward on tensors without data (torch's meta device) and adding up what autograd keeps for the backward
+pass. Logits come on top, as if every position were scored over the whole vocabulary: often the largest single thing.
+A training step scores only the positions that a loss asks, so that this is the most it can take. What the allocator,
+kernels and the CUDA context take besides (about 1 to 2 GB on a GPU) is not in it.
 
 Knows configurations and sizes. Knows no data and no weights.
 """
@@ -47,7 +48,8 @@ class Memory:
         gradients (`int`): Of what is trained.
         optimizer (`int`): AdamW's moments, float32.
         activations (`int`): What the backward pass needs.
-        logits (`int`): Scores of every position (the most that a step can ask), their gradient, and the float32 copy that the loss takes.
+        logits (`int`): Scores of every position (the most that a step can ask), their gradient, and the float32 copy
+            that the loss takes.
     """
 
     weights: int
@@ -118,7 +120,8 @@ def saved_bytes(model: TttForConditionalGeneration, rows: int, length: int, widt
         rows (`int`): Of a batch.
         length (`int`): Ids of a row.
         width (`int`): Bytes of a number in the computation.
-        checkpointing (`bool`): Whether layers are computed again: then what one layer keeps is added to what lies between them.
+        checkpointing (`bool`): Whether layers are computed again: then what one layer keeps is added to what lies
+            between them.
 
     Returns:
         `int`: Bytes.

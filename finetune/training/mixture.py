@@ -1,5 +1,6 @@
 """
-Several prepared datasets mixed for training: a `data.yaml`, the examples it names, and the order in which an epoch takes them.
+Several prepared datasets mixed for training: a `data.yaml`, the examples it names, and the order in which an epoch
+takes them.
 
     replay_ratio: 0.2              # share of the examples that comes from the datasets marked `replay`
     datasets:
@@ -11,9 +12,10 @@ Several prepared datasets mixed for training: a `data.yaml`, the examples it nam
       - path: prepared/english     # base-language data against forgetting
         replay: true
 
-Every (row, task) is an example with a fixed position. An epoch is a list of positions that is worked out from the seed and the epoch alone,
-so neither the number of workers nor where a run was resumed changes what is seen. Over the epochs every row of a task is used as often as any
-other: a task that is drawn more often than it has rows begins a new shuffled round, one that is drawn less often goes on where it was.
+Every (row, task) is an example with a fixed position. An epoch is a list of positions that is worked out from the
+seed and the epoch alone, so neither the number of workers nor where a run was resumed changes what is seen. Over the
+epochs every row of a task is used as often as any other: a task that is drawn more often than it has rows begins a
+new shuffled round, one that is drawn less often goes on where it was.
 
 Knows prepared folders and weights. Knows no batches, no noise and no model.
 """
@@ -45,7 +47,8 @@ class MixtureEntry:
 
     Args:
         path (`Path`): Folder written by `ttt prepare`.
-        tasks (`dict[str, float | None]`): Tasks with their shares, `None` for one that counts by its rows; empty for all it can teach.
+        tasks (`dict[str, float | None]`): Tasks with their shares, `None` for one that counts by its rows; empty for
+            all it can teach.
         weight (`float`, *optional*): Its share among the datasets.
         replay (`bool`): Whether it is there against forgetting.
     """

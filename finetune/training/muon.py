@@ -1,12 +1,14 @@
 """
-Muon for the matrices of the layers, AdamW for embeddings, head and vectors: what models that start from nothing learn faster with.
+Muon for the matrices of the layers, AdamW for embeddings, head and vectors: what models that start from nothing learn
+faster with.
 
-Muon (Jordan et al., 2024) orthogonalises the momentum of each matrix; with updates of AdamW's size ("match_rms_adamw", Moonshot AI,
-arXiv 2502.16982) one learning rate serves both. torch has both optimisers; here they only become one, as transformers' Trainer wants. Muon needs whole matrices: not for
-processes that share them out (FSDP, ZeRO).
+Muon (Jordan et al., 2024) orthogonalises the momentum of each matrix; with updates of AdamW's size
+("match_rms_adamw", Moonshot AI, arXiv 2502.16982) one learning rate serves both. torch has both optimisers; here they
+only become one, as transformers' Trainer wants. Muon needs whole matrices: not for processes that share them out
+(FSDP, ZeRO).
 
-torch's Muon iterates in bfloat16. On a CPU without instructions for it that takes longer than forward and backward together, so on CPUs the
-iteration is done here in float32, which is no less exact.
+torch's Muon iterates in bfloat16. On a CPU without instructions for it that takes longer than forward and backward
+together, so on CPUs the iteration is done here in float32, which is no less exact.
 """
 
 from typing import Any

@@ -5,8 +5,8 @@ The recipe of a training run: a YAML file, overridden on the command line, check
     data: prepared/italian
     learning_rate: 2e-4
 
-`Recipe` lists every key with its default. A recipe may also hold `stages`, a list of such keys each: the stages are trained one after the
-other, each from what the one before it left, and a key of a stage overrides the recipe's.
+`Recipe` lists every key with its default. A recipe may also hold `stages`, a list of such keys each: the stages are
+trained one after the other, each from what the one before it left, and a key of a stage overrides the recipe's.
 
 Knows names, types and defaults. Knows no model and no data.
 """
@@ -43,20 +43,24 @@ class Recipe:
     Args:
         model (`str`): Folder or Hub id of the checkpoint to start from.
         data (`str`): Folder that `ttt prepare` wrote, or a `data.yaml` that mixes several.
-        output_dir (`str`): Where checkpoints, curves and the result go. The same command goes on from the last checkpoint there.
+        output_dir (`str`): Where checkpoints, curves and the result go. The same command goes on from the last
+            checkpoint there.
         stages (`list[dict]`): Keys of each stage, see above; `name` names its folder.
-        method (`str`): `lora`; `qlora` (LoRA over weights in 4 bits); `rows` (only the markers and the audio alphabet); `full`.
+        method (`str`): `lora`; `qlora` (LoRA over weights in 4 bits); `rows` (only the markers and the audio
+            alphabet); `full`.
         lora_r (`int`): Rank of the adapter.
         lora_alpha (`int`): Its scale: updates are multiplied by alpha / r.
         lora_dropout (`float`): Dropout on the adapter's input.
         target_modules (`str`): Which layers get one: `all-linear`, or names separated by commas.
-        train_audio_rows (`bool`): Also train the rows of the markers and the audio alphabet, in the embedding and in the output projection.
+        train_audio_rows (`bool`): Also train the rows of the markers and the audio alphabet, in the embedding and in
+            the output projection.
         clean_audio_prob (`float`): BANOM, see `Objective`.
         prefix_preservation_prob (`float`): PPM.
         span_truncation_prob (`float`): SST.
-        block_fill_prob (`float`): Share of examples whose spans are filled to whole blocks of the model's `block_length`, for models that
-            speak in aligned groups of words, as nano does.
-        misheard_codes (`float`): Largest share of the codes of a prompt that are exchanged for others, against learning recordings by heart.
+        block_fill_prob (`float`): Share of examples whose spans are filled to whole blocks of the model's
+            `block_length`, for models that speak in aligned groups of words, as nano does.
+        misheard_codes (`float`): Largest share of the codes of a prompt that are exchanged for others, against
+            learning recordings by heart.
         aligned (`int`): Words per group where the data has word times; 0 is the layout's fixed pattern.
         default_language (`str`): Prompts in this language carry no tag of their language.
         tasks (`str`): Tasks to learn, separated by commas; all that the data can teach by default.
@@ -75,13 +79,16 @@ class Recipe:
         max_grad_norm (`float`): Gradients are scaled down to this norm.
         bf16 (`bool`): Compute in bfloat16. Weights that are trained stay float32.
         gradient_checkpointing (`bool`): Compute activations again instead of keeping them.
-        compile_layers (`bool`): Compile the backbone's layers: on a GPU the first update takes longer, and all others are faster. Packed rows
-            of training then all have `max_length` positions; without `packing` every new length is compiled anew.
+        compile_layers (`bool`): Compile the backbone's layers: on a GPU the first update takes longer, and all others
+            are faster. Packed rows of training then all have `max_length` positions; without `packing` every new
+            length is compiled anew.
         seed (`int`): Decides everything that is drawn.
         logging_steps (`int`): Updates between two points of the curves.
-        eval_steps (`float`): Updates between two validations, below 1 their share of the run; each also writes a checkpoint.
+        eval_steps (`float`): Updates between two validations, below 1 their share of the run; each also writes a
+            checkpoint.
         early_stopping_patience (`int`): Validations without improvement after which training stops; 0 never stops.
-        metric_for_best_model (`str`): `wer` or `cer` of transcriptions, `tts_cer` of speech as the model itself hears it, or `loss`.
+        metric_for_best_model (`str`): `wer` or `cer` of transcriptions, `tts_cer` of speech as the model itself hears
+            it, or `loss`.
         validation_examples (`int`): Recordings that each validation transcribes.
         validation_sounds (`int`): Texts that each validation speaks.
         max_new_tokens (`int`): Longest reply in validation.
@@ -206,8 +213,8 @@ class Recipe:
         Take the stages apart.
 
         Returns:
-            `list[tuple[str, Recipe]]`: Name and recipe of each stage, in order, each writing to its own folder below `output_dir`; the
-            recipe itself if it has none.
+            `list[tuple[str, Recipe]]`: Name and recipe of each stage, in order, each writing to its own folder below
+            `output_dir`; the recipe itself if it has none.
         """
         if not self.stages:
             return [("", self)]
@@ -257,15 +264,18 @@ def read_recipe(path: Path | None, assignments: Iterable[str] = ()) -> Recipe:
     Read a recipe and override some of its keys.
 
     Args:
-        path (`Path`, *optional*): A YAML file, or the name of a shipped one (`low_resource_lora`); without it the defaults are the recipe.
-        assignments (iterable of `str`): `key=value` each, the value as YAML writes it; `STAGE.key=value` for a key of a stage.
+        path (`Path`, *optional*): A YAML file, or the name of a shipped one (`low_resource_lora`); without it the
+            defaults are the recipe.
+        assignments (iterable of `str`): `key=value` each, the value as YAML writes it; `STAGE.key=value` for a key of
+        a stage.
 
     Returns:
         `Recipe`: Checked.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is no mapping, an assignment has no `=`, a key is unknown or a value wrong, or stages would override it.
+        ValueError: If the file is no mapping, an assignment has no `=`, a key is unknown or a value wrong, or stages
+        would override it.
     """
     keys: dict[str, Any] = {}
     if path is not None:

@@ -1,8 +1,8 @@
 """
 Which checkpoint a run goes on from: the last one that was written to its end.
 
-A process may be killed at any moment, also while it writes. So a checkpoint counts from the moment a small file in it says that it is
-whole; that file also remembers how long the run has taken so far. Knows folders. Knows no models.
+A process may be killed at any moment, also while it writes. So a checkpoint counts from the moment a small file in it
+says that it is whole; that file also remembers how long the run has taken so far. Knows folders. Knows no models.
 """
 
 import json

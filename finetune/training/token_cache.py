@@ -1,6 +1,6 @@
 """
-Tokenizing what was tokenized before: the examples of a run consist of the same words and the same prompts again and again, and tokenizing
-them takes longer than all other steps of making an example together.
+Tokenizing what was tokenized before: the examples of a run consist of the same words and the same prompts again and
+again, and tokenizing them takes longer than all other steps of making an example together.
 
 Knows texts and their ids. Knows no rows.
 """

@@ -6,8 +6,10 @@ Train a Text-to-Talk model on prepared data, as a recipe says.
 
 1. The recipe is checked, and kept in the output folder: a folder belongs to one recipe.
 2. Examples are made of the prepared rows; their lengths decide how they share batches (`batch_plan.py`).
-3. transformers' Trainer trains (`trainer.py`), from the last whole checkpoint in the folder if there is one (`resume.py`).
-4. The best weights by the recipe's metric are written beside the checkpoints: an adapter, or a whole model with its processor.
+3. transformers' Trainer trains (`trainer.py`), from the last whole checkpoint in the folder if there is one
+   (`resume.py`).
+4. The best weights by the recipe's metric are written beside the checkpoints: an adapter, or a whole model with its
+   processor.
 
 Knows the order of things. What happens in each is the siblings' business.
 """

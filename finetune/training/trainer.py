@@ -1,6 +1,6 @@
 """
-transformers' Trainer, told three things it cannot know: losses are means over samples, rows come in the order of their plan, and a
-validation also listens to the model.
+transformers' Trainer, told three things it cannot know: losses are means over samples, rows come in the order of
+their plan, and a validation also listens to the model.
 
 Knows batches as `collate.py` makes them and the outputs of the model. Knows no recipe and no files of data.
 """
@@ -19,13 +19,14 @@ class TttTrainer(Trainer):
     """
     Trains a Text-to-Talk model.
 
-    The loss of an update is the mean over its samples, exactly: each batch counts by its number of samples, whatever the number of
-    accumulated batches and processes, and however many samples were packed into a row.
+    The loss of an update is the mean over its samples, exactly: each batch counts by its number of samples, whatever
+    the number of accumulated batches and processes, and however many samples were packed into a row.
 
     Args:
-        listen (`Callable`, *optional*): Asked at each evaluation with the model and the number of updates; its numbers join the metrics.
-        is_compiled (`bool`, *optional*, defaults to `False`): Whether layers are compiled; evaluations then run them as they are, since their
-            batches have all lengths.
+        listen (`Callable`, *optional*): Asked at each evaluation with the model and the number of updates; its
+            numbers join the metrics.
+        is_compiled (`bool`, *optional*, defaults to `False`): Whether layers are compiled; evaluations then run them
+            as they are, since their batches have all lengths.
         kwargs: As for `transformers.Trainer`.
     """
 

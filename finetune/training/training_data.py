@@ -1,5 +1,6 @@
 """
-The data of a training run as the Trainer takes it: examples of a mixture, rows of a plan, and the collator that noises and lays them out.
+The data of a training run as the Trainer takes it: examples of a mixture, rows of a plan, and the collator that
+noises and lays them out.
 
 Knows prepared data, plans and the objective. Knows no model.
 """
@@ -194,7 +195,8 @@ class NoisingCollator:
         objective (`Objective`): What may happen to an example.
         seed (`int`): Of the run.
         packs (`bool`): Whether rows hold several examples.
-        row_length (`int`, *optional*): Positions of packed rows of training; by default, and in validation, as many as a batch's fullest row has.
+        row_length (`int`, *optional*): Positions of packed rows of training; by default, and in validation, as many
+            as a batch's fullest row has.
     """
 
     vocabulary: TttVocabulary

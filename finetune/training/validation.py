@@ -1,8 +1,9 @@
 """
 What a validation hears: a few recordings transcribed, a few texts spoken.
 
-The speech is judged by the model's own transcription of its codes, which costs no codec and no second model; `ttt evaluate` has better judges.
-The sounds themselves go to files and to the curves, because a number does not tell how a voice sounds.
+The speech is judged by the model's own transcription of its codes, which costs no codec and no second model; `ttt
+evaluate` has better judges. The sounds themselves go to files and to the curves, because a number does not tell how a
+voice sounds.
 
 Knows prepared rows, a processor and where sounds go. Knows no training.
 """
@@ -41,7 +42,8 @@ class TrackerSounds:
 @dataclass
 class Validation:
     """
-    Listens to a model. Every process of a run asks the same questions, so that a model that is sharded over them steps as one.
+    Listens to a model. Every process of a run asks the same questions, so that a model that is sharded over them
+    steps as one.
 
     Args:
         processor ([`TttProcessor`]): The model's.

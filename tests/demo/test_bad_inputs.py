@@ -1,7 +1,9 @@
 """
-Bad inputs over HTTP, as a table: each is answered with a sentence or with a reply, and afterwards the server is as it was.
+Bad inputs over HTTP, as a table: each is answered with a sentence or with a reply, and afterwards the server is as it
+was.
 
-Nothing that a client sees may hold a traceback or a path of the server; no file stays; no slot and no place stays taken.
+Nothing that a client sees may hold a traceback or a path of the server; no file stays; no slot and no place stays
+taken.
 """
 
 import io

@@ -1,8 +1,9 @@
 """
 The original driver has twelve known faults. Each has a test here that fails where the fault is.
 
-In the order of their list: dropout while speaking, a fade that attenuates, too little context, phases that start again, lost frames, a lost
-tail, a global seed, noise that moves, batches that leak, tensors of the wrong mode and device, cost that grows, and slow or coarse parts.
+In the order of their list: dropout while speaking, a fade that attenuates, too little context, phases that start
+again, lost frames, a lost tail, a global seed, noise that moves, batches that leak, tensors of the wrong mode and
+device, cost that grows, and slow or coarse parts.
 """
 
 import numpy as np

@@ -1,7 +1,8 @@
 """
 A headless Chromium with a fake microphone, whose page records what it plays, sample for sample.
 
-The recording sits where the loudspeaker would: a page's `AudioContext.destination` is a gain of 1 that leads to the real one and to a worklet.
+The recording sits where the loudspeaker would: a page's `AudioContext.destination` is a gain of 1 that leads to the
+real one and to a worklet.
 """
 
 import base64
@@ -107,7 +108,8 @@ def recording(page) -> np.ndarray:
 
 def pauses_between(played: np.ndarray, sound: np.ndarray) -> int:
     """
-    Hold what was played against a sound: the whole sound, every sample of it once and in order, and nothing else but silence.
+    Hold what was played against a sound: the whole sound, every sample of it once and in order, and nothing else but
+    silence.
 
     Returns:
         How often it was interrupted.

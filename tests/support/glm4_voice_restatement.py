@@ -1,8 +1,9 @@
 """
-The codec of GLM-4-Voice once more: from its description, in float64, one row at a time, with the released names, as plainly as it can be said.
+The codec of GLM-4-Voice once more: from its description, in float64, one row at a time, with the released names, as
+plainly as it can be said.
 
-Knows nothing of the code under test and shares no line with it. Where the recorded numbers of the original are at hand it is held against
-them; where no recording exists, the code under test is held against it.
+Knows nothing of the code under test and shares no line with it. Where the recorded numbers of the original are at
+hand it is held against them; where no recording exists, the code under test is held against it.
 """
 
 import itertools

@@ -1,12 +1,13 @@
 """
-A small Hub on this machine: what `huggingface_hub` needs of the Hub's API to create, commit, list and download model repositories.
+A small Hub on this machine: what `huggingface_hub` needs of the Hub's API to create, commit, list and download model
+repositories.
 
     with LoopbackHub() as hub:
         commit = hub.commit("name/repo", {"config.json": b"{}"})
         subprocess.run(..., env=hub.environment(home))        # HF_ENDPOINT and caches of its own
 
-Repositories are lists of commits, each a mapping of paths to bytes, held in memory; every file is an ordinary one (no LFS, no Xet). `requests`
-records what was asked; `break_download` makes trouble.
+Repositories are lists of commits, each a mapping of paths to bytes, held in memory; every file is an ordinary one (no
+LFS, no Xet). `requests` records what was asked; `break_download` makes trouble.
 """
 
 import base64

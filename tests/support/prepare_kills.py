@@ -1,10 +1,11 @@
 """
-A process that prepares the same manifest again and again, killed (kill -9) at another of its renames each time and then run once more.
+A process that prepares the same manifest again and again, killed (kill -9) at another of its renames each time and
+then run once more.
 
     python tests/support/prepare_kills.py CHECKPOINT MANIFEST OUT 1 5 9
 
-It loads the libraries once and forks a child for each run. On the last line it prints, for each rename, how many shards the killed run left and
-how many of them the next one made again.
+It loads the libraries once and forks a child for each run. On the last line it prints, for each rename, how many
+shards the killed run left and how many of them the next one made again.
 """
 
 import json

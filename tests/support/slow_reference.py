@@ -1,8 +1,9 @@
 """
 Text-to-Talk once more, slow and obvious: what the tests hold `modeling_ttt` against.
 
-Written from the method's definition, with for-loops, one row at a time, without padding, without a cache and without a line of the package:
-the backbone is transformers' own causal language model in eager attention, under an additive mask that is filled in position by position.
+Written from the method's definition, with for-loops, one row at a time, without padding, without a cache and without
+a line of the package: the backbone is transformers' own causal language model in eager attention, under an additive
+mask that is filled in position by position.
 """
 
 import copy

@@ -1,5 +1,6 @@
 """
-Where transformers' common test suites come from: its source distribution, fetched when a test asks for it and never kept in the checkout.
+Where transformers' common test suites come from: its source distribution, fetched when a test asks for it and never
+kept in the checkout.
 
 Knows pip and the layout of the archive. Knows neither our classes nor what the suites test.
 """
@@ -35,8 +36,8 @@ def download_source_distribution(version: str, folder: Path) -> Path:
     """
     Fetch the source distribution of a version of transformers, unless the folder holds it.
 
-    pip has no way to download without asking the archive for its metadata, which needs setuptools: where that is installed, fetching it
-    once more for an isolated build is spared. Nothing is built.
+    pip has no way to download without asking the archive for its metadata, which needs setuptools: where that is
+    installed, fetching it once more for an isolated build is spared. Nothing is built.
 
     Args:
         version (`str`): Of transformers.

@@ -1,5 +1,6 @@
 """
-From nano's speech to prepared datasets, as `ttt train` reads them: codes, words with their times, and the shares in which they are mixed.
+From nano's speech to prepared datasets, as `ttt train` reads them: codes, words with their times, and the shares in
+which they are mixed.
 
     python -m finetune.nano.checkpoint.prepare --model checkpoints/ttt-nano --speech data/nano --out prepared/nano
     ttt train nano --set model=runs/nano-init --set data=prepared/nano/data.yaml --set output_dir=runs/nano
@@ -18,8 +19,8 @@ From nano's speech to prepared datasets, as `ttt train` reads them: codes, words
 | written | question, answer | the domain |
 | facts | lists of answers | the domain, with larger numbers |
 
-Codes are kept in `codes/` below the output folder, a file per shard; a run that was killed goes on. Corpora that are still growing may be
-prepared again: what is new is encoded.
+Codes are kept in `codes/` below the output folder, a file per shard; a run that was killed goes on. Corpora that are
+still growing may be prepared again: what is new is encoded.
 
 Knows the folders that `synthesise.py` writes, the codec and the columns of prepared rows. Knows no model.
 """
@@ -257,14 +258,16 @@ def _written(codes: Iterable[int]) -> str:
 
 def lists_of_facts(seed: int = 0) -> list[str]:
     """
-    Write answers as plain text, a line each: half of the lists at random, half in order, operand by operand. Every answer restates its
-    question, so this is arithmetic at eight ids a fact, where a question and its answer in a conversation take nearly forty.
+    Write answers as plain text, a line each: half of the lists at random, half in order, operand by operand. Every
+    answer restates its question, so this is arithmetic at eight ids a fact, where a question and its answer in a
+    conversation take nearly forty.
 
     Args:
         seed (`int`, *optional*, defaults to 0): Of the random order.
 
     Returns:
-        `list[str]`: Lists of `FACTS_PER_LIST` lines; numbers up to `LARGEST_WRITTEN_NUMBER`, and no fact that is held out.
+        `list[str]`: Lists of `FACTS_PER_LIST` lines; numbers up to `LARGEST_WRITTEN_NUMBER`, and no fact that is held
+        out.
     """
     answers = sorted({item.answer for item in items(largest_number=LARGEST_WRITTEN_NUMBER) if item.split == "train"})
     rng = random.Random(seed)

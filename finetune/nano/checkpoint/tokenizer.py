@@ -12,7 +12,8 @@ TEXT_VOCAB_SIZE = 1024
 
 def train_tokenizer(codebook_size: int) -> PreTrainedTokenizerFast:
     """
-    Train nano's byte-level BPE on the domain's training sentences and the tasks' prompts, and add the markers and the audio alphabet.
+    Train nano's byte-level BPE on the domain's training sentences and the tasks' prompts, and add the markers and the
+    audio alphabet.
 
     Args:
         codebook_size (`int`): Codes of the codec.

@@ -1,8 +1,9 @@
 """
-One resumable stage of training a codec: its utterances, its optimizer and schedule, its state on disk, and the export of the codec.
+One resumable stage of training a codec: its utterances, its optimizer and schedule, its state on disk, and the export
+of the codec.
 
-Knows the shards that `synthesise` writes (they may still be being written: it looks again now and then). Does not know what a stage
-trains, and with which loss.
+Knows the shards that `synthesise` writes (they may still be being written: it looks again now and then). Does not
+know what a stage trains, and with which loss.
 """
 
 import json

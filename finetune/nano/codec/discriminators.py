@@ -1,8 +1,10 @@
 """
-What tells recorded from decoded speech while a codec's voice is trained: small critics of a waveform's periods and of its spectrum.
+What tells recorded from decoded speech while a codec's voice is trained: small critics of a waveform's periods and of
+its spectrum.
 
-Multi-period critics are those of Kong et al. (2020, "HiFi-GAN"), multi-resolution ones those of Jang et al. (2021, "UnivNet") on log magnitudes,
-both with an eighth of the published channels or fewer: on a CPU a step of the published sizes takes half a minute.
+Multi-period critics are those of Kong et al. (2020, "HiFi-GAN"), multi-resolution ones those of Jang et al. (2021,
+"UnivNet") on log magnitudes, both with an eighth of the published channels or fewer: on a CPU a step of the published
+sizes takes half a minute.
 
 Knows waveforms. Does not know codecs, texts, or when a critic is trained.
 """

@@ -29,7 +29,8 @@ def encode_corpus(
     codec: TttCodecModel, folder: Path, out: Path, varied: bool, batch_size: int = 16, hearing: int = 0
 ) -> None:
     """
-    Write the codes of a corpus, a file per shard; shards that are there already, with the same utterances, are left alone.
+    Write the codes of a corpus, a file per shard; shards that are there already, with the same utterances, are left
+    alone.
 
     Args:
         codec (`TttCodecModel`): The codec, final.
@@ -37,7 +38,8 @@ def encode_corpus(
         out (`Path`): Gets `shard-00000.jsonl` with the corpus' fields and `codes`.
         varied (`bool`): Vary room, noise and level, as a microphone would (questions); otherwise as it is (answers).
         batch_size (`int`, *optional*, defaults to 16): Utterances encoded together.
-        hearing (`int`, *optional*, defaults to 0): Which hearing: each number gives other rooms, noises and levels, if `varied`.
+        hearing (`int`, *optional*, defaults to 0): Which hearing: each number gives other rooms, noises and levels,
+            if `varied`.
     """
     out.mkdir(parents=True, exist_ok=True)
     for name, lines, samples in tqdm(list(read_shards(folder)), desc=f"encode {folder.name}", unit="shard"):

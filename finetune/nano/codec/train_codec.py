@@ -95,8 +95,8 @@ def codec_loss(model: TttCodecModel, clean: torch.Tensor, heard: torch.Tensor) -
 class DecodedMels:
     """
     Crops of utterances beside the mel frames that the frozen codec decodes for them; each utterance is coded once and
-    remembered in half precision. Of a large corpus it takes some thousand utterances, spread evenly: coding an utterance
-    costs as much as learning from ten crops.
+    remembered in half precision. Of a large corpus it takes some thousand utterances, spread evenly: coding an
+    utterance costs as much as learning from ten crops.
 
     Args:
         model ([`TttCodecModel`]): The codec, its encoder and decoder final.

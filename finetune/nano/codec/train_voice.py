@@ -4,12 +4,14 @@ Train the sound of nano's codec against critics, resumably: what its codes mean 
     python -m finetune.nano.codec.train_voice --codec checkpoints/ttt-nano/codec --data data/phrases data/answers data/dictation \\
         --out runs/voice --minutes 60
 
-Encoder and quantiser are frozen, so every code that a language model has learnt stays valid. Decoder and vocoder are trained together, from codes to
-sound: L1 of log-mel frames, a multi-resolution STFT loss, and small critics (`discriminators.py`; hinge loss and distance of features), of which each
-step hears a few drawn at random. A crop of a second is decoded with what lies before and after it, and judged without.
+Encoder and quantiser are frozen, so every code that a language model has learnt stays valid. Decoder and vocoder are
+trained together, from codes to sound: L1 of log-mel frames, a multi-resolution STFT loss, and small critics
+(`discriminators.py`; hinge loss and distance of features), of which each step hears a few drawn at random. A crop of
+a second is decoded with what lies before and after it, and judged without.
 
-Each crop comes from one of the folders of `--data`, all equally often. In `--out`: `voice.safetensors` and `critics.safetensors`, from which the same
-command goes on; `export/`, the codec as `AutoModel.from_pretrained` reads it, renewed every few minutes; `time.json`.
+Each crop comes from one of the folders of `--data`, all equally often. In `--out`: `voice.safetensors` and
+`critics.safetensors`, from which the same command goes on; `export/`, the codec as `AutoModel.from_pretrained` reads
+it, renewed every few minutes; `time.json`.
 
 Knows what is learnt from which loss. Does not know how a stage is resumed (`codec_stage.py`), tokens, judges.
 """
@@ -61,8 +63,8 @@ class CodedCrops:
             rng (`np.random.Generator`): Draws them.
 
         Returns:
-            `tuple[torch.Tensor, torch.Tensor]`: Codes `(batch, before + codes + after)`, -1 beyond an utterance's ends, and the sound of
-            the crops alone, `(batch, codes * samples_per_code)`, at the standard level.
+            `tuple[torch.Tensor, torch.Tensor]`: Codes `(batch, before + codes + after)`, -1 beyond an utterance's
+            ends, and the sound of the crops alone, `(batch, codes * samples_per_code)`, at the standard level.
         """
         rows, sounds = [], []
         for _ in range(batch):

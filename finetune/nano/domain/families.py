@@ -1,5 +1,6 @@
 """
-The kinds of question that nano version 0 knew: sums, neighbours, days, months, colours, opposites and names, as families of templates and facts.
+The kinds of question that nano version 0 knew: sums, neighbours, days, months, colours, opposites and names, as
+families of templates and facts.
 
 Knows texts and tables. Does not know what is held out.
 """

@@ -1,6 +1,6 @@
 """
-The kinds of question that nano version 1 knows besides those of `families.py`: times tables, comparing and counting, clock, units, calendar,
-capitals, letters and spelling, rhymes, animals and jokes.
+The kinds of question that nano version 1 knows besides those of `families.py`: times tables, comparing and counting,
+clock, units, calendar, capitals, letters and spelling, rhymes, animals and jokes.
 
 Knows texts and tables. Does not know what is held out.
 """

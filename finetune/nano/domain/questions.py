@@ -1,16 +1,17 @@
 """
 What nano can be asked, and the one right answer to each question.
 
-Every question is a template filled with a fact, nearly every answer restates what was heard and then says the result ("Twelve plus seven
-is nineteen."), and a fact has the same answer however it is asked, so exact match means something. What is never trained on is
-decided here, by construction:
-- "unseen_fact": about a tenth of the facts of open kinds (sums, differences, neighbours of numbers, comparing, counting), in any words;
-- "unseen_sentence": for closed kinds (days, colours, capitals, ...), about a tenth of the pairs of template and fact; fact and template
-  are each seen elsewhere;
+Every question is a template filled with a fact, nearly every answer restates what was heard and then says the result
+("Twelve plus seven is nineteen."), and a fact has the same answer however it is asked, so exact match means
+something. What is never trained on is decided here, by construction:
+- "unseen_fact": about a tenth of the facts of open kinds (sums, differences, neighbours of numbers, comparing,
+  counting), in any words;
+- "unseen_sentence": for closed kinds (days, colours, capitals, ...), about a tenth of the pairs of template and fact;
+  fact and template are each seen elsewhere;
 - "unseen_template": the last template of every family, for the facts that are trained on.
 
-Knows: texts. Does not know: speech, tokens, files. Randomness comes from the seed alone. The facts are in `families.py`, `more_families.py`
-and `small_talk.py`; second turns in `follow_ups.py`.
+Knows: texts. Does not know: speech, tokens, files. Randomness comes from the seed alone. The facts are in
+`families.py`, `more_families.py` and `small_talk.py`; second turns in `follow_ups.py`.
 """
 
 import random
@@ -38,8 +39,9 @@ class Item:
     A question and its answer.
 
     Args:
-        kind (`str`): "sum", "difference", "number", "day", "month", "colour", "mix", "opposite", "name", "talk", "product", "compare", "count",
-            "time", "unit", "calendar", "capital", "letter", "spelling", "rhyme", "animal" or "joke".
+        kind (`str`): "sum", "difference", "number", "day", "month", "colour", "mix", "opposite", "name", "talk",
+            "product", "compare", "count", "time", "unit", "calendar", "capital", "letter", "spelling", "rhyme",
+            "animal" or "joke".
         question (`str`): One sentence.
         answer (`str`): A sentence or two of two to sixteen words.
         split (`str`): One of `SPLITS`.
@@ -57,7 +59,8 @@ def items(seed: int = 0, largest_number: int = LARGEST_NUMBER) -> list[Item]:
 
     Args:
         seed (`int`, *optional*, defaults to 0): Decides what is held out.
-        largest_number (`int`, *optional*, defaults to 20): Of sums, differences and neighbours of numbers; what is held out stays so.
+        largest_number (`int`, *optional*, defaults to 20): Of sums, differences and neighbours of numbers; what is
+            held out stays so.
 
     Returns:
         `list[Item]`: In a fixed order; question texts are distinct.
@@ -99,7 +102,8 @@ def wrapped(question: str, rng: random.Random) -> str:
     Put a question into other words around it, so that what is asked has to be found in what is said.
 
     Args:
-        question (`str`): A question of a kind other than name and talk, which begins with a word that is written small elsewhere.
+        question (`str`): A question of a kind other than name and talk, which begins with a word that is written
+            small elsewhere.
         rng (`random.Random`): Chooses the words.
 
     Returns:
@@ -110,15 +114,16 @@ def wrapped(question: str, rng: random.Random) -> str:
 
 def drills(count: int, seed: int = 0) -> list[str]:
     """
-    Pieces of the training sentences in random order, for dictation: what is heard has to be written down word by word, not guessed.
+    Pieces of the training sentences in random order, for dictation: what is heard has to be written down word by
+    word, not guessed.
 
     Args:
         count (`int`): How many.
         seed (`int`, *optional*, defaults to 0): Decides the words.
 
     Returns:
-        `list[str]`: Distinct sentences of three to twelve words, every other one of single words, the others of pieces of one to four
-        words. Numbers that only ever meet in an unseen fact do not meet here either.
+        `list[str]`: Distinct sentences of three to twelve words, every other one of single words, the others of
+        pieces of one to four words. Numbers that only ever meet in an unseen fact do not meet here either.
     """
     rng = random.Random(seed)
     corpus = text_corpus()
@@ -184,7 +189,8 @@ def keywords(text: str) -> list[str]:
         text (`str`): An answer, or what a judge heard of it.
 
     Returns:
-        `list[str]`: In order, lower case: "Twenty seven plus one is twenty eight." -> ["twenty seven", "plus", "one", "twenty eight"].
+        `list[str]`: In order, lower case: "Twenty seven plus one is twenty eight." -> ["twenty seven", "plus", "one",
+        "twenty eight"].
     """
     found: list[str] = []
     in_number = False

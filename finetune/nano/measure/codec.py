@@ -7,8 +7,9 @@ How much of the speech survives the codec, as independent judges hear it, and ho
 
 Four kinds of sound go to the judge: the synthesiser's own speech; its log-mel frames turned back by Griffin-Lim (what
 the frames lose); the frames that the codec decodes, by Griffin-Lim (what the codes lose); and the codec's own sound
-(what the vocoder loses). Beside what is heard stand DNSMOS and the likeness of the voice to the original's, where `speechmos` and
-`resemblyzer` are installed, and for the codec bits of entropy per code, codes used, speed on one thread.
+(what the vocoder loses). Beside what is heard stand DNSMOS and the likeness of the voice to the original's, where
+`speechmos` and `resemblyzer` are installed, and for the codec bits of entropy per code, codes used, speed on one
+thread.
 
 Knows: the codec and the judges. Does not know: tokens, the language model, how the codec was trained.
 """
@@ -148,8 +149,8 @@ def read_speech(path: Path, split: str | None, voices: Sequence[str]) -> list[tu
     Read texts and sounds.
 
     Args:
-        path (`Path`): A folder of `synthesise.py`, or a manifest (`.jsonl`) with `audio` and `text`; digits are read as words, and what cannot
-            be written in words is left out.
+        path (`Path`): A folder of `synthesise.py`, or a manifest (`.jsonl`) with `audio` and `text`; digits are read
+            as words, and what cannot be written in words is left out.
         split (`str`, *optional*): Only utterances of it; a manifest has none.
         voices (`Sequence[str]`): Only these, if any.
 

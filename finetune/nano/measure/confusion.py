@@ -16,7 +16,8 @@ class AnswerKinds:
     """
     Names the kind of question that a reply answers: that of the right answer which is nearest to it, letter by letter.
 
-    A wrong reply is mostly a sentence of the domain with one word changed ("Twelve plus seven is twenty."), so the nearest sentence has its kind.
+    A wrong reply is mostly a sentence of the domain with one word changed ("Twelve plus seven is twenty."), so the
+    nearest sentence has its kind.
     """
 
     def __init__(self) -> None:
@@ -43,7 +44,8 @@ def confusions(lines: Sequence[dict], texts: Sequence[str]) -> dict[str, dict[st
         texts (`Sequence[str]`): One reply each.
 
     Returns:
-        `dict[str, dict[str, int]]`: Of a kind of question, how many wrong replies are of which kind; "nothing" is an empty one.
+        `dict[str, dict[str, int]]`: Of a kind of question, how many wrong replies are of which kind; "nothing" is an
+        empty one.
     """
     kind_of = AnswerKinds()
     found: dict[str, Counter[str]] = {}

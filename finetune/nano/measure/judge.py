@@ -3,8 +3,8 @@ What nano said, as an independent recogniser hears it: pocketsphinx, and the err
 
     python -m finetune.nano.measure.judge --speech data/answers     # the judge's own floor: errors on the synthesiser's speech, by kind
 
-The judge with a bigram of the domain knows what may be said and flatters; beside it stands the same recogniser with the general
-English model of its wheel, and the share of utterances whose numbers and content words are all right.
+The judge with a bigram of the domain knows what may be said and flatters; beside it stands the same recogniser with
+the general English model of its wheel, and the share of utterances whose numbers and content words are all right.
 
 Knows: waveforms at 16 kHz and texts. Does not know: codecs, models, tokens.
 """
@@ -33,7 +33,8 @@ DISCOUNT = 0.5
 
 def bigram_arpa(sentences: Iterable[str]) -> str:
     """
-    A bigram language model with absolute discounting, interpolated with unigrams: p(w|v) = (c(vw) - d) / c(v) + bow(v) p(w).
+    A bigram language model with absolute discounting, interpolated with unigrams: p(w|v) = (c(vw) - d) / c(v) +
+    bow(v) p(w).
 
     Args:
         sentences (`Iterable[str]`): Texts; they are normalised.
@@ -72,8 +73,8 @@ class Judge(Recogniser):
     Writes down what is said, in English.
 
     Args:
-        corpus (`Sequence[str]`, *optional*): Sentences of the domain, for a bigram model; without them the recogniser's general
-            English model is used.
+        corpus (`Sequence[str]`, *optional*): Sentences of the domain, for a bigram model; without them the
+            recogniser's general English model is used.
 
     Raises:
         ImportError: pocketsphinx is not installed.

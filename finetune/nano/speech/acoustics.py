@@ -1,5 +1,6 @@
 """
-How a spoken question reaches a microphone: at some distance in some room, with silence around it, noise and another level.
+How a spoken question reaches a microphone: at some distance in some room, with silence around it, noise and another
+level.
 
 Knows waveforms. Randomness comes from the generator that is passed.
 """
@@ -89,7 +90,8 @@ def as_recorded(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     Vary a recording as rooms, microphones, telephones and cheap converters do, keeping its length.
 
     Args:
-        sound (`np.ndarray` of shape `(samples,)`, float32): Speech at 16 kHz, in [-1, 1], perhaps with silence around it.
+        sound (`np.ndarray` of shape `(samples,)`, float32): Speech at 16 kHz, in [-1, 1], perhaps with silence around
+            it.
         rng (`np.random.Generator`): Decides what happens.
 
     Returns:

@@ -86,8 +86,8 @@ def wordnet_phrases(folder: Path = WORDNET) -> list[str]:
 
 def codec_jobs(phrases: int, sentences: int, seed: int = 0) -> list[Job]:
     """
-    What a codec is trained on: WordNet phrases, then training questions and answers, mostly in the voice that answers, half of
-    them at its own pace.
+    What a codec is trained on: WordNet phrases, then training questions and answers, mostly in the voice that
+    answers, half of them at its own pace.
 
     Args:
         phrases (`int`): How many WordNet phrases.
@@ -120,7 +120,8 @@ def question_jobs(count: int, seed: int = 0) -> list[Job]:
         seed (`int`, *optional*, defaults to 0): Of the choice.
 
     Returns:
-        `list[Job]`: Distinct in (text, voice, stretch); kinds in the shares of `KIND_SHARES`, facts of a kind equally often.
+        `list[Job]`: Distinct in (text, voice, stretch); kinds in the shares of `KIND_SHARES`, facts of a kind equally
+        often.
     """
     rng = random.Random(seed)
     jobs: list[Job] = []
@@ -234,7 +235,8 @@ def test_question_jobs(seed: int = 2) -> list[Job]:
 
 def phrase_jobs(count: int, split: str = "train") -> list[Job]:
     """
-    General English, which is what WordNet's definitions are, in the voice of nano: to read aloud, and to say after somebody.
+    General English, which is what WordNet's definitions are, in the voice of nano: to read aloud, and to say after
+    somebody.
 
     Args:
         count (`int`): How many.
@@ -270,7 +272,8 @@ def repeat_jobs(count: int, split: str = "train") -> list[Job]:
 
     Args:
         count (`int`): How many, in the order of `phrase_jobs`.
-        split (`str`, *optional*, defaults to `"train"`): "train" or "test": other phrases, and the last wording among the others.
+        split (`str`, *optional*, defaults to `"train"`): "train" or "test": other phrases, and the last wording among
+            the others.
 
     Returns:
         `list[Job]`: Distinct phrases.

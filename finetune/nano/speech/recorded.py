@@ -1,11 +1,13 @@
 """
-Recorded English beside nano's synthetic voices: the telephone prompts that Debian packages, as a corpus in the format of `synthesise.py`.
+Recorded English beside nano's synthetic voices: the telephone prompts that Debian packages, as a corpus in the format
+of `synthesise.py`.
 
     python -m finetune.data.asterisk_prompts en --out prompts          # fetches them; their licence and speaker stand in each line
     python -m finetune.nano.speech.recorded --prompts prompts/manifest.jsonl --out data/recorded
 
-One speaker, some 500 prompts of up to twelve seconds. Those whose words a hash of the text holds out keep their own pace and split "test";
-the others come at several speeds (with the pitch, as a faster tape), each a row of split "train". Digits are written as words, as nano writes them.
+One speaker, some 500 prompts of up to twelve seconds. Those whose words a hash of the text holds out keep their own
+pace and split "test"; the others come at several speeds (with the pitch, as a faster tape), each a row of split
+"train". Digits are written as words, as nano writes them.
 
 Knows the manifest and the shards' format. Knows no codec and no tokens.
 """
@@ -58,7 +60,8 @@ def utterances(manifest: Path) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
         manifest (`Path`): Written by `finetune.data.asterisk_prompts`.
 
     Yields:
-        `tuple[dict, np.ndarray]`: Index line without `start`, `samples` and `words`, and float32 `(samples,)` at 16 kHz.
+        `tuple[dict, np.ndarray]`: Index line without `start`, `samples` and `words`, and float32 `(samples,)` at 16
+        kHz.
     """
     prompts = [json.loads(line) for line in manifest.read_text("utf-8").splitlines()]
     for speed in SPEEDS:

@@ -15,14 +15,15 @@ The speech that nano is trained and measured on, written to disk once, resumably
 
 Format of an output folder, 16 kHz mono:
 - `shard-00000.npy`: int16 `(samples,)`, the utterances one after the other.
-- `shard-00000.jsonl`: one line per utterance, `{"id", "voice", "stretch", "text", "start", "samples", "words", "split", ...}`:
-  `start` is the first sample in the shard, `words` is `[[word, start_s, end_s], ...]`, contiguous from 0 to the utterance's end, and
-  `" ".join` of the words is the text; a synthesiser that does not tell when a word is spoken gives no `words`. All but codec add `kind` and `answer` (of the question; of what is only spoken, the text itself).
-  Wrapped questions also have `question`, what was wrapped; second questions `first_question` and `first_answer`. `split` is "train", "test"
-  or one of `domain.SPLITS`; in test, "train" marks a seen question.
+- `shard-00000.jsonl`: one line per utterance, `{"id", "voice", "stretch", "text", "start", "samples", "words",
+  "split", ...}`: `start` is the first sample in the shard, `words` is `[[word, start_s, end_s], ...]`, contiguous
+  from 0 to the utterance's end, and `" ".join` of the words is the text; a synthesiser that does not tell when a word
+  is spoken gives no `words`. All but codec add `kind` and `answer` (of the question; of what is only spoken, the text
+  itself). Wrapped questions also have `question`, what was wrapped; second questions `first_question` and
+  `first_answer`. `split` is "train", "test" or one of `domain.SPLITS`; in test, "train" marks a seen question.
 - `time.json`: seconds spent, seconds of audio, utterances.
-A shard's `.jsonl` is renamed into place last: where it exists the shard is complete, so a reader may start while more shards are
-written, and a run that was killed goes on where it stopped. A larger `--count` extends a folder.
+A shard's `.jsonl` is renamed into place last: where it exists the shard is complete, so a reader may start while more
+shards are written, and a run that was killed goes on where it stopped. A larger `--count` extends a folder.
 
 Knows: shards. Does not know: what is said (`corpora.py`), codecs, tokens.
 """
@@ -95,7 +96,8 @@ def save_shard(utterances: Iterable[tuple[dict, np.ndarray]], path: Path) -> int
     Write one shard, index last.
 
     Args:
-        utterances (`Iterable[tuple[dict, np.ndarray]]`): Index lines without `start` and `samples`, and float32 `(samples,)` in [-1, 1].
+        utterances (`Iterable[tuple[dict, np.ndarray]]`): Index lines without `start` and `samples`, and float32
+            `(samples,)` in [-1, 1].
         path (`Path`): A `shard-*.npy`.
 
     Returns:

@@ -1,8 +1,8 @@
 """
 Synthetic speech with word times, from the flite voices that Debian ships.
 
-Knows: flite's C library (through ctypes) and where in a waveform each word sounds. Does not know: what is said and why, codecs,
-files. The library is not thread-safe: one process synthesises one utterance at a time.
+Knows: flite's C library (through ctypes) and where in a waveform each word sounds. Does not know: what is said and
+why, codecs, files. The library is not thread-safe: one process synthesises one utterance at a time.
 """
 
 import ctypes
@@ -46,7 +46,8 @@ class Utterance:
 
     Args:
         audio (`np.ndarray` of shape `(samples,)`, float32): The waveform at 16 kHz, in [-1, 1].
-        words (`list[Word]`, *optional*): Contiguous intervals from 0 to the end of the audio, where the synthesiser tells them.
+        words (`list[Word]`, *optional*): Contiguous intervals from 0 to the end of the audio, where the synthesiser
+            tells them.
     """
 
     audio: np.ndarray
