@@ -15,9 +15,11 @@ from spaces_demo.turn_detection import NOTHING_HEARD, SAMPLING_RATE, WINDOW, hea
 
 
 def speech():
+    """A question without the silence around it."""
     samples, rate = soundfile.read(nano_checkpoint() / "questions" / "1.wav", dtype="float32")
     assert rate == SAMPLING_RATE
-    return samples
+    sounding = np.flatnonzero(np.abs(samples) > 0.01)
+    return samples[sounding[0] : sounding[-1] + 1]
 
 
 def said(before, after):

@@ -254,7 +254,7 @@ def test_shipped_questions_come_with_the_sound_of_their_answers(tmp_path):
     asked = [
         json.loads(line) for line in (nano_checkpoint() / "questions" / "questions.jsonl").read_text().splitlines()
     ]
-    (tmp_path / "speech" / "test").mkdir(parents=True)
+    (tmp_path / "speech").mkdir()
     spoken = [
         (
             {**line, "text": line["question"]},
@@ -263,7 +263,7 @@ def test_shipped_questions_come_with_the_sound_of_their_answers(tmp_path):
         for line in asked
     ]
     wrong = ({**spoken[0][0], "answer": "Something else."}, spoken[0][1])
-    save_shard([wrong, *spoken], tmp_path / "speech" / "test" / "shard-00000.npy")
+    save_shard([wrong, *spoken], tmp_path / "speech" / "shard-00000.npy")
     ship(folder, tmp_path / "speech", ["sum", "day", "feast"])
     lines = [json.loads(line) for line in (folder / "questions" / "questions.jsonl").read_text().splitlines()]
     assert [line["kind"] for line in lines] == ["sum", "day"]  # there is no feast, and the wrong one is passed over

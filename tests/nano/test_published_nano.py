@@ -23,6 +23,7 @@ CODEC_SOURCES = {
     "codec_configuration_ttt.py",
     "codec_layers_ttt.py",
     "codec_ttt.py",
+    "codec_whisper_ttt.py",
     "hub_ttt.py",
 }
 CLEAN_PROCESS = """
