@@ -91,7 +91,7 @@ class TttCodecConfig(PreTrainedConfig):
     vocoder_hidden_size: int = 256
     vocoder_intermediate_size: int = 512
     layer_scale_init_value: float = 0.2
-    whisper_config: dict[str, Any] | PreTrainedConfig | None = None
+    whisper_config: Any = None
     whisper_silent_frames: int = 25
 
     def __post_init__(self, **kwargs: Any) -> None:
