@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from transformers import AutoProcessor
 
 from finetune.nano.codec import convert_whisper, train_hearing
 from finetune.nano.domain.questions import items
@@ -15,6 +16,7 @@ from finetune.nano.speech import natural
 from finetune.nano.speech.acoustics import as_recorded
 from finetune.nano.speech.free_wording import FREELY_WORDED_TEST, freely_worded
 from finetune.nano.speech.kokoro import speaker_shares
+from modeling_ttt import TttForConditionalGeneration, nano_checkpoint
 from processing_ttt.codec_layers_ttt import TttCodecQuantizer
 
 LEVELS = (8, 8, 4, 4)
@@ -148,6 +150,34 @@ def test_a_code_s_probability_is_the_product_of_its_digits_probabilities():
         code = quantizer.codes(torch.tensor([[bins]])).item()
         assert found[code].item() == pytest.approx(np.prod([digits[i][b].item() for i, b in enumerate(bins)]), rel=1e-5)
     assert found.sum().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_the_words_loss_is_the_language_model_s_own_and_its_gradient_reaches_the_codes_that_are_there():
+    model = TttForConditionalGeneration.from_pretrained(nano_checkpoint()).eval().requires_grad_(False)
+    processor = AutoProcessor.from_pretrained(nano_checkpoint())
+    logits = torch.randn(2, 6, 24, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    lines = [{"text": text, "answer": text, "kind": "phrase"} for text in ("A small room.", "Two plus three is five.")]
+    words_loss = train_hearing.WordsLoss(model, processor, LEVELS)
+    loss = words_loss(logits, torch.tensor([6, 4]), lines, np.random.default_rng(0))
+    codes = train_hearing.code_probabilities(logits.detach(), LEVELS).argmax(-1)
+    expected = []
+    for row, (line, count) in enumerate(zip(lines, (6, 4), strict=True)):
+        example = processor.layout.build_example(
+            processor.tokenizer, "asr", codes=codes[row, :count].tolist(), reply_text=line["text"]
+        )
+        ids, labels = (torch.tensor([example[name]]) for name in ("input_ids", "labels"))
+        scores = model(ids).logits[0, :-1].log_softmax(-1)
+        learnt = labels[0, 1:] != -100
+        expected.append(-scores[learnt, labels[0, 1:][learnt]].mean())
+    torch.testing.assert_close(loss.detach(), torch.stack(expected).mean(), rtol=0, atol=1e-4)
+    loss.backward()
+    assert (logits.grad[0].abs().sum(-1) > 0).all() and (logits.grad[1, :4].abs().sum(-1) > 0).all()
+    assert (logits.grad[1, 4:] == 0).all()
+
+
+def test_a_codec_that_listens_with_whisper_already_is_no_teacher():
+    with pytest.raises(ValueError, match="listens with Whisper already"):
+        train_hearing.student(AutoProcessor.from_pretrained(nano_checkpoint()).codec)
 
 
 # --- who speaks, and what is said -------------------------------------------------------------------------------------

@@ -73,7 +73,14 @@ def student(teacher: TttCodecModel) -> TttCodecModel:
 
     Returns:
         [`TttCodecModel`]: In eval mode; only the head of its encoder wants gradients.
+
+    Raises:
+        ValueError: If the teacher listens with Whisper already.
     """
+    if teacher.config.whisper_config is not None:
+        raise ValueError(
+            "The codec of --model listens with Whisper already: give a checkpoint whose codec `train_codec` trained."
+        )
     from .convert_whisper import encoder_state, installed_whisper, read_variables
 
     whisper_config, whisper = encoder_state(read_variables(installed_whisper()))
@@ -102,7 +109,7 @@ class Listening:
 
     @torch.no_grad()
     def features(self, sounds: Sequence[np.ndarray], rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Whisper's features `(batch, frames, d_model)` of sounds after disturbing them, and codes of a row `(batch,)`."""
+        """Whisper's features `(batch, frames, d_model)` of disturbed sounds, and codes of each row `(batch,)`."""
         samples, row_frames = self._pad([as_recorded(sound, rng) for sound in sounds])
         return self.codec.encoder.features(self.codec.standard_level(samples), row_frames), row_frames
 
