@@ -152,7 +152,8 @@ def run(variant: str, given: argparse.Namespace) -> dict[str, float]:
     table = model.get_input_embeddings().weight.numel()
     return {
         "parameters": model.num_parameters(),
-        # PaLM, appendix B: six operations for each parameter that multiplies, and attention over the row, for each id forth and back.
+        # PaLM, appendix B: six operations for each parameter that multiplies, and attention over the row, for each id
+        # forth and back.
         "flops_per_token": 6 * (model.num_parameters() - table)
         + 12 * given.layers * given.hidden_size * given.row_length,
         "tokens_per_update": statistics.mean(tokens),

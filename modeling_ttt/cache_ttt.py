@@ -20,7 +20,8 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, StaticLayer
 from transformers.masking_utils import create_masks_for_generate
 
-# What transformers calls a cache among its arguments and outputs: up to 5.23 `past_key_values`. Ours take both names, always.
+# What transformers calls a cache among its arguments and outputs: up to 5.23 `past_key_values`. Ours take both names,
+# always.
 CACHE_NAME = "cache" if "cache" in inspect.signature(create_masks_for_generate).parameters else "past_key_values"
 
 

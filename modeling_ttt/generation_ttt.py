@@ -20,7 +20,8 @@ from .cache_ttt import RoomyLayer, StaticRowCache, has_windows
 from .decoding_ttt import BlockDecoder, TttGenerateOutput
 from .samplers_ttt import REMASKING_RULES, REVEAL_SCHEDULES
 
-# Our own generation parameters live in a plain GenerationConfig, beside transformers' own; these hold when neither it nor the caller says.
+# Our own generation parameters live in a plain GenerationConfig, beside transformers' own; these hold when neither it
+# nor the caller says.
 GENERATION_DEFAULTS: dict[str, Any] = {
     "block_length": 32,
     "first_block_length": None,
@@ -188,7 +189,8 @@ class TttGenerationMixin(GenerationMixin):
             model_kwargs["cache"] = model_kwargs.pop("past_key_values")
         cache = model_kwargs.get("cache")
         if cache is None and generation_config.use_cache is not False:
-            # Layers that keep everything, also for sliding windows (the mask narrows those): a draft can then always be taken back.
+            # Layers that keep everything, also for sliding windows (the mask narrows those): a draft can then always
+            # be taken back.
             model_kwargs["cache"] = DynamicCache()
             model_kwargs["cache"].layer_class_to_replicate = RoomyLayer
         elif cache is not None and (type(cache) is not DynamicCache or any(cache.is_sliding)):

@@ -16,7 +16,8 @@ from transformers import AddedToken, AutoModelForCausalLM, AutoTokenizer, PreTra
 from .configuration_ttt import TttConfig
 from .released_ttt import AUDIO_CODE, MARKERS, PAPER_GENERATION
 
-# Standard deviations of the text rows: enough to tell codes apart, too little to disturb the scores of text (see `initialise_new_rows`).
+# Standard deviations of the text rows: enough to tell codes apart, too little to disturb the scores of text (see
+# `initialise_new_rows`).
 ROW_NOISE = 0.1
 
 _TEXT_SIDE = ("<|begin_of_audio|>", "<|end_of_audio|>", "<|begin_of_quad|>")

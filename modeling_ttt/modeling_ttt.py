@@ -329,7 +329,8 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
             )
 
         if sample_ids is not None:
-            # They say what is padding and where samples begin; beside a 2-D mask the backbone would not look for the latter.
+            # They say what is padding and where samples begin; beside a 2-D mask the backbone would not look for the
+            # latter.
             position_ids = positions_in_samples(sample_ids) if position_ids is None else position_ids
             attention_mask = None if _is_padding_mask(attention_mask) else attention_mask
         cache = past_key_values if cache is None else cache

@@ -24,7 +24,8 @@ RELEASED_FIELDS = {
     "unmasked_audio_prob": "clean_audio_prob",
     "prefix_preservation_ratio": "prefix_preservation_prob",
 }
-# Field of the config -> its token. The other package has the same strings in `vocabulary_ttt.py`; a test holds the two together.
+# Field of the config -> its token. The other package has the same strings in `vocabulary_ttt.py`; a test holds the
+# two together.
 MARKERS = {
     "begin_audio_token_id": "<|begin_of_audio|>",
     "begin_last_audio_token_id": "<|begin_of_quad|>",
@@ -37,8 +38,8 @@ MARKERS = {
 }
 AUDIO_CODE = "<|audio_{}|>"
 
-# How the paper decodes (section 4): 10 steps for a block of 32, sampled text. Cutting a reply short is not the paper's business: 2048 ids
-# are about 100 seconds.
+# How the paper decodes (section 4): 10 steps for a block of 32, sampled text. Cutting a reply short is not the
+# paper's business: 2048 ids are about 100 seconds.
 PAPER_GENERATION = {
     "do_sample": True,
     "top_k": 10,

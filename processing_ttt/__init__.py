@@ -23,8 +23,8 @@ from .talker_ttt import TttTalker
 from .tasks_ttt import CHAT_TEMPLATE, RELEASED_SYSTEM_PROMPTS, TASKS
 from .vocabulary_ttt import TttVocabulary, add_ttt_tokens
 
-# A saved processor names its class in processor_config.json, and AutoProcessor finds it among the registered ones by that name; the model's
-# configuration, which belongs to the other package, is not needed.
+# A saved processor names its class in processor_config.json, and AutoProcessor finds it among the registered ones by
+# that name; the model's configuration, which belongs to the other package, is not needed.
 AutoProcessor.register("ttt", TttProcessor, exist_ok=True)
 
 _ON_FIRST_USE = {

@@ -136,7 +136,8 @@ class CodecAdapter:
             hop = math.prod(self.model.config.downsampling_ratios)
             codes = self.model.encode(F.pad(sound, (0, -sound.shape[-1] % hop)), n_quantizers=1).audio_codes
         elif self.config.model_type == "encodec":
-            # (chunks, batch, codebooks, frames): in one chunk, at the smallest bandwidth, of which the first codebook is what speaks.
+            # (chunks, batch, codebooks, frames): in one chunk, at the smallest bandwidth, of which the first codebook
+            # is what speaks.
             codes = self.model.encode(sound).audio_codes[0, :, :1]
         else:
             features = self.feature_extractor(

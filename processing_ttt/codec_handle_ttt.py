@@ -31,8 +31,8 @@ CODEC_FILES = (".json", ".safetensors", ".py", ".md")
 CODEC_FOLDER = "codec"  # of a checkpoint
 OWN_CODEC = f"./{CODEC_FOLDER}"
 
-# Codecs of this package that register themselves when they are imported, and stream by themselves. A published processor does not carry their code: it comes with the
-# codec's own folder, as that of any codec does.
+# Codecs of this package that register themselves when they are imported, and stream by themselves. A published
+# processor does not carry their code: it comes with the codec's own folder, as that of any codec does.
 LARGE_CODECS = {"glm4_voice_codec": ".glm4_voice_codec"}
 
 
@@ -195,7 +195,8 @@ class CodecHandle:
         return (os.path.join(self.source, subfolder), "") if os.path.isdir(self.source) else (self.source, subfolder)
 
     def _load_model(self) -> Any:
-        # Auto classes look for a PEFT adapter too, and without these arguments they ask the Hub for it even when told not to.
+        # Auto classes look for a PEFT adapter too, and without these arguments they ask the Hub for it even when told
+        # not to.
         cache = {
             key: self.loading_kwargs[key] for key in ("cache_dir", "local_files_only") if key in self.loading_kwargs
         }

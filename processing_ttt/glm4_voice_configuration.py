@@ -269,7 +269,8 @@ class Glm4VoiceVocoderConfig(PreTrainedConfig):
         for stage in reversed(range(len(self.upsample_rates))):
             reach += max(map(_resblock_reach, self.resblock_kernel_sizes, self.resblock_dilation_sizes))
             own = _resblock_reach(self.source_resblock_kernel_sizes[stage], self.source_resblock_dilation_sizes[stage])
-            # A strided convolution reaches one and a half of its own steps; the STFT one more where it is stepped finely.
+            # A strided convolution reaches one and a half of its own steps; the STFT one more where it is stepped
+            # finely.
             source = max(source, (reach + own + 2 + stft) / rate)
             reach = math.ceil((reach + self.upsample_kernel_sizes[stage] / 2) / self.upsample_rates[stage])
             rate //= self.upsample_rates[stage]

@@ -68,7 +68,8 @@ VOCODER_NAMES: Names = (
     (r"^f0_predictor\.condnet\.(\d+)\.", lambda match: f"f0_predictor.convs.{int(match[1]) // 2}."),
 )
 
-# What the YAML may say of a network, but of which there is one kind only; a file that says something else is not this decoder.
+# What the YAML may say of a network, but of which there is one kind only; a file that says something else is not this
+# decoder.
 FLOW_CONSTANTS = {
     "encoder.normalize_before": True,
     "encoder.input_layer": "linear",
@@ -216,7 +217,8 @@ def fuse_weight_norm(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
                 raise ValueError(
                     f"The weights hold {name!r} without {stem + '_g'!r}: they are not those of {DECODER_NAME}."
                 )
-            # The function under torch's own parametrization, so that the products are those of the original to the last bit.
+            # The function under torch's own parametrization, so that the products are those of the original to the
+            # last bit.
             fused[stem] = torch._weight_norm(tensor.float(), weights[f"{stem}_g"].float(), 0)
         elif not name.endswith(".weight_g"):
             fused[name] = tensor

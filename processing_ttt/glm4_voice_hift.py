@@ -87,7 +87,8 @@ class HarmonicSource(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Turns `(batch, harmonics, samples)` of each harmonic at each sample, modulo 1, and the fundamental's before the next frame."""
         config = self.config
-        # Whole frames are summed in float64 and modulo 1, so that the phase is as exact after an hour as at the beginning.
+        # Whole frames are summed in float64 and modulo 1, so that the phase is as exact after an hour as at the
+        # beginning.
         per_frame = f0.cpu().double() * config.hop_length / config.sampling_rate  # cycles of the fundamental
         before = per_frame.cumsum(1) - per_frame + (0.0 if cycles is None else cycles[:, None])  # (batch, frames)
         after = (before[:, -1] + per_frame[:, -1]) % 1

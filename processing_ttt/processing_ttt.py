@@ -31,7 +31,8 @@ from .vocabulary_ttt import (
     TttVocabulary,
 )
 
-# A fast tokenizer keeps how it pads and whether it sees markers as settings of its own, which a call changes: one thread at a time.
+# A fast tokenizer keeps how it pads and whether it sees markers as settings of its own, which a call changes: one
+# thread at a time.
 _TOKENIZING = threading.Lock()
 
 
@@ -283,7 +284,8 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
         Raises:
             ValueError: If there is no text, or there are not as many placeholders as sounds, or images or videos came.
         """
-        # transformers passes them as None. They are not in the signature, from which it reads what a processor can take.
+        # transformers passes them as None. They are not in the signature, from which it reads what a processor can
+        # take.
         if kwargs.pop("images", None) is not None or kwargs.pop("videos", None) is not None:
             raise ValueError("A Text-to-Talk model takes text and audio only.")
         if text is None:

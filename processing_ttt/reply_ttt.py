@@ -108,7 +108,8 @@ class SoundWriter:
         """Write the next samples, float32 of shape `(samples,)`."""
         if self._file is None:
             self._file = self._open()
-        # Counted before: whoever interrupts a write finds them in the file sooner than `write` returns, and `close` must not remove them.
+        # Counted before: whoever interrupts a write finds them in the file sooner than `write` returns, and `close`
+        # must not remove them.
         self.num_samples += len(samples)
         try:
             self._file.write(samples)

@@ -94,8 +94,8 @@ class ReplyFeed(BaseStreamer):
         """Run `talk(streamer=self)` in a thread."""
         if self._thread is not None:
             raise ValueError(ONE_REPLY)
-        # A daemon, because a process must not wait for a consumer that goes down with it; but stopped before the interpreter goes, which a
-        # thread inside PyTorch does not survive.
+        # A daemon, because a process must not wait for a consumer that goes down with it; but stopped before the
+        # interpreter goes, which a thread inside PyTorch does not survive.
         self._thread = threading.Thread(target=self._run, args=(talk,), name="ttt-generate", daemon=True)
         atexit.register(self.stop)
         self._thread.start()

@@ -42,7 +42,8 @@ TASKS = {
 
 DEFAULT_LANGUAGE = "en"  # its prompts carry no tag
 
-# The wording that the authors' released checkpoints were trained with, as far as their sample data shows it (there is no sample for tts).
+# The wording that the authors' released checkpoints were trained with, as far as their sample data shows it (there is
+# no sample for tts).
 _RELEASED = "generate 13 text tokens followed by 26 audio tokens, and repeat this pattern until the {} is complete."
 RELEASED_SYSTEM_PROMPTS = {
     "chat": "You are an audio-to-audio chat model. The user will provide you with an audio input. Your task is to respond in an "

@@ -186,7 +186,8 @@ class TalkEndpoints:
             summary = await self.service.reply_async(self._request(task, text, audio, options, request))
         if not len(summary.audio):
             return summary.text, None
-        # Gradio takes what lies in its own folder as it is, serves it, and deletes it as `delete_cache` of the page says.
+        # Gradio takes what lies in its own folder as it is, serves it, and deletes it as `delete_cache` of the page
+        # says.
         samples = pcm16(summary.audio)
         file = wav_header(summary.sampling_rate, len(samples)) + samples
         path = save_bytes_to_cache(file, "reply.wav", get_upload_folder())

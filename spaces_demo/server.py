@@ -29,6 +29,7 @@ def build_app(service: TalkService, demo: gr.Blocks, model_name: str = "ttt", **
     app = FastAPI(title="Text-to-Talk", docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(openai_router(service, model_name))
     gr.mount_gradio_app(app, demo, path="/", max_file_size=service.limits.upload_bytes, ssr_mode=False, **mount_kwargs)
-    # Gradio checks that a client names only files that it uploaded, if the page was launched; a mounted one counts as launched only when told.
+    # Gradio checks that a client names only files that it uploaded, if the page was launched; a mounted one counts as
+    # launched only when told.
     demo.has_launched = True
     return app

@@ -60,7 +60,8 @@ def main() -> None:
 
     from .app import address_of_this_machine, load_service, serve
 
-    # Every request comes from the Space's proxies, which say from whom; read by uvicorn. Otherwise all visitors would share one person's bound.
+    # Every request comes from the Space's proxies, which say from whom; read by uvicorn. Otherwise all visitors would
+    # share one person's bound.
     os.environ.setdefault("FORWARDED_ALLOW_IPS", PRIVATE_NETWORKS)
     service = load_service(os.environ.get("TTT_MODEL", ""), gpu=spaces.GPU if borrows_gpu else None)
     serve([service], **address_of_this_machine())

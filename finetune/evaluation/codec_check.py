@@ -38,7 +38,8 @@ SOUNDS_WRITTEN = 5
 SOUNDS_AT_ONCE = 8
 SCAN = 20  # recordings looked at for each one that is wanted
 
-# Normalised character errors. A judge above the first understands too little to be asked; the others grade what the codec adds.
+# Normalised character errors. A judge above the first understands too little to be asked; the others grade what the
+# codec adds.
 JUDGE_FAILS, KEEPS, LOSES, RUINS = 0.5, 0.02, 0.10, 0.30
 ALIKE_KEEPS, ALIKE_LOSES, ALIKE_RUINS = 0.95, 0.85, 0.65
 

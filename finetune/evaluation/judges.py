@@ -138,7 +138,8 @@ class PipelineJudge:
             options["return_timestamps"] = (
                 True  # Whisper goes through longer sounds window by window, by its own timestamps
             )
-        # In a batch of a CTC model the pipeline also spells what stands behind a shorter sound: there each is heard alone.
+        # In a batch of a CTC model the pipeline also spells what stands behind a shorter sound: there each is heard
+        # alone.
         batch_size = 1 if self.recogniser.type.startswith("ctc") else self.batch_size
         return [heard["text"].strip() for heard in self.recogniser(inputs, batch_size=batch_size, **options)]
 
@@ -204,7 +205,8 @@ def speaker_similarity(sounds: Sequence[np.ndarray], others: Sequence[np.ndarray
         ) from None
     encoder = VoiceEncoder("cpu", verbose=False)
     pairs = [
-        # Its frames are not logarithmic, so loudness would pass for a difference of voices: -30 dBFS is what it was trained with.
+        # Its frames are not logarithmic, so loudness would pass for a difference of voices: -30 dBFS is what it was
+        # trained with.
         [encoder.embed_utterance(normalize_volume(_at_judge_rate(sound, sampling_rate), -30)) for sound in pair]
         for pair in zip(sounds, others, strict=True)
         if all(len(sound) and np.any(sound) for sound in pair)

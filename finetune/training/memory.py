@@ -27,7 +27,8 @@ from modeling_ttt import TttConfig, TttForConditionalGeneration
 from .recipe import METHODS
 
 GIB = 2**30
-# Backbones of Qwen2.5: hidden size, intermediate size, layers, heads, key-value heads, and whether embedding and projection are one table.
+# Backbones of Qwen2.5: hidden size, intermediate size, layers, heads, key-value heads, and whether embedding and
+# projection are one table.
 SIZES = {
     "0.5B": (896, 4864, 24, 14, 2, True),
     "1.5B": (1536, 8960, 28, 12, 2, True),

@@ -32,7 +32,8 @@ class TttTrainer(Trainer):
 
     def __init__(self, *args: Any, listen: Listen | None = None, is_compiled: bool = False, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        # Tells the Trainer that `compute_loss` has divided by the samples of all accumulated batches, so that it does not divide again.
+        # Tells the Trainer that `compute_loss` has divided by the samples of all accumulated batches, so that it does
+        # not divide again.
         self.model_accepts_loss_kwargs = True
         self.listen = listen
         self.is_compiled = is_compiled

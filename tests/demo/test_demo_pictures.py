@@ -103,7 +103,8 @@ def test_a_wave_is_as_high_as_the_sound_and_waits_for_it():
 
 def test_the_timeline_puts_words_over_the_sound_they_speak():
     svg = ElementTree.fromstring(timeline(two_spans()))
-    # Computed until 0.8 s. The first 0.1 s of sound comes at 0.5 s; the rest, which comes at 0.9 s, cannot be heard before that.
+    # Computed until 0.8 s. The first 0.1 s of sound comes at 0.5 s; the rest, which comes at 0.9 s, cannot be heard
+    # before that.
     computed = [(rect.get("class"), rect.get("x"), rect.get("width")) for rect in svg if rect.tag == "rect"]
     assert computed == [
         ("writes", "0.00%", "15.38%"),

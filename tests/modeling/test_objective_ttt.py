@@ -46,8 +46,9 @@ def logits_of_bits(bits, targets, vocab_size=5):
 #                    prompt  word  code    code  word
 IDS_A, LABELS_A = [0, 1, 2, 3, 0], [NO, 1, 2, 3, 0]
 IDS_B, LABELS_B = [1, 0, 1, 1, 0], [NO, 0, 1, 1, 0]
-# Row A. Words: position 1 from the logits at 0 (1 bit), position 4 from the logits at 3 (3 bits): (1 + 3) / 2 = 2 bits.
-#        Sound: position 2 masked with p = 0.5, from its own logits (2 bits): 2 / 0.5 = 4, over two maskable positions: 2 bits.
+# Row A. Words: position 1 from the logits at 0 (1 bit), position 4 from the logits at 3 (3 bits): (1 + 3) / 2 = 2
+# bits. Sound: position 2 masked with p = 0.5, from its own logits (2 bits): 2 / 0.5 = 4, over two maskable positions:
+# 2 bits.
 LOGITS_A = logits_of_bits([1, 9, 2, 3, 9], [1, 0, 2, 0, 0])
 # Row B. Words only, from the logits at 0 to 3: (1 + 2 + 4 + 5) / 4 = 3 bits. Sound: none, adds 0 and stays in the mean.
 LOGITS_B = logits_of_bits([1, 2, 4, 5, 9], [0, 1, 1, 0, 0])

@@ -134,8 +134,9 @@ def test_the_gain_is_limited_so_that_silence_stays_silence(codec):
 
 
 def test_lookahead_and_context_count_every_convolution_and_the_overlap_add(small_codec):
-    # Mel frames ahead: 1 (decoder) + 2 (vocoder) + 2 (windows of 640 samples at hops of 160); from a code's last mel frame, (3 + 5) // 4 = 2 codes; + 1.
-    # Mel frames back: 1 + (2 + 0) + 2 = 5, which is 2 codes begun; codes back: 1 + 2.
+    # Mel frames ahead: 1 (decoder) + 2 (vocoder) + 2 (windows of 640 samples at hops of 160); from a code's last mel
+    # frame, (3 + 5) // 4 = 2 codes; + 1. Mel frames back: 1 + (2 + 0) + 2 = 5, which is 2 codes begun; codes back: 1
+    # + 2.
     assert (small_codec.config.decode_lookahead, small_codec.config.decode_context) == (3, 5)
 
 

@@ -112,7 +112,8 @@ def test_the_source_is_that_of_the_original_and_by_default_differs_only_by_its_r
     close(rounded, numbers["source"], 1e-5)
     # From frames on, the pitch differs in its last bits, by CPU, and five seconds of phase add them up.
     close(whole, numbers["wav"], 5e-3)
-    # float32 has 24 bits for the cycles of five seconds: half a unit of the ninth harmonic's last one, as an angle of a sine of 0.1
+    # float32 has 24 bits for the cycles of five seconds: half a unit of the ninth harmonic's last one, as an angle of
+    # a sine of 0.1
     cycles = float(numbers["f0"].double().sum() * HOP / 22050 * 9)
     close(exact, numbers["source"], 0.1 * 2 * math.pi * 2 ** (math.floor(math.log2(cycles)) - 24) * 9)
 

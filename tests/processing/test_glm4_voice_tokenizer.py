@@ -47,7 +47,8 @@ def test_features_and_every_stage_are_those_of_the_original(case):
     if case != "batch":
         features, mask = model.features(numbers["wav0"])
         expected = numbers["input_features"][0]
-        # Below 60 dB under a frame's loudest band the rounding of the FFT shows, and every kind of CPU has an FFT of its own.
+        # Below 60 dB under a frame's loudest band the rounding of the FFT shows, and every kind of CPU has an FFT of
+        # its own.
         heard = expected > expected.amax(0) - 6 / 4
         assert heard.float().mean() > 0.85
         torch.testing.assert_close(features[heard], expected[heard], atol=1e-5, rtol=0)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 SUITES_PACKAGE = "transformers_suites"
 
-# What the suites import from beside them and the archive lacks: the smallest that lets them be imported. The generation and export suites
-# are not in the archive, so nothing runs in their place.
+# What the suites import from beside them and the archive lacks: the smallest that lets them be imported. The
+# generation and export suites are not in the archive, so nothing runs in their place.
 MISSING_MODULES = {
     f"{SUITES_PACKAGE}/__init__.py": "",
     f"{SUITES_PACKAGE}/exporters/__init__.py": "",

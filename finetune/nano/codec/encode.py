@@ -46,7 +46,8 @@ def encode_corpus(
         if _uncoded(out / f"{name}.jsonl") == lines:
             continue
         number = int(name.split("-")[1])
-        # The first hearing is drawn as before there were others, so that codes which are there stay what a new run would make.
+        # The first hearing is drawn as before there were others, so that codes which are there stay what a new run
+        # would make.
         rng = np.random.default_rng([number, hearing] if hearing else number)
         order = sorted(range(len(lines)), key=lambda i: lines[i]["samples"])
         for start in range(0, len(order), batch_size):

@@ -24,8 +24,8 @@ def test_heard_alike_is_one_for_the_same_and_zero_for_what_is_like_any_other():
 
 
 def test_heard_alike_counts_characters_against_those_of_the_next_recording():
-    # Errors between the pairs: 1 and 0. Against the next one's resynthesis: "abcd" and "wxyz" share nothing: 4, and "wxyz" against "abcx"
-    # is 4, since its only common letter, x, stands elsewhere and costs as much to line up.
+    # Errors between the pairs: 1 and 0. Against the next one's resynthesis: "abcd" and "wxyz" share nothing: 4, and
+    # "wxyz" against "abcx" is 4, since its only common letter, x, stands elsewhere and costs as much to line up.
     assert heard_alike(["abcd", "wxyz"], ["abcx", "wxyz"]) == pytest.approx(1 - 1 / 8)
 
 

@@ -81,7 +81,8 @@ def test_weights_share_among_datasets_and_among_tasks(folder):
     weighted = {"datasets": [{"path": "it", "weight": 3, "tasks": {"asr": 1, "tts": 2}}, {"path": "en", "weight": 1}]}
     examples = mixed(folder, weighted)
     assert examples.epoch_length == 50
-    # 50 * 3/4 = 37.5, a third and two thirds of it are 12.5 and 25; en 12.5: the first of the equal remainders is rounded up
+    # 50 * 3/4 = 37.5, a third and two thirds of it are 12.5 and 25; en 12.5: the first of the equal remainders is
+    # rounded up
     assert tasks_of_epoch(examples) == {"asr": 13, "tts": 25, "text": 12}
     rows = Counter(examples.row(int(p))[0]["id"] for p in examples.order(0) if examples.row(int(p))[1] == "tts")
     assert sorted(rows.values()) == [2] * 5 + [3] * 5, "a new round begins only when each row was taken"
