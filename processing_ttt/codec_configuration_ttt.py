@@ -109,11 +109,9 @@ class TttCodecConfig(PreTrainedConfig):
                 f"A codec that listens with Whisper needs sampling_rate={WHISPER_RATE} and codes of a multiple of "
                 f"{WHISPER_SAMPLES_PER_FRAME} samples, got {self.sampling_rate} and {self.samples_per_code}."
             )
-        if not 1 <= self.whisper_silent_frames < self.whisper_config.max_source_positions:
-            raise ValueError(
-                f"whisper_silent_frames must lie in 1..{self.whisper_config.max_source_positions - 1}, "
-                f"got {self.whisper_silent_frames}."
-            )
+        most = self.whisper_config.max_source_positions - self.whisper_frames_per_code
+        if not 1 <= self.whisper_silent_frames <= most:
+            raise ValueError(f"whisper_silent_frames must lie in 1..{most}, got {self.whisper_silent_frames}.")
 
     def validate_grid(self):
         """The window must cover whole hops, and its overhang must be the same on both sides."""

@@ -129,10 +129,11 @@ class TttCodecModel(PreTrainedAudioTokenizerBase):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
-        if isinstance(module, (nn.Linear, nn.Conv1d)) and module.bias is not None:
+        if isinstance(module, (nn.Linear, nn.Conv1d)):
             fan_in = module.weight[0].numel()
             init.normal_(module.weight, std=fan_in**-0.5)
-            init.zeros_(module.bias)
+            if module.bias is not None:
+                init.zeros_(module.bias)
         elif isinstance(module, nn.LayerNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)
@@ -151,7 +152,9 @@ class TttCodecModel(PreTrainedAudioTokenizerBase):
 
     def encode(self, input_values: torch.Tensor, padding_mask: torch.Tensor | None = None) -> TttCodecOutput:
         """
-        Sound to codes. The level of the sound does not matter: each row is brought to the standard level first.
+        Sound to codes. The level of the sound does not matter: each row is brought to the standard level first. With
+        Whisper's encoder, audio of more than `config.max_segment_frames` codes (29.48 s) is cut into segments that
+        know nothing of each other.
 
         Args:
             input_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): Sound at `config.sampling_rate`.

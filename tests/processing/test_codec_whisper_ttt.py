@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel, WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
@@ -103,6 +104,15 @@ def test_a_saved_codec_loads_with_its_whisper_and_gives_the_same_codes(codec, tm
     assert torch.equal(loaded.encode(audio).audio_codes, codec.encode(audio).audio_codes)
 
 
+def test_an_encoder_that_no_file_has_is_initialised_whole(codec, tmp_path):
+    codec.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    kept = {name: value for name, value in weights.items() if not name.startswith("encoder.")}
+    save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    loaded = AutoModel.from_pretrained(tmp_path)
+    assert all(torch.isfinite(value).all() for value in loaded.state_dict().values())
+
+
 def test_the_codes_are_the_likeliest_digits(codec):
     audio = noise(3200)
     level = codec.standard_level(audio[None])
@@ -117,6 +127,7 @@ def test_the_codes_are_the_likeliest_digits(codec):
         ({"sampling_rate": 24_000}, "sampling_rate=16000"),
         ({"mel_frames_per_code": 3}, "multiple of 320 samples"),
         ({"whisper_silent_frames": 0}, "whisper_silent_frames must lie in"),
+        ({"whisper_silent_frames": 1499}, "whisper_silent_frames must lie in"),
     ],
 )
 def test_a_configuration_that_whisper_cannot_serve_is_refused(options, message):

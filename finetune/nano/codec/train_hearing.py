@@ -111,13 +111,15 @@ class Listening:
     def features(self, sounds: Sequence[np.ndarray], rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Whisper's features `(batch, frames, d_model)` of disturbed sounds, and codes of each row `(batch,)`."""
         samples, row_frames = self._pad([as_recorded(sound, rng) for sound in sounds])
-        return self.codec.encoder.features(self.codec.standard_level(samples), row_frames), row_frames
+        with torch.autocast("cpu", enabled=False):
+            return self.codec.encoder.features(self.codec.standard_level(samples), row_frames), row_frames
 
     @torch.no_grad()
     def taught_bins(self, sounds: Sequence[np.ndarray]) -> torch.Tensor:
         """The teacher's digits of clean sounds, `(batch, codes, dims)`; -1 after the end of a shorter row."""
         samples, row_frames = self._pad(sounds)
-        bins = self.teacher._bins(self.teacher.standard_level(samples), row_frames)
+        with torch.autocast("cpu", enabled=False):
+            bins = self.teacher._bins(self.teacher.standard_level(samples), row_frames)
         within = torch.arange(bins.shape[1]) < row_frames[:, None]
         return bins.masked_fill(~within[..., None], -1)
 
@@ -199,7 +201,7 @@ class WordsLoss:
         within = torch.arange(codes.shape[1]) < row_frames[:, None]
 
         def pass_gradient(module, arguments, output):
-            return output.index_put((is_code,), surplus[within], accumulate=True)
+            return output.index_put((is_code,), surplus[within].to(output.dtype), accumulate=True)
 
         handle = self.model.get_input_embeddings().register_forward_hook(pass_gradient)
         try:

@@ -11,7 +11,8 @@ Measure how well a nano checkpoint understands natural voices, in quiet and in n
 | dictation | split `dictation` | word and character error rate of the transcript of general English |
 | recorded person | `recorded`, split `test` | the same |
 
-Nothing of these corpora, and none of their voices, was trained on or used to choose settings.
+Nothing of these splits of the corpus `test`, and none of its voices, was trained on or used to choose settings; of the
+recorded speaker other prompts were trained on.
 
 Depends on folders of `natural.py` and `recorded.py`, and a checkpoint. Independent of how it was trained.
 """

@@ -8,7 +8,7 @@ measuring.
 | corpus | what | speakers |
 |---|---|---|
 | train | training questions, also freely worded, requests to repeat, general English | `TRAINING_VOICES`, mixtures |
-| dev | held-out questions and general English, to choose settings by | `DEV_VOICES` |
+| dev | held-out questions and trained general English, to choose settings by | `DEV_VOICES` |
 | test | held-out questions, freely worded ones written by hand, general English | `TEST_VOICES` |
 | shipped | the questions beside the checkpoint | `TEST_VOICES` |
 
@@ -22,7 +22,7 @@ import argparse
 import random
 from collections.abc import Iterable
 from functools import partial
-from itertools import cycle
+from itertools import chain, cycle
 from pathlib import Path
 
 from ..domain.questions import Item, items
@@ -53,6 +53,7 @@ KEPT_FOR_OTHERS = ("af_sky", "am_onyx", "bm_fable", "bf_lily", "af_aoede", "am_e
 MIXTURE_SHARE = 0.5  # of the training utterances are by a speaker who is nobody else
 ACCENTED_SHARE = 0.15  # of the mixtures have a voice of another language in them
 STRETCHES = (0.8, 1.25)
+LAST_DICTATION = 6000  # of the dictations, where natural voices begin, backwards
 KIND_SHARES = {"question": 0.4, "freely worded": 0.2, "dictation": 0.35, "repeat": 0.05}
 DEV_COUNTS = {"question": 80, "dictation": 40}
 TEST_QUESTIONS_PER_VOICE = 30
@@ -87,7 +88,8 @@ def training_jobs(count: int, seed: int = 5) -> list[Job]:
     """
     rng = random.Random(seed)
     questions = iter(question_jobs(2 * count, seed=seed))
-    dictations = iter(dictation_jobs(2 * count)[::-1])  # other phrases than the fast synthesisers say first
+    # Other phrases than the fast synthesisers say first, in an order that does not depend on `count`.
+    dictations = chain(dictation_jobs(LAST_DICTATION)[::-1], dictation_jobs(60_000)[LAST_DICTATION:])
     phrases = iter(phrase for phrase in phrase_jobs(60_000) if len(phrase.text.split()) <= 7)
     jobs = []
     for _ in range(count):
