@@ -43,7 +43,8 @@ def nano_checkpoint() -> Path:
         if (folder / "config.json").is_file():
             return folder
     raise FileNotFoundError(
-        "The nano checkpoint is missing from this installation; install the package again, or pass a model folder or Hub id."
+        "The nano checkpoint is missing from this installation; install the package again, or pass a model folder or "
+        "Hub id."
     )
 
 

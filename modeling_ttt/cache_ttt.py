@@ -45,7 +45,7 @@ class Query:
 
 
 class RoomyLayer(DynamicLayer):
-    """Keys and values with room behind them: a forward writes there, and does not copy all that came before as `DynamicLayer` does."""
+    """A `DynamicLayer` with spare capacity: new keys and values are written in place instead of concatenated."""
 
     keys: torch.Tensor
     values: torch.Tensor
@@ -64,7 +64,7 @@ class RoomyLayer(DynamicLayer):
 
 
 def _append(memory: torch.Tensor | None, states: torch.Tensor, new: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Put `new` behind `states`, which mostly are the first positions of `memory`; return the memory and all that is in it."""
+    """Put `new` behind `states`, mostly the first positions of `memory`; return the memory and all that is in it."""
     length = states.shape[-2] if states.numel() else 0
     end = length + new.shape[-2]
     lies_there = memory is not None and states.data_ptr() == memory.data_ptr() and len(memory) == len(new)
@@ -168,7 +168,7 @@ class RowCache:
 
 
 class _SlotLayer(StaticLayer):
-    """Keys and values at the slots that `slot_ids` `(rows, queries)` names, instead of behind those of the last forward."""
+    """Keys and values at the slots named by `slot_ids` `(rows, queries)`, not behind those of the last forward."""
 
     slot_ids: torch.Tensor
 
@@ -227,7 +227,7 @@ class StaticRowCache:
         return 1 + -(-(num_queries - 1) // self.block_length) * self.block_length
 
     def attention_mask(self, model: PreTrainedModel, query: Query, inputs_embeds: torch.Tensor) -> Any:
-        """Build the mask of a forward, and tell the layers where its keys and values go; see `RowCache.attention_mask`."""
+        """Build the mask of a forward, and set the slots of its keys and values; see `RowCache.attention_mask`."""
         committed = torch.tensor(self.committed, device=query.ids.device)[:, None]
         slots = torch.arange(self.max_length + 1, device=query.ids.device)
         query_slots = committed + torch.arange(query.ids.shape[1], device=query.ids.device)
@@ -259,9 +259,8 @@ class StaticRowCache:
         width = min(int((row < count).sum()) for row, count in zip(slots, self.committed, strict=True))
         index = slots[:, None, :width, None].clamp(min=0)
         aligned = DynamicCache()
-        for number, layer in enumerate(
-            self.cache.layers if width else []
-        ):  # layers know no shapes before their first forward
+        # layers know no shapes before their first forward
+        for number, layer in enumerate(self.cache.layers if width else []):
             shape = (-1, layer.num_heads, -1)
             keys = layer.keys.gather(2, index.expand(*shape, layer.keys.shape[-1]))
             values = layer.values.gather(2, index.expand(*shape, layer.values.shape[-1]))

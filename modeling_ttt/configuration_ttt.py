@@ -160,15 +160,18 @@ class TttConfig(PreTrainedConfig):
     def _check_backbone(self) -> None:
         foreign = set(getattr(self.text_config, "layer_types", None) or ()) - ATTENTION_LAYER_TYPES
         if foreign or self.text_config.is_encoder_decoder:
+            is_encoder_decoder = self.text_config.is_encoder_decoder
+            fault = "is an encoder-decoder" if is_encoder_decoder else f"has layers of type {sorted(foreign)}"
             raise ValueError(
-                f"`text_config` must describe a decoder-only attention backbone; model type {self.text_config.model_type!r} "
-                f"{'is an encoder-decoder' if self.text_config.is_encoder_decoder else f'has layers of type {sorted(foreign)}'}."
+                "`text_config` must describe a decoder-only attention backbone; model type "
+                f"{self.text_config.model_type!r} {fault}."
             )
 
         if self.text_config.model_type in ALIBI_BACKBONES or getattr(self.text_config, "alibi", False):
             raise ValueError(
-                f"`text_config` must describe a backbone that takes a mask of its user's; model type {self.text_config.model_type!r} tells "
-                "positions by ALiBi and builds its own: start from one with rotary positions (qwen2, llama, gemma3 ...)."
+                "`text_config` must describe a backbone that takes a mask of its user's; model type "
+                f"{self.text_config.model_type!r} tells positions by ALiBi and builds its own: start from one with "
+                "rotary positions (qwen2, llama, gemma3 ...)."
             )
 
     def _check_span_attention(self) -> None:
@@ -188,7 +191,7 @@ class TttConfig(PreTrainedConfig):
                 raise ValueError(f"`{name}` must be a probability in [0, 1], got {getattr(self, name)}.")
 
     def _check_vocabulary(self) -> None:
-        """Ids that are still `None` (a released layout before it is resolved) are not checked here: using them raises."""
+        """Ids that are still `None` (an unresolved released layout) are not checked here: using them raises."""
         ids = {name: getattr(self, name) for name in self if name.endswith("_token_id")}
         ids |= {"audio_token_start_id": self.audio_token_start_id, "audio_code_offset": self.audio_code_offset}
         for name, value in ids.items():
@@ -201,13 +204,14 @@ class TttConfig(PreTrainedConfig):
             return
         if self.audio_code_offset < self.audio_token_start_id:
             raise ValueError(
-                f"`audio_code_offset` ({self.audio_code_offset}) must not lie before `audio_token_start_id` ({self.audio_token_start_id})."
+                f"`audio_code_offset` ({self.audio_code_offset}) must not lie before `audio_token_start_id` "
+                f"({self.audio_token_start_id})."
             )
         codes = range(self.audio_code_offset, self.audio_code_offset + self.audio_codebook_size)
         if codes[-1] >= self.vocab_size:
             raise ValueError(
-                f"`audio_codebook_size` of {self.audio_codebook_size} codes from id {codes[0]} does not fit into a vocabulary of "
-                f"{self.vocab_size} ids; resize the embeddings or correct `audio_code_offset`."
+                f"`audio_codebook_size` of {self.audio_codebook_size} codes from id {codes[0]} does not fit into a "
+                f"vocabulary of {self.vocab_size} ids; resize the embeddings or correct `audio_code_offset`."
             )
         self._check_markers(codes)
 
@@ -218,7 +222,8 @@ class TttConfig(PreTrainedConfig):
                 raise ValueError(f"`{name}` ({token_id}) is also a code: codes are {codes[0]} to {codes[-1]}.")
             if token_id is not None and token_id < self.audio_token_start_id:
                 raise ValueError(
-                    f"`{name}` ({token_id}) must be an audio id, at least `audio_token_start_id` ({self.audio_token_start_id})."
+                    f"`{name}` ({token_id}) must be an audio id, at least `audio_token_start_id` "
+                    f"({self.audio_token_start_id})."
                 )
         if self.mask_token_id is not None and self.mask_token_id in self.end_of_span_token_ids:
             raise ValueError(f"`mask_token_id` ({self.mask_token_id}) must differ from the end markers.")
@@ -233,7 +238,8 @@ class TttConfig(PreTrainedConfig):
             for token_id in value if isinstance(value, list) else [value]:
                 if token_id is not None and token_id >= self.audio_token_start_id:
                     raise ValueError(
-                        f"`{name}` ({token_id}) must be a text id, below `audio_token_start_id` ({self.audio_token_start_id})."
+                        f"`{name}` ({token_id}) must be a text id, below `audio_token_start_id` "
+                        f"({self.audio_token_start_id})."
                     )
 
 

@@ -88,21 +88,24 @@ def read_released_config(source: Path) -> TttConfig:
         raise ValueError(f"{str(source)!r} is a Text-to-Talk checkpoint already: `from_pretrained` loads it as it is.")
     if not is_released_layout(config_dict):
         raise ValueError(
-            f"{str(source)!r} holds a plain {config_dict['model_type']} language model: its config.json has neither `mask_token` nor "
-            "`audio_token_id_start`. Start a new Text-to-Talk model from it with `ttt init`."
+            f"{str(source)!r} holds a plain {config_dict['model_type']} language model: its config.json has neither "
+            "`mask_token` nor `audio_token_id_start`. Start a new Text-to-Talk model from it with `ttt init`."
         )
     found = read_markers(source)
     missing = [token for field, token in MARKERS.items() if field not in found]
     if missing:
         raise ValueError(
-            f"The tokenizer of {str(source)!r} has no {', '.join(missing)}: without a marker the model's ids have no meaning; take the "
-            "tokenizer files that were released with the weights."
+            f"The tokenizer of {str(source)!r} has no {', '.join(missing)}: without a marker the model's ids have no "
+            "meaning; take the tokenizer files that were released with the weights."
         )
     return TttConfig.from_pretrained(source)
 
 
 def _checked_weights(source: Path, config: TttConfig) -> list[str]:
-    """Names of the safetensors files to copy, after their headers were compared with the model that the config makes; none for other files."""
+    """
+    Names of the safetensors files to copy, after their headers were compared with the model that the config makes; none
+    for other files.
+    """
     files = _weight_files(source)
     stored = {name: shape for file in files for name, shape in _header(source / file)}
     if not stored:
@@ -115,8 +118,8 @@ def _checked_weights(source: Path, config: TttConfig) -> list[str]:
     for name, shape in stored.items():
         if shape != expected[name]:
             raise ValueError(
-                f"{name} in {str(source)!r} has shape {shape}, but its config.json makes {expected[name]}: weights and config do not "
-                "belong together."
+                f"{name} in {str(source)!r} has shape {shape}, but its config.json makes {expected[name]}: weights and "
+                "config do not belong together."
             )
     index = [SAFE_WEIGHTS_INDEX_NAME] if (source / SAFE_WEIGHTS_INDEX_NAME).is_file() else []
     return [*files, *index]
@@ -142,7 +145,7 @@ def _header(path: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def _rewrite_weights(source: Path, output: Path) -> None:
-    """Weights in another format (`pytorch_model.bin`, read by transformers without unpickling code) go through the model."""
+    """Pass weights of another format through the model (`pytorch_model.bin` is read without unpickling code)."""
     model, info = TttForConditionalGeneration.from_pretrained(source, output_loading_info=True)
     _refuse_other_names(source, info["missing_keys"], info["unexpected_keys"])
     model.save_pretrained(output, max_shard_size="2GB")
@@ -153,8 +156,8 @@ def _refuse_other_names(source: Path, missing: set[str], unexpected: set[str]) -
         if names:
             listed = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
             raise ValueError(
-                f"{str(source)!r} {what} {len(names)} tensor(s) that its config.json does {'' if what == 'lacks' else 'not '}call for: "
-                f"{listed}. Weights and config do not belong together."
+                f"{str(source)!r} {what} {len(names)} tensor(s) that its config.json does "
+                f"{'' if what == 'lacks' else 'not '}call for: {listed}. Weights and config do not belong together."
             )
 
 

@@ -4,8 +4,8 @@ Decoding: text token by token, sound block by block, in one loop over one exact 
 Knows the model and a batch of rows. Knows no waveform, no text and no options of `generate`.
 
     prefill ─► ┌────────────────────── one forward ──────────────────────┐
-               │ rows that write: their last id (after a span: the span) │ ─► next text id ─► begin marker? open a block of masks
-               │ rows that speak: open span + block, not kept            │ ─► reveal some masks ─► none left? cut, close or go on
+               │ rows that write: their last id (after a span: the span) │ ─► next text id ─► begin marker? open a block
+               │ rows that speak: open span + block, not kept            │ ─► reveal ─► none left? cut, close, go on
                └─────────────────────────────────────────────────────────┘ ◄─ until every row ends
 
 Nothing before a span attends into it, so keys and values up to its begin marker are final. A denoising step runs the
@@ -135,19 +135,21 @@ class BlockDecoder:
             raise ValueError("A prompt is empty: every row of `attention_mask` needs at least one 1.")
         if not self.prompt_is_real[:, cached:].any(-1).all():
             raise ValueError(
-                f"`cache` holds {cached} positions, `input_ids` only {prompt_length} with nothing new in some row: pass the whole "
-                "sequence, cached part included."
+                f"`cache` holds {cached} positions, `input_ids` only {prompt_length} with nothing new in some row: "
+                "pass the whole sequence, cached part included."
             )
         if len(self.prompt_ids) > 1 and self.cache.cache is not None and has_windows(self.model.config.text_config):
             raise ValueError(
-                "This backbone attends in windows, which count cache slots; decode its batches with `use_cache=False`, or row by row."
+                "This backbone attends in windows, which count cache slots; decode its batches with `use_cache=False`, "
+                "or row by row."
             )
         context = getattr(self.model.config.text_config, "max_position_embeddings", None)
         needed = int(self.prompt_is_real.sum(-1).max()) + self.options.max_length - prompt_length
         if context is not None and needed > context:
             raise ValueError(
-                f"A prompt of {needed - self.options.max_length + prompt_length} ids and {self.options.max_length - prompt_length} new ones "
-                f"need {needed} positions, this model has {context}: lower `max_new_tokens`, or shorten the conversation."
+                f"A prompt of {needed - self.options.max_length + prompt_length} ids and "
+                f"{self.options.max_length - prompt_length} new ones need {needed} positions, this model has "
+                f"{context}: lower `max_new_tokens`, or shorten the conversation."
             )
         plan = DecodingPlan(
             max_new_tokens=self.options.max_length - prompt_length,
@@ -194,7 +196,7 @@ class BlockDecoder:
     # One forward
 
     def _gather_query(self) -> Query:
-        """Gather what the next forward runs: where it lies does not change between the denoising steps of a block, only the ids do."""
+        """Gather what the next forward runs; between the denoising steps of a block only the ids change."""
         layout = [(row.committed, row.length, row.end, row.finished) for row in (self.rows[i] for i in self.running)]
         if self._query is None or layout != self._layout:
             self._layout, self._query, self._mask = layout, self._lay_out_query(), None
@@ -259,7 +261,7 @@ class BlockDecoder:
     # What rows take from it
 
     def _write(self, writing: list[int], hidden_states: torch.Tensor) -> None:
-        """Give the rows that write their next text id, from the hidden states `(rows, hidden)` of their last position."""
+        """Give the writing rows their next text id, from the hidden states `(rows, hidden)` of their last position."""
         scores = self._process(writing, self.model.text_logits(hidden_states).float())
         token_ids = next_text_ids(scores, self.options.do_sample, [self.generators[i] for i in writing])
         for i, token_id, row_scores in zip(writing, token_ids.tolist(), scores, strict=True):
@@ -294,7 +296,7 @@ class BlockDecoder:
                 self._go_on_speaking(i)
 
     def _log_prior(self, speaking: list[int]) -> torch.Tensor:
-        """Score the ids where nothing is known of them, `(rows, ids)`; each row counts the forward that took it once."""
+        """Score the ids unconditionally, `(rows, ids)`; each row counts the forward that took it once."""
         markers = [self.rows[i].begin_marker for i in speaking]
         for taken in set(zip(speaking, markers, strict=True)) - self.priors_taken:
             self.priors_taken.add(taken)

@@ -126,7 +126,8 @@ class TttGenerationMixin(GenerationMixin):
             _check_prompt(prompt)
             if prompt is not None and len(prompt) > 1:
                 raise ValueError(
-                    f"A streamer follows one row, got a batch of {len(prompt)}; generate row by row, or without a streamer."
+                    f"A streamer follows one row, got a batch of {len(prompt)}; generate row by row, or without a "
+                    "streamer."
                 )
             return super().generate(inputs, *args, **kwargs)
         except Exception as error:
@@ -177,7 +178,8 @@ class TttGenerationMixin(GenerationMixin):
         if generation_config.cache_implementation == "static":
             if generation_config.use_cache is False or model_kwargs.get("cache") is not None:
                 raise ValueError(
-                    '`cache_implementation="static"` makes a cache of its own: pass neither `cache` nor `use_cache=False`.'
+                    '`cache_implementation="static"` makes a cache of its own: pass neither `cache` nor '
+                    "`use_cache=False`."
                 )
             self._check_static_cache()
             return
@@ -244,7 +246,7 @@ class TttGenerationMixin(GenerationMixin):
             raise ValueError('A static cache needs attention without windows; use `cache_implementation="dynamic"`.')
 
     def _take_static_cache(self, input_ids: torch.Tensor, generation_config: GenerationConfig) -> StaticRowCache:
-        """Take the cache of the last call if it fits: compiled code knows its memory. Another thread meanwhile makes its own."""
+        """Take the cache of the last call if it fits, as compiled code is bound to it; other threads make their own."""
         longest = generation_config.max_length + generation_config.block_length  # the copy of a block lies behind it
         max_length = -(-longest // STATIC_CACHE_STEP) * STATIC_CACHE_STEP
         num_layers = self.config.text_config.num_hidden_layers
@@ -279,16 +281,24 @@ class TttGenerationMixin(GenerationMixin):
                 )
         if generation_config.audio_guidance_scale and generation_config.audio_guidance_context == "masked":
             raise ValueError(
-                'Guidance against a masked sequence needs `config.span_attention="full"`; pass `audio_guidance_context="none"`.'
+                'Guidance against a masked sequence needs `config.span_attention="full"`; pass '
+                '`audio_guidance_context="none"`.'
             )
 
     def _check_markers(self) -> None:
-        names = ("audio_token_start_id", "mask_token_id", "begin_audio_token_id", "begin_last_audio_token_id", "end_audio_token_id",
-                 "end_last_audio_token_id")  # fmt: skip
+        names = (
+            "audio_token_start_id",
+            "mask_token_id",
+            "begin_audio_token_id",
+            "begin_last_audio_token_id",
+            "end_audio_token_id",
+            "end_last_audio_token_id",
+        )
         missing = [name for name in names if getattr(self.config, name) is None]
         if missing:
             raise ValueError(
-                f"The config lacks {', '.join(missing)}: run `ttt convert` on the checkpoint, or set them to the tokenizer's ids."
+                f"The config lacks {', '.join(missing)}: run `ttt convert` on the checkpoint, or set them to the "
+                "tokenizer's ids."
             )
 
 
@@ -341,11 +351,13 @@ def _check_generation_config(config: GenerationConfig) -> None:
             raise ValueError(f"`{name}` must be a number between 0 and {upper:g}, got {value!r}.")
     if config.confidence_threshold is not None and config.entropy_bound is not None:
         raise ValueError(
-            "`confidence_threshold` and `entropy_bound` both say how much a step reveals; pass one of them, or set the other to None."
+            "`confidence_threshold` and `entropy_bound` both say how much a step reveals; pass one of them, or set the "
+            "other to None."
         )
     if config.guidance_scale not in (None, 1):
         raise ValueError(
-            "`guidance_scale` is not supported: its unconditional pass follows text id by id and misses the sound; leave it out."
+            "`guidance_scale` is not supported: its unconditional pass follows text id by id and misses the sound; "
+            "leave it out."
         )
     for name in UNSUPPORTED_OUTPUTS:
         if getattr(config, name):

@@ -70,8 +70,8 @@ def build_from_language_model(
         )
     if not isinstance(head, nn.Linear) or head.bias is not None:
         raise ValueError(
-            f"{str(folder_or_hub_id)!r} ({language_model.config.model_type}) does not end in a linear output projection without bias, "
-            "as a Text-to-Talk model does; start from another language model."
+            f"{str(folder_or_hub_id)!r} ({language_model.config.model_type}) does not end in a linear output "
+            "projection without bias, as a Text-to-Talk model does; start from another language model."
         )
     _add_rows(language_model, vocabulary, generator)
     return _transplant(model_class, language_model, vocabulary)
@@ -103,8 +103,8 @@ def extend_tokenizer(tokenizer: PreTrainedTokenizerBase, audio_codebook_size: in
     present = [token for token in (*_TEXT_SIDE, *audio_side) if token in vocab]
     if present:
         raise ValueError(
-            f"The tokenizer has {present[0]} already, so it is not a plain language model's: load a Text-to-Talk checkpoint with "
-            "`from_pretrained`, or start from a tokenizer without audio tokens."
+            f"The tokenizer has {present[0]} already, so it is not a plain language model's: load a Text-to-Talk "
+            "checkpoint with `from_pretrained`, or start from a tokenizer without audio tokens."
         )
     named = {"eos_token": MARKERS["eos_token_id"]}
     if tokenizer.pad_token is None:
@@ -177,8 +177,9 @@ def _transplant(
         model = model_class(config)
     if type(decoder) is not type(model.model):
         raise ValueError(
-            f"The backbone of {language_model.config.model_type!r} is a {type(decoder).__name__}, but its config makes a "
-            f"{type(model.model).__name__}: such a model could not be loaded again; start from another language model."
+            f"The backbone of {language_model.config.model_type!r} is a {type(decoder).__name__}, but its config makes "
+            f"a {type(model.model).__name__}: such a model could not be loaded again; start from another language "
+            "model."
         )
     model.model, model.lm_head = decoder, head
     context = getattr(decoder.config, "max_position_embeddings", None)

@@ -29,7 +29,8 @@ TAG = "text-to-talk"
 
 _BODY = """# {title}
 
-A Text-to-Talk model: one Transformer ({backbone}) that writes text token by token and speaks by denoising blocks of audio tokens
+A Text-to-Talk model: one Transformer ({backbone}) that writes text token by token and speaks by denoising blocks of \
+audio tokens
 (codec with one codebook of {codebook_size} codes).{about}
 
 ## Use
@@ -123,7 +124,8 @@ def push_with_card(
     Args:
         model (`PreTrainedModel`): The model.
         repo_id (`str`): Repository, made if needed.
-        card (`huggingface_hub.ModelCard`, *optional*): By default the repository's own stays if it has one of ours, else a plain one is written.
+        card (`huggingface_hub.ModelCard`, *optional*): By default the repository's own stays if it has one of ours,
+            else a plain one is written.
         private (`bool`, *optional*): Whether a new repository is private.
         token (`str` or `bool`, *optional*): As everywhere on the Hub.
         revision (`str`, *optional*): Branch to commit to, made if needed.

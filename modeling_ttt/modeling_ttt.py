@@ -218,7 +218,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
 
     @property
     def execution_device(self) -> torch.device:
-        """Where ids are wanted: the device of the weights, or, while accelerate keeps them elsewhere, the one that it brings them to."""
+        """The device for ids: that of the weights, or, where accelerate offloads them, the one it moves them to."""
         if self.device.type != "meta":
             return self.device
         hook = getattr(self.get_input_embeddings(), "_hf_hook", None)
@@ -237,7 +237,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         return self._scale_logits(torch.cat(logits, dim=-1))
 
     def _scale_logits(self, logits: torch.Tensor) -> torch.Tensor:
-        """Do after the projection what the backbone's own language model does (gemma caps, granite divides, cohere multiplies)."""
+        """Scale logits as the backbone's own language model does (gemma caps, granite divides, cohere multiplies)."""
         config = self.config.text_config
         if getattr(config, "logits_scaling", None) is not None:
             logits = logits / config.logits_scaling
@@ -313,7 +313,8 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
             )
         if labels is not None and (input_ids is None or not _keeps_all(logits_to_keep)):
             raise ValueError(
-                "`labels` need `input_ids` and the logits of every position; leave out `inputs_embeds` and `logits_to_keep`."
+                "`labels` need `input_ids` and the logits of every position; leave out `inputs_embeds` and "
+                "`logits_to_keep`."
             )
         if skip_logits and labels is None:
             raise ValueError(
@@ -365,14 +366,15 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         """First id of the audio alphabet; a `ValueError` if the checkpoint does not say."""
         if self.config.audio_token_start_id is None:
             raise ValueError(
-                "`config.audio_token_start_id` is not set, so text and sound cannot be told apart; set it to the first audio id."
+                "`config.audio_token_start_id` is not set, so text and sound cannot be told apart; set it to the first "
+                "audio id."
             )
         return self.config.audio_token_start_id
 
     def _embed(
         self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None, sample_ids: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give embeddings `(batch, length, hidden_size)` and span ids `(batch, length)`; bare embeddings are taken for text."""
+        """Give embeddings `(batch, length, hidden_size)` and span ids `(batch, length)`; bare embeddings are text."""
         if input_ids is not None and inputs_embeds is None:
             return self.model.get_input_embeddings()(input_ids), self.attention_span_ids(input_ids, sample_ids)
         if inputs_embeds is not None and input_ids is None:
@@ -402,7 +404,8 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
     ) -> Corruption:
         if self.config.mask_token_id is None:
             raise ValueError(
-                "`config.mask_token_id` is not set, so audio cannot be masked for training; set it to the id of the mask."
+                "`config.mask_token_id` is not set, so audio cannot be masked for training; set it to the id of the "
+                "mask."
             )
         return corrupt(
             input_ids,

@@ -67,7 +67,7 @@ def number_samples(
 
 
 def _rand(count: int, device: torch.device, generator: torch.Generator | None) -> torch.Tensor:
-    """Draw `count` uniform numbers where the generator lives: a CPU generator gives the same numbers on every device."""
+    """Draw `count` uniform numbers on the generator's device: a CPU generator gives the same ones on every device."""
     return torch.rand(count, generator=generator, device=generator.device if generator is not None else device).to(
         device
     )
@@ -180,14 +180,13 @@ def _spans_before_a_random_one(
     num_samples: int,
     draw: torch.Tensor,
 ) -> torch.Tensor:
-    """Mark `(batch, length)` the maskable positions whose span comes before the span that `draw` picks among their sample's."""
+    """Mark `(batch, length)` the maskable positions before the span that `draw` picks among their sample's."""
     rows = torch.arange(len(span_ids), device=span_ids.device)[:, None]
     spans, rank = torch.unique((rows * (span_ids.max() + 1) + span_ids)[maskable], return_inverse=True)
     owners = torch.zeros_like(spans).scatter_(0, rank, numbers[maskable])  # the sample of each span, ascending
     count = torch.bincount(owners, minlength=num_samples)
-    picked = (
-        torch.minimum((draw * count).long(), count - 1) + count.cumsum(0) - count
-    )  # (num_samples,), as a rank in the batch
+    # (num_samples,), as a rank in the batch
+    picked = torch.minimum((draw * count).long(), count - 1) + count.cumsum(0) - count
     before = torch.zeros_like(maskable)
     before[maskable] = rank < picked[numbers[maskable]]
     return before

@@ -66,7 +66,7 @@ class TttPreTrainedModel(PreTrainedModel):
         return push_with_card(self, repo_id, card, **kwargs)
 
     def adjust_generation_fn(self, generation_config: GenerationConfig | None, *args: Any, **kwargs: Any) -> None:
-        """Load generation options; those of a language model, whose replies end otherwise, also get our end of a reply."""
+        """Load generation options; those of a plain language model also get the end marker of our replies."""
         super().adjust_generation_fn(generation_config, *args, **kwargs)
         if generation_config is None and self.config.eos_token_id is not None:
             ends = [*_as_list(self.generation_config.eos_token_id), *_as_list(self.config.eos_token_id)]

@@ -131,8 +131,8 @@ def resolve_markers(nested: dict[str, Any], folder_or_hub_id: str | os.PathLike,
     for theirs, ours in RELEASED_FIELDS.items():
         if ours in found and nested.get(ours) not in (None, found[ours]):
             raise ValueError(
-                f"`{theirs}` in config.json of {str(folder_or_hub_id)!r} is {nested[ours]}, but its tokenizer gives {MARKERS[ours]} the id "
-                f"{found[ours]}: config and tokenizer do not belong together."
+                f"`{theirs}` in config.json of {str(folder_or_hub_id)!r} is {nested[ours]}, but its tokenizer gives "
+                f"{MARKERS[ours]} the id {found[ours]}: config and tokenizer do not belong together."
             )
     resolved = {**nested, **found}
     _report(resolved, found, folder_or_hub_id)
@@ -182,7 +182,8 @@ def _count_codes(vocab: dict[str, int]) -> int:
     while (token := AUDIO_CODE.format(size)) in vocab:
         if vocab[token] != offset + size:
             raise ValueError(
-                f"The codes of the tokenizer must have ids without a gap, but {token} has {vocab[token]} instead of {offset + size}."
+                f"The codes of the tokenizer must have ids without a gap, but {token} has {vocab[token]} instead of "
+                f"{offset + size}."
             )
         size += 1
     return size

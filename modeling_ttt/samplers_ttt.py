@@ -3,7 +3,8 @@ Denoising one block: which ids to propose, which positions to reveal first, how 
 
 Pure functions of logits: they know neither a model nor a sequence, and are tested on hand-made logits.
 
-    logits ─► propose ─► Draft ─► remasking rule: priorities ─► acceptance: revealed positions ─► is_settled: stop early?
+    logits ─► propose ─► Draft ─► remasking rule: priorities ─► acceptance: revealed positions
+           ─► is_settled: stop early?
 
 To add a rule of order, write one class from a `Draft` to priorities and name it in `REMASKING_RULES`; to add a rule
 of number, one class from a `Draft` and its priorities to revealed positions, and choose it in `acceptance_rule`.
@@ -21,7 +22,7 @@ from transformers.generation import LogitsProcessorList, TopKLogitsWarper, TopPL
 
 Generators = Sequence[torch.Generator | None]  # one per row; `None` is torch's global generator
 
-# ------------------------------------------------------------------------------------------------------------- schedules
+# ------------------------------------------------------------------------------------------------------------ schedules
 
 
 def reveal_schedule(num_masks: int, num_steps: int, shape: str = "linear") -> list[int]:
@@ -53,11 +54,11 @@ def reveal_schedule(num_masks: int, num_steps: int, shape: str = "linear") -> li
 
 REVEAL_SCHEDULES = ("linear", "cosine")
 
-# -------------------------------------------------------------------------------------------------------------- proposals
+# ------------------------------------------------------------------------------------------------------------ proposals
 
 
 def uniform(shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> torch.Tensor:
-    """Draw `shape` uniform numbers where the generator lives, so that a CPU generator gives the same numbers on every device."""
+    """Draw `shape` uniform numbers on the generator's device: a CPU generator gives the same ones on every device."""
     return torch.rand(shape, generator=generator, device=generator.device if generator is not None else device).to(
         device
     )
@@ -163,7 +164,7 @@ def propose(
     return noisy.argmax(-1)
 
 
-# ------------------------------------------------------------------------------------------------- which positions go first
+# --------------------------------------------------------------------------------------------- which positions go first
 
 
 class RemaskingRule(Protocol):
@@ -238,7 +239,7 @@ REMASKING_RULES: dict[str, RemaskingRule] = {
     "margin": WideMargin(),
 }
 
-# ------------------------------------------------------------------------------------------------------- how many in a step
+# --------------------------------------------------------------------------------------------------- how many in a step
 
 
 class AcceptanceRule(Protocol):
@@ -311,7 +312,7 @@ def choose_revealed(priority: torch.Tensor, is_masked: torch.Tensor, counts: tor
 
 
 def by_priority(priority: torch.Tensor, is_masked: torch.Tensor) -> torch.Tensor:
-    """Order the positions `(rows, block)` of each row: higher priority first, ties from left to right, what is not masked last."""
+    """Order the positions `(rows, block)` of each row: higher priority first, ties left to right, unmasked last."""
     return priority.masked_fill(~is_masked, -torch.inf).argsort(dim=-1, descending=True, stable=True)
 
 
@@ -333,7 +334,7 @@ def is_settled(blocks: torch.Tensor, mask_token_id: int, end_token_ids: Sequence
     return ~((blocks == mask_token_id) & is_before_end).any(-1)
 
 
-# ------------------------------------------------------------------------------------------------------------------- text
+# ----------------------------------------------------------------------------------------------------------------- text
 
 
 def next_text_ids(scores: torch.Tensor, do_sample: bool, generators: Generators) -> torch.Tensor:
