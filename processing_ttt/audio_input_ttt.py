@@ -71,7 +71,7 @@ class Waveform(np.ndarray):
 
 @dataclass(frozen=True)
 class _Samples:
-    """What a source holds: `array` (any sample type, one or two axes), its rate in Hz if known, and its name for error messages."""
+    """What a source holds: `array` (any sample type, one or two axes), its rate in Hz if known, its name for errors."""
 
     array: np.ndarray
     sampling_rate: Any
@@ -178,7 +178,7 @@ def _with_waveform(part: Mapping, load: Callable[[Any, int | None], np.ndarray])
     return {"type": "audio", "audio": load(sounds[0], part.get("sampling_rate"))}
 
 
-# ------------------------------------------------------------------------------------------------------------------- sources
+# -------------------------------------------------------------------------------------------------------------- sources
 
 
 def _read(audio: Any, sampling_rate: int | None, max_seconds: float | None) -> _Samples:
@@ -216,7 +216,8 @@ def _read_mapping(audio: Mapping, sampling_rate: int | None, max_seconds: float 
     if audio.get("path"):
         return _read_path(audio["path"], max_seconds)
     raise AudioInputError(
-        f"A sound given as a dictionary needs 'array' and 'sampling_rate', or 'bytes', or 'path', but has {', '.join(map(repr, audio)) or 'nothing'}."
+        "A sound given as a dictionary needs 'array' and 'sampling_rate', or 'bytes', or 'path', but has "
+        f"{', '.join(map(repr, audio)) or 'nothing'}."
     )
 
 
@@ -248,7 +249,8 @@ def _read_file(handle: Any, name: str, max_seconds: float | None) -> _Samples:
     ) as error:  # the latter for headerless files, which it knows by their name
         if av is None:
             raise AudioInputError(
-                f"{name} cannot be read as audio ({error}): it is damaged or of a format that needs PyAV (`pip install av`)."
+                f"{name} cannot be read as audio ({error}): it is damaged or of a format that needs PyAV (`pip install "
+                "av`)."
             ) from error
     handle.seek(0)
     return _read_with_pyav(handle, name, max_seconds)
@@ -296,7 +298,7 @@ def _as_array(samples: Any) -> np.ndarray:
     return np.asarray(samples)
 
 
-# -------------------------------------------------------------------------------------------------------------------- checks
+# --------------------------------------------------------------------------------------------------------------- checks
 
 
 def _checked_rate(samples: _Samples) -> int:
@@ -314,8 +316,8 @@ def _checked_rate(samples: _Samples) -> int:
         )
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:  # a filter for another rate may take gigabytes
         raise AudioInputError(
-            f"The sampling rate of {samples.name} is {int(rate)} Hz, and sound has {LOWEST_RATE} to {HIGHEST_RATE}: its header is damaged, "
-            "or the rate given is wrong.",
+            f"The sampling rate of {samples.name} is {int(rate)} Hz, and sound has {LOWEST_RATE} to {HIGHEST_RATE}: "
+            "its header is damaged, or the rate given is wrong.",
             "bad_rate",
         )
     return int(rate)
@@ -339,8 +341,8 @@ def _mono(array: np.ndarray, name: str) -> np.ndarray:
         return array
     if array.ndim != 2 or min(array.shape) > MAX_CHANNELS:
         raise AudioInputError(
-            f"{name} has the shape {array.shape}: one sound is (samples,), (channels, samples) or (samples, channels) with up to "
-            f"{MAX_CHANNELS} channels.",
+            f"{name} has the shape {array.shape}: one sound is (samples,), (channels, samples) or (samples, channels) "
+            f"with up to {MAX_CHANNELS} channels.",
             "bad_shape",
         )
     return array.mean(axis=0 if array.shape[0] < array.shape[1] else 1)

@@ -75,7 +75,8 @@ class CodecAdapter:
         self.config = adapted_config(model.config)
         if self.config.model_type in FEATURE_CODECS and feature_extractor is None:
             raise ValueError(
-                f"A {self.config.model_type} codec hears through its feature extractor: give `CodecAdapter(model, feature_extractor)`."
+                f"A {self.config.model_type} codec hears through its feature extractor: give `CodecAdapter(model, "
+                "feature_extractor)`."
             )
 
     @property
@@ -182,8 +183,8 @@ def adapted_config(config: Any) -> Any:
         wrong = [name for name, value in one_stream.items() if getattr(config, name) != value]
         if wrong:
             raise ValueError(
-                f"This EnCodec needs more than codes to speak ({', '.join(wrong)}): use the mono one at 24 kHz, whose configuration has "
-                f"{one_stream}."
+                f"This EnCodec needs more than codes to speak ({', '.join(wrong)}): use the mono one at 24 kHz, whose "
+                f"configuration has {one_stream}."
             )
         rate = config.sampling_rate
         return AdaptedCodecConfig("encodec", rate, rate, rate / config.hop_length, config.codebook_size)
@@ -195,7 +196,7 @@ def adapted_config(config: Any) -> Any:
     missing = [name for name in CONTRACT if getattr(config, name, None) is None]
     if missing:
         raise ValueError(
-            f"A codec of type {config.model_type!r} cannot be used: its configuration lacks {', '.join(missing)}. Use a TttCodecModel, "
-            f"one of {', '.join(ADAPTED_CODECS)}, or a codec with one codebook and these fields."
+            f"A codec of type {config.model_type!r} cannot be used: its configuration lacks {', '.join(missing)}. Use "
+            f"a TttCodecModel, one of {', '.join(ADAPTED_CODECS)}, or a codec with one codebook and these fields."
         )
     return config

@@ -43,7 +43,8 @@ def sound_lengths(input_values: torch.Tensor, padding_mask: torch.Tensor | None)
         return torch.full((shape[0],), shape[2], device=input_values.device)
     if tuple(padding_mask.shape) != (shape[0], shape[2]):
         raise ValueError(
-            f"padding_mask must have the shape (batch, samples) = {(shape[0], shape[2])}, got {tuple(padding_mask.shape)}."
+            f"padding_mask must have the shape (batch, samples) = {(shape[0], shape[2])}, got "
+            f"{tuple(padding_mask.shape)}."
         )
     valid = padding_mask.to(device=input_values.device, dtype=torch.bool)
     if not valid[:, 0].all() or (valid[:, 1:] & ~valid[:, :-1]).any():

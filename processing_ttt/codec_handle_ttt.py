@@ -182,7 +182,7 @@ class CodecHandle:
         return self.name_or_path.startswith("./")
 
     def _location(self) -> tuple[str, str] | None:
-        """Folder or Hub id, and the subfolder in it; `None` for a codec in the checkpoint of a processor that came from no checkpoint."""
+        """Folder or Hub id, and its subfolder; `None` if relative to a checkpoint and the processor came from none."""
         if not self._is_relative:
             return self.name_or_path, ""
         if self.source is None:
@@ -210,8 +210,8 @@ class CodecHandle:
         location = self._location()
         if location is None:
             raise ValueError(
-                f"The processor was not loaded from a checkpoint, so its codec {self.name_or_path!r} cannot be found: set "
-                "`processor.codec`, or give `codec_name_or_path` as a folder or Hub id."
+                f"The processor was not loaded from a checkpoint, so its codec {self.name_or_path!r} cannot be found: "
+                "set `processor.codec`, or give `codec_name_or_path` as a folder or Hub id."
             )
         path, subfolder = location
         kwargs = {**self.loading_kwargs, **kwargs}
@@ -225,12 +225,12 @@ class CodecHandle:
             where = f"{path}/{subfolder}" if subfolder else path
             if isinstance(error, SafetensorError):
                 raise OSError(
-                    f"The codec {where!r} cannot be loaded: its model.safetensors is damaged, or a Git LFS pointer instead of the file "
-                    f"({error}). Download it again."
+                    f"The codec {where!r} cannot be loaded: its model.safetensors is damaged, or a Git LFS pointer "
+                    f"instead of the file ({error}). Download it again."
                 ) from error
             raise OSError(
-                f"The codec {where!r} cannot be loaded ({str(error).splitlines()[0]}): a codec's folder holds config.json and "
-                "model.safetensors. Put it there, or give `codec_name_or_path`."
+                f"The codec {where!r} cannot be loaded ({str(error).splitlines()[0]}): a codec's folder holds "
+                "config.json and model.safetensors. Put it there, or give `codec_name_or_path`."
             ) from error
 
     def _copy_folder(self, path: str, subfolder: str, target: str) -> None:
@@ -296,10 +296,14 @@ def _write_codec_sources(folder: str) -> None:
 
 
 def _copy_codec_files(path: str, target: str) -> None:
-    """Copy what belongs to a codec and nothing else: a checkpoint's processor may name any folder, and what is saved is often published."""
+    """
+    Copy what belongs to a codec and nothing else: a checkpoint's processor may name any folder, and what is saved is
+    often published.
+    """
     if not os.path.isfile(os.path.join(path, "config.json")):
         raise OSError(
-            f"{path!r} is no codec's folder: it has no config.json. Set `processor.codec`, or give `codec_name_or_path`."
+            f"{path!r} is no codec's folder: it has no config.json. Set `processor.codec`, or give "
+            "`codec_name_or_path`."
         )
 
     def foreign(folder: str, names: list[str]) -> list[str]:

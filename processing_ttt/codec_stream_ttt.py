@@ -17,7 +17,10 @@ Decode = Callable[[list[int]], np.ndarray]
 
 
 class CodecStream(Protocol):
-    """One sound in the making. Joined, the pieces are what decoding all codes at once gives, but for GLM-4-Voice's: its windows fade."""
+    """
+    One sound, decoded in pieces. Joined, they equal what decoding all codes at once gives, except for GLM-4-Voice,
+    whose windows are cross-faded.
+    """
 
     def push(self, codes: list[int]) -> np.ndarray:
         """

@@ -33,9 +33,8 @@ class EventQueue(Generic[Item]):
         self.is_cancelled = False
         self._error: BaseException | None = None
         self._items: deque[Item] = deque()
-        self._changed = (
-            threading.Condition()
-        )  # re-entrant: a finalizer may cancel at any point of the thread that holds it
+        # re-entrant: a finalizer may cancel at any point of the thread that holds it
+        self._changed = threading.Condition()
 
     def put(self, item: Item) -> None:
         """Add an item, when there is room; after the end it is dropped."""

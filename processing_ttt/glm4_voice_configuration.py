@@ -81,8 +81,8 @@ class Glm4VoiceTokenizerConfig(WhisperConfig):
                 )
         if self.quantize_causal_block_size % self.pooling_kernel_size:
             raise ValueError(
-                f"quantize_causal_block_size must be a multiple of pooling_kernel_size, got {self.quantize_causal_block_size} and "
-                f"{self.pooling_kernel_size}."
+                "quantize_causal_block_size must be a multiple of pooling_kernel_size, got "
+                f"{self.quantize_causal_block_size} and {self.pooling_kernel_size}."
             )
 
     @property
@@ -163,7 +163,8 @@ class Glm4VoiceFlowConfig(PreTrainedConfig):
             )
         if self.hidden_size % (2 * self.num_attention_heads):
             raise ValueError(
-                f"hidden_size must be a multiple of twice num_attention_heads, got {self.hidden_size} and {self.num_attention_heads}."
+                f"hidden_size must be a multiple of twice num_attention_heads, got {self.hidden_size} and "
+                f"{self.num_attention_heads}."
             )
 
     def num_frames(self, num_codes: int) -> int:
@@ -253,7 +254,7 @@ class Glm4VoiceVocoderConfig(PreTrainedConfig):
 
     @property
     def f0_context_frames(self) -> int:
-        """Frames on each side on which the pitch of a frame depends: as many as the network has convolutions of width 3."""
+        """Frames on each side on which a frame's pitch depends: one for each convolution of width 3."""
         return 5
 
     @property

@@ -142,7 +142,8 @@ def convert_tokenizer(folder: str | os.PathLike) -> Glm4VoiceTokenizerModel:
     missing = sorted(info["missing_keys"])  # which transformers would fill with random numbers
     if missing:
         raise ValueError(
-            f"The weights in {str(folder)!r} are not those of {TOKENIZER_NAME}: {len(missing)} are missing, the first is {missing[0]!r}."
+            f"The weights in {str(folder)!r} are not those of {TOKENIZER_NAME}: {len(missing)} are missing, the first "
+            f"is {missing[0]!r}."
         )
     return model.eval()
 
@@ -165,7 +166,8 @@ def convert_decoder(folder: str | os.PathLike) -> Glm4VoiceDecoderModel:
     for name in ("config.yaml", "flow.pt", "hift.pt"):
         if not (folder / name).is_file():
             raise FileNotFoundError(
-                f"There is no {name} in {str(folder)!r}: give the folder of {DECODER_NAME}, with config.yaml, flow.pt and hift.pt."
+                f"There is no {name} in {str(folder)!r}: give the folder of {DECODER_NAME}, with config.yaml, flow.pt "
+                "and hift.pt."
             )
     with torch.device("meta"):
         model = Glm4VoiceDecoderModel(read_decoder_config(folder / "config.yaml"))
@@ -184,14 +186,14 @@ def _assign(module: torch.nn.Module, weights: dict[str, torch.Tensor], path: Pat
     )
     if wrong:
         raise ValueError(
-            f"{str(path)!r} does not fit its config.yaml: {len(wrong)} weights are missing, unknown or of another shape, the first is "
-            f"{wrong[0]!r} (in our naming). It must be the file of GLM-4-Voice's decoder."
+            f"{str(path)!r} does not fit its config.yaml: {len(wrong)} weights are missing, unknown or of another "
+            f"shape, the first is {wrong[0]!r} (in our naming). It must be the file of GLM-4-Voice's decoder."
         )
     module.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
     module.requires_grad_(True)
 
 
-# ------------------------------------------------------------------------------------------------------------------------ weights
+# -------------------------------------------------------------------------------------------------------------- weights
 
 
 def fuse_weight_norm(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -250,7 +252,7 @@ def _regulator_part(index: int) -> str:
     return f"norms.{layer}" if part else f"convs.{layer}"
 
 
-# ----------------------------------------------------------------------------------------------------------------- configuration
+# -------------------------------------------------------------------------------------------------------- configuration
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -293,7 +295,8 @@ def read_decoder_config(path: str | os.PathLike) -> Glm4VoiceDecoderConfig:
     for name, value in FLOW_CONSTANTS.items():
         if fields[f"flow.{name}"] != value:
             raise ValueError(
-                f"flow.{name} in {str(path)!r} must be {value!r} as in the released decoder, but is {fields[f'flow.{name}']!r}."
+                f"flow.{name} in {str(path)!r} must be {value!r} as in the released decoder, but is "
+                f"{fields[f'flow.{name}']!r}."
             )
     flow = {
         "vocab_size": fields["flow.vocab_size"],

@@ -190,8 +190,8 @@ class Glm4VoiceDecoderModel(PreTrainedModel):
         skipped = 0 if prompt_mel is None else prompt_mel.shape[-1]
         if skipped >= min(num_frames):
             raise ValueError(
-                f"The prompt has {skipped} frames, but prompt and codes together only {min(num_frames)}: give more codes, and with "
-                "prompt_mel the prompt_codes that belong to it."
+                f"The prompt has {skipped} frames, but prompt and codes together only {min(num_frames)}: give more "
+                "codes, and with prompt_mel the prompt_codes that belong to it."
             )
         wanted = (len(codes), self.config.flow_config.num_mel_bins, max(num_frames))
         if noise is not None and tuple(noise.shape) != wanted:
@@ -226,15 +226,15 @@ class Glm4VoiceDecoderModel(PreTrainedModel):
         expected = (batch_size, self.config.flow_config.num_mel_bins)
         if len(codes) != batch_size or tuple(prompt_mel.shape[:2]) != expected:
             raise ValueError(
-                f"The prompt must have the batch's {batch_size} rows, and prompt_mel the shape (batch, mel, frames) = {(*expected, '...')}; got "
-                f"{len(codes)} rows of codes and {tuple(prompt_mel.shape)}."
+                f"The prompt must have the batch's {batch_size} rows, and prompt_mel the shape (batch, mel, frames) = "
+                f"{(*expected, '...')}; got {len(codes)} rows of codes and {tuple(prompt_mel.shape)}."
             )
         return codes
 
     def _vocode(
         self, mel: torch.Tensor, num_frames: list[int], phase: torch.Tensor, source_noise: torch.Tensor
     ) -> torch.Tensor:
-        """Samples `(batch, 1, samples)`. Rows of one length go together: the edges of a vocoder depend on where a row ends."""
+        """Samples `(batch, 1, samples)`. Rows of one length go together: the edges depend on where a row ends."""
         hop = self.config.vocoder_config.hop_length
         values = mel.new_zeros(len(mel), max(num_frames) * hop)
         for frames in set(num_frames):

@@ -2,7 +2,7 @@
 The flow of GLM-4-Voice: codes -> log-mel frames.
 
     codes -> block-causal encoder -> mel bands -> length regulator (6.890625 frames per code) -> mean
-    noise --- Euler steps along the velocity of the U-Net, given mean, speaker and frames that are already there --> log-mel
+    noise --- Euler steps along the velocity of the U-Net, given mean, speaker and known frames --> log-mel
 
 Knows codes, frames and how noise becomes frames. Knows no waveform, and draws no noise: it is given. Follows
 CosyVoice (Du et al., 2024), with the block-causal encoder of GLM-4-Voice (Zeng et al., 2024). There is no dropout:
@@ -69,7 +69,7 @@ def relative_to_absolute(scores: torch.Tensor) -> torch.Tensor:
 
 
 def relative_positions(count: int, width: int, device: torch.device) -> torch.Tensor:
-    """Sinusoids of the distances count - 1 .. 1 - count, sine and cosine interleaved, `(2 * count - 1, width)`, float32."""
+    """Sinusoids of distances count - 1 .. 1 - count, sine and cosine interleaved, `(2 * count - 1, width)`, float32."""
     distances = torch.arange(count - 1, -count, -1, device=device, dtype=torch.float32)
     rates = torch.exp(torch.arange(0, width, 2, device=device, dtype=torch.float32) * (-math.log(10000.0) / width))
     angles = distances[:, None] * rates
@@ -93,7 +93,7 @@ class FlowEncoderLayer(nn.Module):
 
 
 class FlowEncoder(nn.Module):
-    """Codes in context: each sees its own block and the blocks before it, so complete blocks never change when codes follow."""
+    """Codes in context: each sees its own block and those before it, so later codes never change complete blocks."""
 
     def __init__(self, config: Glm4VoiceFlowConfig):
         super().__init__()

@@ -2,7 +2,8 @@
 The vocoder of GLM-4-Voice (HiFT): log-mel frames -> samples at 22.05 kHz.
 
     log-mel -> pitch -> nine harmonics and noise (the source)
-    log-mel -> upsampling, at each stage joined by the STFT of the source -> magnitude and phase -> inverse STFT -> samples
+    log-mel -> upsampling, at each stage joined by the STFT of the source -> magnitude and phase
+            -> inverse STFT -> samples
 
 Knows frames, pitch and samples, and how far one depends on the other. Knows no codes; random phases and noise are
 given. It is HiFTNet (Li et al., 2023) over HiFi-GAN (Kong et al., 2020) with the source of NSF (Wang et al., 2019),
@@ -85,7 +86,10 @@ class HarmonicSource(nn.Module):
     def _turns(
         self, f0: torch.Tensor, orders: torch.Tensor, cycles: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Turns `(batch, harmonics, samples)` of each harmonic at each sample, modulo 1, and the fundamental's before the next frame."""
+        """
+        Turns `(batch, harmonics, samples)` of each harmonic at each sample, modulo 1, and the fundamental's before the
+        next frame.
+        """
         config = self.config
         # Whole frames are summed in float64 and modulo 1, so that the phase is as exact after an hour as at the
         # beginning.

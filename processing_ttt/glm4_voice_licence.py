@@ -17,11 +17,13 @@ LICENCE_LINK = "https://huggingface.co/THUDM/glm-4-voice-9b/blob/main/LICENSE"
 NOTICE_FILE = "LICENSE-glm-4-voice.md"
 
 LICENCE_NOTICE = f"""\
-The weights of the GLM-4-Voice speech tokenizer and decoder are not under this project's licence. They were released under "The glm-4-voice
+The weights of the GLM-4-Voice speech tokenizer and decoder are not under this project's licence. They were released \
+under "The glm-4-voice
 License" ({LICENCE_LINK}); that text is what counts. In short, and without warranty:
 
 - Academic research is free. Commercial use is free after registration with the publisher (https://open.bigmodel.cn/mla/form).
-- Whoever passes the weights on, converted ones too, or offers a product with them, must enclose the licence and show "Built with glm-4".
+- Whoever passes the weights on, converted ones too, or offers a product with them, must enclose the licence and \
+show "Built with glm-4".
 - A model that is created, trained or improved with them must have a name that begins with "glm-4".
 - Military and unlawful uses are excluded. The law of the People's Republic of China applies.
 
@@ -47,7 +49,8 @@ def weights_card(name: str, config: Any) -> ModelCard:
         license_name=WEIGHTS_LICENCE,
         license_link=LICENCE_LINK,
         base_model=["THUDM/glm-4-voice-tokenizer", "THUDM/glm-4-voice-decoder"],
-        about=f"The speech tokenizer and the decoder of GLM-4-Voice, converted. Built with glm-4.\n\n## Licence\n\n{LICENCE_NOTICE}",
+        about="The speech tokenizer and the decoder of GLM-4-Voice, converted. Built with glm-4.\n\n"
+        f"## Licence\n\n{LICENCE_NOTICE}",
     )
 
 

@@ -262,7 +262,8 @@ class Glm4VoiceDecoderStream:
         longest_prompt = config.num_frames(config.grid_period) - overlap_frames
         if overlap_frames < 0 or not 0 <= (prompt_frames or 0) <= longest_prompt:
             raise ValueError(
-                f"overlap_frames must be at least 0 and prompt_frames in 0..{longest_prompt}, got {overlap_frames} and {prompt_frames}."
+                f"overlap_frames must be at least 0 and prompt_frames in 0..{longest_prompt}, got {overlap_frames} and "
+                f"{prompt_frames}."
             )
         self._prompt_frames = prompt_frames
         self._longest_prompt = longest_prompt
@@ -373,7 +374,8 @@ class Glm4VoiceDecoderStream:
         size = self._model.config.codebook_size
         if any(not 0 <= code < size for code in values):
             raise ValueError(
-                f"Codes must lie in 0..{size - 1}, got {values}; subtract the vocabulary's offset of code 0 from token ids."
+                f"Codes must lie in 0..{size - 1}, got {values}; subtract the vocabulary's offset of code 0 from token "
+                "ids."
             )
         return values
 

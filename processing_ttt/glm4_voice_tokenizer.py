@@ -1,7 +1,8 @@
 """
 The speech tokenizer of GLM-4-Voice: sound at 16 kHz -> 12.5 codes per second.
 
-    samples -> segments of 30 s -> log-mel -> two causal convolutions -> block-causal Whisper layers -> mean of 4 frames -> nearest code
+    samples -> segments of 30 s -> log-mel -> two causal convolutions -> block-causal Whisper layers
+            -> mean of 4 frames -> nearest code
 
 Knows the network, its two published key layouts and how segments are batched. Knows nothing about decoding, tokens or
 files. The network is described in "GLM-4-Voice" (Zeng et al., 2024); it is the lower half of the encoder of
@@ -118,7 +119,7 @@ class Glm4VoiceTokenizerModel(PreTrainedModel):
             hop_length=config.hop_length,
         )
 
-    # ---------------------------------------------------------------------------------------------------------------- encoding
+    # --------------------------------------------------------------------------------------------------------- encoding
 
     @torch.no_grad()
     def encode(
@@ -194,7 +195,7 @@ class Glm4VoiceTokenizerModel(PreTrainedModel):
             del remaining[:count]
         return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PADDING_CODE)[:, None]
 
-    # --------------------------------------------------------------------------------------------------------------- the network
+    # ------------------------------------------------------------------------------------------------------ the network
 
     def forward(
         self, input_features: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
@@ -268,7 +269,7 @@ class Glm4VoiceTokenizerModel(PreTrainedModel):
         return hidden_states + self.embed_positions.weight[start : start + hidden_states.shape[1]]
 
     def _nearest_codes(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Encoder frames `(batch, frames, hidden)` -> the nearest code of each mean, `(batch, codes)`; distances in float32."""
+        """Encoder frames `(batch, frames, hidden)` -> nearest code of each mean, `(batch, codes)`, found in float32."""
         pool = self.config.pooling_kernel_size
         padded = F.pad(hidden_states, (0, 0, 0, -hidden_states.shape[1] % pool))
         with torch.autocast(hidden_states.device.type, enabled=False):

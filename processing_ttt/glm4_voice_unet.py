@@ -192,7 +192,7 @@ class Glm4VoiceUNet(nn.Module):
 
 
 def _resample(in_channels: int, out_channels: int, changes_rate: bool, up: bool) -> nn.Module:
-    """The convolution at a stage's end: half or twice the frames, or, at the innermost and the outermost level, as many."""
+    """The convolution at a stage's end: half or twice the frames, or as many at the innermost and outermost level."""
     if not changes_rate:
         return nn.Conv1d(in_channels, out_channels, 3, padding=1)
     if up:

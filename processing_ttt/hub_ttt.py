@@ -25,7 +25,8 @@ TAG = "text-to-talk"
 
 _CODEC_BODY = """# {title}
 
-A speech codec with one codebook for Text-to-Talk models: hears at {sampling_rate} Hz, speaks at {output_sampling_rate} Hz, {frame_rate:g} codes per
+A speech codec with one codebook for Text-to-Talk models: hears at {sampling_rate} Hz, speaks at \
+{output_sampling_rate} Hz, {frame_rate:g} codes per
 second out of {codebook_size}.{about}
 
 ## Use
@@ -34,7 +35,8 @@ second out of {codebook_size}.{about}
 from transformers import AutoModel
 
 codec = AutoModel.from_pretrained("{name}", trust_remote_code=True)
-codes = codec.encode(waveform[None, None]).audio_codes  # waveform: float32 (samples,) at {sampling_rate} Hz; codes: (1, 1, frames)
+codes = codec.encode(waveform[None, None]).audio_codes  # waveform: float32 (samples,) at {sampling_rate} Hz; \
+codes: (1, 1, frames)
 sound = codec.decode(codes).audio_values  # (1, 1, samples) at {output_sampling_rate} Hz
 ```
 

@@ -100,7 +100,7 @@ class TttLayout:
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, but is {getattr(self, name)}.")
 
-    # ---------------------------------------------------------------------------------------------------------------- prompts
+    # ---------------------------------------------------------------------------------------------------------- prompts
 
     def audio_prompt(self, codes: Iterable[int]) -> list[int]:
         """Write a user's sound: `<|begin_of_audio|>` codes `<|end_of_audio|>`."""
@@ -125,7 +125,8 @@ class TttLayout:
         count = sum(token_id == placeholder for token_id in ids)
         if count != len(sounds):
             raise ValueError(
-                f"The prompt has {count} {AUDIO_PLACEHOLDER} placeholders, but {len(sounds)} sounds came: give one sound for each."
+                f"The prompt has {count} {AUDIO_PLACEHOLDER} placeholders, but {len(sounds)} sounds came: give one "
+                "sound for each."
             )
         remaining = iter(sounds)
         filled: list[int] = []
@@ -163,7 +164,7 @@ class TttLayout:
         ids = tokenizer.encode(rendered, add_special_tokens=False)
         return self.fill_audio(ids, [] if codes is None else [codes])
 
-    # ---------------------------------------------------------------------------------------------------------------- replies
+    # ---------------------------------------------------------------------------------------------------------- replies
 
     def build_reply(self, text_ids: Sequence[int], codes: Sequence[int] = ()) -> list[int]:
         """
@@ -237,7 +238,7 @@ class TttLayout:
         parser.push(ids)
         return parser.finish()
 
-    # --------------------------------------------------------------------------------------------------------------- examples
+    # --------------------------------------------------------------------------------------------------------- examples
 
     def build_example(
         self,

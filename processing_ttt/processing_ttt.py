@@ -96,7 +96,7 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
         tokenizer.padding_side = "left"  # a prompt ends where its reply begins
         super().__init__(tokenizer, chat_template=chat_template or default_chat_template(system_prompts))
 
-    # ------------------------------------------------------------------------------------------------------------------ codec
+    # ------------------------------------------------------------------------------------------------------------ codec
 
     @property
     def codec(self) -> Any:
@@ -158,11 +158,11 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
     def _check_codec(self, config: Any) -> None:
         if config.codebook_size != self.vocabulary.codebook_size:
             raise ValueError(
-                f"The codec {self.codec_name_or_path!r} has {config.codebook_size} codes, but the tokenizer's audio alphabet has "
-                f"{self.vocabulary.codebook_size}: they must be the same codec's."
+                f"The codec {self.codec_name_or_path!r} has {config.codebook_size} codes, but the tokenizer's audio "
+                f"alphabet has {self.vocabulary.codebook_size}: they must be the same codec's."
             )
 
-    # ----------------------------------------------------------------------------------------------------------------- inputs
+    # ----------------------------------------------------------------------------------------------------------- inputs
 
     def messages(
         self,
@@ -302,7 +302,8 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
         # A sanitized prompt spells the user's own placeholders out: they are not counted here and not replaced below.
         if count != len(sounds) and not kwargs.get("sanitize_control_tokens"):
             raise ValueError(
-                f"The text has {count} {AUDIO_PLACEHOLDER} placeholders, but {len(sounds)} sounds came: give one for each."
+                f"The text has {count} {AUDIO_PLACEHOLDER} placeholders, but {len(sounds)} sounds came: give one for "
+                "each."
             )
         sampling_rate = options["audio_kwargs"].get("sampling_rate")
         replacements = [self._audio_text(self.encode_audio(sound, sampling_rate)) for sound in sounds]
@@ -327,7 +328,7 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
         """What the tokenizer may return and no decoder takes."""
         return ["token_type_ids"]
 
-    # ---------------------------------------------------------------------------------------------------------------- replies
+    # ---------------------------------------------------------------------------------------------------------- replies
 
     def decode_reply(self, ids: Any) -> TttReply:
         """
@@ -446,7 +447,8 @@ def default_chat_template(system_prompts: dict[str, str] | None) -> str:
 def _as_ids(ids: Any) -> list[int]:
     if getattr(ids, "ndim", 1) != 1:
         raise ValueError(
-            f"One reply has ids of shape (length,), but {tuple(ids.shape)} came: use `batch_decode_reply`, or pass one row."
+            f"One reply has ids of shape (length,), but {tuple(ids.shape)} came: use `batch_decode_reply`, or pass one "
+            "row."
         )
     return ids.tolist() if isinstance(ids, (torch.Tensor, np.ndarray)) else list(ids)
 

@@ -85,9 +85,8 @@ class TextStream:
 
     def __init__(self, decode: Callable[[list[int]], str]):
         self.decode = decode
-        self._told: list[
-            int
-        ] = []  # the ids of the last delta: tokenizers may treat the first id of what they decode in a way of its own
+        # the ids of the last delta: tokenizers may treat the first id of what they decode in a way of its own
+        self._told: list[int] = []
         self._held: list[int] = []
 
     def push(self, text_ids: list[int]) -> str:
@@ -174,7 +173,7 @@ class ReplyDecoder:
         return events if self.sound is None else events + self._audio_events(self.sound.finish())
 
     def reply(self) -> TttReply:
-        """Join the events so far: after `finish` the reply as `decode_reply` gives it, which costs no second decoding."""
+        """Join the events so far: after `finish`, the reply as `decode_reply` gives it, without decoding again."""
         chunks = [event.audio for event in self._told if isinstance(event, TttAudioChunk)]
         return TttReply(
             text="".join(event.text for event in self._told if isinstance(event, TttTextDelta)),

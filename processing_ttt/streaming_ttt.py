@@ -194,7 +194,7 @@ class _Streamer(BaseStreamer):
         return self
 
     def cancel(self) -> None:
-        """Stop generating at the next forward, and end the iteration. May be called from any thread, and does not wait."""
+        """Stop generating at the next forward, and end the iteration. Callable from any thread; does not wait."""
         self._queue.cancel()
 
     @property
@@ -209,7 +209,10 @@ class _Streamer(BaseStreamer):
 
     @property
     def output(self) -> Any:
-        """What `generate` returned, after the last event or `close`; `None` if it failed, or was begun by neither `start` nor `follow`."""
+        """
+        What `generate` returned, after the last event or `close`; `None` if it failed, or was begun by neither `start`
+        nor `follow`.
+        """
         if not self._queue.is_closed:  # waiting for a thread that waits for its consumer would never end
             raise ValueError("The reply is not over: ask for `output` after the last event, or close the stream first.")
         self._feed.join()

@@ -46,15 +46,15 @@ DEFAULT_LANGUAGE = "en"  # its prompts carry no tag
 # no sample for tts).
 _RELEASED = "generate 13 text tokens followed by 26 audio tokens, and repeat this pattern until the {} is complete."
 RELEASED_SYSTEM_PROMPTS = {
-    "chat": "You are an audio-to-audio chat model. The user will provide you with an audio input. Your task is to respond in an "
-    "interleaved format: " + _RELEASED.format("response"),
-    "asr": "You are an Automatic Speech Recognition (ASR) model. The user will provide you with an audio input. Your task is to "
-    "transcribe the audio into text and output the result in an interleaved format: "
+    "chat": "You are an audio-to-audio chat model. The user will provide you with an audio input. Your task "
+    "is to respond in an interleaved format: " + _RELEASED.format("response"),
+    "asr": "You are an Automatic Speech Recognition (ASR) model. The user will provide you with an audio "
+    "input. Your task is to transcribe the audio into text and output the result in an interleaved format: "
     + _RELEASED.format("transcription"),
     "text": "You are a helpful model.",
-    "caption": "You are a helpful audio model. The user will provide you with a text-based instruction and an audio input. Your task is "
-    "to follow the instruction based on the audio and output the result in an interleaved format: "
-    + _RELEASED.format("transcription"),
+    "caption": "You are a helpful audio model. The user will provide you with a text-based instruction and "
+    "an audio input. Your task is to follow the instruction based on the audio and output the result in an "
+    "interleaved format: " + _RELEASED.format("transcription"),
 }
 
 

@@ -82,15 +82,15 @@ class TttVocabulary:
         codes_end = self.audio_code_offset + self.codebook_size
         if self.codebook_size < 1 or self.audio_code_offset < start:
             raise ValueError(
-                f"The {self.codebook_size} codes from id {self.audio_code_offset} on must be at least one and not lie below "
-                f"`audio_token_start_id` ({start})."
+                f"The {self.codebook_size} codes from id {self.audio_code_offset} on must be at least one and not lie "
+                f"below `audio_token_start_id` ({start})."
             )
         for name in ("mask", "end_audio", "end_last_audio"):
             value = getattr(self, f"{name}_token_id")
             if value < start or self.audio_code_offset <= value < codes_end:
                 raise ValueError(
-                    f"`{name}_token_id` is {value}: it must not lie below `audio_token_start_id` ({start}) nor be a code "
-                    f"({self.audio_code_offset} to {codes_end - 1})."
+                    f"`{name}_token_id` is {value}: it must not lie below `audio_token_start_id` ({start}) nor be a "
+                    f"code ({self.audio_code_offset} to {codes_end - 1})."
                 )
 
     @classmethod
@@ -120,16 +120,17 @@ class TttVocabulary:
         missing = [token for token in (*wanted, AUDIO_CODE.format(0)) if token not in vocab]
         if missing:
             raise ValueError(
-                f"The tokenizer has no {', '.join(missing)}: load the tokenizer of a Text-to-Talk checkpoint, or add the markers and "
-                "the audio alphabet with `add_ttt_tokens(tokenizer, codebook_size)`."
+                f"The tokenizer has no {', '.join(missing)}: load the tokenizer of a Text-to-Talk checkpoint, or add "
+                "the markers and the audio alphabet with `add_ttt_tokens(tokenizer, codebook_size)`."
             )
         code_ids = {int(match[1]): vocab[token] for token in vocab if (match := _CODE_PATTERN.fullmatch(token))}
         offset = code_ids[0]
         for code in range(len(code_ids)):
             if code_ids.get(code) != offset + code:
                 raise ValueError(
-                    f"The ids of {AUDIO_CODE.format(0)} to {AUDIO_CODE.format(len(code_ids) - 1)} must follow one another without a "
-                    f"gap, but {AUDIO_CODE.format(code)} has {code_ids.get(code)} instead of {offset + code}."
+                    f"The ids of {AUDIO_CODE.format(0)} to {AUDIO_CODE.format(len(code_ids) - 1)} must follow one "
+                    f"another without a gap, but {AUDIO_CODE.format(code)} has {code_ids.get(code)} instead of "
+                    f"{offset + code}."
                 )
         eos_token_id = vocab[END_OF_MESSAGE]
         pad_token_id = tokenizer.pad_token_id
@@ -250,8 +251,8 @@ def add_ttt_tokens(tokenizer: PreTrainedTokenizerBase, codebook_size: int) -> Tt
         vocabulary = TttVocabulary.from_tokenizer(tokenizer)
         if vocabulary.codebook_size != codebook_size:
             raise ValueError(
-                f"The tokenizer has an audio alphabet of {vocabulary.codebook_size} codes already, but the codec has {codebook_size}: "
-                "start from a tokenizer without audio tokens."
+                f"The tokenizer has an audio alphabet of {vocabulary.codebook_size} codes already, but the codec has "
+                f"{codebook_size}: start from a tokenizer without audio tokens."
             )
         return vocabulary
     if codebook_size < 1:
