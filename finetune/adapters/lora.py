@@ -138,7 +138,8 @@ def load_adapters(model: TttForConditionalGeneration, folders: Mapping[str, str 
             if "size mismatch" not in str(error):
                 raise
             raise ValueError(
-                f"The adapter {name!r} does not fit {model.name_or_path!r}: its matrices have other sizes, so it belongs to another model."
+                f"The adapter {name!r} does not fit {model.name_or_path!r}: its matrices have other sizes, so it "
+                "belongs to another model."
             ) from error
     adapted.set_adapter(next(iter(folders)))
     return adapted.eval()
@@ -182,7 +183,7 @@ def merge_adapter(model: TttForConditionalGeneration, folder: str | os.PathLike)
 
 
 def _token_tables(model: TttForConditionalGeneration) -> list[str]:
-    """Name the modules that hold a row for each token: the embedding, and the output projection where it is not the same table."""
+    """Name the modules that hold a row for each token: the embedding, and the output projection unless it is tied."""
     embedding = model.get_input_embeddings()
     name = next(name for name, module in model.named_modules() if module is embedding).rpartition(".")[2]
     return [name] if model.lm_head.weight is embedding.weight else [name, "lm_head"]
@@ -193,7 +194,7 @@ def _target_modules(given: str) -> str | list[str]:
 
 
 def _check_fits(model: TttForConditionalGeneration, name: str, folder: str) -> None:
-    """Compare the rows an adapter trains with the model's vocabulary: PEFT would fail on them in an obscure place, or not at all."""
+    """Compare the rows an adapter trains with the model's vocabulary: PEFT would fail obscurely, or not at all."""
     config = read_adapter_config(folder)
     base = config.base_model_name_or_path
     if base and PurePath(base).name != PurePath(model.name_or_path).name:  # the same folder has several paths
@@ -207,5 +208,6 @@ def _check_fits(model: TttForConditionalGeneration, name: str, folder: str) -> N
     highest = max((max(ids) for ids in rows.values()), default=-1) if isinstance(rows, dict) else max(rows)
     if highest >= model.config.vocab_size:
         raise ValueError(
-            f"The adapter {name!r} trains token {highest}, but the model has {model.config.vocab_size} tokens: it belongs to another model."
+            f"The adapter {name!r} trains token {highest}, but the model has {model.config.vocab_size} tokens: it "
+            "belongs to another model."
         )

@@ -2,8 +2,10 @@
 Recorded speech that anyone may use: the telephone prompts of Asterisk, read by professional speakers, as Debian
 packages them.
 
-    python -m finetune.data.asterisk_prompts it --out speech/italian            # fetches both packages through apt; needs no root
-    python -m finetune.data.asterisk_prompts it --out speech/italian --root /   # or takes them from where they are installed
+    # fetches both packages through apt; needs no root
+    python -m finetune.data.asterisk_prompts it --out speech/italian
+    # or takes them from where they are installed
+    python -m finetune.data.asterisk_prompts it --out speech/italian --root /
 
 About 570 prompts and half an hour in each language (en, es, fr, it, ru), one speaker each, 16 kHz. It writes
 `manifest.jsonl` for `ttt prepare`, each line with its licence and whom to credit. Prompts that are no speech (tones,
@@ -52,8 +54,8 @@ def fetch(language: str, folder: Path) -> Path:
     missing = [tool for tool in ("apt-get", "dpkg-deb") if shutil.which(tool) is None]
     if missing:
         raise FileNotFoundError(
-            f"{missing[0]} is not on this machine: unpack asterisk-core-sounds-{language} and asterisk-core-sounds-{language}-g722 of Debian "
-            "elsewhere, and give the folder as --root."
+            f"{missing[0]} is not on this machine: unpack asterisk-core-sounds-{language} and "
+            f"asterisk-core-sounds-{language}-g722 of Debian elsewhere, and give the folder as --root."
         )
     packages, root = folder / "packages", folder / "root"
     packages.mkdir(parents=True, exist_ok=True)
@@ -151,8 +153,8 @@ def write_manifest(language: str, root: Path, out: Path) -> Counter[str]:
     documents = root / f"usr/share/doc/asterisk-core-sounds-{language}"
     if not sounds or not (documents / f"core-sounds-{language}.txt.gz").is_file():
         raise FileNotFoundError(
-            f"{str(root)!r} holds no unpacked asterisk-core-sounds-{language} and asterisk-core-sounds-{language}-g722: --root is the folder "
-            "that has usr/share in it."
+            f"{str(root)!r} holds no unpacked asterisk-core-sounds-{language} and "
+            f"asterisk-core-sounds-{language}-g722: --root is the folder that has usr/share in it."
         )
     voice = sounds[0]
     terms = licence((documents / "copyright").read_text("utf-8"), language)

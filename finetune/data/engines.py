@@ -63,7 +63,7 @@ def run_here(shards: Iterable[Shard], row_maker: RowMaker) -> Iterator[tuple[int
         yield number, row_maker.make(items)
 
 
-# -------------------------------------------------------------------------------------------------------------- processes
+# ------------------------------------------------------------------------------------------------------------ processes
 
 _row_maker: RowMaker | None = None  # of a worker process
 
@@ -94,7 +94,8 @@ def run_processes(shards: Iterable[Shard], worker: Worker, num_proc: int) -> Ite
                 yield future.result()
     except BrokenProcessPool as error:
         raise RuntimeError(
-            "A process died, perhaps because memory ran out. What is done is kept: run the same command again, with a smaller --num-proc."
+            "A process died, perhaps because memory ran out. What is done is kept: run the same command again, with a "
+            "smaller --num-proc."
         ) from error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -120,7 +121,7 @@ def _make_in_process(shard: Shard) -> tuple[int, Made]:
     return shard[0], _row_maker.make(shard[1])
 
 
-# -------------------------------------------------------------------------------------------------------------------- Ray
+# ------------------------------------------------------------------------------------------------------------------ Ray
 
 
 class RayRowMaker:

@@ -2,7 +2,8 @@
 From a folder of recordings to a prepared dataset: read, check, encode, split, write. `ttt prepare` is this module's
 command.
 
-    items -> shards of 64 -> an engine makes rows -> OUT/work/shard-00000.parquet, ... -> splits in OUT -> OUT/prepared.json
+    items -> shards of 64 -> an engine makes rows -> OUT/work/shard-00000.parquet, ...
+          -> splits in OUT -> OUT/prepared.json
 
 A shard is written under another name and renamed, and so is all else; `prepared.json` comes last. Whatever moment a
 run is killed at, the same command goes on with the shards that are missing, and a finished folder is left as it is.
@@ -44,7 +45,10 @@ LOCK_FILE = "prepare.lock"
 SHARD_ITEMS = 64
 GPU_BATCH_SIZE = 16
 SOURCE_SPLIT = "source_split"  # a column of the shards only
-SAME_ID = "a row before it has the same id: if its sound is another one, name a column whose values differ with --column id=..."
+SAME_ID = (
+    "a row before it has the same id: if its sound is another one, name a column whose values differ with "
+    "--column id=..."
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,8 @@ class Splitting:
             raise ValueError(f"Rows are split by {', '.join(SPLIT_BY)}, but not by {self.by!r}.")
         if not (self.validation >= 0 and self.test >= 0 and self.validation + self.test < 1):
             raise ValueError(
-                f"The shares of validation ({self.validation}) and test ({self.test}) must be from 0 on and leave some rows to train on."
+                f"The shares of validation ({self.validation}) and test ({self.test}) must be from 0 on and leave some "
+                "rows to train on."
             )
 
 
@@ -143,7 +148,7 @@ def prepare(
 
 
 def _refuse_foreign_folder(out: Path) -> None:
-    """Only files of ours say that a folder is ours, whose subfolders are replaced: anyone may have a `work` and a `train`."""
+    """Refuse a non-empty folder without one of our marker files: its split folders would be overwritten."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"{str(out)!r} is a file: the prepared dataset is a folder.")
     ours = (out / INFO_FILE, out / LOCK_FILE, out / WORK_FOLDER / INFO_FILE)
@@ -159,11 +164,12 @@ def _refuse_other_settings(out: Path, there: PreparedInfo, wanted: PreparedInfo)
     ]
     if differ:
         raise ValueError(
-            f"{str(out)!r} was prepared with other settings ({'; '.join(differ)}): choose another folder, or delete this one."
+            f"{str(out)!r} was prepared with other settings ({'; '.join(differ)}): choose another folder, or delete "
+            "this one."
         )
 
 
-# ------------------------------------------------------------------------------------------------------------------ shards
+# --------------------------------------------------------------------------------------------------------------- shards
 
 
 def _make_shards(
@@ -237,7 +243,7 @@ def _write_shard(work: Path, number: int, made: Made) -> None:
     partial.replace(path)
 
 
-# --------------------------------------------------------------------------------------------------------------- assembling
+# ----------------------------------------------------------------------------------------------------------- assembling
 
 
 def _assemble(out: Path, info: PreparedInfo, splitting: Splitting) -> dict[str, Any]:
@@ -287,7 +293,8 @@ def _split(rows: list[dict[str, Any]], splitting: Splitting) -> tuple[list[str],
     groups = [row["speaker"] if by_speaker else hash_group(row["text"], row["id"]) for row in rows]
     splits = assign_splits(groups, splitting.validation, splitting.test, splitting.seed)
     notes = [
-        f"No row is in {split}: there are too few {'speakers' if by_speaker else 'different sentences'} to hold some out."
+        f"No row is in {split}: there are too few {'speakers' if by_speaker else 'different sentences'} "
+        "to hold some out."
         for split, share in (("validation", splitting.validation), ("test", splitting.test))
         if share and split not in splits
     ]

@@ -145,7 +145,7 @@ def _text_id(value: Any, number: int) -> str:
 
 
 def _sound(value: Any, folder: Path) -> Any:
-    """A path as a whole path, the bytes of a file as they are; other values are left to be refused with what they are."""
+    """A path as a whole path, the bytes of a file as they are; other values are kept, to be refused later."""
     if isinstance(value, Mapping):  # an undecoded `datasets.Audio` value
         value = value["bytes"] if value.get("bytes") is not None else value.get("path")
     if not isinstance(value, str) or value.startswith(("http://", "https://")):

@@ -165,7 +165,7 @@ class RowMaker:
                 made.splits.append(None if draft.item.split is None else str(draft.item.split))
         return made
 
-    # ------------------------------------------------------------------------------------------------------------- drafts
+    # ----------------------------------------------------------------------------------------------------------- drafts
 
     def read(self, item: Item) -> Draft:
         """
@@ -238,7 +238,7 @@ class RowMaker:
             return proportional_word_times(text, samples, self.config.sampling_rate)
         return None
 
-    # -------------------------------------------------------------------------------------------------------------- texts
+    # ------------------------------------------------------------------------------------------------------------ texts
 
     def _words(self, value: Any, field: str) -> str:
         """Words to be spoken or read: in one line, without anything that a tokenizer would read as a marker."""
@@ -287,7 +287,7 @@ class RowMaker:
     def _seconds_written(self, texts: Sequence[str]) -> float:
         return sum(len(codes) for text in texts for _, codes in split_written_audio(text)) / self.config.frame_rate
 
-    # ------------------------------------------------------------------------------------------------------------- sounds
+    # ----------------------------------------------------------------------------------------------------------- sounds
 
     def _sound(self, audio: Any) -> np.ndarray:
         if audio is None:
@@ -360,7 +360,10 @@ def _from_json(value: Any, reason: str) -> Any:
 
 
 def _given_word_times(given: Any, text: str, seconds: float) -> list[Word]:
-    """Word times of the source: `{"word", "start", "end"}` or `[word, start, end]`, in order, within the sound, and the words of the text."""
+    """
+    Word times of the source, each `{"word", "start", "end"}` or `[word, start, end]`: in order, within the sound, and
+    with the words of the text.
+    """
     given = _from_json(given, "bad word times")
     try:
         rows = [(w["word"], w["start"], w["end"]) if isinstance(w, dict) else tuple(w) for w in given]

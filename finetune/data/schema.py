@@ -156,7 +156,8 @@ def read_info(folder: str | Path) -> PreparedInfo:
     path = Path(folder) / INFO_FILE
     if not path.is_file():
         raise FileNotFoundError(
-            f"{str(folder)!r} holds no prepared dataset ({INFO_FILE} is missing): run `ttt prepare`, or run it again if it was interrupted."
+            f"{str(folder)!r} holds no prepared dataset ({INFO_FILE} is missing): run `ttt prepare`, or run it again "
+            "if it was interrupted."
         )
     known = {column.name for column in fields(PreparedInfo)}
     return PreparedInfo(**{name: value for name, value in json.loads(path.read_text("utf-8")).items() if name in known})
@@ -197,7 +198,7 @@ def save_prepared(folder: str | Path, rows: dict[str, list[Row]], info: Prepared
 
 
 def save_splits(folder: str | Path, splits: dict[str, datasets.Dataset]) -> None:
-    """Write splits as `load_from_disk` opens them; an empty one needs a file too, which the library leaves out by itself."""
+    """Write splits as `load_from_disk` opens them; an empty one needs a file too, which the library leaves out."""
     num_shards = {split: max(1, dataset.data.nbytes // BYTES_PER_FILE) for split, dataset in splits.items()}
     datasets.DatasetDict(splits).save_to_disk(str(folder), num_shards=num_shards)
 

@@ -52,7 +52,7 @@ class Source:
     hub: Mapping[str, Any] = field(default_factory=dict)
 
     def fingerprint(self) -> str:
-        """Hash of what decides the items: the tables' bytes, or what the Hub is asked for. Sounds are not read for it."""
+        """Hash of what decides the items: the tables' bytes, or what the Hub is asked for. Sounds are not read."""
         digest = hashlib.sha256(json.dumps([self.kind, dict(self.columns)], sort_keys=True).encode())
         for path, split in self.files:
             digest.update(f"{path.name} {split}".encode())
@@ -108,7 +108,7 @@ class Unreadable:
     why: str
 
 
-# -------------------------------------------------------------------------------------------------------- finding out what it is
+# ----------------------------------------------------------------------------------------------- finding out what it is
 
 
 def open_source(
@@ -165,12 +165,13 @@ def _open_folder(name: str, path: Path, columns: Mapping[str, str]) -> Source:
     if tables:
         return Source(name, "table", tuple((file, None) for file in tables), path, columns)
     raise ValueError(
-        f"{name!r} is no folder of data that is known: an audio folder has {' or '.join(METADATA)} with a column file_name, Common Voice "
-        "has clips/ and train.tsv or validated.tsv, and other data lies in .jsonl, .json or .parquet files."
+        f"{name!r} is no folder of data that is known: an audio folder has {' or '.join(METADATA)} with a column "
+        "file_name, Common Voice has clips/ and train.tsv or validated.tsv, and other data lies in .jsonl, .json or "
+        ".parquet files."
     )
 
 
-# ------------------------------------------------------------------------------------------------------------------- tables
+# --------------------------------------------------------------------------------------------------------------- tables
 
 
 def _records(path: Path) -> Iterator[Any]:
@@ -231,7 +232,7 @@ def _delimited_rows(path: Path, delimiter: str) -> Iterator[Any]:
             raise ValueError(f"{str(path)!r} cannot be read after line {rows.line_num} ({error}).") from error
 
 
-# ---------------------------------------------------------------------------------------------------------------------- Hub
+# ------------------------------------------------------------------------------------------------------------------ Hub
 
 
 def _hub_records(asked: Mapping[str, Any], start: int) -> Iterator[tuple[Mapping[str, Any], str]]:
@@ -240,7 +241,8 @@ def _hub_records(asked: Mapping[str, Any], start: int) -> Iterator[tuple[Mapping
         loaded = load_from_hub(**asked)
     except Exception as error:  # the library raises what its many file systems and builders raise
         raise ValueError(
-            f"{asked['path']!r} is neither a file or folder here nor a data set that could be loaded from the Hub: {str(error).splitlines()[0]}"
+            f"{asked['path']!r} is neither a file or folder here nor a data set that could be loaded from the Hub: "
+            f"{str(error).splitlines()[0]}"
         ) from error
     splits: Iterable = (
         loaded.items() if hasattr(loaded, "items") else [(re.sub(r"\[.*?\]", "", asked["split"]), loaded)]

@@ -81,7 +81,8 @@ class ChatJudge:
     def is_right(self, question: str | None, answer: str, accepted: Sequence[str], language: str | None) -> bool:
         """See `AnswerJudge`."""
         asked = (
-            f"Question: {question or '(spoken, not written down)'}\nAccepted answers: {'; '.join(accepted)}\nGiven answer: {answer}\n"
+            f"Question: {question or '(spoken, not written down)'}\nAccepted answers: {'; '.join(accepted)}\nGiven "
+            f"answer: {answer}\n"
             "Does the given answer say the same as one of the accepted answers? Reply with yes or no."
         )
         reply = self.model(

@@ -186,7 +186,7 @@ def _recordings(source: Source, row_maker: RowMaker, count: int) -> list[Draft]:
     return drafts
 
 
-# ------------------------------------------------------------------------------------------------------------- what it means
+# -------------------------------------------------------------------------------------------------------- what it means
 
 
 def verdict(original: ErrorRates | None, resynthesis: ErrorRates | None, alike: float, judge: str) -> str:
@@ -215,14 +215,16 @@ def verdict(original: ErrorRates | None, resynthesis: ErrorRates | None, alike: 
         )
         graded = _graded(-alike, (-ALIKE_KEEPS, -ALIKE_LOSES, -ALIKE_RUINS))
         return (
-            f"No ceiling could be measured: {judge} {why}. Choose a judge that knows the language (--judge with a speech recognition model). "
-            f"It hears recording and resynthesis {alike:.0%} alike, which is weak evidence, but all that such a judge can give: {graded}.{own}"
+            f"No ceiling could be measured: {judge} {why}. Choose a judge that knows the language (--judge with a "
+            f"speech recognition model). It hears recording and resynthesis {alike:.0%} alike, which is weak evidence, "
+            f"but all that such a judge can give: {graded}.{own}"
         )
     added = resynthesis.cer - original.cer
     return (
-        f"{_graded(added, (KEEPS, LOSES, RUINS)).capitalize()}: of the recordings {judge} gets {original.cer:.1%} of the characters wrong, of their "
-        f"resynthesis {resynthesis.cer:.1%} (words: {original.wer:.1%} and {resynthesis.wer:.1%}). That is the ceiling: by this judge, no model "
-        f"trained on these codes will be understood better than with {resynthesis.cer:.1%} of the characters wrong, however long it is trained.{own}"
+        f"{_graded(added, (KEEPS, LOSES, RUINS)).capitalize()}: of the recordings {judge} gets {original.cer:.1%} of "
+        f"the characters wrong, of their resynthesis {resynthesis.cer:.1%} (words: {original.wer:.1%} and "
+        f"{resynthesis.wer:.1%}). That is the ceiling: by this judge, no model trained on these codes will be "
+        f"understood better than with {resynthesis.cer:.1%} of the characters wrong, however long it is trained.{own}"
     )
 
 
@@ -255,7 +257,8 @@ def readable(check: CodecCheck) -> str:
         lines.append("")
     lines += ["| what | measured |", "|---|---|"]
     lines.append(
-        f"| recording and resynthesis heard alike (1: the same, 0: as two different recordings) | {check.heard_alike:.3f} |"
+        "| recording and resynthesis heard alike (1: the same, 0: as two different recordings) | "
+        f"{check.heard_alike:.3f} |"
     )
     lines.append(f"| mel distance | {check.mel_distance_db:.1f} dB |")
     lines.append(f"| codes used | {check.codes_used} of {check.codebook_size} |")

@@ -34,7 +34,7 @@ def heard_alike(original: Sequence[str], resynthesis: Sequence[str]) -> float:
 
 
 def _character_errors(references: Sequence[str], others: Sequence[str]) -> int:
-    """Characters to change, to add or to remove, over all pairs; an empty reference misses every character of the other."""
+    """Characters to change, add or remove, over all pairs; an empty reference misses every character of the other."""
     pairs = list(zip(references, others, strict=True))
     spoken = [(reference, other) for reference, other in pairs if reference]
     added = sum(len(other) for reference, other in pairs if not reference)

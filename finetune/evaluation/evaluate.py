@@ -2,7 +2,8 @@
 Measure models: transcription, speech, answers, speed. Any mixture of checkpoints and adapters, on any test sets, in
 one table.
 
-    ttt evaluate checkpoints/ttt-nano runs/italian --data prepared/italian --data prepared/italian:train --out measured/italian
+    ttt evaluate checkpoints/ttt-nano runs/italian --data prepared/italian --data prepared/italian:train \\
+        --out measured/italian
 
 - asr: recordings are transcribed. WER and CER, normalised and raw.
 - tts: their texts are read aloud, and judges write down what they hear. WER and CER of that, for each judge; DNSMOS
@@ -183,7 +184,8 @@ def _check_languages(judges: Judges, test: TestSet) -> None:
     for name, judge in judges.speech.items():
         if recordings and not judge.knows(_language(recordings)):
             raise ValueError(
-                f"The judge {name} does not know {_language(recordings)!r}, the language of {test.name!r}: choose another one with --judge."
+                f"The judge {name} does not know {_language(recordings)!r}, the language of {test.name!r}: choose "
+                "another one with --judge."
             )
 
 
@@ -245,7 +247,7 @@ def _transcription(checkpoint: Checkpoint, rows: Sequence[Row]) -> dict[str, Any
 def _speech(
     checkpoint: Checkpoint, rows: Sequence[Row], options: EvaluationOptions, judges: Judges, folder: Path | None
 ) -> dict[str, Any]:
-    """Let the model read texts aloud. A reply without sound is nothing heard, whatever a judge would make of silence."""
+    """Let the model read texts aloud. A reply without sound counts as nothing heard: no judge is asked."""
     questions = [Question("tts", text=row["text"], language=row["language"]) for row in rows]
     answers = _ask(checkpoint, questions, "tts")
     rate = checkpoint.processor.codec_config.output_sampling_rate

@@ -168,7 +168,8 @@ def mean_opinion(sounds: Sequence[np.ndarray], sampling_rate: int) -> float | No
         from speechmos import dnsmos
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"DNSMOS cannot run: speechmos needs {error.name}, which its wheel does not bring: pip install onnxruntime librosa requests."
+            f"DNSMOS cannot run: speechmos needs {error.name}, which its wheel does not bring: pip install onnxruntime "
+            "librosa requests."
         ) from None
     scores = [
         dnsmos.run(np.clip(_at_judge_rate(sound, sampling_rate), -1, 1), JUDGE_RATE)["ovrl_mos"]
@@ -201,7 +202,8 @@ def speaker_similarity(sounds: Sequence[np.ndarray], others: Sequence[np.ndarray
         from resemblyzer import VoiceEncoder, normalize_volume
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"Resemblyzer cannot run: it needs {error.name}, which its wheel does not bring: pip install 'setuptools<81'."
+            f"Resemblyzer cannot run: it needs {error.name}, which its wheel does not bring: pip install "
+            "'setuptools<81'."
         ) from None
     encoder = VoiceEncoder("cpu", verbose=False)
     pairs = [

@@ -62,7 +62,10 @@ HUB_SETS = {
     "alpacaeval": HubSet("hlt-lab/voicebench", "dialogue", "en", "prompt", config="alpacaeval"),
 }
 ELSEWHERE = {
-    "aishell-2": "AISHELL-2 is given out by its makers and not on the Hub: `ttt prepare` it from a manifest, and name that folder."
+    "aishell-2": (
+        "AISHELL-2 is given out by its makers and not on the Hub: `ttt prepare` it from a manifest, and name that "
+        "folder."
+    ),
 }
 
 
@@ -126,8 +129,8 @@ def _from_hub(name: str, described: HubSet, processor: TttProcessor, limit: int 
         found = list(_rows(name, described, stream, processor, limit))
     except (ConnectionError, OSError) as error:
         raise ConnectionError(
-            f"The test set {name!r} lies on the Hub ({described.repository}), which cannot be reached: {error}. Evaluate on a prepared folder, "
-            "or where there is a network."
+            f"The test set {name!r} lies on the Hub ({described.repository}), which cannot be reached: {error}. "
+            "Evaluate on a prepared folder, or where there is a network."
         ) from error
     return TestSet(name, [row for row, _ in found], [accepted for _, accepted in found])
 
@@ -142,14 +145,19 @@ def _rows(
         missing = {column for column in (described.text, described.answer, described.audio) if column} - set(example)
         if missing:
             raise ValueError(
-                f"{described.repository} has no column {', '.join(sorted(missing))} any more, only {', '.join(example)}: mend {name!r} in "
-                "finetune/evaluation/test_sets.py."
+                f"{described.repository} has no column {', '.join(sorted(missing))} any more, only "
+                f"{', '.join(example)}: mend {name!r} in finetune/evaluation/test_sets.py."
             )
         sound = example[described.audio]
         codes = processor.encode_audio(sound["bytes"] or sound["path"])
         seconds = len(codes) / processor.codec_config.frame_rate
         row = make_row(
-            f"{name}-{index}", described.kind, language=described.language, text=example[described.text], codes=codes, seconds=seconds
-        )  # fmt: skip
+            f"{name}-{index}",
+            described.kind,
+            language=described.language,
+            text=example[described.text],
+            codes=codes,
+            seconds=seconds,
+        )
         answers = example[described.answer] if described.answer else []
         yield row, [str(answer) for answer in (answers if isinstance(answers, list) else [answers])]

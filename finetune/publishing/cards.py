@@ -19,7 +19,8 @@ from modeling_ttt.model_card_ttt import TAG
 
 _ADAPTER_BODY = """# {title}
 
-An adapter for the Text-to-Talk model [`{base}`](https://huggingface.co/{base}): it writes text token by token and speaks by denoising blocks of audio tokens.
+An adapter for the Text-to-Talk model [`{base}`](https://huggingface.co/{base}): it writes text token by token \
+and speaks by denoising blocks of audio tokens.
 
 ## Use
 
@@ -33,7 +34,8 @@ model = PeftModel.from_pretrained(AutoModel.from_pretrained("{base}"), "{name}")
 processor = AutoProcessor.from_pretrained("{base}")
 ```
 
-or `ttt talk --model {base} --adapter {name}{tagged} --audio question.wav`. Several adapters on one loaded model: `finetune.adapters.lora.load_adapters`.
+or `ttt talk --model {base} --adapter {name}{tagged} --audio question.wav`. \
+Several adapters on one loaded model: `finetune.adapters.lora.load_adapters`.
 
 {about}
 
@@ -144,11 +146,13 @@ def _about(name: str, facts: Facts) -> str:
             "",
             "| what | |",
             "|---|---|",
-            f"| data | {training['hours']:.2f} hours of sound, {training['examples']} examples, languages: {', '.join(training['languages']) or 'not said'} |",
+            f"| data | {training['hours']:.2f} hours of sound, {training['examples']} examples, "
+            f"languages: {', '.join(training['languages']) or 'not said'} |",
             f"| method | {training['method']}, {training['trained_parameters']:,} trained parameters |",
             f"| length | {training['updates']} updates, {training['epochs']} epochs, {training['tokens']:,} tokens |",
             f"| time and memory | {training['seconds'] / 60:.1f} minutes ({training['cpu_seconds'] / 60:.1f} of CPU), "
-            f"peak {training['peak_memory_bytes'] / 2**30:.2f} GiB, {training['device']}, {training['processes']} process(es) |",
+            f"peak {training['peak_memory_bytes'] / 2**30:.2f} GiB, {training['device']}, {training['processes']} "
+            "process(es) |",
         ]
         lines += [f"| best {metric} in validation | {value:.3f} |" for metric, value in training["best_metric"].items()]
     changed = _changed(facts.recipe)

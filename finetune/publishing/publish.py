@@ -1,7 +1,8 @@
 """
 Publish what was trained: an adapter as it is, or merged into a whole model; to a folder, or to the Hub in one commit.
 
-    ttt publish runs/italian you/ttt-italian --base-model you/ttt-nano --license cc-by-sa-3.0 --results measured/results.json
+    ttt publish runs/italian you/ttt-italian --base-model you/ttt-nano --license cc-by-sa-3.0 \\
+        --results measured/results.json
     ttt merge runs/italian merged/italian
 
 Knows folders, repositories and cards. Knows no training.
@@ -60,7 +61,8 @@ def write_published(
     base, adapter = split_model_name(trained)
     if adapter is not None and not merge and base_model is None and Path(base).is_dir():
         raise ValueError(
-            f"The adapter was trained from the folder {base!r}, which nobody else has: say by --base-model where it lies on the Hub, or --merge."
+            f"The adapter was trained from the folder {base!r}, which nobody else has: say by --base-model where it "
+            "lies on the Hub, or --merge."
         )
     facts = read_facts(Path(adapter or trained), results, label)
     name = name or str(out)

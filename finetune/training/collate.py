@@ -15,9 +15,8 @@ from processing_ttt.vocabulary_ttt import TttVocabulary
 
 IGNORE_INDEX = -100
 
-Example = dict[
-    str, list
-]  # "input_ids" and "labels", of equal length; noised ones also have "audio_mask" and "mask_prob"
+# "input_ids" and "labels", of equal length; noised ones also have "audio_mask" and "mask_prob"
+Example = dict[str, list]
 
 # What stands where no example is. The ids are filled with the padding id.
 _FILL = {"labels": IGNORE_INDEX, "audio_mask": False, "mask_prob": 1.0}

@@ -7,7 +7,7 @@ Rows of a prepared dataset -> training examples: ids and labels of one task, thr
 | recording | `tts` | its text | its text and sound, interleaved |
 | recording with word times | `interleaved` | none | a document of its words, by turns written and spoken |
 | caption | `caption` | instruction, if any, and sound | the caption |
-| dialogue | `chat` | the question's sound, or its words where there is none | the answer's text and sound, interleaved |
+| dialogue | `chat` | the question's sound, else its words | the answer's text and sound, interleaved |
 | text | `text` | question | answer |
 | document | `document` | none | the whole, sounds too |
 | messages | `messages` | all that is not the assistant's | every turn of the assistant |
@@ -104,8 +104,8 @@ def _reply(row: Row, task: str, frame_rate: float, aligned: bool | int) -> dict[
     words = row[f"{answer}words"]
     if not words:
         raise ValueError(
-            f"Row {row['id']!r} has no word times, which an aligned layout needs: prepare the data with `--align proportional`, or give "
-            "word times in the manifest, or train without `aligned`."
+            f"Row {row['id']!r} has no word times, which an aligned layout needs: prepare the data with `--align "
+            "proportional`, or give word times in the manifest, or train without `aligned`."
         )
     return {"reply_groups": aligned_groups(_as_tuples(words), row[f"{answer}codes"], frame_rate, int(aligned))}
 

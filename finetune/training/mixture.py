@@ -6,7 +6,8 @@ takes them.
     datasets:
       - path: prepared/italian     # a folder that `ttt prepare` wrote, relative to this file
         weight: 3                  # share among the datasets; without weights each counts by its size
-        tasks: {asr: 1, tts: 2}    # shares among its tasks; or a list, [asr, tts]: each by the rows that teach it; or all that it can teach
+        tasks: {asr: 1, tts: 2}    # shares among its tasks; or a list, [asr, tts]: each by the rows that teach it;
+                                   # without `tasks`, all that it can teach
       - path: prepared/italian-chat
         weight: 1
       - path: prepared/english     # base-language data against forgetting
@@ -244,7 +245,7 @@ class MixedExamples(Dataset):
         return sorted({tag for column in columns for tag in column if tag})
 
     def recordings(self) -> list[int]:
-        """Positions of the recordings with a transcript that are learnt, each once; what is only replayed does not count."""
+        """Positions of the recordings with a transcript that are learnt, each once; replayed ones do not count."""
         first: dict[tuple[int, int], int] = {}
         for source, end in zip(self.sources, self._ends.tolist(), strict=True):
             if source.task in ("asr", "tts") and not source.replayed:
@@ -254,7 +255,7 @@ class MixedExamples(Dataset):
 
     @property
     def epoch_length(self) -> int:
-        """Number of examples of an epoch: as many as the datasets without `replay` have, and so many more that `replay_ratio` holds."""
+        """Number of examples of an epoch: those of the datasets without `replay`, plus what `replay_ratio` adds."""
         return int(self._quotas.sum())
 
     def order(self, epoch: int) -> np.ndarray:
@@ -320,18 +321,21 @@ def check_same_codec(infos: Iterable[tuple[Path, PreparedInfo]], layout: TttLayo
         first = first or (path, info)
         if info.codebook_size != layout.vocabulary.codebook_size:
             raise ValueError(
-                f"{str(path)!r} was prepared with a codec of {info.codebook_size} codes, but the model has {layout.vocabulary.codebook_size}: "
-                "prepare it with this model (`ttt prepare --model`)."
+                f"{str(path)!r} was prepared with a codec of {info.codebook_size} codes, but the model has "
+                f"{layout.vocabulary.codebook_size}: prepare it with this model (`ttt prepare --model`)."
             )
         if info.codec_fingerprint != first[1].codec_fingerprint:
             raise ValueError(
-                f"{str(first[0])!r} and {str(path)!r} were prepared with different codecs ({first[1].codec}, {info.codec}), so their codes "
-                "mean different sounds: prepare both with the same model."
+                f"{str(first[0])!r} and {str(path)!r} were prepared with different codecs ({first[1].codec}, "
+                f"{info.codec}), so their codes mean different sounds: prepare both with the same model."
             )
 
 
 def _sources(mixture: Mixture, split: str) -> list[_Source]:
-    """Every (dataset, task) with its rows, shares adding up to one. A split other than `train` may lack rows; what is there shares then."""
+    """
+    Every (dataset, task) with its rows, shares adding up to one. A split other than `train` may lack rows; the shares
+    are then divided among those that have some.
+    """
     found: list[_Source] = []
     for replay, group_share in ((False, 1 - mixture.replay_ratio), (True, mixture.replay_ratio)):
         group = [entry for entry in mixture.entries if entry.replay == replay]
@@ -347,7 +351,8 @@ def _sources(mixture: Mixture, split: str) -> list[_Source]:
     total = sum(source.share for source in found)
     if split == "train" and not np.isclose(total, 1.0):
         raise ValueError(
-            "A mixture needs a dataset with a weight above 0 among those to learn from, and among those to replay if there are any."
+            "A mixture needs a dataset with a weight above 0 among those to learn from, and among those to replay if "
+            "there are any."
         )
     return [replace(source, share=source.share / total) for source in found]
 
@@ -366,7 +371,8 @@ def _teaching_rows(entry: MixtureEntry, split: str) -> dict[str, np.ndarray]:
     lacking = [task for task in wanted if not len(rows[task])]
     if split == "train" and (lacking or not wanted):
         raise ValueError(
-            f"{str(entry.path)!r} has no row that teaches {', '.join(lacking) or 'anything'} (kinds of rows: {', '.join(sorted(set(kinds))) or 'none'})."
+            f"{str(entry.path)!r} has no row that teaches {', '.join(lacking) or 'anything'} (kinds of rows: "
+            f"{', '.join(sorted(set(kinds))) or 'none'})."
         )
     return {task: rows[task] for task in wanted if len(rows[task])}
 

@@ -61,9 +61,8 @@ class MuonAdamW(torch.optim.Optimizer):
         self.muon = torch.optim.Muon(hidden, lr, weight_decay, adjust_lr_fn="match_rms_adamw")
         groups = [{"params": tables, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
         self.adamw = torch.optim.AdamW(groups, lr, betas)
-        super().__init__(
-            [*self.muon.param_groups, *self.adamw.param_groups], {}
-        )  # the very same groups: a schedule reaches them
+        # the very same groups: a schedule reaches them
+        super().__init__([*self.muon.param_groups, *self.adamw.param_groups], {})
 
     def step(self, closure: Any = None) -> None:
         """Take one step of each."""

@@ -180,13 +180,14 @@ class Recipe:
         self._check_metric()
         if self.save_total_limit < 2:
             raise ValueError(
-                "`save_total_limit` must be at least 2: while the last checkpoint is written, the one before is what counts."
+                "`save_total_limit` must be at least 2: while the last checkpoint is written, the one before is what "
+                "counts."
             )
         if self.learning_rate <= 0 or (self.max_steps <= 0 and self.num_train_epochs <= 0):
             raise ValueError("`learning_rate` and `num_train_epochs` (or `max_steps`) must be positive.")
 
     def _check_metric(self) -> None:
-        """Refuse a metric that no validation of this recipe would measure: transformers would miss it after the first one."""
+        """Refuse a metric that no validation of this recipe measures: transformers would fail after the first one."""
         metric = self.metric_for_best_model
         if metric not in (*HEARD_METRICS, "loss"):
             raise ValueError(
@@ -316,7 +317,8 @@ def _assign(keys: dict[str, Any], name: str, value: Any) -> None:
     owners = [owner for owner, stage in stages.items() if name in stage]
     if owners:
         raise ValueError(
-            f"The stages {', '.join(owners)} say `{name}` themselves, and --set {name}=... would not reach them: --set {owners[0]}.{name}=..."
+            f"The stages {', '.join(owners)} say `{name}` themselves, and --set {name}=... would not reach them: --set "
+            f"{owners[0]}.{name}=..."
         )
     keys[name] = value
 

@@ -59,7 +59,7 @@ class MarksWhole(TrainerCallback):
         self.cpu_start = time.process_time()
 
     def spent(self) -> dict[str, Any]:
-        """Seconds on the clock and of this process on the CPU, and peak memory of the run, all its stretches together."""
+        """Seconds on the clock and of this process on the CPU, and peak memory, over all segments of the run."""
         return {
             "seconds": round(self.seconds_before + time.perf_counter() - self.start, 1),
             "cpu_seconds": round(self.cpu_before + time.process_time() - self.cpu_start, 1),

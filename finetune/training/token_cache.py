@@ -36,7 +36,7 @@ class RemembersTexts:
         return list(self._ids[text])
 
     def apply_chat_template(self, messages: list[dict[str, Any]], tokenize: bool = False, **options: Any) -> str:
-        """Write a conversation out as text, or remember how it was written; of a sound a prompt only says that there is one."""
+        """Write messages out as text, from the cache where possible; a sound is only a placeholder in the prompt."""
         if tokenize:
             raise ValueError("Only texts are remembered: pass `tokenize=False`, and encode what comes.")
         shown = [(message["role"], _without_sounds(message["content"])) for message in messages]

@@ -1,8 +1,10 @@
 """
 Train a Text-to-Talk model on prepared data, as a recipe says.
 
-    ttt train finetune/recipes/low_resource_lora.yaml --set model=checkpoints/ttt-nano --set data=prepared/italian --set output_dir=runs/italian
-    accelerate launch --config_file finetune/accelerate/ddp.yaml -m finetune.train RECIPE --set ...        # several GPUs or nodes
+    ttt train finetune/recipes/low_resource_lora.yaml --set model=checkpoints/ttt-nano \\
+        --set data=prepared/italian --set output_dir=runs/italian
+    # several GPUs or nodes
+    accelerate launch --config_file finetune/accelerate/ddp.yaml -m finetune.train RECIPE --set ...
 
 1. The recipe is checked, and kept in the output folder: a folder belongs to one recipe.
 2. Examples are made of the prepared rows; their lengths decide how they share batches (`batch_plan.py`).
@@ -105,7 +107,10 @@ def _train_stage(recipe: Recipe) -> None:
 
 
 def _claim(folder: Path, recipe: Recipe) -> None:
-    """Write the recipe into its folder, or check that it is the one that is there; a run that never got to a checkpoint holds nothing."""
+    """
+    Write the recipe into its folder, or check that it is the one that is there; the recipe of a run without a result or
+    a checkpoint is replaced.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path, own = folder / RECIPE_FILE, asdict(recipe)
     if path.is_file():
@@ -113,8 +118,8 @@ def _claim(folder: Path, recipe: Recipe) -> None:
         changed = [name for name in own if name not in MAY_CHANGE and there[name] != own[name]]
         if changed and ((folder / RESULT_FILE).is_file() or any(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"))):
             raise ValueError(
-                f"{str(folder)!r} holds a run of another recipe ({', '.join(changed)} differ): go on with that recipe, or choose another "
-                "output_dir."
+                f"{str(folder)!r} holds a run of another recipe ({', '.join(changed)} differ): go on with that recipe, "
+                "or choose another output_dir."
             )
         if changed and _is_main_process():  # what the other recipe started from, merged
             shutil.rmtree(folder / MERGED_BASE, ignore_errors=True)
@@ -139,7 +144,8 @@ def load_trainable(recipe: Recipe) -> tuple[Any, TttProcessor]:
     starts_from_adapter = split_model_name(recipe.model)[1] is not None
     if starts_from_adapter and recipe.method == "qlora":
         raise ValueError(
-            f"{recipe.model!r} is an adapter, which cannot be merged into weights of four bits: `ttt merge` it, and start from that folder."
+            f"{recipe.model!r} is an adapter, which cannot be merged into weights of four bits: `ttt merge` it, and "
+            "start from that folder."
         )
     computes_in_half = recipe.method != "full" and recipe.bf16 and torch.cuda.is_available()
     dtype = torch.bfloat16 if computes_in_half else torch.float32
@@ -269,7 +275,8 @@ def training_arguments(recipe: Recipe, validates: bool, transcribes: bool) -> Tr
     metric = recipe.metric_for_best_model
     if validates and not transcribes and metric != "loss":
         raise ValueError(
-            f"The validation split has no recordings, so {metric!r} cannot be measured: set metric_for_best_model=loss, or prepare recordings."
+            f"The validation split has no recordings, so {metric!r} cannot be measured: set "
+            "metric_for_best_model=loss, or prepare recordings."
         )
     best = (
         {"eval_strategy": "steps", "load_best_model_at_end": True, "metric_for_best_model": metric} if validates else {}

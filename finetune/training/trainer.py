@@ -42,7 +42,7 @@ class TttTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Weight the batch's mean by its share of the samples of the update. Logits are made where someone asks for them."""
+        """Weight the batch's mean by its share of the update's samples. Logits are computed only on request."""
         outputs = model(**inputs, use_cache=False, skip_logits=self.args.prediction_loss_only or not return_outputs)
         samples = count_samples(inputs)
         if model.training:
@@ -100,7 +100,10 @@ class TttTrainer(Trainer):
 
 
 class LogsToTheEnd(TrainerCallback):
-    """Ends a window of the curves where a checkpoint is written, and where training ends: ids in an open window would be counted nowhere."""
+    """
+    Ends a window of the curves where a checkpoint is written and where training ends: the ids of an open window would
+    not be counted.
+    """
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Called after the Trainer's own callback has decided."""

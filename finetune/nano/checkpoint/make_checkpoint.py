@@ -3,7 +3,8 @@ Nano's checkpoint: a new model before training, and after it the folder that the
 
     python -m finetune.nano.checkpoint.make_checkpoint create --codec checkpoints/ttt-nano/codec --out runs/nano-init
     ttt train nano --set model=runs/nano-init --set data=prepared/nano/data.yaml --set output_dir=runs/nano
-    python -m finetune.nano.checkpoint.make_checkpoint export --model runs/nano --codec checkpoints/ttt-nano/codec --out checkpoints/ttt-nano
+    python -m finetune.nano.checkpoint.make_checkpoint export --model runs/nano --codec checkpoints/ttt-nano/codec \\
+        --out checkpoints/ttt-nano
 
 1. `create`: a byte-level BPE with markers and audio alphabet, a random Qwen2 backbone of six layers, and the processor.
 2. `export`: config, generation config, tokenizer, processor, codec, and weights in bfloat16; no source files, which the

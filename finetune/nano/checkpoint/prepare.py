@@ -11,7 +11,7 @@ which they are mixed.
 | noted | spoken question, written answer: hearing and knowing at half of the ids | questions, wrapped, repeat |
 | typed | written question, spoken answer | questions |
 | turns | two spoken questions and their spoken answers, the second about the first | follow-ups |
-| talks | two to four questions, each about something else, some of them written, and their spoken answers | questions, repeat |
+| talks | two to four unrelated questions, some of them written, and their spoken answers | questions, repeat |
 | dictated | sound, its words | questions, wrapped |
 | words | the same, where no word can be guessed from the one before | drills and dictation, heard twice each; phrases |
 | recorded | recorded English, its words | recorded, where it was fetched, heard twice; the split that is not held out |
@@ -222,7 +222,7 @@ def _turns(lines: dict[str, list[Line]], replies: dict[str, Line], frame_rate: f
 def _talks(
     asked: Sequence[tuple[str, Line]], replies: dict[str, Line], frame_rate: float, seed: int = 0
 ) -> Iterator[Row]:
-    """Conversations in which no question has to do with the one before; one voice asks them all, and now and then writes instead."""
+    """Conversations of unrelated questions; one voice asks them all, and sometimes writes instead."""
     rng = random.Random(seed)
     by_voice: dict[str, list[tuple[str, Line]]] = defaultdict(list)
     for name, line in rng.sample(asked, len(asked)):
@@ -271,9 +271,8 @@ def lists_of_facts(seed: int = 0) -> list[str]:
     """
     answers = sorted({item.answer for item in items(largest_number=LARGEST_WRITTEN_NUMBER) if item.split == "train"})
     rng = random.Random(seed)
-    in_order = sorted(
-        answers, key=_operands
-    )  # "Thirteen minus five is eight." stands before "Thirteen minus six is seven."
+    # "Thirteen minus five is eight." stands before "Thirteen minus six is seven."
+    in_order = sorted(answers, key=_operands)
     lists = []
     for number in range(ROUNDS_OF_FACTS):
         ordered = in_order if number % 2 else rng.sample(answers, len(answers))

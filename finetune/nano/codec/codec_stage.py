@@ -138,9 +138,8 @@ class Stage:
         """Write the checkpoint, whole or not at all, and the times."""
         tensors = {f"model.{key}": value.detach().contiguous() for key, value in self.parameters.items()}
         for key, value in self.parameters.items():
-            for moment, tensor in self.optimizer.state.get(
-                value, {}
-            ).items():  # none of a part that never learnt anything
+            # none of a part that never learnt anything
+            for moment, tensor in self.optimizer.state.get(value, {}).items():
                 tensors[f"{moment}.{key}"] = tensor.contiguous()
         self.progress()
         entry = {"step": self.step, "cpu_seconds": self.cpu_seconds, "wall_seconds": self.wall_seconds, **self.losses}

@@ -110,6 +110,6 @@ def deception_loss(decoded: Judgement) -> torch.Tensor:
 
 
 def feature_distance(recorded: Judgement, decoded: Judgement) -> torch.Tensor:
-    """Mean absolute difference of a critic's features, each layer relative to how large they are for recorded speech."""
+    """Mean absolute difference of a critic's features, each layer relative to their size for recorded speech."""
     pairs = list(zip(recorded[1], decoded[1], strict=True))
     return torch.stack([F.l1_loss(mine, real) / real.abs().mean().clamp(min=1e-3) for real, mine in pairs]).mean()

@@ -1,8 +1,8 @@
 """
 Train the sound of nano's codec against critics, resumably: what its codes mean stays, how they sound becomes clearer.
 
-    python -m finetune.nano.codec.train_voice --codec checkpoints/ttt-nano/codec --data data/phrases data/answers data/dictation \\
-        --out runs/voice --minutes 60
+    python -m finetune.nano.codec.train_voice --codec checkpoints/ttt-nano/codec \\
+        --data data/phrases data/answers data/dictation --out runs/voice --minutes 60
 
 Encoder and quantiser are frozen, so every code that a language model has learnt stays valid. Decoder and vocoder are
 trained together, from codes to sound: L1 of log-mel frames, a multi-resolution STFT loss, and small critics
@@ -87,7 +87,7 @@ class CodedCrops:
         return self.model.standard_level(waveform[None])[0], self.codes[corpus, utterance]
 
     def decode(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Codes with surroundings -> the crops' log-mel frames `(batch, mel_frames, mel)` and sound `(batch, samples)`."""
+        """Codes with context -> the crops' log-mel frames `(batch, mel_frames, mel)` and sound `(batch, samples)`."""
         config = self.model.config
         ratio, size = config.mel_frames_per_code, config.samples_per_code
         mask = (rows >= 0).float()[..., None]

@@ -14,7 +14,8 @@ DAYS = [
     "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday",
 ]  # fmt: skip
 MONTHS = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
+    "January", "February", "March", "April", "May", "June", "July", "August",
+    "September", "October", "November", "December",
 ]  # fmt: skip
 NAMES = [
     "Adam", "Alice", "Amy", "Anna", "Ben", "Bob", "Brian", "Carl", "Carol", "Charles", "Chris", "Clara",
@@ -45,11 +46,12 @@ MIXTURES = {
     ("red", "green"): "brown",
 }
 OPPOSITES = (
-    "hot cold, big small, fast slow, up down, left right, black white, open closed, young old, happy sad, high low, long short, "
-    "rich poor, strong weak, hard soft, light dark, full empty, early late, near far, clean dirty, wet dry, thick thin, wide narrow, "
-    "loud quiet, good bad, true false, inside outside, above below, first last, sweet sour, easy difficult, safe dangerous, win lose, "
-    "love hate, push pull, buy sell, laugh cry, always never, more less, north south, east west, smooth rough, cheap expensive, "
-    "top bottom, front back, friend enemy, summer winter, war peace, give take"
+    "hot cold, big small, fast slow, up down, left right, black white, open closed, young old, happy sad, high low, "
+    "long short, rich poor, strong weak, hard soft, light dark, full empty, early late, near far, clean dirty, "
+    "wet dry, thick thin, wide narrow, loud quiet, good bad, true false, inside outside, above below, first last, "
+    "sweet sour, easy difficult, safe dangerous, win lose, love hate, push pull, buy sell, laugh cry, always never, "
+    "more less, north south, east west, smooth rough, cheap expensive, top bottom, front back, friend enemy, "
+    "summer winter, war peace, give take"
 )
 
 
@@ -60,7 +62,7 @@ def sentence(text: str) -> str:
 
 @dataclass(frozen=True)
 class Family:
-    """Facts (values for the templates' slots, and the answer) that are asked for with the same templates, the last held out."""
+    """Facts (values for the templates' slots, and the answer) that share templates, of which the last is held out."""
 
     kind: str
     templates: tuple[str, ...]

@@ -75,9 +75,8 @@ def follow_ups(count: int, split: str = "train", seed: int = 5) -> list[FollowUp
     return list(found)
 
 
-_Maker = Callable[
-    [random.Random], tuple[Item, tuple[str, ...], str, str]
-]  # the first item, wordings, their slot, the answer
+# the first item, wordings, their slot, the answer
+_Maker = Callable[[random.Random], tuple[Item, tuple[str, ...], str, str]]
 
 
 def _swappers(train: list[Item]) -> list[_Maker]:

@@ -11,7 +11,8 @@ from .families import MONTHS, Family, sentence
 from .spoken_numbers import number_words
 
 ORDINALS = [
-    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh", "twelfth",
+    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth",
+    "eleventh", "twelfth",
 ]  # fmt: skip
 DAYS_OF_MONTH = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 FEASTS = {"Christmas": "December", "Halloween": "October", "Thanksgiving": "November", "New Year": "January"}
@@ -32,21 +33,22 @@ UNITS = (  # one, many, parts of one, how many parts, how many of them are asked
     ("dozen", "dozen", "eggs", 12, 6),
 )
 CAPITALS = {
-    "France": "Paris", "Germany": "Berlin", "Italy": "Rome", "Spain": "Madrid", "England": "London", "Ireland": "Dublin",
-    "Portugal": "Lisbon", "Greece": "Athens", "Austria": "Vienna", "Poland": "Warsaw", "Hungary": "Budapest", "Norway": "Oslo",
-    "Sweden": "Stockholm", "Finland": "Helsinki", "Denmark": "Copenhagen", "Russia": "Moscow", "Turkey": "Ankara", "Egypt": "Cairo",
-    "Kenya": "Nairobi", "China": "Beijing", "Japan": "Tokyo", "Thailand": "Bangkok", "Australia": "Canberra", "Canada": "Ottawa",
-    "Cuba": "Havana", "Peru": "Lima", "Chile": "Santiago", "Belgium": "Brussels", "Iraq": "Baghdad", "Lebanon": "Beirut",
+    "France": "Paris", "Germany": "Berlin", "Italy": "Rome", "Spain": "Madrid", "England": "London",
+    "Ireland": "Dublin", "Portugal": "Lisbon", "Greece": "Athens", "Austria": "Vienna", "Poland": "Warsaw",
+    "Hungary": "Budapest", "Norway": "Oslo", "Sweden": "Stockholm", "Finland": "Helsinki", "Denmark": "Copenhagen",
+    "Russia": "Moscow", "Turkey": "Ankara", "Egypt": "Cairo", "Kenya": "Nairobi", "China": "Beijing", "Japan": "Tokyo",
+    "Thailand": "Bangkok", "Australia": "Canberra", "Canada": "Ottawa", "Cuba": "Havana", "Peru": "Lima",
+    "Chile": "Santiago", "Belgium": "Brussels", "Iraq": "Baghdad", "Lebanon": "Beirut",
 }  # fmt: skip
 SPELLED = (
-    "cat dog hat sun box red cup egg ice key man map pig pen bed bus car cow fox hen jam leg milk moon book tree fish bird door hand "
-    "king lamp rain ring road rose ship shoe snow star wolf apple bread chair clock cloud green horse house light mouse night queen "
-    "river sheep table train water white world"
+    "cat dog hat sun box red cup egg ice key man map pig pen bed bus car cow fox hen jam leg milk moon book tree fish "
+    "bird door hand king lamp rain ring road rose ship shoe snow star wolf apple bread chair clock cloud green horse "
+    "house light mouse night queen river sheep table train water white world"
 )
 RHYMES = (
-    "cat hat, dog fog, house mouse, tree bee, star car, moon spoon, cake lake, king ring, bear chair, fish dish, night light, "
-    "rain train, boat goat, sun fun, bed red, book cook, ball wall, door floor, snow crow, nose rose, sand hand, corn horn, "
-    "clock sock, shoe blue, bread head, gold cold, sheep sleep, day play, pen hen, game name"
+    "cat hat, dog fog, house mouse, tree bee, star car, moon spoon, cake lake, king ring, bear chair, fish dish, "
+    "night light, rain train, boat goat, sun fun, bed red, book cook, ball wall, door floor, snow crow, nose rose, "
+    "sand hand, corn horn, clock sock, shoe blue, bread head, gold cold, sheep sleep, day play, pen hen, game name"
 )
 ANIMALS = {
     "cow": "moo", "dog": "woof", "cat": "meow", "duck": "quack", "sheep": "baa", "pig": "grunt", "bee": "buzz",

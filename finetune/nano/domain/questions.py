@@ -90,10 +90,12 @@ def text_corpus(seed: int = 0) -> list[str]:
 
 
 WRAPPERS = (
-    "Hello, {}", "Hi, {}", "Please, {}", "So, {}", "Okay, {}", "Now, {}", "Tell me, {}", "I want to know, {}", "Do you know, {}", "Say, {}",
-    "One question, {}", "Another question, {}", "Listen, {}", "My question is, {}", "Could you tell me, {}", "Can you say {}", "Can you answer this, {}",
-    "Would you please tell me, {}", "Please answer me, {}", "I would like to know, {}", "Let me ask you, {}", "Here is a question, {}",
-    "Good morning, {}", "Thank you, and {}", "Can you help me, {}", "If you can, tell me, {}", "Well, {}", "And {}", "How about this, {}", "Next, {}",
+    "Hello, {}", "Hi, {}", "Please, {}", "So, {}", "Okay, {}", "Now, {}", "Tell me, {}", "I want to know, {}",
+    "Do you know, {}", "Say, {}", "One question, {}", "Another question, {}", "Listen, {}", "My question is, {}",
+    "Could you tell me, {}", "Can you say {}", "Can you answer this, {}", "Would you please tell me, {}",
+    "Please answer me, {}", "I would like to know, {}", "Let me ask you, {}", "Here is a question, {}",
+    "Good morning, {}", "Thank you, and {}", "Can you help me, {}", "If you can, tell me, {}", "Well, {}", "And {}",
+    "How about this, {}", "Next, {}",
 )  # fmt: skip
 
 
@@ -217,9 +219,8 @@ def _family_items(family: Family, rng: random.Random, largest_number: int) -> It
         unseen = set()
         if not family.open:
             unseen = {t for t in templates if rng.random() < HELD_OUT_SHARE}
-            unseen = set(
-                sorted(unseen)[: len(templates) // 2]
-            )  # a fact is always asked for in half of the ways at least
+            # a fact is always asked for in half of the ways at least
+            unseen = set(sorted(unseen)[: len(templates) // 2])
         for template in templates:
             split = "unseen_sentence" if template in unseen else "train"
             yield Item(family.kind, _fill(template, slots), answer, split)

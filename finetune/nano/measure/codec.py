@@ -2,7 +2,8 @@
 How much of the speech survives the codec, as independent judges hear it, and how fast the codec is.
 
     python -m finetune.nano.measure.codec --codec checkpoints/ttt-nano/codec --speech data/answers-heldout
-    python -m finetune.nano.measure.codec --codec checkpoints/ttt-nano/codec --speech data/dictation-test --voices rms awb --general
+    python -m finetune.nano.measure.codec --codec checkpoints/ttt-nano/codec --speech data/dictation-test \\
+        --voices rms awb --general
     python -m finetune.nano.measure.codec --codec checkpoints/ttt-nano/codec --speech prompts/manifest.jsonl --general
 
 Four kinds of sound go to the judge: the synthesiser's own speech; its log-mel frames turned back by Griffin-Lim (what

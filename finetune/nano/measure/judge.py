@@ -1,7 +1,8 @@
 """
 What nano said, as an independent recogniser hears it: pocketsphinx, and the error rates that follow.
 
-    python -m finetune.nano.measure.judge --speech data/answers     # the judge's own floor: errors on the synthesiser's speech, by kind
+    # the judge's own floor: errors on the synthesiser's speech, by kind
+    python -m finetune.nano.measure.judge --speech data/answers
 
 The judge with a bigram of the domain knows what may be said and flatters; beside it stands the same recogniser with
 the general English model of its wheel, and the share of utterances whose numbers and content words are all right.

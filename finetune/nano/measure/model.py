@@ -9,11 +9,11 @@ Measure a nano checkpoint, from waveform to waveform, on what training never saw
 | turns | follow-ups-test | two turns: is the second answer exactly right? |
 | talks | test | conversations of four questions, each about something else: are the answers exactly right? By turn |
 | repeat | repeat-test | general English said after somebody: the text's error rates |
-| reply | test | the spoken answers, heard by the judges of `judge.py` against the reply's own text; the same text by the synthesiser through the codec |
+| reply | test | what `judge.py` hears in spoken answers, against their text; so too the synthesiser through the codec |
 | hear | test, dictation-test | transcription: questions, and general English by voice |
 | speak | answers-heldout, phrases-test | unseen answers and general English read aloud, heard by the judges |
 | codec | answers-heldout | the synthesiser itself, and through the codec: what speech could be at best |
-| speed | test | one question at a time, from waveform to waveform: seconds over seconds of speech; seconds to the first sound |
+| speed | test | one question at a time, waveform to waveform: seconds over seconds of speech; time to first sound |
 
 `card.py` makes the tables of docs/nano.md of it. Knows the processor, the model and the judges. Changes nothing.
 """
@@ -97,7 +97,7 @@ def is_exact(line: dict, reply: TttReply) -> bool:
 
 
 def transcribe(sounds: Sequence[np.ndarray], judges: dict[str, Judge]) -> dict[str, list[str]]:
-    """Let the judges write down sounds. A reply without sound is nothing heard: a judge would find a word even in silence."""
+    """Let the judges transcribe sounds. A reply without sound is nothing heard: judges find words even in silence."""
     return {
         name: [judge.transcribe(sound) if len(sound) else "" for sound in tqdm(sounds, desc=name, leave=False)]
         for name, judge in judges.items()
@@ -160,7 +160,7 @@ def second_turns(checkpoint: Checkpoint, lines: Sequence[dict], sounds: Sequence
 
 
 def talks(checkpoint: Checkpoint, lines: Sequence[dict], sounds: Sequence[np.ndarray]) -> list[float]:
-    """Share of right answers by turn, in conversations of held-out questions that have nothing to do with each other."""
+    """Share of right answers by turn, in conversations of unrelated held-out questions."""
     held_out = [i for i, line in enumerate(lines) if line["split"] != "train"]
     rng = random.Random(0)
     right = []

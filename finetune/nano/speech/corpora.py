@@ -31,9 +31,10 @@ ASK_TO_REPEAT = (
     "I say {}", "Now say {}", "Can you repeat this, {}",
 )  # fmt: skip
 KIND_SHARES = {  # small kinds run out of distinct utterances before; the others then take their place
-    "sum": 0.12, "difference": 0.13, "opposite": 0.09, "name": 0.07, "colour": 0.06, "day": 0.05, "number": 0.05, "month": 0.035, "mix": 0.01,
-    "talk": 0.045, "product": 0.06, "capital": 0.06, "unit": 0.05, "time": 0.05, "spelling": 0.04, "compare": 0.04, "rhyme": 0.035,
-    "count": 0.03, "letter": 0.03, "calendar": 0.03, "joke": 0.02, "animal": 0.015,
+    "sum": 0.12, "difference": 0.13, "opposite": 0.09, "name": 0.07, "colour": 0.06, "day": 0.05, "number": 0.05,
+    "month": 0.035, "mix": 0.01, "talk": 0.045, "product": 0.06, "capital": 0.06, "unit": 0.05, "time": 0.05,
+    "spelling": 0.04, "compare": 0.04, "rhyme": 0.035, "count": 0.03, "letter": 0.03, "calendar": 0.03, "joke": 0.02,
+    "animal": 0.015,
 }  # fmt: skip
 
 
@@ -359,6 +360,7 @@ def _rounds(chosen: list[Item], rng: random.Random) -> Iterator[Item]:
         number += 1
 
 
+# Name -> jobs, and how many by default; a larger count begins with the same ones, but for codec, whose parts both grow.
 CORPORA: dict[str, tuple[Callable[[int], list[Job]], int]] = {
     "codec": (lambda count: codec_jobs(count - count // 7 * 3, count // 7 * 3), 7_000),
     "questions": (question_jobs, 40_000),
@@ -376,4 +378,4 @@ CORPORA: dict[str, tuple[Callable[[int], list[Job]], int]] = {
     "dictation-test": (lambda count: dictation_jobs(count, "test"), 150),
     "repeat-test": (lambda count: repeat_jobs(count, "test"), 60),
     "follow-ups-test": (lambda count: follow_up_jobs(count, "test"), 100),
-}  # name -> jobs, and how many by default; a larger count begins with the same ones, but for codec, whose parts both grow
+}

@@ -2,7 +2,8 @@
 Recorded English beside nano's synthetic voices: the telephone prompts that Debian packages, as a corpus in the format
 of `synthesise.py`.
 
-    python -m finetune.data.asterisk_prompts en --out prompts          # fetches them; their licence and speaker stand in each line
+    # fetches them; their licence and speaker stand in each line
+    python -m finetune.data.asterisk_prompts en --out prompts
     python -m finetune.nano.speech.recorded --prompts prompts/manifest.jsonl --out data/recorded
 
 One speaker, some 500 prompts of up to twelve seconds. Those whose words a hash of the text holds out keep their own
