@@ -7,10 +7,12 @@ import struct
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.nn import functional as F
-from transformers import AutoProcessor
+from transformers import AutoModel, AutoProcessor
 
 from finetune.nano.codec import convert_whisper, train_hearing
+from finetune.nano.codec.codec_stage import export
 from finetune.nano.domain.questions import items
 from finetune.nano.speech import natural
 from finetune.nano.speech.acoustics import as_recorded
@@ -97,9 +99,23 @@ def test_another_version_or_a_cut_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match="version 5"):
         convert_whisper.read_variables(path)
     write_binary(path, {"a": np.zeros(3, np.float32), "b": np.zeros(3, np.float32)})
-    path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(ValueError, match=r"damaged|buffer"):
-        convert_whisper.read_variables(path)
+    whole = path.read_bytes()
+    for missing in (1, 5, 20, 26, 40):  # in a tensor, in its header, in its name, in the tensor before
+        path.write_bytes(whole[:-missing])
+        with pytest.raises(ValueError, match="ends too early"):
+            convert_whisper.read_variables(path)
+
+
+def test_an_exported_codec_keeps_whisper_in_half_precision_and_loads_in_full(tmp_path):
+    codec = AutoProcessor.from_pretrained(nano_checkpoint()).codec
+    export(codec, tmp_path / "codec")
+    stored = load_file(tmp_path / "codec" / "model.safetensors")
+    half = {name for name, value in stored.items() if value.dtype == torch.float16}
+    assert half and half == {name for name in stored if name.startswith("encoder.whisper.")}
+    loaded = AutoModel.from_pretrained(tmp_path / "codec").state_dict()
+    for name, value in codec.state_dict().items():
+        assert loaded[name].dtype == torch.float32 and torch.equal(loaded[name], value), name
+    assert not (tmp_path / "codec.unfinished").exists()
 
 
 @pytest.mark.slow

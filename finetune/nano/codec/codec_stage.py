@@ -190,9 +190,21 @@ class Stage:
 
 
 def export(model: TttCodecModel, folder: Path) -> None:
-    """Write the codec for `AutoModel.from_pretrained`; each file appears whole or not at all."""
+    """
+    Write the codec for `AutoModel.from_pretrained`; each file appears whole or not at all.
+
+    The weights of a Whisper encoder are stored in float16, as they were released, and load as float32.
+
+    Args:
+        model ([`TttCodecModel`]): The codec.
+        folder (`Path`): Gets it, in place of what is there.
+    """
     unfinished = folder.with_name(folder.name + ".unfinished")
-    model.save_pretrained(unfinished)
+    state = {
+        name: value.half() if name.startswith("encoder.whisper.") else value
+        for name, value in model.state_dict().items()
+    }
+    model.save_pretrained(unfinished, state_dict=state)
     folder.mkdir(parents=True, exist_ok=True)
     for file in sorted(unfinished.iterdir()):
         os.replace(file, folder / file.name)

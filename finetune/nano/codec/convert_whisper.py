@@ -62,22 +62,26 @@ def read_variables(path: Path) -> dict[str, np.ndarray]:
         return dict(_variable(file) for _ in range(_number(file, "I")))
 
 
-def _number(file: BinaryIO, kind: str) -> int:
-    data = file.read(struct.calcsize(kind))
-    if len(data) < struct.calcsize(kind):
+def _read(file: BinaryIO, size: int) -> bytes:
+    data = file.read(size)
+    if len(data) < size:
         raise ValueError(f"{file.name} ends too early: the file is damaged.")
-    return struct.unpack("<" + kind, data)[0]
+    return data
+
+
+def _number(file: BinaryIO, kind: str) -> int:
+    return struct.unpack("<" + kind, _read(file, struct.calcsize(kind)))[0]
 
 
 def _text(file: BinaryIO) -> str:
-    return file.read(_number(file, "H"))[:-1].decode()  # without the final zero
+    return _read(file, _number(file, "H"))[:-1].decode()  # without the final zero
 
 
 def _variable(file: BinaryIO) -> tuple[str, np.ndarray]:
     name = _text(file)
     shape = [_number(file, "I") for _ in range(_number(file, "B"))]
     kind, size = TYPES[_number(file, "B")], _number(file, "I")
-    return name, np.frombuffer(file.read(size), kind).reshape(shape)
+    return name, np.frombuffer(_read(file, size), kind).reshape(shape)
 
 
 def encoder_state(variables: dict[str, np.ndarray]) -> tuple[WhisperConfig, dict[str, torch.Tensor]]:

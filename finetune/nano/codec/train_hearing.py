@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoProcessor
@@ -48,7 +48,7 @@ from processing_ttt.tasks_ttt import TASKS
 from ..speech.acoustics import as_recorded
 from ..speech.synthesise import read_corpus
 from ..speech.voices import SAMPLING_RATE
-from .codec_stage import Stage
+from .codec_stage import Stage, export
 
 EXPORT_SECONDS = 600
 BATCH = 16
@@ -271,14 +271,6 @@ def head(encoder: TttCodecWhisperEncoder) -> torch.nn.ModuleDict:
     """The parts of the encoder that are trained."""
     names = ("input_norm", "downsample", "code_layers", "norm", "output_proj")
     return torch.nn.ModuleDict({name: getattr(encoder, name) for name in names})
-
-
-def export(codec: TttCodecModel, out: Path) -> None:
-    """Write the codec; Whisper's weights as float16, which is what they are made of, loaded as float32."""
-    codec.save_pretrained(out)
-    weights = load_file(out / "model.safetensors")
-    stored = {name: value.half() if name.startswith("encoder.whisper.") else value for name, value in weights.items()}
-    save_file(stored, out / "model.safetensors", metadata={"format": "pt"})
 
 
 @dataclass(frozen=True)
