@@ -69,9 +69,9 @@ def serve(served_at_once: int, waiting: int) -> None:
 
     import processing_ttt
     from modeling_ttt import nano_checkpoint
-    from spaces_demo.openai_routes import error_response, openai_router
+    from spaces_demo.http.openai_routes import error_response, openai_router
     from spaces_demo.service import DemoError, Limits, TalkRequest, TalkService
-    from spaces_demo.sound_formats import pcm16
+    from spaces_demo.service.audio_formats import pcm16
 
     torch.set_num_threads(1)
     folder = nano_checkpoint()
@@ -254,7 +254,7 @@ def wrong_answers(figures: Figures) -> list[str]:
     from modeling_ttt import nano_checkpoint
     from processing_ttt import TttConversation
     from spaces_demo.service import TalkRequest, TalkService
-    from spaces_demo.sound_formats import pcm16
+    from spaces_demo.service.audio_formats import pcm16
 
     folder = nano_checkpoint()
     service = TalkService(AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder))
@@ -274,7 +274,7 @@ def wrong_answers(figures: Figures) -> list[str]:
 def turns_alone(service: Any, asked: tuple[str, ...], alone: dict[tuple[str, ...], tuple[str, str]]) -> tuple[str, str]:
     """Hold a conversation alone; what each turn gives is remembered."""
     from spaces_demo.service import TalkRequest
-    from spaces_demo.sound_formats import pcm16
+    from spaces_demo.service.audio_formats import pcm16
 
     if asked not in alone:
         conversation = service.conversation()

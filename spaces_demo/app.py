@@ -69,8 +69,8 @@ def serve(
     """
     import uvicorn
 
-    from .page import LOOKS, build_demo
-    from .server import build_app
+    from .http.server import build_app
+    from .page.page import LOOKS, build_demo
 
     app = build_app(services[0], build_demo(*services), mcp_server=mcp, **LOOKS)
     server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning"))

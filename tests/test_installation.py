@@ -48,6 +48,7 @@ def test_the_wheel_carries_packages_checkpoint_and_types_but_no_tests(wheel):
         f"{NANO}/codec/model.safetensors",
         "finetune/nano/checkpoint/make_checkpoint.py",
         "spaces_demo/app.py",
+        "spaces_demo/page/static/voice.js",
     ):
         assert wanted in names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/"))]

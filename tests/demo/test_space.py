@@ -31,20 +31,23 @@ def space(tmp_path_factory):
     return folder
 
 
+def files_below(folder, pattern):
+    return {str(path.relative_to(folder)) for path in folder.rglob(pattern)}
+
+
 def test_the_folder_has_what_a_space_needs(space):
     header = yaml.safe_load((space / "README.md").read_text().split("---")[1])
     assert header["sdk"] == "gradio" and (space / header["app_file"]).is_file()
     assert len(header["short_description"]) <= 60  # the Hub takes no more
     assert (space / "packages.txt").read_text().split() == ["libsndfile1"]  # is read by apt-get: no comments
     for package in ("modeling_ttt", "processing_ttt", "spaces_demo"):
-        assert {path.name for path in (space / package).glob("*.py")} == {
-            path.name for path in (ROOT / package).glob("*.py")
-        }
+        assert files_below(space / package, "*.py") == files_below(ROOT / package, "*.py")
+    assert files_below(space / "spaces_demo" / "page" / "static", "*") == {"page.css", "voice.html", "voice.js"}
     nano = space / "modeling_ttt" / "checkpoints" / "ttt-nano"
     assert (nano / "codec" / "model.safetensors").is_file() and not list(nano.rglob("*.py")), (
         "it runs from the packages"
     )
-    assert (space / "spaces_demo" / "voice.js").is_file() and not list(space.rglob("__pycache__"))
+    assert not list(space.rglob("__pycache__"))
     assert sum(path.stat().st_size for path in space.rglob("*")) < 64 * 2**20
 
 
@@ -212,7 +215,7 @@ def test_a_reply_that_is_stopped_while_the_gpu_is_awaited_leaves_a_conversation_
 
 
 def test_an_error_where_the_gpu_is_reaches_the_one_who_asked():
-    from spaces_demo.limits import DemoError
+    from spaces_demo.service import DemoError
 
     service, _ = zero_gpu_service()
     service.model.generation_config.denoising_steps = -1

@@ -13,10 +13,9 @@ from service_fixtures import QUESTION, tiny_service
 from streaming_fixtures import TinyTalker
 
 from modeling_ttt import nano_checkpoint
-from spaces_demo.examples import EXAMPLES, ExampleCache, question_bytes, read_examples
-from spaces_demo.exchange import Question, Session, player_value
-from spaces_demo.limits import Busy, DemoError, Limits
-from spaces_demo.service import DecodingOptions, SoundFile, TalkRequest
+from spaces_demo.page.examples import EXAMPLES, ExampleCache, question_bytes, read_examples
+from spaces_demo.page.session import Question, Session, player_value
+from spaces_demo.service import Busy, DecodingOptions, DemoError, Limits, SoundFile, TalkRequest
 
 SPOKEN = Question(sound=SoundFile(question_bytes(EXAMPLES[0]), EXAMPLES[0].file), options=DecodingOptions(seed=0))
 WRITTEN = Question(text=QUESTION, options=DecodingOptions(seed=0))
@@ -164,7 +163,7 @@ def test_what_was_cleared_away_does_not_end_what_was_asked_since(session):
 
 
 def test_a_refused_question_is_news_to_the_button_and_a_person_is_an_address():
-    page = pytest.importorskip("spaces_demo.page", reason="the demo extra is not installed")
+    page = pytest.importorskip("spaces_demo.page.page", reason="the demo extra is not installed")
     import gradio as gr
 
     service = tiny_service(Limits(text_characters=50))

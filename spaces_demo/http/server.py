@@ -9,8 +9,8 @@ from typing import Any
 import gradio as gr
 from fastapi import FastAPI
 
+from ..service import TalkService
 from .openai_routes import openai_router
-from .service import TalkService
 
 
 def build_app(service: TalkService, demo: gr.Blocks, model_name: str = "ttt", **mount_kwargs: Any) -> FastAPI:

@@ -10,8 +10,8 @@ from modeling_ttt import nano_checkpoint
 
 pytest.importorskip("silero_vad", reason="the demo extra is not installed")
 
-from spaces_demo.limits import DemoError
-from spaces_demo.turn_detection import NOTHING_HEARD, SAMPLING_RATE, WINDOW, hear, listen
+from spaces_demo.service import DemoError
+from spaces_demo.service.turn_detection import NOTHING_HEARD, SAMPLING_RATE, WINDOW, hear, listen
 
 
 def speech():
@@ -95,7 +95,7 @@ def test_what_is_not_sound_is_a_sentence(sent):
 def test_the_detector_leaves_the_process_its_threads():
     import torch
 
-    from spaces_demo import turn_detection
+    from spaces_demo.service import turn_detection
 
     turn_detection._load_network.cache_clear()
     torch.set_num_threads(2)

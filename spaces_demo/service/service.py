@@ -20,10 +20,9 @@ from processing_ttt.streaming_ttt import ReplyFeed
 
 from .admission import Admission, Ticket
 from .limits import Busy, DemoError, Limits
-from .question import SoundFile
-from .request import DecodingOptions, TalkRequest
-from .summary import ReplySummary, Stretch
-from .talk_stream import AsyncTalkStream, Progress, TalkEvent, TalkStream
+from .request import TalkRequest
+from .streams import AsyncTalkStream, Progress, TalkStream
+from .summary import ReplySummary
 
 if TYPE_CHECKING:
     from finetune.adapters.languages import AdapterLanguages
@@ -282,19 +281,3 @@ class TalkService:
             self._adapted.base_model.enable_adapter_layers()
             self._adapted.set_adapter(adapter)
         self._adapter = adapter
-
-
-__all__ = [
-    "AsyncTalkStream",
-    "Busy",
-    "DecodingOptions",
-    "DemoError",
-    "Limits",
-    "ReplySummary",
-    "SoundFile",
-    "Stretch",
-    "TalkEvent",
-    "TalkRequest",
-    "TalkService",
-    "TalkStream",
-]

@@ -23,9 +23,8 @@ from gradio_client.utils import is_file_obj_with_meta, is_http_url_like, travers
 
 from processing_ttt import TttAudioChunk, TttTextDelta
 
-from .limits import DemoError
-from .service import DecodingOptions, ReplySummary, TalkRequest, TalkService
-from .sound_formats import pcm16, wav_header
+from ..service import DecodingOptions, DemoError, ReplySummary, TalkRequest, TalkService
+from ..service.audio_formats import pcm16, wav_header
 
 Reply = tuple[str, gr.FileData | None]
 

@@ -13,7 +13,7 @@ import soundfile
 from service_fixtures import QUESTION, tiny_service, told_to_stop
 
 from spaces_demo.service import Limits, TalkRequest
-from spaces_demo.sound_formats import encoder_for
+from spaces_demo.service.audio_formats import encoder_for
 
 openai = pytest.importorskip("openai", reason="the dev extra is not installed")
 fastapi = pytest.importorskip("fastapi", reason="the demo extra is not installed")
@@ -24,7 +24,7 @@ class Server:
     """The routes on a free port of this machine."""
 
     def __init__(self, service):
-        from spaces_demo.openai_routes import openai_router
+        from spaces_demo.http.openai_routes import openai_router
 
         app = fastapi.FastAPI()
         app.include_router(openai_router(service, "nano"))
@@ -247,7 +247,7 @@ def test_a_client_that_leaves_before_the_first_piece_gives_its_slot_or_place_up(
 def test_a_route_may_take_a_body_that_is_longer_than_the_file_in_it(length, status):
     from fastapi.testclient import TestClient
 
-    from spaces_demo.openai_routes import route_class
+    from spaces_demo.http.openai_routes import route_class
 
     app = fastapi.FastAPI()
     app.router.route_class = route_class(Limits(upload_bytes=300), body_bytes=700)

@@ -14,16 +14,15 @@ from typing import Any
 
 import gradio as gr
 
+from ..http.endpoints import register_endpoints, user_of
+from ..service import DemoError, SoundFile, TalkService
+from ..service.turn_detection import hear
 from .controls import Controls, read_controls
-from .endpoints import register_endpoints, user_of
 from .examples import EXAMPLES, ExampleCache, question_bytes
-from .exchange import Exchange, Question, Session, player_value
-from .limits import DemoError
 from .pictures import SHADES_LEGEND, TIMELINE_LEGEND, figures, span_cards, timeline
-from .service import SoundFile, TalkService
-from .turn_detection import hear
+from .session import Exchange, Question, Session, player_value
 
-HERE = Path(__file__).parent
+STATIC = Path(__file__).parent / "static"
 LOOKS = {
     "theme": gr.themes.Soft(
         primary_hue="violet",
@@ -32,7 +31,7 @@ LOOKS = {
         radius_size="lg",
         font=["system-ui", "sans-serif"],
     ),
-    "css_paths": HERE / "page.css",
+    "css_paths": STATIC / "page.css",
 }
 TITLE = """
 <header class="ttt-title">
@@ -62,8 +61,8 @@ def voice(rate: int, max_seconds: float) -> gr.HTML:
     """
     return gr.HTML(
         value=None,
-        html_template=(HERE / "voice.html").read_text(encoding="utf-8"),
-        js_on_load=(HERE / "voice.js").read_text(encoding="utf-8"),
+        html_template=(STATIC / "voice.html").read_text(encoding="utf-8"),
+        js_on_load=(STATIC / "voice.js").read_text(encoding="utf-8"),
         server_functions=[hear],
         apply_default_css=False,
         elem_id="voice",

@@ -74,13 +74,13 @@ async ({ script, rate, frames, sound }) => {
 
 @pytest.mark.parametrize("rate", [16000, 22050, 24000])
 def test_a_sound_that_begins_at_any_sample_is_played_as_it_is(browser, rate):
-    from spaces_demo import page
+    from spaces_demo.page import page
 
     # Where the time in seconds, as a float, falls just before a sample, browsers would interpolate.
     early = [frame for frame in range(1000, 20000) if frame / rate * rate < frame]
     sound = [3, -5, 0, 7, 0, 0, 9, 11]
     given = {
-        "script": (page.HERE / "voice.js").read_text(),
+        "script": (page.STATIC / "voice.js").read_text(),
         "rate": rate,
         "frames": [1000, *early[:20]],
         "sound": sound,
@@ -92,28 +92,28 @@ def test_a_sound_that_begins_at_any_sample_is_played_as_it_is(browser, rate):
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
 def test_what_comes_late_of_a_reply_leaves_the_microphone_open():
-    from spaces_demo import page
+    from spaces_demo.page import page
 
-    command = ["node", "-e", LATE_UPDATES, str(page.HERE / "voice.js")]
+    command = ["node", "-e", LATE_UPDATES, str(page.STATIC / "voice.js")]
     seen = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     assert json.loads(seen) == ["closed", "idle", "listening", "closed", "idle"]
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
 def test_who_speaks_for_longer_than_we_take_is_answered_to_what_we_take():
-    from spaces_demo import page
-    from spaces_demo.limits import Limits
-    from spaces_demo.question import checked_sound
+    from spaces_demo.page import page
+    from spaces_demo.service import Limits
+    from spaces_demo.service.uploads import checked_sound
 
     limits = Limits()
-    command = ["node", "-e", MICROPHONE, str(page.HERE / "voice.js"), str(limits.question_seconds)]
+    command = ["node", "-e", MICROPHONE, str(page.STATIC / "voice.js"), str(limits.question_seconds)]
     sound = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     samples, rate = soundfile.read(checked_sound(base64.b64decode(sound), limits))
     assert len(samples) == limits.question_seconds * rate
 
 
 def test_models_in_folders_of_the_same_name_can_both_be_chosen():
-    from spaces_demo.page import by_name
+    from spaces_demo.page.page import by_name
 
     names = ["runs1/merged", "runs2/merged", "you/ttt-nano", ""]
     services = [SimpleNamespace(model=SimpleNamespace(name_or_path=name)) for name in names]
@@ -134,8 +134,8 @@ def service():
 def url(service):
     import uvicorn
 
-    from spaces_demo.page import LOOKS, build_demo
-    from spaces_demo.server import build_app
+    from spaces_demo.http.server import build_app
+    from spaces_demo.page.page import LOOKS, build_demo
 
     app = build_app(service, build_demo(service), **LOOKS)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
@@ -321,7 +321,7 @@ def test_an_example_is_answered_by_the_model_once_and_then_from_memory(browser, 
 
 @pytest.mark.slow
 def test_controls_change_how_a_reply_is_decoded_and_retry_asks_again(browser, url):
-    from spaces_demo.pictures import PITCH, WAVE_HEIGHT
+    from spaces_demo.page.pictures import PITCH, WAVE_HEIGHT
 
     page = open_page(browser, url)
     ask(page, "What is one plus one?")

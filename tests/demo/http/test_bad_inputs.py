@@ -165,8 +165,8 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    from spaces_demo.endpoints import register_endpoints
-    from spaces_demo.server import build_app
+    from spaces_demo.http.endpoints import register_endpoints
+    from spaces_demo.http.server import build_app
 
     folder = tmp_path_factory.mktemp("temporary")
     with pytest.MonkeyPatch.context() as patch:

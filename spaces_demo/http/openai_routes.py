@@ -21,9 +21,18 @@ from starlette.exceptions import HTTPException
 
 from processing_ttt import TttAudioChunk, TttTextDelta
 
-from .limits import Busy, DemoError, Limits
-from .service import AsyncTalkStream, DecodingOptions, ReplySummary, SoundFile, TalkRequest, TalkService
-from .sound_formats import MEDIA_TYPES, SoundEncoder, encoder_for
+from ..service import (
+    AsyncTalkStream,
+    Busy,
+    DecodingOptions,
+    DemoError,
+    Limits,
+    ReplySummary,
+    SoundFile,
+    TalkRequest,
+    TalkService,
+)
+from ..service.audio_formats import MEDIA_TYPES, SoundEncoder, encoder_for
 
 logger = logging.getLogger(__name__)
 

@@ -19,10 +19,9 @@ import soundfile
 
 from processing_ttt import TttAudioChunk, TttConversation
 
-from .limits import DemoError
+from ..service import DecodingOptions, DemoError, ReplySummary, SoundFile, TalkRequest, TalkService, TalkStream
+from ..service.audio_formats import pcm16
 from .reply_trace import ReplyTrace
-from .service import DecodingOptions, ReplySummary, SoundFile, TalkRequest, TalkService, TalkStream
-from .sound_formats import pcm16
 
 DRAW_EVERY = 0.15  # seconds between pictures of a block; sound is passed on at once
 

@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def served(folder):
-    from spaces_demo.endpoints import register_endpoints
+    from spaces_demo.http.endpoints import register_endpoints
 
     service = tiny_service(Limits(per_user=9))
     with pytest.MonkeyPatch.context() as patch:

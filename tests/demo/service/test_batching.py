@@ -3,8 +3,8 @@
 import numpy as np
 from service_fixtures import tiny_service
 
-from spaces_demo.batching import answer_together
 from spaces_demo.service import DecodingOptions, DemoError, TalkRequest
+from spaces_demo.service.batching import answer_together
 
 SOUND = (16000, 0.1 * np.sin(np.arange(8000) / 9))
 

@@ -11,8 +11,8 @@ import gradio as gr
 from modeling_ttt.generation_ttt import GENERATION_DEFAULTS
 from modeling_ttt.samplers_ttt import REMASKING_RULES
 
-from .request import MAX_DENOISING_STEPS
-from .service import DecodingOptions, TalkService
+from ..service import DecodingOptions, TalkService
+from ..service.request import MAX_DENOISING_STEPS
 
 TASKS = {"Chat": "chat", "Transcribe": "asr", "Speak": "tts"}
 NO_ADAPTER = "none"

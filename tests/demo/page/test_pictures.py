@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from processing_ttt import TttAudioChunk, TttBlockDraft, TttTextDelta
-from spaces_demo.pictures import figures, shade, span_cards, timeline
-from spaces_demo.reply_trace import ReplyTrace
+from spaces_demo.page.pictures import figures, shade, span_cards, timeline
+from spaces_demo.page.reply_trace import ReplyTrace
 
 MASK, END, RATE, FRAME_RATE = 99, 50, 1000, 10.0
 

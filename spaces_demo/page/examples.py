@@ -17,7 +17,7 @@ from pathlib import Path
 from modeling_ttt import nano_checkpoint
 from processing_ttt import TttConversation
 
-from .exchange import Exchange, Question, Session
+from .session import Exchange, Question, Session
 
 MAX_REMEMBERED = 32
 FILES = ("4.wav", "6.wav", "8.wav", "10.wav")

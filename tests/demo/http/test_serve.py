@@ -78,8 +78,8 @@ def test_openai_s_routes_stream_from_a_replica(url, alone):
 
 @pytest.mark.parametrize("audio", ["?", "ü", "AAA"])
 def test_a_sound_that_is_not_in_base64_is_refused(audio):
-    from spaces_demo.limits import DemoError
-    from spaces_demo.serve import Question
+    from spaces_demo.http.serve import Question
+    from spaces_demo.service import DemoError
 
     with pytest.raises(DemoError, match="in base64"):
         Question(audio=audio).request()

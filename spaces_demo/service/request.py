@@ -15,7 +15,7 @@ from modeling_ttt.samplers_ttt import REMASKING_RULES
 from processing_ttt import TASKS, TttConversation
 
 from .limits import DemoError, Limits
-from .question import SoundFile, checked_sound
+from .uploads import SoundFile, checked_sound
 
 TASKS_SERVED = ("chat", "asr", "tts", "text")
 MAX_DENOISING_STEPS = 64

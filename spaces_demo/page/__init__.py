@@ -1,0 +1,1 @@
+"""The service for people: the page, in Gradio, and what it shows of a reply."""
