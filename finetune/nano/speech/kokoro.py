@@ -28,13 +28,13 @@ MODEL_PARTS = 4
 MODEL_SHA256 = "model.sha256"  # in the package's data, of the joined parts
 
 # espeak-ng's symbols, with ties written as ^, and Kokoro's for the same sounds.
-COMMON_SYMBOLS = {
+_COMMON_SYMBOLS = {
     "ʔn": "tᵊn", "ʔ": "t", "a^ɪ": "I", "a^ʊ": "W", "d^ʒ": "ʤ", "e^ɪ": "A", "t^ʃ": "ʧ", "ɔ^ɪ": "Y",
-    "ə^l": "ᵊl", "e": "A", "ʲ": "", "ɚ": "əɹ", "r": "ɹ", "x": "k", "ɐ": "ə", "ɬ": "l",
+    "ə^l": "ᵊl", "e": "A", "ʲ": "", "ɚ": "əɹ", "r": "ɹ", "x": "k", "ɐ": "ə", "ɬ": "l", "^": "", "-": "",
 }  # fmt: skip
-ACCENT_SYMBOLS = {
-    "en-us": {"o^ʊ": "O", "ɜːɹ": "ɜɹ", "ɜː": "ɜɹ", "ɪə": "iə", "ː": ""},
-    "en-gb": {"e^ə": "ɛː", "iə": "ɪə", "ə^ʊ": "Q"},
+SYMBOLS = {
+    "en-us": _COMMON_SYMBOLS | {"o^ʊ": "O", "ɜːɹ": "ɜɹ", "ɜː": "ɜɹ", "ɪə": "iə", "ɪɚ": "iəɹ", "ɪ^ɚ": "iəɹ", "ː": ""},
+    "en-gb": _COMMON_SYMBOLS | {"e^ə": "ɛː", "i^ə": "ɪə", "iə": "ɪə", "ə^ʊ": "Q"},
 }
 
 
@@ -86,10 +86,7 @@ class KokoroModel:
     def tokens(self, text: str, accent: str) -> list[int]:
         """Phoneme ids of a text in an accent, "en-us" or "en-gb"."""
         phonemes = _espeak(accent).phonemize([text])[0].strip()
-        for table in (COMMON_SYMBOLS, ACCENT_SYMBOLS[accent]):
-            for espeak, kokoro in sorted(table.items(), key=lambda pair: -len(pair[0])):
-                phonemes = phonemes.replace(espeak, kokoro)
-        return [self.vocabulary[symbol] for symbol in re.sub(r"[\^-]", "", phonemes) if symbol in self.vocabulary]
+        return [self.vocabulary[symbol] for symbol in kokoro_symbols(phonemes, accent) if symbol in self.vocabulary]
 
 
 class KokoroVoice:
@@ -135,6 +132,22 @@ class KokoroVoice:
         }
         audio = torch.from_numpy(self.model.session.run(None, feed)[0].ravel())
         return Utterance(torchaudio.functional.resample(audio, NATIVE_RATE, SAMPLING_RATE).clamp(-1, 1).numpy())
+
+
+def kokoro_symbols(phonemes: str, accent: str) -> str:
+    """
+    Rewrite espeak-ng's phonemes in Kokoro's symbols; where several rules match at a place, the longest one counts.
+
+    Args:
+        phonemes (`str`): Of espeak-ng, with ties written as `^`: `"t^ʃˈe^ə"`.
+        accent (`str`): `"en-us"` or `"en-gb"`.
+
+    Returns:
+        `str`: `"ʧˈɛː"`.
+    """
+    table = SYMBOLS[accent]
+    rules = sorted(table, key=len, reverse=True)
+    return re.sub("|".join(map(re.escape, rules)), lambda found: table[found[0]], phonemes)
 
 
 def speaker_shares(name: str) -> dict[str, float]:
