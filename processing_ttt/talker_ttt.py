@@ -7,20 +7,23 @@ Depends on the processor and on transformers' Auto classes. Independent of the m
 """
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoProcessor
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoProcessor, LogitsProcessorList
 from typing_extensions import Self
 
 from .conversation_ttt import TttConversation
 from .device_ttt import choose_device
+from .reading_ttt import ExactTextLogitsProcessor, SentenceStreamer, join_sentences, split_sentences
 from .reply_ttt import TttReply
 from .streaming_ttt import TttStreamer
 from .tasks_ttt import system_prompt as task_system_prompt
 
 MODEL_TYPE = "ttt"
+SENTENCES_AT_ONCE = 8  # of texts that are read aloud
 
 
 class TttTalker:
@@ -129,6 +132,8 @@ class TttTalker:
         """
         _check_question(audio, text)
         messages = self._messages(task, language, system_prompt, text=text, audio=audio)
+        if task == "tts":
+            return self._read([text], language, system_prompt, generate_kwargs)[0]
         return self.reply_messages([messages], **generate_kwargs)[0]
 
     def stream(
@@ -165,6 +170,8 @@ class TttTalker:
             ```
         """
         inputs = self.prepare(audio, text, task, language, system_prompt)
+        if task == "tts":
+            return self._stream_reading(text, language, system_prompt, drafts, queue_size, generate_kwargs)
         return self.processor.stream_reply(
             self.model, inputs, drafts, queue_size, **self.generation_options | generate_kwargs
         )
@@ -203,6 +210,8 @@ class TttTalker:
         if not questions:
             return []
         name = "audio" if text is None else "text"
+        if task == "tts" and text is not None:
+            return self._read(text, language, system_prompt, generate_kwargs)
         prompts = [self._messages(task, language, system_prompt, **{name: question}) for question in questions]
         return self.reply_messages(prompts, **generate_kwargs)
 
@@ -273,6 +282,64 @@ class TttTalker:
         """
         ids = self.model.generate(**inputs, **self.generation_options | generate_kwargs)
         return ids[:, inputs["input_ids"].shape[1] :]
+
+    # Reading aloud: see `reading_ttt.py`
+
+    def _read(
+        self, texts: Sequence[str], language: str | None, system_prompt: str | None, options: dict[str, Any]
+    ) -> list[TttReply]:
+        """Read texts aloud, word for word: their sentences in batches, each text's joined to one reply."""
+        cut = [split_sentences(text) or [text] for text in texts]
+        sentences = [sentence for text in cut for sentence in text]
+        replies: list[list[int]] = []
+        for start in range(0, len(sentences), SENTENCES_AT_ONCE):
+            chosen = sentences[start : start + SENTENCES_AT_ONCE]
+            inputs, reading = self._reading(chosen, language, system_prompt, options)
+            replies += self.reply_ids(inputs, **reading).tolist()
+        rest = iter(replies)
+        joined = [[next(rest) for _ in text] for text in cut]
+        layout, decode = self.processor.layout, self.processor.decode_reply
+        return [decode(torch.tensor(join_sentences(layout, self._space, ids))) for ids in joined]
+
+    def _stream_reading(
+        self,
+        text: str,
+        language: str | None,
+        system_prompt: str | None,
+        drafts: bool,
+        queue_size: int,
+        options: dict[str, Any],
+    ) -> TttStreamer:
+        sentences = split_sentences(text)
+        prepared = [self._reading([sentence], language, system_prompt, options) for sentence in sentences]
+
+        def talk(streamer: Any) -> Any:
+            told = SentenceStreamer(streamer, self.processor.layout, self._space, len(sentences))
+            for inputs, reading in prepared:
+                if told.is_cancelled:
+                    break
+                output = self.model.generate(**inputs, **self.generation_options | reading, streamer=told)
+            return output
+
+        return TttStreamer(self.processor, drafts, queue_size).follow(talk)
+
+    def _reading(
+        self, sentences: Sequence[str], language: str | None, system_prompt: str | None, options: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        """Inputs of `generate` for some sentences, and its options under which they are read word for word."""
+        messages = [self._messages("tts", language, system_prompt, text=sentence) for sentence in sentences]
+        inputs = self.processor.prepare(messages).to(self.model.device)
+        texts = [self._text_ids(sentence) for sentence in sentences]
+        exact = ExactTextLogitsProcessor(self.processor.layout, inputs["input_ids"], texts)
+        others = options.get("logits_processor") or []
+        return inputs, options | {"logits_processor": LogitsProcessorList([exact, *others])}
+
+    def _text_ids(self, text: str) -> list[int]:
+        return self.processor.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+
+    @property
+    def _space(self) -> list[int]:
+        return self._text_ids(" ")
 
     def _messages(
         self, task: str, language: str | None, system_prompt: str | None, **question: Any

@@ -1,0 +1,196 @@
+"""
+Reading a given text aloud: the text of the reply is the given one, token for token, however long it is.
+
+    text ── split_sentences ──► sentences ── generate, each under ExactTextLogitsProcessor ──► ids
+    ids of the sentences ── join_sentences, or SentenceStreamer as they come ──► ids of one reply
+
+The text is fixed; where audio begins stays the model's choice, so that each model keeps the layout that it was trained
+with (a span after each word, or 26 codes after 13 tokens).
+
+Depends on the layout of a reply. Independent of models, waveforms and of how blocks of audio are denoised.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import LogitsProcessor
+from transformers.generation.streamers import BaseStreamer
+
+from .layout_ttt import TttLayout
+
+LONGEST_SENTENCE = 25  # words
+_SENTENCE_END = re.compile(r"(?<=[.!?…;])\s+|\s*\n\s*")
+
+
+class ExactTextLogitsProcessor(LogitsProcessor):
+    """
+    Allows only ids that lead to the given texts, each followed by its audio.
+
+    | after | allowed |
+    |---|---|
+    | a token of the text, more text follows | the next token, or the begin of a span |
+    | the end of a span, more text follows | the next token |
+    | the last token of the text | the begin of the last span |
+    | the end of the last span | the end of the reply |
+
+    The state is read from the ids of each call, so that a batch, a stream and decoding without a cache agree.
+
+    Args:
+        layout ([`TttLayout`]): How replies are written.
+        prompts (`torch.LongTensor` of shape `(batch, prompt)`): The prompts, padded as `generate` gets them.
+        texts (sequence of `list[int]`): The token ids that each prompt's reply must have as its text.
+
+    Raises:
+        ValueError: There are not as many texts as prompts, a text is empty or holds ids that are no text, or two equal
+            prompts ask for different texts.
+    """
+
+    def __init__(self, layout: TttLayout, prompts: torch.Tensor, texts: Sequence[list[int]]):
+        if len(prompts) != len(texts):
+            raise ValueError(f"{len(prompts)} prompts have {len(texts)} texts to be read aloud: give one for each.")
+        if not all(texts):
+            raise ValueError("A text to be read aloud is empty: give some words.")
+        self.layout = layout
+        self.prompt_length = prompts.shape[1]
+        self.texts: dict[tuple[int, ...], list[int]] = {}
+        for prompt, text in zip(prompts.tolist(), texts, strict=True):
+            layout.build_reply(text)  # checks its ids
+            if self.texts.setdefault(tuple(prompt), text) != text:
+                raise ValueError("Two equal prompts are to be read aloud as different texts.")
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """
+        Process the scores of the next ids.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch, length)`): Prompts and replies so far.
+            scores (`torch.FloatTensor` of shape `(batch, vocabulary)`): Of the next ids.
+
+        Returns:
+            `torch.FloatTensor` of shape `(batch, vocabulary)`: -inf where an id is not allowed.
+        """
+        processed = torch.full_like(scores, -torch.inf)
+        for index, ids in enumerate(input_ids.tolist()):
+            text = self.texts[tuple(ids[: self.prompt_length])]
+            allowed = self.allowed_ids(text, ids[self.prompt_length :])
+            processed[index, allowed] = scores[index, allowed]
+        return processed
+
+    def allowed_ids(self, text: list[int], reply: list[int]) -> list[int]:
+        """
+        List the ids that may follow.
+
+        Args:
+            text (`list[int]`): The whole text.
+            reply (`list[int]`): The reply so far, all spans closed.
+
+        Returns:
+            `list[int]`: One or two ids.
+        """
+        vocabulary = self.layout.vocabulary
+        parsed = self.layout.parse_reply(reply)
+        written = len(parsed.text_ids)
+        if written < len(text):
+            follows_text = bool(written) and reply[-1] == parsed.text_ids[-1]
+            return [text[written]] + ([vocabulary.begin_audio_token_id] if follows_text else [])
+        has_last_span = bool(parsed.spans) and parsed.spans[-1].is_last
+        return [vocabulary.eos_token_id if has_last_span else vocabulary.begin_last_audio_token_id]
+
+
+def split_sentences(text: str, longest: int = LONGEST_SENTENCE) -> list[str]:
+    """
+    Cut a text into parts that are read one by one: at ends of sentences and of lines, and where a sentence is longer
+    than `longest` words, after its last comma or else its last word within that length.
+
+    Args:
+        text (`str`): Any text.
+        longest (`int`, *optional*, defaults to 25): Most words of a part.
+
+    Returns:
+        `list[str]`: Parts without space around them; joined by spaces they have the words of the text.
+    """
+    parts = []
+    for sentence in _SENTENCE_END.split(text.strip()):
+        words = sentence.split()
+        while words:
+            count = min(len(words), longest)
+            if len(words) > longest:
+                commas = [number for number, word in enumerate(words[:longest]) if word[-1] in ",:)"]
+                count = commas[-1] + 1 if commas and commas[-1] >= longest // 2 else longest
+            parts.append(" ".join(words[:count]))
+            words = words[count:]
+    return parts
+
+
+def join_sentences(layout: TttLayout, space: Sequence[int], replies: Sequence[Sequence[int]]) -> list[int]:
+    """
+    Join the replies of several sentences to one reply.
+
+    Args:
+        layout ([`TttLayout`]): How replies are written.
+        space (`Sequence[int]`): The ids of the text between two sentences.
+        replies (sequence of ids): Each sentence's ids after its prompt.
+
+    Returns:
+        `list[int]`: The last spans of all but the last sentence are ordinary spans, and only the last sentence ends the
+        reply.
+    """
+    joined: list[int] = []
+    for reply in replies[:-1]:
+        joined += [*within_a_reply(layout, reply), *space]
+    return [*joined, *replies[-1]]
+
+
+def within_a_reply(layout: TttLayout, ids: Sequence[int]) -> list[int]:
+    """Rewrite the ids of a sentence for its place before another one: ordinary spans, no end, no padding."""
+    vocabulary = layout.vocabulary
+    ordinary = {
+        vocabulary.begin_last_audio_token_id: vocabulary.begin_audio_token_id,
+        vocabulary.end_last_audio_token_id: vocabulary.end_audio_token_id,
+    }
+    left_out = (vocabulary.eos_token_id, vocabulary.pad_token_id)
+    return [ordinary.get(token_id, token_id) for token_id in ids if token_id not in left_out]
+
+
+class SentenceStreamer(BaseStreamer):
+    """
+    Hands the sentences of a text, generated one after the other, to a streamer as one reply.
+
+    Args:
+        streamer (`BaseStreamer`): Gets the ids of [`join_sentences`].
+        layout ([`TttLayout`]): How replies are written.
+        space (`Sequence[int]`): The ids of the text between two sentences.
+        count (`int`): How many sentences there are.
+    """
+
+    def __init__(self, streamer: Any, layout: TttLayout, space: Sequence[int], count: int):
+        self.streamer, self.layout, self.space, self.remaining = streamer, layout, list(space), count
+        self.expects_prompt = True
+        self.has_told_a_prompt = False
+        self.put_draft = streamer.put_draft
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether `generate` should stop."""
+        return self.streamer.is_cancelled
+
+    def put(self, value: torch.Tensor) -> None:
+        """Take a sentence's prompt, then its ids."""
+        if self.expects_prompt:
+            self.expects_prompt = False
+            if not self.has_told_a_prompt:
+                self.has_told_a_prompt = True
+                self.streamer.put(value)
+        elif self.remaining == 1:
+            self.streamer.put(value)
+        elif ids := within_a_reply(self.layout, value.tolist()):
+            self.streamer.put(torch.tensor(ids))
+
+    def end(self) -> None:
+        """End a sentence; the stream itself is ended by who began it."""
+        self.remaining -= 1
+        self.expects_prompt = True
+        if self.remaining and not self.is_cancelled:
+            self.streamer.put(torch.tensor(self.space))

@@ -1,0 +1,110 @@
+"""Reading aloud: the reply's text is the given one, whatever the model would rather say."""
+
+import numpy as np
+import pytest
+import torch
+from streaming_fixtures import assert_same_reply, sound_of, text_of
+
+from modeling_ttt import nano_checkpoint
+from processing_ttt import TttBlockDraft, TttLayout, TttTalker
+from processing_ttt.reading_ttt import ExactTextLogitsProcessor, split_sentences
+
+# Names, capitals, digits and words that nano has never spoken.
+TEXTS = ("Xavier paid 42 euros at the ZOO!", "Hello.", "quetzalcoatl sat, sat, sat; and sat: 3.5 times")
+FOLDER = nano_checkpoint()
+
+
+@pytest.fixture(scope="module")
+def talker():
+    return TttTalker.from_pretrained(FOLDER, device="cpu")
+
+
+def test_the_rules_allow_the_layouts_of_replies_and_nothing_else(talker):
+    layout = talker.processor.layout
+    vocabulary = layout.vocabulary
+    begin, last = vocabulary.begin_audio_token_id, vocabulary.begin_last_audio_token_id
+    end, end_last = vocabulary.end_audio_token_id, vocabulary.end_last_audio_token_id
+    code = vocabulary.codes_to_ids([7])[0]
+    text = [40, 41, 42]
+    prompts = torch.tensor([[1, 2]])
+    processor = ExactTextLogitsProcessor(layout, prompts, [text])
+    for reply, allowed in (
+        ([], [40]),
+        ([40], [41, begin]),
+        ([40, begin, code, end], [41]),
+        ([40, 41, 42], [last]),
+        ([40, begin, code, end, 41, 42, last, code, code, end_last], [vocabulary.eos_token_id]),
+    ):
+        assert processor.allowed_ids(text, reply) == allowed
+        scores = torch.randn(1, 100 + vocabulary.end_last_audio_token_id)
+        processed = processor(torch.tensor([[1, 2, *reply]]), scores)
+        assert processed.isfinite().nonzero()[:, 1].tolist() == sorted(allowed)
+        assert torch.equal(processed[0, allowed], scores[0, allowed])
+
+
+@pytest.mark.parametrize("with_drawing", [False, True])
+def test_the_text_is_exact_in_a_batch_alone_and_in_a_stream(talker, with_drawing):
+    torch.manual_seed(0)
+    options = {"do_sample": True, "temperature": 3.0} if with_drawing else {}
+    batch = talker.reply_batch(text=list(TEXTS), task="tts", **options)
+    assert [reply.text for reply in batch] == list(TEXTS)
+    assert all(reply.finished and reply.seconds > 0.2 for reply in batch)
+    if with_drawing:
+        return
+    for text, reply in zip(TEXTS, batch, strict=True):
+        alone = talker.reply(text=text, task="tts")
+        assert alone.text == text
+        np.testing.assert_allclose(alone.audio, reply.audio, rtol=0, atol=1e-6)
+        np.testing.assert_array_equal(talker.reply(text=text, task="tts", use_cache=False).audio, alone.audio)
+    with talker.stream(text=TEXTS[0], task="tts") as stream:
+        assert_same_reply(list(stream), batch[0])
+
+
+def test_a_long_text_is_read_whole_sentence_by_sentence_and_streamed_as_one_reply(talker):
+    text = "A banana is yellow. The sky is blue!\n Is grass green? <|im_end|>"
+    reply = talker.reply(text=text, task="tts")
+    assert reply.text.split() == text.split() and reply.finished
+    parts = talker.reply_batch(text=split_sentences(text), task="tts")
+    assert len(parts) == 4 and len(reply.audio) == sum(len(part.audio) for part in parts)
+    with talker.stream(text=text, task="tts", drafts=True) as stream:
+        events = list(stream)
+    assert text_of(events) == reply.text
+    np.testing.assert_allclose(sound_of(events), reply.audio, rtol=0, atol=1e-5)  # windows of a longer audio
+    assert stream.finished and any(isinstance(event, TttBlockDraft) for event in events)
+
+
+def test_a_cancelled_reading_stops_before_the_next_sentence(talker):
+    with talker.stream(text="One. Two. Three.", task="tts") as stream:
+        next(stream)
+    assert not stream.finished
+    with pytest.raises(ValueError, match="empty"):
+        talker.stream(text="  ", task="tts")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("One. Two? Three!", ["One.", "Two?", "Three!"]),
+        ("No end", ["No end"]),
+        ("It costs 3.50 at Mr. Smith's. Yes.", ["It costs 3.50 at Mr.", "Smith's.", "Yes."]),
+        ("  spaced \n out  ", ["spaced", "out"]),
+        (" ".join(["word"] * 50), [" ".join(["word"] * 25)] * 2),
+        ("a, " + " ".join(["b"] * 24) + " c", ["a, " + " ".join(["b"] * 24), "c"]),
+    ],
+)
+def test_sentences_end_at_stops_lines_and_a_number_of_words(text, sentences):
+    assert split_sentences(text) == sentences
+    assert " ".join(split_sentences(text)).split() == text.split()
+
+
+def test_impossible_texts_are_refused(talker):
+    layout: TttLayout = talker.processor.layout
+    prompts = torch.tensor([[1, 2], [1, 2]])
+    with pytest.raises(ValueError, match="2 prompts have 1 texts"):
+        ExactTextLogitsProcessor(layout, prompts, [[40]])
+    with pytest.raises(ValueError, match="is empty"):
+        ExactTextLogitsProcessor(layout, prompts, [[40], []])
+    with pytest.raises(ValueError, match="different texts"):
+        ExactTextLogitsProcessor(layout, prompts, [[40], [41]])
+    with pytest.raises(ValueError, match="not text"):
+        ExactTextLogitsProcessor(layout, prompts[:1], [[layout.vocabulary.eos_token_id]])
