@@ -74,12 +74,12 @@ def corpora(tmp_path_factory) -> dict[str, list[dict]]:
             **fields,
         }
 
-    empty: dict[str, list[dict]] = {name: [] for name in (*nano_prepare.HEARD, *nano_prepare.SPOKEN)}
+    empty: dict[str, list[dict]] = {name: [] for name in (*nano_prepare.HEARINGS, *nano_prepare.SPOKEN)}
     return empty | {
         "questions": [
-            line("q-0", "What colour is grass?", "kal16", answer="Grass is green."),
-            line("q-1", "What colour is grass?", "rms", answer="Grass is green."),
-            line("q-2", "What colour is coal?", answer="Coal is black."),
+            line("q-0", "What colour is grass?", "kal16", kind="colour", answer="Grass is green."),
+            line("q-1", "What colour is grass?", "rms", kind="colour", answer="Grass is green."),
+            line("q-2", "What colour is coal?", kind="colour", answer="Coal is black."),
         ],
         "follow-ups": [
             line(
@@ -91,7 +91,8 @@ def corpora(tmp_path_factory) -> dict[str, list[dict]]:
                 answer="Milk is white.",
             )
         ],
-        "drills": [line("d-0", "Seven blue kitchen.", "awb")],
+        "drills": [line("d-0", "Seven blue kitchen.", "awb", kind="drill")],
+        "natural": [line("n-0", "A branch of physics.", "af_bella", kind="phrase", answer="A branch of physics.")],
         "phrases": [line("p-0", "A branch of physics.")],
         "answers": [line("a-0", "Grass is green."), line("a-1", "Milk is white.")],
     }
@@ -114,7 +115,9 @@ def test_a_dialogue_needs_its_spoken_answer_and_a_second_turn_has_one_voice(corp
     assert messages[0]["content"] == f"<|audio_{len(asked)}|>" * 20
     assert messages[3]["content"].startswith("Milk<|audio_14|>") and " white.<|audio_14|>" in messages[3]["content"]
     assert turns["seconds"] == pytest.approx((20 + 15 + 10 + 15) / 25)
-    (typed,) = rows["typed"]  # the two who ask about grass ask in the same words
+    # The two who ask about grass ask in the same words; they are typed as they are, and as people type.
+    typed, by_hand = rows["typed"]
+    assert by_hand["answer_text"] == "Grass is green." and by_hand["text"].lower().startswith("what colour is grass")
     assert (typed["text"], typed["codes"], typed["answer_text"]) == (asked, None, "Grass is green.")
     assert typed["seconds"] == pytest.approx(15 / 25)
     assert rows["talks"] == []  # of each voice there is one question
@@ -150,16 +153,18 @@ def test_speech_becomes_prepared_data_that_the_shipped_recipe_can_train_on(tmp_p
     synthesise = pytest.importorskip("finetune.nano.speech.synthesise")
     from finetune.nano.speech.corpora import Job
 
-    job = Job("Grass is green.", "kal16", 1.0, "train", {"kind": "colour", "answer": "Grass is green."})
     try:
-        for corpus in ("answers", "drills"):
+        for corpus, kind in (("answers", "colour"), ("drills", "drill")):
+            job = Job("Grass is green.", "kal16", 1.0, "train", {"kind": kind, "answer": "Grass is green."})
             synthesise.write_shards([job], tmp_path / "speech" / corpus)
     except OSError:
         pytest.skip("flite is not installed")
     counts = nano_prepare.prepare(str(nano_checkpoint()), tmp_path / "speech", tmp_path / "prepared")
     assert counts["aloud"] + len(load_prepared(tmp_path / "prepared" / "aloud")["validation"]) == 1
     words = [row for rows in load_prepared(tmp_path / "prepared" / "words").values() for row in rows]
-    assert [row["id"] for row in words] == [f"drills/shard-00000-000{again}" for again in ("", nano_prepare.AGAIN)]
+    assert [row["id"] for row in words] == [
+        f"drills/shard-00000-000{again}" for again in ("", nano_prepare.AGAIN + "1")
+    ]
     assert words[0]["codes"] != words[1]["codes"] and words[0]["text"] == words[1]["text"]
     named = yaml.safe_load((tmp_path / "prepared" / "data.yaml").read_text())["datasets"]
     assert [entry["path"] for entry in named] == [name for name, rows in counts.items() if rows]  # nothing was recorded

@@ -7,17 +7,21 @@ which they are mixed.
 
 | dataset | rows | from the corpora |
 |---|---|---|
-| chat | spoken question, spoken answer | questions, wrapped, repeat |
-| noted | spoken question, written answer: hearing and knowing at half of the ids | questions, wrapped, repeat |
-| typed | written question, spoken answer | questions |
+| chat | spoken question, spoken answer | questions, wrapped, free, natural, repeat |
+| noted | spoken question, written answer: hearing and knowing at half of the ids | the same |
+| typed | written question, spoken answer; of the free ones as people type | questions, free |
 | turns | two spoken questions and their spoken answers, the second about the first | follow-ups |
 | talks | two to four unrelated questions, some of them written, and their spoken answers | questions, repeat |
-| dictated | sound, its words | questions, wrapped |
-| words | the same, where no word can be guessed from the one before | drills and dictation, heard twice each; phrases |
-| recorded | recorded English, its words | recorded, where it was fetched, heard twice; the split that is not held out |
+| dictated | audio, its words | questions, wrapped, free, natural |
+| words | the same, where no word can be guessed from the one before | drills, dictation, natural |
+| recorded | recorded English, its words | recorded, where it was fetched; the split that is not held out |
 | aloud | words, their sound | answers, sentences, phrases |
 | written | question, answer | the domain |
+| keyboard | question as people type, answer | the domain, freely worded |
 | facts | lists of answers | the domain, with larger numbers |
+
+What is heard is encoded by the checkpoint's codec in `HEARINGS` rooms and noises each; what nano speaks by the codec
+that its voice was trained with (`--voice-codec`), where that is another one.
 
 Codes are kept in `codes/` below the output folder, a file per shard; a run that was killed goes on. Corpora that are
 still growing may be prepared again: what is new is encoded.
@@ -39,17 +43,25 @@ from finetune.adapters.loading import load_processor
 from finetune.data.encoding import codec_fingerprint
 from finetune.data.schema import PreparedInfo, Row, make_row, replace_text, save_prepared
 from finetune.nano.codec.encode import encode_corpus, read_codes
-from finetune.nano.domain.questions import LARGEST_WRITTEN_NUMBER, items, keywords
+from finetune.nano.domain.free_questions import as_typed, free_items
+from finetune.nano.domain.questions import LARGEST_WRITTEN_NUMBER, Item, items, keywords
 from finetune.nano.domain.spoken_numbers import number_words
 from finetune.nano.speech.corpora import share_of
+from finetune.nano.speech.free_wording import freely_worded
+from processing_ttt.codec_ttt import TttCodecModel
 from processing_ttt.layout_ttt import aligned_groups
 from processing_ttt.tasks_ttt import TASKS
 
-HEARD = ("questions", "wrapped", "repeat", "follow-ups", "drills", "dictation", "recorded")
+# How often each corpus is heard, each time in another room: most often what there is least of.
+HEARINGS = {
+    "questions": 1, "wrapped": 1, "free": 1, "repeat": 1, "follow-ups": 1, "drills": 2, "dictation": 1, "recorded": 2,
+    "natural": 3,
+}  # fmt: skip
 SPOKEN = ("answers", "sentences", "phrases")
-# Heard once more in another room: words that cannot be guessed are what there is least of.
-HEARD_AGAIN = ("drills", "dictation", "recorded")
 AGAIN = "-again"
+QUESTIONS = ("questions", "wrapped", "free", "natural")
+WORDS_KINDS = ("drill", "phrase")
+TYPED_QUESTIONS = 20_000
 MIXTURE = Path(__file__).with_name("mixture.yaml")
 VALIDATION_SHARE = 0.004
 TURNS_OF_A_TALK = (2, 4)  # fewest and most
@@ -61,7 +73,7 @@ NUMBERS = [number_words(number) for number in range(101)]
 Line = dict[str, Any]  # of `encode_corpus`
 
 
-def prepare(model: str, speech: Path, out: Path) -> dict[str, int]:
+def prepare(model: str, speech: Path, out: Path, voice_codec: str | None = None) -> dict[str, int]:
     """
     Encode what is new and write all prepared datasets.
 
@@ -69,6 +81,7 @@ def prepare(model: str, speech: Path, out: Path) -> dict[str, int]:
         model (`str`): Checkpoint whose codec encodes.
         speech (`Path`): Holds the corpora that `synthesise.py` wrote; those that are missing teach nothing.
         out (`Path`): Gets a folder for each dataset, and `data.yaml`.
+        voice_codec (`str`, *optional*): Folder of the codec that encodes what nano speaks; that of `model` by default.
 
     Returns:
         `dict[str, int]`: Training rows of each dataset.
@@ -79,14 +92,18 @@ def prepare(model: str, speech: Path, out: Path) -> dict[str, int]:
     processor = load_processor(model)
     codec, fingerprint = processor.codec.eval(), codec_fingerprint(processor)
     _check_codes(out / "codes", fingerprint)
-    lines: dict[str, list[Line]] = {}
-    for corpus in (*HEARD, *SPOKEN):
-        encode_corpus(codec, speech / corpus, out / "codes" / corpus, varied=corpus in HEARD)
+    lines: dict[str, list[Line]] = {corpus: [] for corpus in (*HEARINGS, *SPOKEN)}
+    for corpus, hearings in HEARINGS.items():
+        for hearing in range(hearings):
+            again = AGAIN + str(hearing) if hearing else ""
+            encode_corpus(codec, speech / corpus, out / "codes" / (corpus + again), varied=True, hearing=hearing)
+            lines[corpus] += [
+                line | {"id": line["id"] + again} for line in read_codes(out / "codes" / (corpus + again))
+            ]
+    voice = TttCodecModel.from_pretrained(voice_codec).eval() if voice_codec else codec
+    for corpus in SPOKEN:
+        encode_corpus(voice, speech / corpus, out / "codes" / corpus, varied=False)
         lines[corpus] = read_codes(out / "codes" / corpus)
-    for corpus in HEARD_AGAIN:
-        again = out / "codes" / (corpus + AGAIN)
-        encode_corpus(codec, speech / corpus, again, varied=True, hearing=1)
-        lines[corpus] += [line | {"id": line["id"] + AGAIN} for line in read_codes(again)]
     info = PreparedInfo(
         source="finetune.nano",
         codec=model,
@@ -98,7 +115,7 @@ def prepare(model: str, speech: Path, out: Path) -> dict[str, int]:
     for name, rows in _datasets(lines, codec.config.frame_rate).items():
         splits: dict[str, list[Row]] = {"train": [], "validation": []}
         for row in rows:
-            is_held_out = share_of(row["id"].removesuffix(AGAIN)) < VALIDATION_SHARE
+            is_held_out = share_of(row["id"].partition(AGAIN)[0]) < VALIDATION_SHARE
             splits["validation" if is_held_out else "train"].append(row)
         save_prepared(out / name, splits, info)
         counts[name] = len(splits["train"])
@@ -120,8 +137,11 @@ def _check_codes(folder: Path, fingerprint: str) -> None:
 
 def _datasets(lines: dict[str, list[Line]], frame_rate: float) -> dict[str, Iterable[Row]]:
     replies = {line["text"]: line for corpus in ("answers", "phrases") for line in lines[corpus]}
-    asked = list(_named(lines, "questions", "wrapped", "repeat"))
-    typed = {line["text"]: (name, line) for name, line in _named(lines, "questions") if line["answer"] in replies}
+    typing = random.Random(0)
+    asked = [(name, line) for name, line in _named(lines, *QUESTIONS, "repeat") if line["kind"] not in WORDS_KINDS]
+    typed = {
+        line["text"]: (name, line) for name, line in _named(lines, "questions", "free") if line["answer"] in replies
+    }
     return {
         "chat": (
             _dialogue(name, line, replies[line["answer"]], frame_rate)
@@ -130,13 +150,22 @@ def _datasets(lines: dict[str, list[Line]], frame_rate: float) -> dict[str, Iter
         ),
         "noted": (_note(name, line, frame_rate) for name, line in asked),
         "typed": (
-            _dialogue(f"typed/{name}", line | {"codes": None}, replies[line["answer"]], frame_rate)
+            _dialogue(f"typed/{name}", line | {"text": text, "codes": None}, replies[line["answer"]], frame_rate)
             for name, line in typed.values()
+            for text in {line["text"]: 1, as_typed(line["text"], typing): 1}
         ),
         "turns": _turns(lines, replies, frame_rate),
         "talks": _talks(list(_named(lines, "questions", "repeat")), replies, frame_rate),
-        "dictated": (_recording(name, line, frame_rate) for name, line in _named(lines, "questions", "wrapped")),
-        "words": (_recording(name, line, frame_rate) for name, line in _named(lines, "drills", "dictation", "phrases")),
+        "dictated": (
+            _recording(name, line, frame_rate)
+            for name, line in _named(lines, *QUESTIONS)
+            if line["kind"] not in WORDS_KINDS
+        ),
+        "words": (
+            _recording(name, line, frame_rate)
+            for name, line in _named(lines, "drills", "dictation", "natural")
+            if line["kind"] in WORDS_KINDS
+        ),
         "recorded": (
             _recording(name, line, frame_rate) for name, line in _named(lines, "recorded") if line["split"] == "train"
         ),
@@ -146,11 +175,26 @@ def _datasets(lines: dict[str, list[Line]], frame_rate: float) -> dict[str, Iter
             for number, item in enumerate(items())
             if item.split == "train"
         ),
+        "keyboard": _keyboard(),
         "facts": (
             make_row(f"facts-{number}", "document", language="en", text=text)
             for number, text in enumerate(lists_of_facts())
         ),
     }
+
+
+def _keyboard(seed: int = 0) -> Iterator[Row]:
+    """Free and plain questions of all kinds as people type them, and their answers as text."""
+    rng = random.Random(seed)
+    plain = [item for item in items() if item.split == "train"]
+    by_kind: dict[str, list[Item]] = defaultdict(list)
+    for item in (*plain, *free_items()):
+        by_kind[item.kind].append(item)
+    kinds = sorted(by_kind)
+    for number in range(TYPED_QUESTIONS):
+        item = rng.choice(by_kind[kinds[number % len(kinds)]])
+        text = as_typed(freely_worded(item.question, item.kind, rng) if rng.random() < 0.5 else item.question, rng)
+        yield make_row(f"keyboard-{number}", "text", language="en", text=text, answer_text=item.answer)
 
 
 def _named(lines: dict[str, list[Line]], *corpora: str) -> Iterator[tuple[str, Line]]:
@@ -294,6 +338,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="checkpoint whose codec encodes")
     parser.add_argument("--speech", type=Path, required=True, help="folder of the corpora")
+    parser.add_argument("--voice-codec", help="folder of the codec that encodes what nano speaks, if it is another one")
     parser.add_argument("--out", type=Path, required=True)
     for name, count in prepare(**vars(parser.parse_args())).items():
         print(f"{name}: {count} rows")

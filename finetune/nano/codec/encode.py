@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from finetune.nano.speech.acoustics import as_heard
+from finetune.nano.speech.acoustics import as_heard, as_recorded_with_silence
 from processing_ttt.codec_ttt import TttCodecModel
 
 
@@ -39,7 +39,7 @@ def encode_corpus(
         varied (`bool`): Vary room, noise and level, as a microphone would (questions); otherwise as it is (answers).
         batch_size (`int`, *optional*, defaults to 16): Utterances encoded together.
         hearing (`int`, *optional*, defaults to 0): Which hearing: each number gives other rooms, noises and levels,
-            if `varied`.
+            if `varied`; from 1 on also telephones, clipping and stronger noise.
     """
     out.mkdir(parents=True, exist_ok=True)
     for name, lines, samples in tqdm(list(read_shards(folder)), desc=f"encode {folder.name}", unit="shard"):
@@ -49,6 +49,7 @@ def encode_corpus(
         # The first hearing is drawn as before there were others, so that codes which are there stay what a new run
         # would make.
         rng = np.random.default_rng([number, hearing] if hearing else number)
+        disturb = as_recorded_with_silence if hearing else as_heard
         order = sorted(range(len(lines)), key=lambda i: lines[i]["samples"])
         for start in range(0, len(order), batch_size):
             batch = [lines[i] for i in order[start : start + batch_size]]
@@ -56,7 +57,7 @@ def encode_corpus(
                 samples[line["start"] : line["start"] + line["samples"]].astype(np.float32) / 32768 for line in batch
             ]
             if varied:
-                sounds = [as_heard(sound, rng) for sound in sounds]
+                sounds = [disturb(sound, rng) for sound in sounds]
             for line, codes in zip(batch, encode(codec, sounds), strict=True):
                 line["codes"] = codes
         temporary = out / f"{name}.tmp"

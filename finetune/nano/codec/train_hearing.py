@@ -88,8 +88,8 @@ def student(teacher: TttCodecModel) -> TttCodecModel:
     codec = TttCodecModel(config).eval().requires_grad_(False)
     spoken = {name: value for name, value in teacher.state_dict().items() if not name.startswith("encoder.")}
     listened = {f"encoder.whisper.{name}": value for name, value in whisper.items()}
-    missing, unexpected = codec.load_state_dict(spoken | listened, strict=False)
-    assert not unexpected and all(name.startswith("encoder.") for name in missing)
+    head_of_the_encoder = {f"encoder.{name}": value for name, value in head(codec.encoder).state_dict().items()}
+    codec.load_state_dict(spoken | listened | head_of_the_encoder)
     codec.encoder.requires_grad_(True)
     codec.encoder.whisper.requires_grad_(False)
     return codec

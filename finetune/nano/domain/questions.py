@@ -214,7 +214,7 @@ def _family_items(family: Family, rng: random.Random, largest_number: int) -> It
         if family.limited and not asked.issuperset(slots):
             continue
         if is_held_out:
-            yield from (Item(family.kind, _fill(t, slots), answer, "unseen_fact") for t in templates)
+            yield from (Item(family.kind, fill(t, slots), answer, "unseen_fact") for t in templates)
             continue
         unseen = set()
         if not family.open:
@@ -223,9 +223,10 @@ def _family_items(family: Family, rng: random.Random, largest_number: int) -> It
             unseen = set(sorted(unseen)[: len(templates) // 2])
         for template in templates:
             split = "unseen_sentence" if template in unseen else "train"
-            yield Item(family.kind, _fill(template, slots), answer, split)
-        yield Item(family.kind, _fill(held_out_template, slots), answer, "unseen_template")
+            yield Item(family.kind, fill(template, slots), answer, split)
+        yield Item(family.kind, fill(held_out_template, slots), answer, "unseen_template")
 
 
-def _fill(template: str, slots: tuple[str, ...]) -> str:
+def fill(template: str, slots: tuple[str, ...]) -> str:
+    """Put a fact's values into a template; the result begins with a capital."""
     return sentence(template.format(*slots))

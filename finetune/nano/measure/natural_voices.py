@@ -2,12 +2,13 @@
 Measure how well a nano checkpoint understands natural voices, in quiet and in noise, and a recorded person.
 
     python -m finetune.nano.measure.natural_voices --model checkpoints/ttt-nano --speech data/nano/natural-test \
-        --recorded data/nano/recorded --out benchmarks/results/natural_voices.json
+        data/nano/natural-free --recorded data/nano/recorded --out benchmarks/results/natural_voices.json
 
 | what | of the corpus | measured |
 |---|---|---|
 | unseen questions | splits `unseen_*` | answer's text exactly right, by voice and by kind; in noise of 20, 10, 5 dB |
-| freely worded | split `free` | the same |
+| freely worded | splits `free`, `free apart` | the same |
+| outside the domain | split `outside` | whether nano says that it does not know |
 | dictation | split `dictation` | word and character error rate of the transcript of general English |
 | recorded person | `recorded`, split `test` | the same |
 
@@ -26,52 +27,57 @@ from typing import Any
 import numpy as np
 import torch
 
+from processing_ttt.reply_ttt import TttReply
+
 from ..speech.acoustics import with_noise
 from ..speech.synthesise import read_corpus
 from .card import interval
 from .judge import score
-from .model import Checkpoint, is_exact
+from .model import Checkpoint, exact_by, is_exact
 
+FREE_SPLITS = {"freely worded": "free", "freely worded, written apart": "free apart", "outside the domain": "outside"}
 NOISES_DB = (20.0, 10.0, 5.0)
 Corpus = tuple[list[dict[str, Any]], list[np.ndarray]]
 
 
-def measure(folder: Path, speech: Path, recorded: Path | None = None) -> dict[str, Any]:
+def measure(folder: Path, speech: Sequence[Path], recorded: Path | None = None) -> dict[str, Any]:
     """
     Run every measurement.
 
     Args:
         folder (`Path`): The checkpoint.
-        speech (`Path`): A corpus as `natural.py` writes `test` or `dev`.
+        speech (`Sequence[Path]`): Corpora as `natural.py` writes `test`, `free` or `dev`.
         recorded (`Path`, *optional*): A corpus of `recorded.py`.
 
     Returns:
         `dict`: Numbers, nested.
     """
     checkpoint = Checkpoint.from_pretrained(folder, device="cpu")
-    lines, sounds = read(speech)
+    lines, sounds = read(*speech)
     asked = [i for i, line in enumerate(lines) if line["split"].startswith("unseen")]
-    free = [i for i, line in enumerate(lines) if line["split"] == "free"]
-    questions = {"unseen questions": asked, "freely worded": free}
+    questions = {"unseen questions": asked}
+    for name, split in FREE_SPLITS.items():
+        questions[name] = [i for i, line in enumerate(lines) if line["split"] == split]
     result: dict[str, Any] = {}
     for name, chosen in questions.items():
         if not chosen:
             continue
         corpus = [lines[i] for i in chosen], [sounds[i] for i in chosen]
-        right, replies = answers(checkpoint, corpus)
-        result[name] = share(right)
+        replies = checkpoint.ask_all("chat", corpus[1])
+        result[name] = share(exact(corpus[0], replies))
         for field in ("voice", "kind"):
-            result[f"{name}, by {field}"] = by_field(corpus[0], right, field)
+            result[f"{name}, by {field}"] = exact_by(corpus[0], replies, field)
         result[f"{name}, wrong answers"] = [
-            {"voice": line["voice"], "question": line["text"], "reply": reply}
-            for line, reply, is_right in zip(corpus[0], replies, right, strict=True)
-            if not is_right
+            {"voice": line["voice"], "question": line["text"], "reply": reply.text.strip()}
+            for line, reply in zip(corpus[0], replies, strict=True)
+            if not is_exact(line, reply)
         ]
         for decibels in NOISES_DB:
             noisy = corpus[0], in_noise(corpus[1], decibels)
-            result[f"{name}, noise at {decibels:.0f} dB"] = share(answers(checkpoint, noisy)[0])
+            result[f"{name}, noise at {decibels:.0f} dB"] = share(exact(noisy[0], checkpoint.ask_all("chat", noisy[1])))
     spoken = [i for i, line in enumerate(lines) if line["kind"] == "phrase"]
-    result["dictation"] = transcription(checkpoint, ([lines[i] for i in spoken], [sounds[i] for i in spoken]))
+    if spoken:
+        result["dictation"] = transcription(checkpoint, ([lines[i] for i in spoken], [sounds[i] for i in spoken]))
     if recorded is not None:
         lines, sounds = read(recorded)
         kept = [i for i, line in enumerate(lines) if line["split"] == "test"]
@@ -79,19 +85,15 @@ def measure(folder: Path, speech: Path, recorded: Path | None = None) -> dict[st
     return result
 
 
-def read(folder: Path) -> Corpus:
-    """Index lines, and float32 audio `(samples,)` at 16 kHz, of a corpus."""
-    corpus = list(read_corpus(folder))
+def read(*folders: Path) -> Corpus:
+    """Index lines, and float32 audio `(samples,)` at 16 kHz, of some corpora."""
+    corpus = [utterance for folder in folders for utterance in read_corpus(folder)]
     return [line for line, _ in corpus], [samples.astype(np.float32) / 32768 for _, samples in corpus]
 
 
-def answers(checkpoint: Checkpoint, corpus: Corpus) -> tuple[list[bool], list[str]]:
-    """Whether each spoken question is answered exactly right, and what the reply was."""
-    lines, sounds = corpus
-    replies = checkpoint.ask_all("chat", sounds)
-    return [is_exact(line, reply) for line, reply in zip(lines, replies, strict=True)], [
-        r.text.strip() for r in replies
-    ]
+def exact(lines: Sequence[dict[str, Any]], replies: Sequence[TttReply]) -> list[bool]:
+    """Whether each spoken question is answered exactly right."""
+    return [is_exact(line, reply) for line, reply in zip(lines, replies, strict=True)]
 
 
 def in_noise(sounds: Sequence[np.ndarray], decibels: float) -> list[np.ndarray]:
@@ -114,14 +116,6 @@ def share(right: Sequence[bool]) -> dict[str, Any]:
     return {"right": round(sum(right) / len(right), 4), "interval": [round(low, 4), round(high, 4)], "n": len(right)}
 
 
-def by_field(lines: Sequence[dict[str, Any]], right: Sequence[bool], field: str) -> dict[str, dict[str, float]]:
-    """The share of right answers for each value of a field."""
-    groups: dict[str, list[bool]] = {}
-    for line, is_right in zip(lines, right, strict=True):
-        groups.setdefault(line[field], []).append(is_right)
-    return {name: {"right": round(sum(hits) / len(hits), 4), "n": len(hits)} for name, hits in sorted(groups.items())}
-
-
 def table(result: dict[str, Any]) -> str:
     """The main numbers as a Markdown table."""
     rows = ["| what | measured |", "|---|---|"]
@@ -138,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--speech", type=Path, required=True, help="a corpus of finetune.nano.speech.natural")
+    parser.add_argument("--speech", type=Path, nargs="+", required=True, help="corpora of finetune.nano.speech.natural")
     parser.add_argument("--recorded", type=Path, help="a corpus of finetune.nano.speech.recorded")
     parser.add_argument("--out", type=Path, help="also write the numbers as JSON")
     options = parser.parse_args(arguments)

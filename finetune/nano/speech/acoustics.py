@@ -21,6 +21,17 @@ SIGNAL_TO_NOISE_DB = (5.0, 35.0)
 GAIN_DB = (-12.0, 3.0)
 
 
+class Recording:
+    """How often, and how much, `as_recorded` disturbs."""
+
+    ROOM_SHARE, REVERBERATION_TIMES, REVERBERANT_TO_DIRECT_DB = 0.4, (0.1, 0.7), (-15.0, 3.0)
+    NOISE_SHARE, SIGNAL_TO_NOISE_DB = 0.65, (0.0, 35.0)
+    BAND_SHARE, LOW_EDGES_HZ, HIGH_EDGES_HZ = 0.2, (50.0, 350.0), (3000.0, 7000.0)
+    PEAKS_DB = (-24.0, 6.0)  # over full scale, what is above it is clipped
+    CLIPPED_SHARE, CLIPPED_PEAKS = 0.1, (1.0, 3.0)
+    MU_LAW_SHARE, MU_LAW_LEVELS = 0.1, 256
+
+
 def as_heard(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """
     Vary a recording as rooms and microphones do.
@@ -99,21 +110,32 @@ def as_recorded(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """
     power = sound**2
     level = float(np.sqrt(power[power > power.max() * 1e-4].mean())) if power.any() else 0.0
-    if rng.random() < 0.4:
-        sound = in_room(sound, rng.uniform(0.1, 0.7), rng.uniform(-15.0, 3.0), rng)
-    if rng.random() < 0.65:
-        sound = with_noise(sound, rng.uniform(0.0, 35.0), max(level, 1e-4), rng)
-    if rng.random() < 0.2:
-        sound = in_band(sound, rng.uniform(50, 350), rng.uniform(3000, 7000))
-    sound = sound * np.float32(10 ** (rng.uniform(-24.0, 6.0) / 20) / max(np.abs(sound).max(), 1e-4))
-    if rng.random() < 0.1:
-        sound = sound * np.float32(rng.uniform(1.0, 3.0) / max(np.abs(sound).max(), 1e-4))  # clipped below
+    if rng.random() < Recording.ROOM_SHARE:
+        times, strengths = Recording.REVERBERATION_TIMES, Recording.REVERBERANT_TO_DIRECT_DB
+        sound = in_room(sound, rng.uniform(*times), rng.uniform(*strengths), rng)
+    if rng.random() < Recording.NOISE_SHARE:
+        sound = with_noise(sound, rng.uniform(*Recording.SIGNAL_TO_NOISE_DB), max(level, 1e-4), rng)
+    if rng.random() < Recording.BAND_SHARE:
+        sound = in_band(sound, rng.uniform(*Recording.LOW_EDGES_HZ), rng.uniform(*Recording.HIGH_EDGES_HZ))
+    sound = with_peak(sound, 10 ** (rng.uniform(*Recording.PEAKS_DB) / 20))
+    if rng.random() < Recording.CLIPPED_SHARE:
+        sound = with_peak(sound, rng.uniform(*Recording.CLIPPED_PEAKS))
     sound = np.clip(sound, -1, 1)
-    if rng.random() < 0.1:
-        sound = torchaudio.functional.mu_law_decoding(
-            torchaudio.functional.mu_law_encoding(torch.from_numpy(sound), 256), 256
-        ).numpy()
+    if rng.random() < Recording.MU_LAW_SHARE:
+        levels = torchaudio.functional.mu_law_encoding(torch.from_numpy(sound), Recording.MU_LAW_LEVELS)
+        sound = torchaudio.functional.mu_law_decoding(levels, Recording.MU_LAW_LEVELS).numpy()
     return sound.astype(np.float32)
+
+
+def with_peak(sound: np.ndarray, peak: float) -> np.ndarray:
+    """Scale a sound so that its largest magnitude is `peak`; digital silence stays silent."""
+    return sound * np.float32(peak / max(np.abs(sound).max(), 1e-4))
+
+
+def as_recorded_with_silence(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Vary a recording as `as_recorded` does, with up to `LONGEST_SILENCE` seconds of silence before it and after it."""
+    around = [int(rng.uniform(0, LONGEST_SILENCE) * SAMPLING_RATE) for _ in range(2)]
+    return as_recorded(np.pad(sound, around), rng)
 
 
 def in_band(sound: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -128,8 +150,10 @@ def in_band(sound: np.ndarray, low: float, high: float) -> np.ndarray:
     Returns:
         `np.ndarray` of shape `(samples,)`, float32.
     """
-    wave = torch.from_numpy(np.ascontiguousarray(sound))
+    # The filters of torchaudio clip at full scale: they work on half of it or less.
+    peak = max(float(np.abs(sound).max()), 1e-4)
+    wave = torch.from_numpy(np.ascontiguousarray(sound)) / (2 * peak)
     wave = torchaudio.functional.highpass_biquad(wave, SAMPLING_RATE, low)
     for _ in range(2):  # a steeper edge
         wave = torchaudio.functional.lowpass_biquad(wave, SAMPLING_RATE, high)
-    return wave.numpy()
+    return wave.numpy() * np.float32(2 * peak)

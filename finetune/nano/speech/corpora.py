@@ -8,12 +8,16 @@ import hashlib
 import random
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
 from finetune.nano.domain.follow_ups import follow_ups
-from finetune.nano.domain.questions import Item, drills, items, wrapped
+from finetune.nano.domain.free_questions import OUTSIDE, free_items
+from finetune.nano.domain.outside import OUTSIDE_ANSWER, outside_questions
+from finetune.nano.domain.questions import Item, drills, items, normalise, wrapped
+
+from .free_wording import free_test_questions, freely_worded
 
 WORDNET = Path("/usr/share/wordnet")
 CODEC_VOICES = {"slt": 0.55, "rms": 0.15, "awb": 0.15, "kal16": 0.15}
@@ -36,6 +40,9 @@ KIND_SHARES = {  # small kinds run out of distinct utterances before; the others
     "spelling": 0.04, "compare": 0.04, "rhyme": 0.035, "count": 0.03, "letter": 0.03, "calendar": 0.03, "joke": 0.02,
     "animal": 0.015,
 }  # fmt: skip
+FREE_KIND_SHARES = KIND_SHARES | {"talk": 0.1, OUTSIDE: 0.16}
+PLAIN_SHARE = 0.3  # of the freely worded questions begin as a plain one
+SAID_AS_IT_IS_SHARE = 0.4  # of the freely worded templates, without an opening or an ending
 
 
 @dataclass(frozen=True)
@@ -161,6 +168,48 @@ def wrapped_jobs(count: int, seed: int = 4) -> list[Job]:
     return list(jobs.values())
 
 
+def free_jobs(count: int, seed: int = 8) -> list[Job]:
+    """
+    Freely worded questions, and questions outside the domain.
+
+    Args:
+        count (`int`): How many; a larger count begins with the same ones.
+        seed (`int`, *optional*, defaults to 8): Of the choice.
+
+    Returns:
+        `list[Job]`: Distinct texts, none of which is measured with.
+    """
+    rng = random.Random(seed)
+    plain, free = _endless(_of_split("train"), rng), _endless(list(free_items()), rng, FREE_KIND_SHARES)
+    tested = {normalise(question) for question, *_ in free_test_questions()}
+    jobs: dict[str, Job] = {}
+    while len(jobs) < count:
+        is_plain = rng.random() < PLAIN_SHARE
+        item = next(plain if is_plain else free)
+        text = item.question
+        if is_plain or rng.random() >= SAID_AS_IT_IS_SHARE:
+            text = freely_worded(text, item.kind, rng)
+        job = _spoken(text, "train", _fields(item) | {"question": item.question}, rng)
+        if normalise(text) not in tested:
+            jobs.setdefault(text, job)
+    return list(jobs.values())
+
+
+def outside_jobs(count: int) -> list[Job]:
+    """
+    Questions outside the domain to measure with, of templates that are never trained on.
+
+    Args:
+        count (`int`): How many.
+
+    Returns:
+        `list[Job]`: Distinct texts, split "outside".
+    """
+    rng = random.Random("outside")
+    fields = {"kind": OUTSIDE, "answer": OUTSIDE_ANSWER}
+    return [replace(_spoken(q, "test", fields, rng), split="outside") for q in outside_questions(held_out=True)[:count]]
+
+
 def answer_jobs(held_out: bool) -> list[Job]:
     """
     Every answer once, in the voice of nano.
@@ -175,7 +224,11 @@ def answer_jobs(held_out: bool) -> list[Job]:
     chosen = {item.answer: item for item in items() if held_out != (item.answer in trained)}
     split = "unseen_fact" if held_out else "train"
     jobs = [Job(item.answer, ANSWER_VOICE, ANSWER_STRETCH, split, _fields(item)) for item in chosen.values()]
-    return random.Random(0).sample(jobs, len(jobs))
+    jobs = random.Random(0).sample(jobs, len(jobs))
+    if not held_out:
+        fields = {"kind": OUTSIDE, "answer": OUTSIDE_ANSWER}
+        jobs.insert(0, Job(OUTSIDE_ANSWER, ANSWER_VOICE, ANSWER_STRETCH, split, fields))
+    return jobs
 
 
 def sentence_jobs(count: int) -> list[Job]:
@@ -341,9 +394,10 @@ def _of_split(split: str) -> list[Item]:
     return [item for item in items() if item.split == split]
 
 
-def _endless(chosen: list[Item], rng: random.Random) -> Iterator[Item]:
+def _endless(chosen: list[Item], rng: random.Random, kind_shares: dict[str, float] = KIND_SHARES) -> Iterator[Item]:
     """Items for ever, kinds in their shares; a kind's facts come in rounds, each round with other words."""
-    shares = {kind: share for kind, share in KIND_SHARES.items() if any(item.kind == kind for item in chosen)}
+    present = {item.kind for item in chosen}
+    shares = {kind: share for kind, share in kind_shares.items() if kind in present}
     rounds = {kind: _rounds([i for i in chosen if i.kind == kind], rng) for kind in shares}
     while True:
         (kind,) = rng.choices(list(shares), list(shares.values()))
@@ -365,6 +419,7 @@ CORPORA: dict[str, tuple[Callable[[int], list[Job]], int]] = {
     "codec": (lambda count: codec_jobs(count - count // 7 * 3, count // 7 * 3), 7_000),
     "questions": (question_jobs, 40_000),
     "wrapped": (wrapped_jobs, 24_000),  # with them, forty thousand distinct questions
+    "free": (free_jobs, 8_000),
     "repeat": (repeat_jobs, 4_000),
     "follow-ups": (follow_up_jobs, 6_000),
     "drills": (drill_jobs, 8_000),
@@ -374,6 +429,7 @@ CORPORA: dict[str, tuple[Callable[[int], list[Job]], int]] = {
     "phrases": (phrase_jobs, 8_000),
     "test": (lambda count: test_question_jobs()[:count], 10_000),
     "answers-heldout": (lambda count: answer_jobs(held_out=True)[:count], 10_000),
+    "outside-test": (outside_jobs, 100),
     "phrases-test": (lambda count: phrase_jobs(count, "test"), 100),
     "dictation-test": (lambda count: dictation_jobs(count, "test"), 150),
     "repeat-test": (lambda count: repeat_jobs(count, "test"), 60),

@@ -1,14 +1,18 @@
 """
 Questions as people ask them: contractions, politeness, hesitation, half sentences.
 
-`freely_worded` varies the plain questions of the domain, for training. `FREELY_WORDED_TEST` was written by hand, is
-never trained on, and no rule here was made after it.
+`freely_worded` varies the plain questions of the domain, for training. `free_test_questions` were written by hand and
+are never trained on.
 
 Depends on the kinds of question of `domain.py`. Independent of speech.
 """
 
 import random
 import re
+from pathlib import Path
+from typing import NamedTuple
+
+FREE_TEST = Path(__file__).with_name("free_test.tsv")
 
 CONTRACTIONS = {
     "What is ": "What's ", "How is ": "How's ", "When is ": "When's ", "Which is ": "Which's ",
@@ -79,53 +83,25 @@ def freely_worded(question: str, kind: str, rng: random.Random) -> str:
     return text[0].upper() + text[1:]
 
 
-FREELY_WORDED_TEST = (  # question, kind, answer
-    ("What's seven plus five?", "sum", "Seven plus five is twelve."),
-    ("Hey, could you add up six and nine for me?", "sum", "Six plus nine is fifteen."),
-    ("Four and four, that makes what?", "sum", "Four plus four is eight."),
-    ("I need to know what eleven plus two is.", "sum", "Eleven plus two is thirteen."),
-    ("If I have three and get ten more, how many is that?", "sum", "Three plus ten is thirteen."),
-    ("What's fifteen minus six?", "difference", "Fifteen minus six is nine."),
-    ("Take four away from twelve, please.", "difference", "Twelve minus four is eight."),
-    ("How much is left if I take two from nine?", "difference", "Nine minus two is seven."),
-    ("So what would three times eight be?", "product", "Three times eight is twenty four."),
-    ("Six times seven, quickly!", "product", "Six times seven is forty two."),
-    ("What do I get when I multiply five by nine?", "product", "Five times nine is forty five."),
-    ("Hey, capital of Italy?", "capital", "The capital of Italy is Rome."),
-    ("What's France's capital city?", "capital", "The capital of France is Paris."),
-    ("Do you happen to know the capital of Japan?", "capital", "The capital of Japan is Tokyo."),
-    ("I forgot the capital of Poland, what is it?", "capital", "The capital of Poland is Warsaw."),
-    ("Which country is Cairo in?", "capital", "Cairo is the capital of Egypt."),
-    ("What's the opposite of hot?", "opposite", "The opposite of hot is cold."),
-    ("Give me the opposite of early, will you?", "opposite", "The opposite of early is late."),
-    ("What would be the opposite of rich?", "opposite", "The opposite of rich is poor."),
-    ("The opposite of up is?", "opposite", "The opposite of up is down."),
-    ("What colour would you say the sky is?", "colour", "The sky is blue."),
-    ("Um, what's the colour of a lemon?", "colour", "A lemon is yellow."),
-    ("Tell me, what colour would snow be?", "colour", "Snow is white."),
-    ("What colour's grass?", "colour", "Grass is green."),
-    ("What do you get when you mix blue and yellow paint?", "mix", "Blue and yellow make green."),
-    ("Which day is it after Monday?", "day", "After Monday comes Tuesday."),
-    ("It's Friday today, so what's tomorrow?", "day", "If today is Friday, tomorrow is Saturday."),
-    ("What comes right after Wednesday?", "day", "After Wednesday comes Thursday."),
-    ("What month is after June?", "month", "After June comes July."),
-    ("What's the month before March?", "month", "Before March comes February."),
-    ("What number is after nineteen?", "number", "After nineteen comes twenty."),
-    ("What's the number just before eight?", "number", "Before eight comes seven."),
-    ("Which one's bigger, nine or four?", "compare", "Nine is bigger than four."),
-    ("How many minutes are there in an hour?", "unit", "One hour is sixty minutes."),
-    ("How many days has one week got?", "unit", "One week is seven days."),
-    ("How many days are there in April?", "calendar", "April has thirty days."),
-    ("When's Christmas?", "calendar", "Christmas is in December."),
-    ("I'm not sure how to spell house, are you?", "spelling", "House is spelled H, O, U, S, E."),
-    ("Could you spell bread for me?", "spelling", "Bread is spelled B, R, E, A, D."),
-    ("I need something that rhymes with cat.", "rhyme", "Hat rhymes with cat."),
-    ("What noise does a cow make?", "animal", "A cow says moo."),
-    ("And a duck, what does it say?", "animal", "A duck says quack."),
-    ("Tell me a joke about a fish, please.", "joke", "Where do fish keep money? In the river bank."),
-    ("Hi there, how are you today?", "talk", "I am fine, thank you."),
-    ("What's your name?", "talk", "My name is Nano."),
-    ("Thanks a lot!", "talk", "You are welcome."),
-    ("Hello, can you hear me now?", "talk", "Yes, I can hear you."),
-    ("So what can you do?", "talk", "I can add, subtract and answer questions."),
-)  # fmt: skip
+class FreeQuestion(NamedTuple):
+    """
+    A freely worded question to measure with.
+
+    Args:
+        question (`str`): As somebody would say it.
+        kind (`str`): Its kind; `"outside"` where nano cannot know.
+        answer (`str`): The right answer.
+        written (`str`): `"apart"` by somebody who had seen no wording of training; `"known"` to the author of
+            `free_templates.py`.
+    """
+
+    question: str
+    kind: str
+    answer: str
+    written: str
+
+
+def free_test_questions() -> list[FreeQuestion]:
+    """The freely worded questions to measure with, which are never trained on."""
+    lines = FREE_TEST.read_text(encoding="utf-8").splitlines()[1:]
+    return [FreeQuestion(*line.split("\t")) for line in lines]

@@ -10,6 +10,7 @@ measuring.
 | train | training questions, also freely worded, requests to repeat, general English | `TRAINING_VOICES`, mixtures |
 | dev | held-out questions and trained general English, to choose settings by | `DEV_VOICES` |
 | test | held-out questions, freely worded ones written by hand, general English | `TEST_VOICES` |
+| free | freely worded questions that were written apart, and questions outside the domain | `TEST_VOICES` |
 | shipped | the questions beside the checkpoint | `TEST_VOICES` |
 
 `KEPT_FOR_OTHERS` are never synthesised here: checks from outside use them. The folders are those of `synthesise.py`,
@@ -25,9 +26,10 @@ from functools import partial
 from itertools import chain, cycle
 from pathlib import Path
 
+from ..domain.free_questions import OUTSIDE
 from ..domain.questions import Item, items
 from .corpora import ASK_TO_REPEAT, Job, dictation_jobs, phrase_jobs, question_jobs, test_question_jobs
-from .free_wording import FREELY_WORDED_TEST, freely_worded
+from .free_wording import FreeQuestion, free_test_questions, freely_worded
 from .kokoro import KokoroModel, KokoroVoice
 from .synthesise import write_shards
 
@@ -172,7 +174,7 @@ def test_jobs(seed: int = 7) -> list[Job]:
 
     Returns:
         `list[Job]`: For each of `TEST_VOICES` the same number of held-out questions of `test_question_jobs` (splits
-        as there), all of `FREELY_WORDED_TEST` (split "free"), and phrases of `dictation_jobs(split="test")` (split
+        as there), the freely worded ones that were known (split "free"), and phrases of `dictation_jobs(split="test")` (split
         "dictation").
     """
     rng = random.Random(seed)
@@ -189,9 +191,30 @@ def test_jobs(seed: int = 7) -> list[Job]:
             jobs.append(Job(job.text, voice, 1.0, "dictation", job.fields))
     jobs += [
         Job(question, voice, 1.0, "free", {"kind": kind, "answer": answer})
-        for (question, kind, answer), voice in zip(FREELY_WORDED_TEST, cycle(TEST_VOICES), strict=False)
+        for (question, kind, answer, _), voice in zip(_free_questions("known"), cycle(TEST_VOICES), strict=False)
     ]
     return rng.sample(jobs, len(jobs))
+
+
+def free_jobs() -> list[Job]:
+    """
+    Freely worded questions that were written apart, and questions outside the domain, to measure with.
+
+    Returns:
+        `list[Job]`: Splits "free apart" and "outside", in `TEST_VOICES`.
+    """
+    return [
+        Job(found.question, voice, 1.0, _free_split(found), {"kind": found.kind, "answer": found.answer})
+        for found, voice in zip(_free_questions("apart"), cycle(TEST_VOICES), strict=False)
+    ]
+
+
+def _free_questions(written: str) -> list[FreeQuestion]:
+    return [found for found in free_test_questions() if found.written == written]
+
+
+def _free_split(found: FreeQuestion) -> str:
+    return OUTSIDE if found.kind == OUTSIDE else "free apart"
 
 
 def shipped_jobs() -> list[Job]:
@@ -212,12 +235,18 @@ def shipped_jobs() -> list[Job]:
 def main(arguments: Iterable[str] | None = None) -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpus", choices=("train", "dev", "test", "shipped"))
+    parser.add_argument("corpus", choices=("train", "dev", "test", "free", "shipped"))
     parser.add_argument("--voices", type=Path, required=True, help="folder voices of the npm package kokoro-js")
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
     parser.add_argument("--count", type=int, default=3000, help="utterances of the training corpus")
     options = parser.parse_args(None if arguments is None else list(arguments))
-    jobs = {"train": partial(training_jobs, options.count), "dev": dev_jobs, "test": test_jobs, "shipped": shipped_jobs}
+    jobs = {
+        "train": partial(training_jobs, options.count),
+        "dev": dev_jobs,
+        "test": test_jobs,
+        "free": free_jobs,
+        "shipped": shipped_jobs,
+    }
     write_shards(jobs[options.corpus](), options.out, partial(KokoroVoice, model=KokoroModel(options.voices)))
 
 

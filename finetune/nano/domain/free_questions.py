@@ -1,0 +1,72 @@
+"""
+The questions of `free_templates.py` and `outside.py` as items, and how people type.
+
+Depends on the other modules of the domain. Independent of speech.
+"""
+
+import random
+import re
+from functools import lru_cache
+
+from .families import first_families
+from .free_templates import FREE_TALK, FREE_TEMPLATES
+from .more_families import more_families
+from .outside import OUTSIDE_ANSWER, outside_questions
+from .questions import LARGEST_NUMBER, Item, fill, items
+from .spoken_numbers import number_words
+
+OUTSIDE = "outside"  # the kind of a question that nano cannot answer
+_DIGITS = {number_words(number): str(number) for number in range(101)}
+_OPERATORS = {" plus ": " + ", " minus ": " - ", " times ": " x "}
+
+
+@lru_cache(maxsize=1)
+def free_items() -> tuple[Item, ...]:
+    """
+    Freely worded questions to train with, and questions outside the domain.
+
+    Returns:
+        `tuple[Item, ...]`: Distinct questions, none of which [`items`] has, of split "train"; every answer is that of
+        a training item, or `OUTSIDE_ANSWER` for the kind `OUTSIDE`.
+    """
+    known = {item.question for item in items()}
+    trained = {item.answer for item in items() if item.split == "train"}
+    asked = {number_words(number) for number in range(LARGEST_NUMBER + 1)}
+    found: dict[str, Item] = {}
+    for family in [*first_families(), *more_families()]:
+        for slots, answer in family.facts:
+            if answer not in trained or (family.limited and not asked.issuperset(slots)):
+                continue
+            for template in FREE_TEMPLATES[family.templates[0]]:
+                question = fill(template, slots)
+                found.setdefault(question, Item(family.kind, question, answer, "train"))
+    for answer, questions in FREE_TALK.items():
+        found.update({question: Item("talk", question, answer, "train") for question in questions})
+    found.update({question: Item(OUTSIDE, question, OUTSIDE_ANSWER, "train") for question in outside_questions()})
+    return tuple(item for question, item in found.items() if question not in known)
+
+
+def as_typed(question: str, rng: random.Random) -> str:
+    """
+    Write a question as people type: digits, no capitals, no punctuation.
+
+    Args:
+        question (`str`): With numbers in words.
+        rng (`random.Random`): Chooses which of these.
+
+    Returns:
+        `str`: The question with the same meaning.
+    """
+    if rng.random() < 0.6:
+        words = sorted(_DIGITS, key=len, reverse=True)
+        pattern = r"\b(" + "|".join(words) + r")\b"
+        question = re.sub(pattern, lambda found: _DIGITS[found[0].lower()], question, flags=re.IGNORECASE)
+        if rng.random() < 0.5:
+            for word, sign in _OPERATORS.items():
+                question = question.replace(word, sign if rng.random() < 0.6 else sign.strip())
+    if rng.random() < 0.5:
+        question = question.rstrip(".?!")
+    style = rng.random()
+    if style < 0.5:
+        return question.lower()
+    return question.upper() if style < 0.56 else question

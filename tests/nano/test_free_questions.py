@@ -1,0 +1,69 @@
+"""Freely worded questions: every one has its fact's answer, none asks for what is held out."""
+
+import random
+import re
+from collections import Counter
+
+from finetune.nano.domain.families import first_families
+from finetune.nano.domain.free_questions import OUTSIDE, as_typed, free_items
+from finetune.nano.domain.free_templates import FREE_TALK, FREE_TEMPLATES
+from finetune.nano.domain.more_families import more_families
+from finetune.nano.domain.outside import OUTSIDE_ANSWER, outside_questions
+from finetune.nano.domain.questions import items, normalise
+from finetune.nano.domain.small_talk import TALK
+from finetune.nano.speech.corpora import free_jobs, outside_jobs
+from finetune.nano.speech.free_wording import free_test_questions
+
+FREE = free_items()
+
+
+def test_every_family_and_greeting_is_known_and_every_template_has_the_slots_of_its_family():
+    families = {family.templates[0]: family for family in [*first_families(), *more_families()]}
+    assert set(FREE_TEMPLATES) == set(families)
+    assert set(FREE_TALK) <= set(TALK)
+    for first, templates in FREE_TEMPLATES.items():
+        slots = set(re.findall(r"{\d}", first))
+        assert all(set(re.findall(r"{\d}", template)) == slots for template in templates), first
+        assert len(set(templates)) == len(templates)
+
+
+def test_free_questions_have_training_answers_and_contain_the_fact():
+    trained = {item.answer for item in items() if item.split == "train"}
+    assert {item.answer for item in FREE} <= trained | {OUTSIDE_ANSWER}
+    assert len({item.question for item in FREE}) == len(FREE)
+    assert not {item.question for item in FREE} & {item.question for item in items()}
+    for item in FREE:
+        if item.kind in ("sum", "difference", "product"):
+            left, right = re.fullmatch(r"(.+) (?:plus|minus|times) (.+) is .+", normalise(item.answer)).groups()
+            asked = normalise(item.question)
+            assert left in asked and right in asked
+    assert len({item.kind for item in FREE}) == len({item.kind for item in items()} | {OUTSIDE})
+
+
+def test_a_free_question_has_one_answer():
+    answers: dict[str, set[str]] = {}
+    for item in [*FREE, *items()]:
+        answers.setdefault(normalise(item.question), set()).add(item.answer)
+    assert not {question for question, found in answers.items() if len(found) > 1}
+
+
+def test_outside_questions_of_other_templates_are_held_out():
+    trained, held_out = outside_questions(), outside_questions(held_out=True)
+    assert not set(trained) & set(held_out) and len(trained) > 500 and len(held_out) > 100
+    assert not any("{" in question for question in [*trained, *held_out])
+    jobs = outside_jobs(100)
+    assert {job.split for job in jobs} == {"outside"} and {job.text for job in jobs} <= set(held_out)
+
+
+def test_free_jobs_extend_and_never_have_a_question_of_the_test():
+    jobs = free_jobs(3000)
+    assert jobs[:500] == free_jobs(500)
+    assert Counter(job.fields["kind"] for job in jobs)[OUTSIDE] > 150
+    assert not {normalise(job.text) for job in jobs} & {normalise(question) for question, *_ in free_test_questions()}
+
+
+def test_what_is_typed_keeps_its_numbers():
+    written = {as_typed("What is twenty seven plus three?", random.Random(seed)) for seed in range(300)}
+    assert {"what is 27 plus 3", "What is twenty seven plus three?", "what is 27 + 3?"} <= written
+    assert any(text.isupper() for text in written)
+    assert all(re.search(r"27|twenty seven", text, re.IGNORECASE) for text in written)
