@@ -8,6 +8,7 @@ Depends on the processor and on transformers' Auto classes. Independent of the m
 
 import os
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from .conversation_ttt import TttConversation
 from .device_ttt import choose_device
 from .reading_ttt import ExactTextLogitsProcessor, SentenceStreamer, join_sentences, split_sentences
 from .reply_ttt import TttReply
+from .spoken_text_ttt import spoken_text
 from .streaming_ttt import TttStreamer
 from .tasks_ttt import system_prompt as task_system_prompt
 
@@ -289,8 +291,8 @@ class TttTalker:
         self, texts: Sequence[str], language: str | None, system_prompt: str | None, options: dict[str, Any]
     ) -> list[TttReply]:
         """Read texts aloud, word for word: their sentences in batches, each text's joined to one reply."""
-        cut = [split_sentences(text) or [text] for text in texts]
-        sentences = [sentence for text in cut for sentence in text]
+        cut = [self._sentences(text, language) for text in texts]
+        sentences = list(chain.from_iterable(cut))
         replies: list[list[int]] = []
         for start in range(0, len(sentences), SENTENCES_AT_ONCE):
             chosen = sentences[start : start + SENTENCES_AT_ONCE]
@@ -310,7 +312,7 @@ class TttTalker:
         queue_size: int,
         options: dict[str, Any],
     ) -> TttStreamer:
-        sentences = split_sentences(text)
+        sentences = self._sentences(text, language)
         prepared = [self._reading([sentence], language, system_prompt, options) for sentence in sentences]
 
         def talk(streamer: Any) -> Any:
@@ -333,6 +335,9 @@ class TttTalker:
         exact = ExactTextLogitsProcessor(self.processor.layout, inputs["input_ids"], texts)
         others = options.get("logits_processor") or []
         return inputs, options | {"logits_processor": LogitsProcessorList([exact, *others])}
+
+    def _sentences(self, text: str, language: str | None) -> list[str]:
+        return split_sentences(spoken_text(text, language or self.language))
 
     def _text_ids(self, text: str) -> list[int]:
         return self.processor.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)

@@ -22,6 +22,7 @@ MODULES = {
     ),
     "demo": ("gradio", "mcp", "silero_vad"),
     "ray": ("ray",),
+    "numbers": ("wetext",),
     "nano": ("pocketsphinx",),
     "quantized": ("bitsandbytes", "torchao"),
 }

@@ -9,8 +9,8 @@ from modeling_ttt import nano_checkpoint
 from processing_ttt import TttBlockDraft, TttLayout, TttTalker
 from processing_ttt.reading_ttt import ExactTextLogitsProcessor, split_sentences
 
-# Names, capitals, digits and words that nano has never spoken.
-TEXTS = ("Xavier paid 42 euros at the ZOO!", "Hello.", "quetzalcoatl sat, sat, sat; and sat: 3.5 times")
+# Names, capitals and words that nano has never spoken.
+TEXTS = ("Xavier paid his euros at the ZOO!", "Hello.", "quetzalcoatl sat, sat, sat, and sat: \u00dcber (rarely)")
 FOLDER = nano_checkpoint()
 
 
@@ -95,6 +95,11 @@ def test_a_cancelled_reading_stops_before_the_next_sentence(talker):
 def test_sentences_end_at_stops_lines_and_a_number_of_words(text, sentences):
     assert split_sentences(text) == sentences
     assert " ".join(split_sentences(text)).split() == text.split()
+
+
+def test_digits_are_read_as_words(talker):
+    pytest.importorskip("wetext")
+    assert talker.reply(text="7+5 is 12.", task="tts").text == "seven plus five is twelve."
 
 
 def test_impossible_texts_are_refused(talker):

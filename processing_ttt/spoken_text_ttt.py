@@ -1,0 +1,41 @@
+"""
+Numbers, dates, money and abbreviations in words, as they are read aloud.
+
+`wetext` does it, with the rules of WeTextProcessing: `pip install "text-to-talk[numbers]"`. Depends on it alone.
+"""
+
+import re
+from functools import lru_cache
+from typing import Any
+
+# What is written otherwise than it is spoken: digits, signs between words, and abbreviations.
+_WRITTEN_FORM = re.compile(r"[\d$€£¥%&@+=°§#]|\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|approx|No)\.")
+LANGUAGES = ("en", "zh", "ja")  # whose rules `wetext` has
+
+
+def spoken_text(text: str, language: str | None = None) -> str:
+    """
+    Write a text as it is spoken.
+
+    Args:
+        text (`str`): Any text.
+        language (`str`, *optional*): Its language tag; English by default.
+
+    Returns:
+        `str`: `"doctor Smith has three cats."` for `"Dr. Smith has 3 cats."`. A text of words and punctuation stays as
+        it is, and so does any text in a language without rules or where `wetext` is not installed.
+    """
+    language = (language or "en").partition("-")[0].lower()
+    if language not in LANGUAGES or not _WRITTEN_FORM.search(text):
+        return text
+    normalizer = _normalizer(language)
+    return text if normalizer is None else normalizer.normalize(text)
+
+
+@lru_cache(maxsize=len(LANGUAGES))
+def _normalizer(language: str) -> Any:
+    try:
+        from wetext import Normalizer
+    except ImportError:
+        return None
+    return Normalizer(lang=language, operator="tn")

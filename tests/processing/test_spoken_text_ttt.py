@@ -1,0 +1,36 @@
+"""What is written in digits and signs is read in words; everything else stays as it is."""
+
+import sys
+
+import pytest
+
+from processing_ttt import spoken_text_ttt
+from processing_ttt.spoken_text_ttt import spoken_text
+
+
+@pytest.mark.parametrize(
+    ("written", "spoken"),
+    [
+        ("Dr. Smith has 3 cats.", "doctor Smith has three cats."),
+        ("It costs $3.50.", "It costs three point five dollars."),
+        ("Born in 1999, 15% off!", "Born in nineteen ninety nine, fifteen percent off!"),
+        ("The 3rd of 12 at 4:30 pm.", "The third of twelve at four thirty PM."),
+        ("What is 7+5?", "What is seven plus five?"),
+    ],
+)
+def test_digits_signs_and_abbreviations_become_words(written, spoken):
+    pytest.importorskip("wetext")
+    assert spoken_text(written) == spoken_text(written, "en-US") == spoken
+
+
+@pytest.mark.parametrize("text", ["I'm fine, thank you.", "  It's  a - test:  ", "", "Straße 5"])
+def test_words_and_other_languages_stay_as_they_are(text):
+    assert spoken_text(text, "de") == text
+    assert spoken_text(text) == text or "5" in text
+
+
+def test_without_the_library_a_text_stays_as_it_is(monkeypatch):
+    monkeypatch.setitem(sys.modules, "wetext", None)
+    spoken_text_ttt._normalizer.cache_clear()
+    assert spoken_text("3 cats") == "3 cats"
+    spoken_text_ttt._normalizer.cache_clear()
