@@ -1,7 +1,7 @@
 """
-What the machine can do, and what of it this process has used.
+Number formats of the machine, and the memory that this process has used.
 
-Knows the operating system, the CPU and the GPU. Knows no models.
+Depends on the operating system, the CPU and the GPU. Independent of models.
 """
 
 import re

@@ -21,7 +21,7 @@ RESULT_FILE = "training.json"
 @dataclass(frozen=True)
 class Facts:
     """
-    What is known of a run.
+    The facts about a run.
 
     Args:
         training (`dict`): Of `training.json`; empty if the folder has none.

@@ -62,8 +62,8 @@ def convert(
     card = model_card(
         output.name,
         config,
-        language=origin.data.language if origin else None,
-        license=origin.data.license if origin else None,
+        language=origin.data.get("language") if origin else None,
+        license=origin.data.get("license") if origin else None,
         base_model=None if os.path.isdir(source) else source,
         about=f"Converted by `ttt convert` from `{Path(source).name if os.path.isdir(source) else source}`; the weights are the same. The "
         "codec is a model of its own, under its own licence.",

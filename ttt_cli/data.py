@@ -107,8 +107,8 @@ def prepare(
     """Turn recordings and texts into a dataset of codes, ready for training."""
     from finetune.data.prepare import Splitting
     from finetune.data.prepare import prepare as run
+    from finetune.data.record_maker import Limits
     from finetune.data.report import readable
-    from finetune.data.row_maker import Limits
     from finetune.data.sources import open_source
 
     report = run(
@@ -169,7 +169,7 @@ def codec_check(
 ) -> None:
     """Hear what the codec leaves of real speech, before any training: the ceiling of what can be reached."""
     from finetune.adapters.loading import load_model, load_processor
-    from finetune.data.row_maker import Limits
+    from finetune.data.record_maker import Limits
     from finetune.data.sources import open_source
     from finetune.evaluation.batched_model import Checkpoint
     from finetune.evaluation.codec_check import check_codec, readable
@@ -179,7 +179,7 @@ def codec_check(
     recordings = open_source(source, _columns(column), hub_config, hub_split, streaming)
     name = _checkpoint(model)
     processor = load_processor(name)
-    device = choose_device(device)
+    device = str(choose_device(device))
     processor.codec.to(device)
     checkpoint = Checkpoint(load_model(name, device=device), processor) if judge == "model" else None
     limits = Limits(max_seconds=max_seconds, language=language)

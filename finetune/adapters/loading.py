@@ -5,7 +5,7 @@ Models by name: a checkpoint, an adapter on the checkpoint it was trained from, 
     runs/italian                                an adapter: its base is read from it
     checkpoints/ttt-nano+runs/italian           an adapter on this base
 
-Knows folders and Hub ids. Knows no data and no training.
+Depends on folders and Hub ids. Independent of data and training.
 """
 
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ ADAPTER_CONFIG = "adapter_config.json"
 
 def split_model_name(name: str) -> tuple[str, str | None]:
     """
-    Take a model's name apart.
+    Split a model's name into base and adapter.
 
     Args:
         name (`str`): See the module's docstring.
@@ -35,49 +35,49 @@ def split_model_name(name: str) -> tuple[str, str | None]:
         `tuple[str, str | None]`: The base, and the adapter if there is one.
 
     Raises:
-        ValueError: If an adapter does not say what its base is.
+        ValueError: If an adapter does not name its base.
     """
     base, plus, adapter = name.partition("+")
     if plus:
         return base, adapter
     if not is_adapter(name):
         return name, None
-    base = read_adapter_config(name).base_model_name_or_path
-    if not base:
+    own_base = read_adapter_config(name).base_model_name_or_path
+    if not own_base:
         raise ValueError(f"The adapter {name!r} does not say what it was trained from: name it as BASE+{name}.")
-    return base, name
+    return own_base, name
 
 
 def base_of(adapters: Iterable[str]) -> str | None:
     """
-    Say what adapters were trained from.
+    Find the model that adapters were trained from.
 
     Args:
         adapters (`Iterable[str]`): Folders or Hub ids.
 
     Returns:
-        `str` or `None`: Folder or Hub id of the one base; `None` without adapters, or where they do not say.
+        `str` or `None`: Folder or Hub id of the one base; `None` without adapters, or where they name none.
 
     Raises:
         ValueError: If there is no such adapter, or they were trained from different models.
     """
     bases = {adapter: read_adapter_config(adapter).base_model_name_or_path for adapter in adapters}
     if len(set(bases.values())) > 1:
-        told = ", ".join(f"{adapter} from {base}" for adapter, base in bases.items())
+        listed = ", ".join(f"{adapter} from {base}" for adapter, base in bases.items())
         raise ValueError(
-            f"These adapters were trained from different models ({told}): say by --model which one to use."
+            f"These adapters were trained from different models ({listed}): say by --model which one to use."
         )
     return next(iter(bases.values()), None)
 
 
 def is_adapter(name: str) -> bool:
-    """Say whether a folder or Hub repository holds an adapter rather than a model."""
+    """Ask whether a folder or Hub repository holds an adapter rather than a model."""
     if Path(name).is_dir():
         return (Path(name) / ADAPTER_CONFIG).is_file()
     try:
         return file_exists(name, ADAPTER_CONFIG)
     except (HfHubHTTPError, HFValidationError, OSError):
-        return False  # whoever loads it as a model says what is wrong
+        return False  # loading it as a model says what is wrong
 
 
 def load_model(

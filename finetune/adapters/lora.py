@@ -1,7 +1,7 @@
 """
-Adapters: what LoRA, QLoRA and the rows of new tokens change of a model, and several adapters on one loaded model.
+Adapters: LoRA, QLoRA and embedding rows of new tokens, and several adapters on one loaded model.
 
-Knows PEFT and the model's modules. Knows no data and no training loop.
+Depends on PEFT and the model's modules. Independent of data and of the training loop.
 """
 
 import logging
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class AdapterRecipe(Protocol):
-    """What a recipe says about its adapter; `finetune.training.recipe.Recipe` documents the values."""
+    """The keys of a recipe that describe its adapter; `finetune.training.recipe.Recipe` documents the values."""
 
     @property
     def method(self) -> str:
@@ -55,7 +55,7 @@ class AdapterRecipe(Protocol):
 
 def audio_rows(vocabulary: TttVocabulary) -> list[int]:
     """
-    List the ids that a language model's training never saw: the markers, and everything of the audio alphabet.
+    List the token ids that are new to a language model: the markers, and the audio part of the vocabulary.
 
     Args:
         vocabulary (`TttVocabulary`): Of the model's tokenizer.
@@ -77,7 +77,7 @@ def add_adapter(model: TttForConditionalGeneration, vocabulary: TttVocabulary, r
 
     Args:
         model ([`TttForConditionalGeneration`]): The base, changed in place.
-        vocabulary (`TttVocabulary`): Names the rows of new tokens.
+        vocabulary (`TttVocabulary`): Names the new tokens.
         recipe ([`AdapterRecipe`]): Its `method` is `lora`, `qlora` or `rows`.
 
     Returns:
@@ -147,7 +147,7 @@ def load_adapters(model: TttForConditionalGeneration, folders: Mapping[str, str 
 
 def read_adapter_config(adapter: str) -> "PeftConfig":
     """
-    Read what an adapter says of itself.
+    Read an adapter's configuration.
 
     Args:
         adapter (`str`): Folder or Hub id.
@@ -183,7 +183,7 @@ def merge_adapter(model: TttForConditionalGeneration, folder: str | os.PathLike)
 
 
 def _token_tables(model: TttForConditionalGeneration) -> list[str]:
-    """Name the modules that hold a row for each token: the embedding, and the output projection unless it is tied."""
+    """Name the modules that have a row for each token: the embedding, and the output projection unless it is tied."""
     embedding = model.get_input_embeddings()
     name = next(name for name, module in model.named_modules() if module is embedding).rpartition(".")[2]
     return [name] if model.lm_head.weight is embedding.weight else [name, "lm_head"]
@@ -194,7 +194,7 @@ def _target_modules(given: str) -> str | list[str]:
 
 
 def _check_fits(model: TttForConditionalGeneration, name: str, folder: str) -> None:
-    """Compare the rows an adapter trains with the model's vocabulary: PEFT would fail obscurely, or not at all."""
+    """Compare the embedding rows of an adapter with the model's vocabulary: PEFT would fail obscurely, or not at all."""
     config = read_adapter_config(folder)
     base = config.base_model_name_or_path
     if base and PurePath(base).name != PurePath(model.name_or_path).name:  # the same folder has several paths

@@ -1,26 +1,26 @@
 """
 When each word of a recording is spoken, shared out by length: `ttt prepare --align proportional`.
 
-The time in which there is sound (pauses do not count) is given to the words in proportion to their number of
-characters, in order. That is what it is: it knows nothing of phones, so a boundary is off by some tenths of a second,
-more where digits or abbreviations are spoken as many words, and where a language writes without spaces there is but
-one "word". It is not a forced alignment; where you have one, put its times into the manifest as `words`. It is good
-enough to keep each word near its own sound, which is what a layout of aligned groups needs.
+The time without pauses is given to the words in order, in proportion to their number of characters. This is not a
+forced alignment: a boundary is off by some tenths of a second, more where digits or abbreviations are spoken as many
+words, and a language that writes without spaces has a single "word". Where you have a forced alignment, put its times
+into the manifest as `words`. Proportional times keep each word near its own audio, which is what a layout of aligned
+groups needs.
 
-Knows samples and words. Knows no codes.
+Depends on samples and words. Independent of codes.
 """
 
 import numpy as np
 
+from .schema import WordTime
+
 FRAME_SECONDS = 0.01
 PAUSE_DB = -40.0  # frames this far below the loudest one are pause
 
-Word = dict[str, str | float]
 
-
-def proportional_word_times(text: str, samples: np.ndarray, sampling_rate: int) -> list[Word]:
+def proportional_word_times(text: str, samples: np.ndarray, sampling_rate: int) -> list[WordTime]:
     """
-    Share out the time with sound over the words.
+    Divide the time without pauses among the words.
 
     Args:
         text (`str`): Words separated by spaces.

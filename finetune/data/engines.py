@@ -1,9 +1,6 @@
 """
-Who makes the rows: this process, several processes of this machine, or the machines of a Ray cluster. The rows are
-the same.
-
-Each engine takes shards (a number and its items) and gives back what became of them, in any order; nothing is written
-here.
+Where records are made: in this process, in several processes of this machine, or on a Ray cluster, with the same
+result. An engine maps shards (a number and its items) to records, in any order; nothing is written here.
 """
 
 import json
@@ -23,8 +20,8 @@ import torch
 from finetune.adapters.loading import load_processor
 from processing_ttt import TttProcessor
 
+from .record_maker import Limits, Made, RecordMaker
 from .records import Item, pack_items, unpack_items
-from .row_maker import Limits, Made, RowMaker
 
 ENGINES = ("local", "ray")
 SHARDS_AHEAD = 2  # per process: read, but not made yet
@@ -36,13 +33,13 @@ Shard = tuple[int, list[Item]]
 @dataclass(frozen=True)
 class Worker:
     """
-    How to make a row maker, in whichever process.
+    How to make a record maker, in whichever process.
 
     Args:
         model (`str`): Folder or Hub id of the checkpoint whose codec encodes.
         limits ([`Limits`]): What can be used.
         device (`str`): Where the codec runs.
-        batch_size (`int`): Sounds encoded together.
+        batch_size (`int`): Recordings encoded together.
     """
 
     model: str
@@ -50,31 +47,31 @@ class Worker:
     device: str
     batch_size: int
 
-    def row_maker(self, processor: TttProcessor | None = None) -> RowMaker:
+    def record_maker(self, processor: TttProcessor | None = None) -> RecordMaker:
         """Make it, loading the processor if none is given."""
         processor = processor or load_processor(self.model)
         processor.codec.to(self.device)
-        return RowMaker(processor, self.limits, self.batch_size)
+        return RecordMaker(processor, self.limits, self.batch_size)
 
 
-def run_here(shards: Iterable[Shard], row_maker: RowMaker) -> Iterator[tuple[int, Made]]:
-    """Make the rows in this process, shard by shard."""
+def run_here(shards: Iterable[Shard], record_maker: RecordMaker) -> Iterator[tuple[int, Made]]:
+    """Make the records in this process, shard by shard."""
     for number, items in shards:
-        yield number, row_maker.make(items)
+        yield number, record_maker.make(items)
 
 
 # ------------------------------------------------------------------------------------------------------------ processes
 
-_row_maker: RowMaker | None = None  # of a worker process
+_record_maker: RecordMaker | None = None  # of a worker process
 
 
 def run_processes(shards: Iterable[Shard], worker: Worker, num_proc: int) -> Iterator[tuple[int, Made]]:
     """
-    Make the rows in several processes of this machine.
+    Make the records in several processes of this machine.
 
     Args:
         shards (iterable of `(int, list[Item])`): Read as they are needed.
-        worker ([`Worker`]): What each process makes rows with.
+        worker ([`Worker`]): What each process makes records with.
         num_proc (`int`): Processes.
 
     Yields:
@@ -102,10 +99,10 @@ def run_processes(shards: Iterable[Shard], worker: Worker, num_proc: int) -> Ite
 
 
 def _start_process(worker: Worker) -> None:
-    global _row_maker
+    global _record_maker
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)  # processes share out the cores, not threads
-    _row_maker = worker.row_maker()
+    _record_maker = worker.record_maker()
 
 
 def _die_with_parent() -> None:
@@ -117,40 +114,40 @@ def _die_with_parent() -> None:
 
 
 def _make_in_process(shard: Shard) -> tuple[int, Made]:
-    assert _row_maker is not None
-    return shard[0], _row_maker.make(shard[1])
+    assert _record_maker is not None
+    return shard[0], _record_maker.make(shard[1])
 
 
 # ------------------------------------------------------------------------------------------------------------------ Ray
 
 
-class RayRowMaker:
+class RayRecordMaker:
     """
-    The actor of Ray Data that makes rows; it loads the codec once.
+    The actor of Ray Data that makes records; it loads the codec once.
 
     Args:
-        worker ([`Worker`]): What it makes rows with.
+        worker ([`Worker`]): What it makes records with.
     """
 
     def __init__(self, worker: Worker):
         torch.set_num_threads(1)
-        self._row_maker = worker.row_maker()
+        self._record_maker = worker.record_maker()
 
     def __call__(self, shard: dict[str, Any]) -> dict[str, Any]:
-        """Make the rows of one packed shard."""
-        made = self._row_maker.make(unpack_items(shard))
+        """Make the records of one packed shard."""
+        made = self._record_maker.make(unpack_items(shard))
         return {"number": shard["number"], "made": json.dumps(vars(made))}
 
 
 def run_ray(shards: Iterable[Shard], worker: Worker, num_proc: int) -> Iterator[tuple[int, Made]]:
     """
-    Make the rows on a Ray cluster, through Ray Data: the one that `RAY_ADDRESS` names, or one that is started here.
+    Make the records on a Ray cluster, through Ray Data: the one that `RAY_ADDRESS` names, or one that is started here.
 
-    Sounds that are paths must be there on every machine; rows come back here and are written here.
+    Audio files must be there on every machine; records come back here and are written here.
 
     Args:
         shards (iterable of `(int, list[Item])`): Read in windows of many.
-        worker ([`Worker`]): What each actor makes rows with.
+        worker ([`Worker`]): What each actor makes records with.
         num_proc (`int`): Actors, each with one CPU, and one GPU if the codec runs on one.
 
     Yields:
@@ -170,13 +167,13 @@ def run_ray(shards: Iterable[Shard], worker: Worker, num_proc: int) -> Iterator[
     num_gpus = 1 if worker.device.startswith("cuda") else None
     shards = iter(shards)
     while window := list(islice(shards, RAY_WINDOW * num_proc)):
-        rows = [{"number": number, **pack_items(items)} for number, items in window]
-        made = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            RayRowMaker,
+        packed = [{"number": number, **pack_items(items)} for number, items in window]
+        made = ray.data.from_items(packed, override_num_blocks=len(packed)).map(
+            RayRecordMaker,  # type: ignore[arg-type]  # Ray makes an actor of a class
             fn_constructor_args=(worker,),
             compute=ray.data.ActorPoolStrategy(size=num_proc),
             num_cpus=1,
             num_gpus=num_gpus,
         )
-        for row in made.iter_rows():
-            yield int(row["number"]), Made(**json.loads(row["made"]))
+        for result in made.iter_rows():
+            yield int(result["number"]), Made(**json.loads(result["made"]))

@@ -1,8 +1,8 @@
 """
-Sound written as text: `<|audio_N|>` tokens between words, as in the released Text-to-Talk data (`messages` and `text`).
+Audio written as text: `<|audio_N|>` tokens between words, as in the released Text-to-Talk data (`messages` and `text`).
 
-Knows the strings of the markers. Knows no ids and no layout: which markers a span gets is for the layout to say, so
-that what was written with other markers, or with none, becomes the same example.
+Depends on the strings of the markers. Independent of token ids and of the layout, which chooses the markers of a span:
+what was written with other markers, or with none, becomes the same example.
 """
 
 import re
@@ -28,7 +28,7 @@ _MESSAGE = re.compile(
     re.escape(BEGIN_OF_MESSAGE) + r"(system|user|assistant)\n(.*?)" + re.escape(END_OF_MESSAGE) + r"\n?", re.DOTALL
 )
 
-Piece = tuple[str, list[int]]  # some text, then the codes of the sound that follows it
+Piece = tuple[str, list[int]]  # some text, then the codes of the audio that follows it
 
 
 def control_tokens(text: str) -> list[str]:
@@ -46,16 +46,16 @@ def control_tokens(text: str) -> list[str]:
 
 def split_written_audio(text: str) -> list[Piece]:
     """
-    Take a text with written sounds apart.
+    Split a text at the audio written in it.
 
-    A begin marker, or text, ends the sound before it. Markers themselves are dropped.
+    A begin marker, or text, ends the audio before it. Markers themselves are dropped.
 
     Args:
         text (`str`): Words and `<|audio_N|>` tokens, with or without begin and end markers.
 
     Returns:
-        `list[tuple[str, list[int]]]`: Pieces of some text followed by the codes of a sound. Only the first may lack
-        text before its sound (or the sound follows another one at once), only the last may lack sound.
+        `list[tuple[str, list[int]]]`: Pieces of some text followed by codes. Only the first may lack text before its
+        codes (or the codes follow others at once), only the last may lack codes.
 
     Raises:
         ValueError: If it holds a mask, a placeholder or a marker of messages.
@@ -64,7 +64,7 @@ def split_written_audio(text: str) -> list[Piece]:
     words, codes = "", []
     for part in _TOKENS.split(text):
         if part in _REFUSED:
-            raise ValueError(f"The text holds {part}, which is neither words nor sound.")
+            raise ValueError(f"The text holds {part}, which is neither words nor audio.")
         if part.startswith("<|audio_"):
             codes.append(int(part[len("<|audio_") : -len("|>")]))
         elif part and part not in _ENDS:
@@ -77,14 +77,13 @@ def split_written_audio(text: str) -> list[Piece]:
 
 def written_messages(text: str) -> list[dict[str, str]] | None:
     """
-    Read a conversation that was written out with its markers.
+    Read messages that were written out with their markers.
 
     Args:
         text (`str`): Perhaps `<|im_start|>role`, content, `<|im_end|>`, and so on.
 
     Returns:
-        `list[dict]`: `role` and `content` of each message, or `None` if the text is no conversation from beginning to
-        end.
+        `list[dict]`: `role` and `content` of each message, or `None` if anything else is in the text.
     """
     found, position = [], 0
     while match := _MESSAGE.match(text, position):

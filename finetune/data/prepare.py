@@ -2,14 +2,14 @@
 From a folder of recordings to a prepared dataset: read, check, encode, split, write. `ttt prepare` is this module's
 command.
 
-    items -> shards of 64 -> an engine makes rows -> OUT/work/shard-00000.parquet, ...
+    items -> shards of 64 -> an engine makes records -> OUT/work/shard-00000.parquet, ...
           -> splits in OUT -> OUT/prepared.json
 
-A shard is written under another name and renamed, and so is all else; `prepared.json` comes last. Whatever moment a
-run is killed at, the same command goes on with the shards that are missing, and a finished folder is left as it is.
-Other settings into the same folder are refused.
+Every file is written under another name and renamed; `prepared.json` comes last. Whenever a run is killed, the same
+command goes on with the shards that are missing, and a finished folder is left as it is. Other settings for the same
+folder are refused.
 
-Knows files and their order. What a row is, `row_maker.py` knows; where items come from, `sources.py`.
+Depends on files and their order. `record_maker.py` makes records, `sources.py` reads items.
 """
 
 import json
@@ -33,9 +33,9 @@ from processing_ttt.device_ttt import choose_device
 
 from .encoding import codec_fingerprint
 from .engines import ENGINES, Shard, Worker, run_here, run_processes, run_ray
+from .record_maker import Limits, Made
 from .records import Item
 from .report import write_report
-from .row_maker import Limits, Made
 from .schema import INFO_FILE, REPORT_FILE, SPLITS, PreparedInfo, features, read_info, replace_text, save_splits
 from .sources import Source
 from .splits import SPLIT_BY, assign_splits, hash_group, split_of_source
@@ -46,7 +46,7 @@ SHARD_ITEMS = 64
 GPU_BATCH_SIZE = 16
 SOURCE_SPLIT = "source_split"  # a column of the shards only
 SAME_ID = (
-    "a row before it has the same id: if its sound is another one, name a column whose values differ with "
+    "an earlier record has the same id: if its audio is another one, name a column whose values differ with "
     "--column id=..."
 )
 
@@ -54,13 +54,13 @@ SAME_ID = (
 @dataclass(frozen=True)
 class Splitting:
     """
-    How rows are held out.
+    How records are held out.
 
     Args:
-        by (`str`, defaults to `"hash"`): `hash` keeps rows with the same words together, `speaker` those of a
+        by (`str`, defaults to `"hash"`): `hash` keeps records with the same words together, `speaker` those of a
             speaker, `source` keeps the splits that the data has, see `split_of_source`.
-        validation (`float`, defaults to 0.05): Share of the rows.
-        test (`float`, defaults to 0.05): Share of the rows.
+        validation (`float`, defaults to 0.05): Share of the records.
+        test (`float`, defaults to 0.05): Share of the records.
         seed (`int`, defaults to 0): Chooses which.
     """
 
@@ -71,11 +71,11 @@ class Splitting:
 
     def __post_init__(self) -> None:
         if self.by not in SPLIT_BY:
-            raise ValueError(f"Rows are split by {', '.join(SPLIT_BY)}, but not by {self.by!r}.")
+            raise ValueError(f"Records are split by {', '.join(SPLIT_BY)}, but not by {self.by!r}.")
         if not (self.validation >= 0 and self.test >= 0 and self.validation + self.test < 1):
             raise ValueError(
                 f"The shares of validation ({self.validation}) and test ({self.test}) must be from 0 on and leave some "
-                "rows to train on."
+                "records to train on."
             )
 
 
@@ -99,10 +99,10 @@ def prepare(
         out (`str` or `Path`): Folder of the prepared dataset.
         model (`str`): Folder or Hub id of the checkpoint whose codec encodes.
         limits ([`Limits`], *optional*): What can be used, and what is added.
-        splitting ([`Splitting`], *optional*): How rows are held out.
+        splitting ([`Splitting`], *optional*): How records are held out.
         engine (`str`, defaults to `"local"`): `local` or `ray`.
         num_proc (`int`, defaults to 1): Processes, or Ray actors.
-        batch_size (`int`, *optional*): Sounds encoded together; by default 16 on a GPU and 1 on a CPU, where it is
+        batch_size (`int`, *optional*): Recordings encoded together; by default 16 on a GPU and 1 on a CPU, where it is
             fastest.
         device (`str`, defaults to `"auto"`): Where the codec runs.
         shard_items (`int`, defaults to 64): Items made at once, and lost at most when a run is killed.
@@ -111,7 +111,7 @@ def prepare(
         `dict`: The report, as `report.json` holds it.
 
     Raises:
-        ValueError: If the folder holds something else, or no row can be used, or a split of the source is to be kept
+        ValueError: If the folder holds something else, or no record can be used, or a split of the source is to be kept
         that is none of ours.
     """
     limits, splitting, out = limits or Limits(), splitting or Splitting(), Path(out)
@@ -119,7 +119,7 @@ def prepare(
         raise ValueError(
             f"`engine` is one of {', '.join(ENGINES)}; `num_proc`, `batch_size` and `shard_items` are at least 1."
         )
-    device = choose_device(device)
+    device = str(choose_device(device))
     _refuse_foreign_folder(out)
     processor = load_processor(model)
     info = PreparedInfo(
@@ -158,10 +158,8 @@ def _refuse_foreign_folder(out: Path) -> None:
 
 def _refuse_other_settings(out: Path, there: PreparedInfo, wanted: PreparedInfo) -> None:
     """Say which settings differ from those the folder was made with."""
-    told = [asdict(info)["settings"] | {"codec": info.codec_fingerprint} for info in (there, wanted)]
-    differ = [
-        f"{name} {told[0].get(name)!r}, not {told[1][name]!r}" for name in told[1] if told[0].get(name) != told[1][name]
-    ]
+    old, new = (info.settings | {"codec": info.codec_fingerprint} for info in (there, wanted))
+    differ = [f"{name} {old.get(name)!r}, not {new[name]!r}" for name in new if old.get(name) != new[name]]
     if differ:
         raise ValueError(
             f"{str(out)!r} was prepared with other settings ({'; '.join(differ)}): choose another folder, or delete "
@@ -189,17 +187,17 @@ def _make_shards(
     if (work / INFO_FILE).is_file():
         _refuse_other_settings(out, read_info(work), info)
     info.write(work)
-    with tqdm(desc=f"prepare {source.name}", unit="row") as progress:
+    with tqdm(desc=f"prepare {source.name}", unit="record") as progress:
         shards = _missing_shards(source, shard_items, work, progress, keeps_splits)
         if engine == "ray":
             results = run_ray(shards, worker, num_proc)
         elif num_proc > 1:
             results = run_processes(shards, worker, num_proc)
         else:
-            results = run_here(shards, worker.row_maker(processor))
+            results = run_here(shards, worker.record_maker(processor))
         for number, made in results:
             _write_shard(work, number, made)
-            progress.update(len(made.rows) + len(made.problems))
+            progress.update(len(made.records) + len(made.problems))
 
 
 def _missing_shards(
@@ -215,7 +213,7 @@ def _missing_shards(
         unique = []
         for item in shard:
             if keeps_splits and item.split is not None:
-                split_of_source(str(item.split))  # a name that is unknown is told before the work, not after it
+                split_of_source(str(item.split))  # refuse an unknown name before the work, not after it
             unique.append(Item(item.id, problem="duplicate id", detail=SAME_ID) if item.id in seen else item)
             seen.add(item.id)
         if number in done:
@@ -226,17 +224,17 @@ def _missing_shards(
 
 
 def _ids_of_shard(work: Path, number: int) -> list[str]:
-    """The ids that a shard has used up, for rows or for problems."""
-    rows = pyarrow.parquet.read_table(work / f"shard-{number:05d}.parquet", columns=["id"])
+    """The ids that a shard has used up, for records or for problems."""
+    table = pyarrow.parquet.read_table(work / f"shard-{number:05d}.parquet", columns=["id"])
     problems = json.loads((work / f"problems-{number:05d}.json").read_text("utf-8"))
-    return [*rows.column("id").to_pylist(), *(problem["id"] for problem in problems)]
+    return [*table.column("id").to_pylist(), *(problem["id"] for problem in problems)]
 
 
 def _write_shard(work: Path, number: int, made: Made) -> None:
-    """Write the problems of a shard, then its rows, whose file says that both are there."""
+    """Write the problems of a shard, then its records, whose file says that both are there."""
     replace_text(work / f"problems-{number:05d}.json", json.dumps(made.problems))
     schema = features().arrow_schema.append(pyarrow.field(SOURCE_SPLIT, pyarrow.string()))
-    rows = [row | {SOURCE_SPLIT: split} for row, split in zip(made.rows, made.splits, strict=True)]
+    rows = [{**record, SOURCE_SPLIT: split} for record, split in zip(made.records, made.splits, strict=True)]
     path = work / f"shard-{number:05d}.parquet"
     partial = path.with_suffix(".partial")
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), partial)
@@ -247,23 +245,23 @@ def _write_shard(work: Path, number: int, made: Made) -> None:
 
 
 def _assemble(out: Path, info: PreparedInfo, splitting: Splitting) -> dict[str, Any]:
-    """Share the rows of all shards out to splits and write these, the report, and at last `prepared.json`."""
+    """Assign the records of all shards to splits and write these, the report, and at last `prepared.json`."""
     work = out / WORK_FOLDER
     shards = [path for path in sorted(work.glob("shard-*.parquet")) if pyarrow.parquet.read_metadata(path).num_rows]
     problems = [p for path in sorted(work.glob("problems-*.json")) for p in json.loads(path.read_text("utf-8"))]
     columns = ["id", "text", "speaker", "seconds", SOURCE_SPLIT]
-    rows = [row for path in shards for row in pyarrow.parquet.read_table(path, columns=columns).to_pylist()]
-    splits, notes = _split(rows, splitting)
+    records = [record for path in shards for record in pyarrow.parquet.read_table(path, columns=columns).to_pylist()]
+    splits, notes = _split(records, splitting)
     counts = {split: splits.count(split) for split in SPLITS}
     hours = {
-        split: sum(row["seconds"] for row, its in zip(rows, splits, strict=True) if its == split) / 3600
+        split: sum(record["seconds"] for record, its in zip(records, splits, strict=True) if its == split) / 3600
         for split in SPLITS
     }
     report = write_report(out, info.source, counts, hours, problems, notes)
-    if not rows:
+    if not records:
         raise ValueError(
-            f"None of the {report['found']} rows of {info.source!r} can be used"
-            + (f" ({_listed(report['skipped'])}; see {out / 'report.md'})." if problems else ": it holds no rows.")
+            f"None of the {report['found']} records of {info.source!r} can be used"
+            + (f" ({_listed(report['skipped'])}; see {out / 'report.md'})." if problems else ": it holds no records.")
         )
     cached = datasets.Dataset.from_parquet(
         [str(path) for path in shards],
@@ -282,18 +280,18 @@ def _assemble(out: Path, info: PreparedInfo, splitting: Splitting) -> dict[str, 
     return report
 
 
-def _split(rows: list[dict[str, Any]], splitting: Splitting) -> tuple[list[str], list[str]]:
-    """The split of each row, and what should be known about them."""
+def _split(records: list[dict[str, Any]], splitting: Splitting) -> tuple[list[str], list[str]]:
+    """The split of each record, and notes for the report."""
     if splitting.by == "source":
-        names = [row[SOURCE_SPLIT] for row in rows]
+        names = [record[SOURCE_SPLIT] for record in records]
         unnamed = names.count(None)
-        notes = [f"Rows that name no split are in {SPLITS[0]}: {unnamed}."] if unnamed else []
+        notes = [f"Records that name no split are in {SPLITS[0]}: {unnamed}."] if unnamed else []
         return [SPLITS[0] if name is None else split_of_source(name) for name in names], notes
     by_speaker = splitting.by == "speaker"
-    groups = [row["speaker"] if by_speaker else hash_group(row["text"], row["id"]) for row in rows]
+    groups = [record["speaker"] if by_speaker else hash_group(record["text"], record["id"]) for record in records]
     splits = assign_splits(groups, splitting.validation, splitting.test, splitting.seed)
     notes = [
-        f"No row is in {split}: there are too few {'speakers' if by_speaker else 'different sentences'} "
+        f"No record is in {split}: there are too few {'speakers' if by_speaker else 'different sentences'} "
         "to hold some out."
         for split, share in (("validation", splitting.validation), ("test", splitting.test))
         if share and split not in splits

@@ -1,21 +1,21 @@
 """
-One record of a data set (a line of a manifest, a row of a table) -> one item: what there is to learn from, under one
+One record of a source (a line of a manifest, a row of a table) -> one item: what there is to learn from, under one
 set of names.
 
 What a record is follows from what it holds:
 
 | it holds | the item is |
 |---|---|
-| `messages` | a conversation (`messages`), perhaps with sounds written as `<|audio_N|>` |
-| `caption` and `audio` | a sound and its description (`caption`); `text` is the instruction |
-| an answer's sound | a spoken answer to a spoken or written question (`dialogue`) |
+| `messages` | `messages`, perhaps with audio written as `<|audio_N|>` |
+| `caption` and `audio` | audio and its description (`caption`); `text` is the instruction |
+| an answer's audio | a spoken answer to a spoken or written question (`dialogue`) |
 | an answer's words only | a written question and answer (`text`) |
 | `audio` | a recording and its transcript (`recording`) |
-| `text` and no field for a sound | a `document`, or a conversation that was written out with its markers |
+| `text` and no field for audio | a `document`, or messages that were written out with their markers |
 
 A field that is empty (null, "", NaN) is not held.
 
-Knows names of fields. Reads no sound and no files, and judges nothing: `row_maker.py` says what can be used.
+Depends on names of fields. Reads no audio and no files, and checks nothing: `record_maker.py` does.
 """
 
 import json
@@ -62,7 +62,7 @@ class Item:
         answer_text: The answer or the caption.
         words: Word times of `audio`.
         answer_words: Word times of `answer_audio`.
-        messages: A conversation.
+        messages: A list of messages.
         split: The split it has in its source.
         problem (`str`, *optional*): Why it could not even be read.
         detail (`str`): More about that.
@@ -105,14 +105,14 @@ def as_item(record: Any, number: int, folder: Path, columns: Mapping[str, str] |
     found = {field: _first(record, (columns or {}).get(field), names) for field, names in FIELDS.items()}
     caption = found.pop("caption")
     for field in ("audio", "answer_audio"):
-        found[field] = _sound(found[field], folder)
+        found[field] = _audio(found[field], folder)
     if caption is not None:
         found["answer_text"] = caption
     found["id"] = _text_id(found["id"], number)
     if found["messages"] is None and found["audio"] is None and isinstance(found["text"], str):
         found["messages"] = written_messages(found["text"])
-    has_sound = any(name in record for name in (*FIELDS["audio"], (columns or {}).get("audio")))
-    return Item(kind=_kind(found, caption is not None, has_sound), **found)
+    has_audio = any(name in record for name in (*FIELDS["audio"], (columns or {}).get("audio")))
+    return Item(kind=_kind(found, caption is not None, has_audio), **found)
 
 
 def _first(record: Mapping, named: str | None, names: tuple[str, ...]) -> Any:
@@ -125,7 +125,7 @@ def _is_missing(value: Any) -> bool:
     return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
-def _kind(found: Mapping[str, Any], is_caption: bool, has_sound: bool) -> str:
+def _kind(found: Mapping[str, Any], is_caption: bool, has_audio: bool) -> str:
     if found["messages"] is not None:
         return "messages"
     if is_caption:
@@ -134,8 +134,8 @@ def _kind(found: Mapping[str, Any], is_caption: bool, has_sound: bool) -> str:
         return "dialogue"
     if found["answer_text"] is not None:
         return "text"
-    # A field for a sound that is empty is a sound that is missing, and not a text without one.
-    return "recording" if has_sound or found["text"] is None else "document"
+    # An empty field for audio is missing audio, and not a text without audio.
+    return "recording" if has_audio or found["text"] is None else "document"
 
 
 def _text_id(value: Any, number: int) -> str:
@@ -144,7 +144,7 @@ def _text_id(value: Any, number: int) -> str:
     return unicodedata.normalize("NFC", str(value))
 
 
-def _sound(value: Any, folder: Path) -> Any:
+def _audio(value: Any, folder: Path) -> Any:
     """A path as a whole path, the bytes of a file as they are; other values are kept, to be refused later."""
     if isinstance(value, Mapping):  # an undecoded `datasets.Audio` value
         value = value["bytes"] if value.get("bytes") is not None else value.get("path")
@@ -164,17 +164,17 @@ def pack_items(items: list[Item]) -> dict[str, Any]:
         items (`list[Item]`): Items.
 
     Returns:
-        `dict`: `items`, one JSON text, and `sounds`, a list of the bytes that were among them.
+        `dict`: `items`, one JSON text, and `files`, a list of the bytes that were among them.
     """
-    sounds: list[bytes] = []
+    files: list[bytes] = []
 
     def reference(value: Any) -> Any:
         if isinstance(value, (bytes, bytearray)):
-            sounds.append(bytes(value))
-            return {"sound": len(sounds) - 1}
+            files.append(bytes(value))
+            return {"file": len(files) - 1}
         return {"unreadable": f"a {type(value).__name__}"}
 
-    return {"items": json.dumps([vars(item) for item in items], default=reference), "sounds": sounds}
+    return {"items": json.dumps([vars(item) for item in items], default=reference), "files": files}
 
 
 def unpack_items(packed: Mapping[str, Any]) -> list[Item]:
@@ -182,14 +182,14 @@ def unpack_items(packed: Mapping[str, Any]) -> list[Item]:
     Read what `pack_items` wrote.
 
     Args:
-        packed (`dict`): `items` and `sounds`.
+        packed (`dict`): `items` and `files`.
 
     Returns:
         `list[Item]`
     """
 
     def resolved(value: Any) -> Any:
-        return packed["sounds"][value["sound"]] if isinstance(value, dict) and set(value) == {"sound"} else value
+        return packed["files"][value["file"]] if isinstance(value, dict) and set(value) == {"file"} else value
 
     return [
         Item(**{name: resolved(value) if "audio" in name else value for name, value in fields.items()})

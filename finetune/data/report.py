@@ -1,8 +1,6 @@
 """
 What was prepared and what was left out: `report.json` to be read by programs, `report.md` by people, `skipped.jsonl`
-with every row.
-
-Knows counts and reasons.
+with every record that was left out.
 """
 
 import json
@@ -32,13 +30,13 @@ def write_report(
     Args:
         folder (`Path`): Where they go.
         source (`str`): Name of the data.
-        counts (`dict[str, int]`): Rows by split.
+        counts (`dict[str, int]`): Records by split.
         hours (`dict[str, float]`): Hours by split.
         problems (sequence of `dict`): `id`, `reason`, `detail` of what was left out.
-        notes (sequence of `str`): What a reader should know besides.
+        notes (sequence of `str`): Further remarks for the reader.
 
     Returns:
-        `dict`: What `report.json` holds.
+        `dict`: The content of `report.json`.
     """
     reasons = Counter(problem["reason"] for problem in problems)
     examples: dict[str, list[dict[str, str]]] = {reason: [] for reason, _ in reasons.most_common()}
@@ -71,12 +69,12 @@ def readable(report: dict[str, Any]) -> str:
     Returns:
         `str`
     """
-    lines = [f"# {report['source']}", "", f"{report['prepared']} of {report['found']} rows were prepared.", ""]
-    lines += ["| split | rows | hours |", "|---|---|---|"]
+    lines = [f"# {report['source']}", "", f"{report['prepared']} of {report['found']} records were prepared.", ""]
+    lines += ["| split | records | hours |", "|---|---|---|"]
     lines += [f"| {split} | {report['rows'][split]} | {report['hours'][split]:.2f} |" for split in SPLITS]
     lines += ["", *(f"- {note}" for note in report["notes"])]
     if report["skipped"]:
-        lines += ["", f"## Left out (all of them in {SKIPPED_FILE})", "", "| reason | rows |", "|---|---|"]
+        lines += ["", f"## Left out (all of them in {SKIPPED_FILE})", "", "| reason | records |", "|---|---|"]
         lines += [f"| {reason} | {count} |" for reason, count in report["skipped"].items()]
     for reason, examples in report["examples"].items():
         lines += ["", f"### {reason}", ""]

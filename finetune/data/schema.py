@@ -1,5 +1,5 @@
 """
-The rows of a prepared dataset: what `ttt prepare` writes and what training and evaluation read.
+The records of a prepared dataset: what `ttt prepare` writes and what training and evaluation read.
 
 A prepared folder is a `datasets.DatasetDict` (splits `train`, `validation`, `test`; `load_from_disk` opens it) with
 two files beside it: `prepared.json` says what made it ([`PreparedInfo`]), `report.json` (and `report.md`, to be read)
@@ -7,21 +7,21 @@ what was left out and why.
 
 | kind | `text` | `codes` | `answer_text` | `answer_codes` |
 |---|---|---|---|---|
-| `recording` | its transcript | its sound | | |
-| `caption` | an instruction, or none | a sound | what is heard | |
-| `dialogue` | the question's words, or none | the question's sound, or none | the answer's words | the answer's sound |
+| `recording` | its transcript | its audio | | |
+| `caption` | an instruction, or none | audio | its description | |
+| `dialogue` | the question's words, or none | the question's audio, or none | the answer's words | the answer's audio |
 | `text` | the question | | the answer | |
-| `document` | a text learnt whole, sounds in it as `<\\|audio_N\\|>` | | | |
-| `messages` | (`messages` holds the conversation, sounds in it as `<\\|audio_N\\|>`) | | | |
+| `document` | a text learnt whole, audio in it as `<\\|audio_N\\|>` | | | |
+| `messages` | (`messages` holds the messages, audio in them as `<\\|audio_N\\|>`) | | | |
 
-Knows columns, files and names of tasks. Knows no tokens and no codec: `training/examples.py` makes training examples
-of rows.
+Depends on columns, files and names of tasks. Independent of tokens and codecs: `training/examples.py` turns records
+into training examples.
 """
 
 import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import datasets
 
@@ -39,7 +39,30 @@ INFO_FILE = "prepared.json"
 REPORT_FILE = "report.json"
 BYTES_PER_FILE = 2**29
 
-Row = dict[str, Any]
+
+class WordTime(TypedDict):
+    """A spoken word, and when it begins and ends, in seconds."""
+
+    word: str
+    start: float
+    end: float
+
+
+class Record(TypedDict):
+    """One entry of a prepared dataset; `features` describes its fields."""
+
+    id: str
+    kind: str
+    language: str | None
+    speaker: str | None
+    text: str | None
+    codes: list[int] | None
+    answer_text: str | None
+    answer_codes: list[int] | None
+    words: list[WordTime] | None
+    answer_words: list[WordTime] | None
+    messages: str | None
+    seconds: float
 
 
 def features() -> datasets.Features:
@@ -49,7 +72,7 @@ def features() -> datasets.Features:
     Returns:
         `datasets.Features`: `words` and `answer_words` are the spoken words in order with their times in seconds,
         without gaps, of the recording (or question) and of the answer; `messages` is a JSON list of `{"role",
-        "content"}`; `seconds` is the length of all sound in the row. What a row does not have is `None`.
+        "content"}`; `seconds` is the length of all audio of the record. What a record does not have is `None`.
     """
     text, number = datasets.Value("string"), datasets.Value("float64")
     codes = datasets.List(datasets.Value("int32"))
@@ -72,42 +95,42 @@ def features() -> datasets.Features:
     )
 
 
-def tasks_of(row: Row) -> tuple[str, ...]:
+def tasks_of(record: Record) -> tuple[str, ...]:
     """
-    Name what a row can teach.
+    Name what a record can teach.
 
     Args:
-        row (`dict`): A row of a prepared dataset.
+        record ([`Record`]): Of a prepared dataset.
 
     Returns:
-        `tuple[str, ...]`: Tasks that `training.examples.build_examples` takes with this row.
+        `tuple[str, ...]`: Tasks that `training.examples.build_examples` takes with this record.
     """
-    tasks = TASKS_OF_KIND[row["kind"]]
-    return (*tasks, "interleaved") if row["kind"] == "recording" and row["words"] else tasks
+    tasks = TASKS_OF_KIND[record["kind"]]
+    return (*tasks, "interleaved") if record["kind"] == "recording" and record["words"] else tasks
 
 
-def make_row(id: str, kind: str, **values: Any) -> Row:
+def make_record(id: str, kind: str, **values: Any) -> Record:
     """
-    Make a row; what is not given is `None`.
+    Make a record; what is not given is `None`.
 
     Args:
-        id (`str`): Names the row among those of its source.
+        id (`str`): Names the record among those of its source.
         kind (`str`): One of `KINDS`.
         values: Other columns, see `features`.
 
     Returns:
-        `dict`: A row with all columns.
+        [`Record`]: With all columns.
 
     Raises:
         ValueError: If there is no such kind or column.
     """
-    row: Row = dict.fromkeys(features()) | {"seconds": 0.0}
+    columns = features()
     if kind not in KINDS:
-        raise ValueError(f"A row's kind is one of {', '.join(KINDS)}, but is {kind!r}.")
-    unknown = values.keys() - row.keys()
+        raise ValueError(f"A record's kind is one of {', '.join(KINDS)}, but is {kind!r}.")
+    unknown = values.keys() - columns.keys()
     if unknown:
-        raise ValueError(f"A row has no column {', '.join(sorted(unknown))}: its columns are {', '.join(row)}.")
-    return row | {"id": id, "kind": kind} | values
+        raise ValueError(f"A record has no column {', '.join(sorted(unknown))}: its columns are {', '.join(columns)}.")
+    return cast(Record, dict.fromkeys(columns) | {"seconds": 0.0, "id": id, "kind": kind} | values)
 
 
 @dataclass(frozen=True)
@@ -118,12 +141,12 @@ class PreparedInfo:
     Args:
         source (`str`): Where the data came from, as it was given.
         codec (`str`): Name or path of the codec.
-        codec_fingerprint (`str`): Hash of the codec's weights: codes of another codec mean other sounds.
+        codec_fingerprint (`str`): Hash of the codec's weights: codes of another codec mean other audio.
         frame_rate (`float`): Codes per second.
         codebook_size (`int`): Codes of the codec.
-        settings (`dict`): Everything else that decides what the rows are.
-        counts (`dict[str, int]`): Rows by split.
-        hours (`dict[str, float]`): Hours of sound by split.
+        settings (`dict`): Everything else that decides what the records are.
+        counts (`dict[str, int]`): Records by split.
+        hours (`dict[str, float]`): Hours of audio by split.
     """
 
     source: str
@@ -165,7 +188,7 @@ def read_info(folder: str | Path) -> PreparedInfo:
 
 def load_prepared(folder: str | Path) -> datasets.DatasetDict:
     """
-    Open a prepared dataset; rows are read from disk as they are asked for.
+    Open a prepared dataset; records are read from disk as they are asked for.
 
     Args:
         folder (`str` or `Path`): A folder written by `ttt prepare`.
@@ -180,20 +203,22 @@ def load_prepared(folder: str | Path) -> datasets.DatasetDict:
     return datasets.load_from_disk(str(folder))
 
 
-def save_prepared(folder: str | Path, rows: dict[str, list[Row]], info: PreparedInfo) -> None:
+def save_prepared(folder: str | Path, records: dict[str, list[Record]], info: PreparedInfo) -> None:
     """
-    Write rows as a prepared dataset, for data that is made and not recorded.
+    Write records as a prepared dataset, for data that is made and not recorded.
 
     Args:
         folder (`str` or `Path`): Made if needed.
-        rows (`dict[str, list[dict]]`): Rows by split; a split that is missing is empty.
+        records (`dict[str, list[Record]]`): Records by split; a split that is missing is empty.
         info ([`PreparedInfo`]): Counts and hours are filled in.
     """
-    columns = {split: {name: [row[name] for row in rows.get(split, [])] for name in features()} for split in SPLITS}
-    splits = {split: datasets.Dataset.from_dict(columns[split], features=features()) for split in SPLITS}
+    splits = {
+        split: datasets.Dataset.from_list([dict(record) for record in records.get(split, [])], features=features())
+        for split in SPLITS
+    }
     save_splits(folder, splits)
-    counts = {split: len(rows.get(split, [])) for split in SPLITS}
-    hours = {split: sum(row["seconds"] for row in rows.get(split, [])) / 3600 for split in SPLITS}
+    counts = {split: len(records.get(split, [])) for split in SPLITS}
+    hours = {split: sum(record["seconds"] for record in records.get(split, [])) / 3600 for split in SPLITS}
     PreparedInfo(**(asdict(info) | {"counts": counts, "hours": hours})).write(Path(folder))
 
 

@@ -1,9 +1,8 @@
 """
 Where data comes from: a Hub data set, an audio folder, Common Voice, a manifest, the released data format; each as a
-series of items.
+series of items. A line that cannot be read is an item with a `problem`.
 
-Knows file formats and folders. Does not read sound, and does not fail on a single bad line: that is an item with a
-`problem`.
+Depends on file formats and folders. Reads no audio.
 """
 
 import csv
@@ -39,7 +38,7 @@ class Source:
         name (`str`): As it was given.
         kind (`str`): `table`, `audiofolder`, `common_voice` or `hub`.
         files (`tuple[tuple[Path, str | None], ...]`): Tables with the split that each is, if any.
-        folder (`Path`): Where relative paths of sounds begin.
+        folder (`Path`): Where relative paths of audio files begin.
         columns (`dict[str, str]`): Names of fields that differ from the usual ones.
         hub (`dict`): What `datasets.load_dataset` is given.
     """
@@ -52,7 +51,7 @@ class Source:
     hub: Mapping[str, Any] = field(default_factory=dict)
 
     def fingerprint(self) -> str:
-        """Hash of what decides the items: the tables' bytes, or what the Hub is asked for. Sounds are not read."""
+        """Hash of what decides the items: the tables' bytes, or what the Hub is asked for. Audio is not read."""
         digest = hashlib.sha256(json.dumps([self.kind, dict(self.columns)], sort_keys=True).encode())
         for path, split in self.files:
             digest.update(f"{path.name} {split}".encode())
@@ -84,7 +83,7 @@ class Source:
         if isinstance(record, Unreadable):
             return Item(f"{number:08d}", problem="unreadable line", detail=record.why)
         if self.kind == "common_voice":
-            # Its "path" names a file in the folder of clips, and each clip is a row.
+            # Its "path" names a file in the folder of clips, and each clip is a record.
             record = {"id": record.get("path"), **record, "audio": f"clips/{record.get('path') or ''}"}
         elif self.kind == "audiofolder":
             record = {"id": record.get("file_name"), **record}
@@ -155,8 +154,8 @@ def _open_folder(name: str, path: Path, columns: Mapping[str, str]) -> Source:
     if metadata:
         return Source(name, "audiofolder", ((metadata[0], None),), path, columns)
     if (path / "clips").is_dir():
-        parts = [(path / f"{part}.tsv", split_of_source(part)) for part in COMMON_VOICE_SPLITS]
-        parts = [(file, split) for file, split in parts if file.is_file()]
+        named = [(path / f"{part}.tsv", split_of_source(part)) for part in COMMON_VOICE_SPLITS]
+        parts: list[tuple[Path, str | None]] = [(file, split) for file, split in named if file.is_file()]
         if not parts and (path / "validated.tsv").is_file():
             parts = [(path / "validated.tsv", None)]
         if parts:
@@ -181,9 +180,9 @@ def _records(path: Path) -> Iterator[Any]:
     elif suffix == ".json":
         yield from _json_list(path)
     elif suffix == ".parquet":
-        yield from _parquet_rows(path)
+        yield from _parquet_records(path)
     else:
-        yield from _delimited_rows(path, "\t" if suffix == ".tsv" else ",")
+        yield from _delimited_records(path, "\t" if suffix == ".tsv" else ",")
 
 
 def _json_lines(path: Path) -> Iterator[Any]:
@@ -209,7 +208,7 @@ def _json_list(path: Path) -> Iterator[Any]:
     yield from written
 
 
-def _parquet_rows(path: Path) -> Iterator[Any]:
+def _parquet_records(path: Path) -> Iterator[Any]:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(BATCH_ROWS):
@@ -218,12 +217,12 @@ def _parquet_rows(path: Path) -> Iterator[Any]:
         raise ValueError(f"{str(path)!r} cannot be read as Parquet ({str(error).splitlines()[0]}).") from error
 
 
-def _delimited_rows(path: Path, delimiter: str) -> Iterator[Any]:
+def _delimited_records(path: Path, delimiter: str) -> Iterator[Any]:
     csv.field_size_limit(sys.maxsize)
     quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL  # Common Voice does not quote
-    # Bytes that are not UTF-8 become surrogates, which are found, row by row, where texts are checked.
+    # Bytes that are not UTF-8 become surrogates, which are found, record by record, where texts are checked.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        rows = csv.DictReader(file, delimiter=delimiter, quoting=quoting, restkey=None, restval=None)
+        rows = csv.DictReader(file, delimiter=delimiter, quoting=quoting)  # type: ignore[call-overload]
         try:
             for row in rows:
                 extra = row.pop(None, None)  # an empty name may be that of a column, as of the index that pandas writes
@@ -236,7 +235,7 @@ def _delimited_rows(path: Path, delimiter: str) -> Iterator[Any]:
 
 
 def _hub_records(asked: Mapping[str, Any], start: int) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Rows of a Hub data set with the names of their splits, sounds as they are stored."""
+    """Rows of a Hub data set with the names of their splits, audio as it is stored."""
     try:
         loaded = load_from_hub(**asked)
     except Exception as error:  # the library raises what its many file systems and builders raise

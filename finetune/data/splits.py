@@ -1,9 +1,8 @@
 """
-Who is trained on and who is held out: whole groups of rows (a speaker, or a sentence) go to one split, or rows keep
-that of their source.
+What is trained on and what is held out: whole groups of records (a speaker, or a sentence) go to one split, or records
+keep that of their source. The result depends on the records and a seed alone, not on the order of preparation.
 
-Knows groups, shares and what splits are called elsewhere. The outcome depends on the rows and a seed alone, not on
-the order in which they were prepared.
+Depends on groups, shares and names of splits.
 """
 
 import hashlib
@@ -24,7 +23,7 @@ ROOM = 1.5  # a group is not taken if it would make its split this much larger t
 
 def split_of_source(name: str) -> str:
     """
-    Give the split of ours that one of a source is, by the word that its name begins with: `dev`, `test_meeting`,
+    Map a split of a source to one of `SPLITS`, by the word that its name begins with: `dev`, `test_meeting`,
     `train.clean.100`.
 
     Args:
@@ -50,12 +49,12 @@ def split_of_source(name: str) -> str:
 
 def hash_group(text: str | None, id: str) -> str:
     """
-    Give the group of a row that is split by hash: rows that say the same words stay together, so that no held-out
+    Give the group of a record that is split by hash: records with the same words stay together, so that no held-out
     sentence was trained on.
 
     Args:
         text (`str`, *optional*): The words.
-        id (`str`): Of the row, which is its group if it has no words.
+        id (`str`): Of the record, which is its group if it has no words.
 
     Returns:
         `str`: The group.
@@ -66,19 +65,19 @@ def hash_group(text: str | None, id: str) -> str:
 
 def assign_splits(groups: Sequence[str | None], validation: float, test: float, seed: int = 0) -> list[str]:
     """
-    Share out rows: first `test`, then `validation`, the rest is `train`.
+    Assign records to splits: first `test`, then `validation`, the rest is `train`.
 
     Groups are taken in the order of their hashes while there is room. If none fits, the smallest one is taken, as
     long as another one is left to train on.
 
     Args:
-        groups (sequence of `str` or `None`): The group of each row. Rows without one are trained on.
-        validation (`float`): Share of the rows.
-        test (`float`): Share of the rows.
+        groups (sequence of `str` or `None`): The group of each record. Records without one are trained on.
+        validation (`float`): Share of the records.
+        test (`float`): Share of the records.
         seed (`int`, defaults to 0): Chooses.
 
     Returns:
-        `list[str]`: The split of each row.
+        `list[str]`: The split of each record.
     """
     sizes = Counter(group for group in groups if group is not None)
     free = sorted(sizes, key=lambda group: hashlib.sha256(f"{seed} {group}".encode()).digest())

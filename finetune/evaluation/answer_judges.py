@@ -2,10 +2,10 @@
 Is an answer right? Judges of answers to questions, by name.
 
     exact          the answer's words are those of one of the accepted answers, whatever case and punctuation
-    contains       an accepted answer's words stand in it, one after the other: for models that answer in sentences
+    contains       the answer contains the words of an accepted answer in order: for models that answer in sentences
     HUB_ID         a chat model of transformers, asked for yes or no
 
-Knows texts. Knows no speech.
+Depends on texts alone.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from .metrics import normalise
 
 
 class AnswerJudge(Protocol):
-    """Says of an answer whether it is right."""
+    """Decides whether an answer is right."""
 
     name: str
 
@@ -37,9 +37,9 @@ class AnswerJudge(Protocol):
 
 def make_answer_judge(name: str) -> AnswerJudge:
     """Find a judge by name, see the module's docstring."""
-    return (
-        {"exact": ExactJudge, "contains": ContainsJudge}[name]() if name in ("exact", "contains") else ChatJudge(name)
-    )
+    if name == "exact":
+        return ExactJudge()
+    return ContainsJudge() if name == "contains" else ChatJudge(name)
 
 
 class ExactJudge:

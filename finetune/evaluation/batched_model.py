@@ -1,7 +1,7 @@
 """
-A model with its processor, asked in batches: what validation and evaluation do thousands of times.
+A model with its processor, asked in batches, for validation and evaluation.
 
-Knows tasks, codes and texts going in and replies coming out. Knows no metrics and no data sets.
+Depends on tasks, codes, texts and replies. Independent of metrics and data sets.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,12 +17,12 @@ from processing_ttt.tasks_ttt import DEFAULT_LANGUAGE, system_prompt
 @dataclass(frozen=True)
 class Question:
     """
-    One thing to ask.
+    A question to a model.
 
     Args:
         task (`str`): One of `processing_ttt.TASKS`.
         text (`str`, *optional*): The user's text.
-        codes (`list[int]`, *optional*): The codes of the user's sound.
+        codes (`list[int]`, *optional*): The codes of the user's audio.
         language (`str`, *optional*): Tag of the language, for the prompt.
     """
 
@@ -35,11 +35,11 @@ class Question:
 @dataclass(frozen=True)
 class Answer:
     """
-    What came back.
+    A model's reply.
 
     Args:
         text (`str`): The reply's text.
-        codes (`list[int]`): The codes of its sound; `processor.decode_codes` makes it heard.
+        codes (`list[int]`): The codes of its audio, for `processor.decode_codes`.
         finished (`bool`): Whether the model ended the reply itself.
     """
 
@@ -69,11 +69,11 @@ class Checkpoint:
 
     def ask(self, questions: Sequence[Question], progress: Callable[[int], object] | None = None) -> list[Answer]:
         """
-        Answer questions, in batches of like length.
+        Answer questions, in batches of similar length.
 
         Args:
             questions (`Sequence[Question]`): In any order.
-            progress (`Callable`, *optional*): Told after each batch how many questions it had.
+            progress (`Callable`, *optional*): Called after each batch with its number of questions.
 
         Returns:
             `list[Answer]`: In the order of the questions.
@@ -89,7 +89,7 @@ class Checkpoint:
         return [answers[i] for i in range(len(order))]
 
     def prompt(self, question: Question) -> list[int]:
-        """Write the ids of a question's prompt, as a training example begins."""
+        """Write the token ids of a question's prompt, as a training example begins."""
         processor = self.processor
         return processor.layout.build_prompt(
             processor.tokenizer,
@@ -104,5 +104,5 @@ class Checkpoint:
         padded = self.processor.tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt")
         inputs = {name: padded[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
         ids = TttTalker(self.model, self.processor, **self.options).reply_ids(inputs)
-        parsed = [self.processor.layout.parse_reply(row) for row in ids]
-        return [Answer(self.processor.decode_text(row.text_ids), row.codes, row.finished) for row in parsed]
+        replies = [self.processor.layout.parse_reply(sequence) for sequence in ids]
+        return [Answer(self.processor.decode_text(each.text_ids), each.codes, each.finished) for each in replies]

@@ -1,16 +1,16 @@
 """
-What the frozen codec leaves of real speech, before anything is trained: the ceiling of what training can reach.
+What the frozen codec preserves of real speech: an upper limit for any model trained on its codes.
 
-    recording -> codes -> sound again; a judge writes down both, and is compared with the transcript
+    recording -> codes -> audio again; a judge transcribes both, and is compared with the transcript
 
 A model speaks only through its codec's decoder and hears only through its encoder. So its speech in a language is not
-understood better than the codec's resynthesis of a person, and what the codec drops it cannot hear.
+understood better than the codec's resynthesis of a person, and what the codec drops never reaches the model.
 
-A judge that does not know the language cannot say what is understood, but it still hears whether two sounds are
-alike. Beside the error rates stands therefore how alike it hears recording and resynthesis: 1 if it writes the same
-for both, 0 if it does not hear them more alike than two different recordings.
+A judge that does not support the language cannot measure that, but it can still compare: the similarity of its
+transcripts of recording and resynthesis is 1 if they are the same, and 0 if they are no more similar than those of two
+different recordings.
 
-Knows the codec, a judge and texts. Knows no training.
+Depends on the codec, a judge and texts. Independent of training.
 """
 
 import json
@@ -23,23 +23,23 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from finetune.data.encoding import encode_sounds
-from finetune.data.row_maker import Draft, Limits, Problem, RowMaker
+from finetune.data.encoding import encode_waveforms
+from finetune.data.record_maker import Draft, Limits, Problem, RecordMaker
 from finetune.data.schema import replace_text
 from finetune.data.sources import Source
 from processing_ttt import TttProcessor
 from processing_ttt.reply_ttt import write_sound
 
-from .codec_measures import code_usage, heard_alike, mel_distance
+from .codec_measures import code_usage, mel_distance, transcript_similarity
 from .judges import Judge
 from .metrics import ErrorRates, error_rates, normalise
 
-SOUNDS_WRITTEN = 5
-SOUNDS_AT_ONCE = 8
+FILES_WRITTEN = 5
+JUDGED_AT_ONCE = 8
 SCAN = 20  # recordings looked at for each one that is wanted
 
-# Normalised character errors. A judge above the first understands too little to be asked; the others grade what the
-# codec adds.
+# Normalised character error rates. A judge above the first understands too little; the others grade the errors that
+# the codec adds.
 JUDGE_FAILS, KEEPS, LOSES, RUINS = 0.5, 0.02, 0.10, 0.30
 ALIKE_KEEPS, ALIKE_LOSES, ALIKE_RUINS = 0.95, 0.85, 0.65
 
@@ -47,22 +47,22 @@ ALIKE_KEEPS, ALIKE_LOSES, ALIKE_RUINS = 0.95, 0.85, 0.65
 @dataclass(frozen=True)
 class CodecCheck:
     """
-    What was measured.
+    The measurements.
 
     Args:
-        codec (`str`): Whose codec.
-        judge (`str`): Who listened.
+        codec (`str`): Name of the codec's checkpoint.
+        judge (`str`): Name of the judge.
         count (`int`): Recordings.
         seconds (`float`): Their length together.
-        original (`ErrorRates`, *optional*): The judge on the recordings; `None` if it was not asked because it does
-            not know the language.
+        original (`ErrorRates`, *optional*): The judge on the recordings; `None` if it does not support the
+            language.
         resynthesis (`ErrorRates`, *optional*): The judge on their resynthesis.
-        heard_alike (`float`): See above.
+        heard_alike (`float`): Similarity of transcripts, see above.
         mel_distance_db (`float`): Mean absolute difference of the log-mel spectra, levels matched, in dB.
         codes_used (`int`): Different codes that occurred ...
         codebook_size (`int`): ... out of so many.
         entropy_bits (`float`): Of the distribution of single codes.
-        verdict (`str`): What it means.
+        verdict (`str`): The result in words.
     """
 
     codec: str
@@ -97,7 +97,7 @@ def check_codec(
         judge (`Judge`): From `finetune.evaluation.judges`.
         count (`int`, defaults to 100): Recordings, spread over those at the beginning of the source.
         limits ([`Limits`], *optional*): Which can be used, and their language if they do not say it.
-        out (`Path`, *optional*): Folder for `codec_check.json`, `codec_check.md` and some sounds to listen to.
+        out (`Path`, *optional*): Folder for `codec_check.json`, `codec_check.md` and some audio to listen to.
         codec (`str`, *optional*): Name for the report.
 
     Returns:
@@ -106,36 +106,36 @@ def check_codec(
     Raises:
         ValueError: If no recording can be used.
     """
-    row_maker = RowMaker(processor, limits or Limits())
-    drafts = _recordings(source, row_maker, count)
-    sounds = [draft.sounds["codes"] for draft in drafts]
+    record_maker = RecordMaker(processor, limits or Limits())
+    drafts = _recordings(source, record_maker, count)
+    recordings = [draft.waveforms["codes"] for draft in drafts]
     rates = processor.codec_config.sampling_rate, processor.codec_config.output_sampling_rate
     codes: list[list[int]] = []
     resynthesis: list[np.ndarray] = []
-    for sound in tqdm(sounds, desc="resynthesise", unit="recording"):
-        encoded = encode_sounds(processor, [sound], 1)[0]
+    for waveform in tqdm(recordings, desc="resynthesise", unit="recording"):
+        encoded = encode_waveforms(processor, [waveform], 1)[0]
         if isinstance(encoded, Exception):
             raise encoded
         codes.append(encoded)
         resynthesis.append(processor.decode_codes(encoded))
-    language = drafts[0].row["language"]
-    knows = judge.knows(language)
-    heard = [
-        _listen(judge, both, rate, language if knows else None)
-        for both, rate in zip((sounds, resynthesis), rates, strict=True)
+    language = drafts[0].record["language"]
+    is_supported = judge.supports(language)
+    transcripts = [
+        _transcribe(judge, waveforms, rate, language if is_supported else None)
+        for waveforms, rate in zip((recordings, resynthesis), rates, strict=True)
     ]
-    texts = [draft.row["text"] for draft in drafts]
-    original, again = (error_rates(texts, side, language) for side in heard) if knows else (None, None)
-    alike = heard_alike(*([normalise(text, language) for text in side] for side in heard))
+    texts = [draft.record["text"] or "" for draft in drafts]
+    original, again = (error_rates(texts, side, language) for side in transcripts) if is_supported else (None, None)
+    alike = transcript_similarity(*([normalise(text, language) for text in side] for side in transcripts))
     distances = [
-        mel_distance(sound, rates[0], other, rates[1]) for sound, other in zip(sounds, resynthesis, strict=True)
+        mel_distance(one, rates[0], other, rates[1]) for one, other in zip(recordings, resynthesis, strict=True)
     ]
     used, entropy = code_usage(codes)
     check = CodecCheck(
         codec=codec or processor.codec_name_or_path,
         judge=judge.name,
-        count=len(sounds),
-        seconds=sum(map(len, sounds)) / rates[0],
+        count=len(recordings),
+        seconds=sum(map(len, recordings)) / rates[0],
         original=original,
         resynthesis=again,
         heard_alike=alike,
@@ -149,24 +149,27 @@ def check_codec(
         _write(
             out,
             check,
-            [(draft.row["id"], *pair) for draft, *pair in zip(drafts, sounds, resynthesis, strict=True)],
+            [
+                (draft.record["id"], one, other)
+                for draft, one, other in zip(drafts, recordings, resynthesis, strict=True)
+            ],
             rates,
             texts,
-            heard,
+            transcripts,
         )
     return check
 
 
-def _listen(judge: Judge, sounds: Sequence[np.ndarray], rate: int, language: str | None) -> list[str]:
-    heard: list[str] = []
-    with tqdm(total=len(sounds), desc=f"{judge.name} listens", unit="sound") as progress:
-        for start in range(0, len(sounds), SOUNDS_AT_ONCE):
-            heard += judge.transcribe(sounds[start : start + SOUNDS_AT_ONCE], rate, language)
-            progress.update(len(heard) - progress.n)
-    return heard
+def _transcribe(judge: Judge, waveforms: Sequence[np.ndarray], rate: int, language: str | None) -> list[str]:
+    transcripts: list[str] = []
+    with tqdm(total=len(waveforms), desc=f"{judge.name} transcribes", unit="recording") as progress:
+        for start in range(0, len(waveforms), JUDGED_AT_ONCE):
+            transcripts += judge.transcribe(waveforms[start : start + JUDGED_AT_ONCE], rate, language)
+            progress.update(len(transcripts) - progress.n)
+    return transcripts
 
 
-def _recordings(source: Source, row_maker: RowMaker, count: int) -> list[Draft]:
+def _recordings(source: Source, record_maker: RecordMaker, count: int) -> list[Draft]:
     """Recordings that can be used, evenly spread over the beginning of the source."""
     items = [item for item in islice(source.items(), SCAN * count) if item.kind == "recording"]
     drafts: list[Draft] = []
@@ -177,7 +180,7 @@ def _recordings(source: Source, row_maker: RowMaker, count: int) -> list[Draft]:
         if len(drafts) == count:
             break
         try:
-            drafts.append(row_maker.read(items[position]))
+            drafts.append(record_maker.read(items[position]))
         except Problem as problem:
             problems.append(problem)
     if not drafts:
@@ -191,33 +194,33 @@ def _recordings(source: Source, row_maker: RowMaker, count: int) -> list[Draft]:
 
 def verdict(original: ErrorRates | None, resynthesis: ErrorRates | None, alike: float, judge: str) -> str:
     """
-    Say in words what the numbers mean for whoever is about to train.
+    Say in words what the numbers mean for training.
 
     Args:
         original (`ErrorRates`, *optional*): The judge on the recordings.
         resynthesis (`ErrorRates`, *optional*): The judge on their resynthesis.
-        alike (`float`): How alike it hears both.
+        alike (`float`): Similarity of its transcripts of both.
         judge (`str`): Its name.
 
     Returns:
         `str`: Some sentences.
     """
     own = (
-        " It hears everything through this codec, the recordings too, so what the codec drops at once it never hears."
+        " This judge encodes the recordings with the same codec, so it misses what the codec drops from them."
         if judge == "model"
         else ""
     )
     if original is None or resynthesis is None or original.cer > JUDGE_FAILS:
         why = (
-            "does not know the language"
+            "does not support the language"
             if original is None
             else f"gets {original.cer:.0%} of the characters of the recordings themselves wrong"
         )
         graded = _graded(-alike, (-ALIKE_KEEPS, -ALIKE_LOSES, -ALIKE_RUINS))
         return (
-            f"No ceiling could be measured: {judge} {why}. Choose a judge that knows the language (--judge with a "
-            f"speech recognition model). It hears recording and resynthesis {alike:.0%} alike, which is weak evidence, "
-            f"but all that such a judge can give: {graded}.{own}"
+            f"No ceiling could be measured: {judge} {why}. Choose a judge that supports the language (--judge with "
+            f"a speech recognition model). Its transcripts of recording and resynthesis are {alike:.0%} similar, which "
+            f"is weak evidence: {graded}.{own}"
         )
     added = resynthesis.cer - original.cer
     return (
@@ -251,13 +254,13 @@ def readable(check: CodecCheck) -> str:
     """
     lines = [f"{check.count} recordings, {check.seconds:.0f} s, codec {check.codec}, judge {check.judge}", ""]
     if check.original is not None and check.resynthesis is not None:
-        lines += ["| sound | WER | CER | WER, raw | CER, raw |", "|---|---|---|---|---|"]
+        lines += ["| audio | WER | CER | WER, raw | CER, raw |", "|---|---|---|---|---|"]
         for name, side in (("recording", check.original), ("resynthesis", check.resynthesis)):
             lines.append(f"| {name} | {side.wer:.3f} | {side.cer:.3f} | {side.raw_wer:.3f} | {side.raw_cer:.3f} |")
         lines.append("")
     lines += ["| what | measured |", "|---|---|"]
     lines.append(
-        "| recording and resynthesis heard alike (1: the same, 0: as two different recordings) | "
+        "| similarity of transcripts, recording and resynthesis (1: the same, 0: as two different recordings) | "
         f"{check.heard_alike:.3f} |"
     )
     lines.append(f"| mel distance | {check.mel_distance_db:.1f} dB |")
@@ -269,20 +272,20 @@ def readable(check: CodecCheck) -> str:
 def _write(
     out: Path,
     check: CodecCheck,
-    sounds: Sequence[tuple[str, np.ndarray, np.ndarray]],
+    audio: Sequence[tuple[str, np.ndarray, np.ndarray]],
     rates: tuple[int, int],
     texts: Sequence[str],
-    heard: Sequence[Sequence[str]],
+    transcripts: Sequence[Sequence[str]],
 ) -> None:
     out.mkdir(parents=True, exist_ok=True)
     each: list[dict[str, Any]] = [
         {"id": id, "text": text, "heard": first, "heard_again": second}
-        for (id, _, _), text, first, second in zip(sounds, texts, *heard, strict=True)
+        for (id, _, _), text, first, second in zip(audio, texts, *transcripts, strict=True)
     ]
     replace_text(
         out / "codec_check.json", json.dumps(asdict(check) | {"recordings": each}, indent=2, ensure_ascii=False) + "\n"
     )
     replace_text(out / "codec_check.md", readable(check))
-    for number, (_, original, again) in enumerate(sounds[:SOUNDS_WRITTEN], start=1):
+    for number, (_, original, again) in enumerate(audio[:FILES_WRITTEN], start=1):
         write_sound(original, out / f"{number}-recording.wav", rates[0])
         write_sound(again, out / f"{number}-resynthesis.wav", rates[1])

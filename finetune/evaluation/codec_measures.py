@@ -1,8 +1,8 @@
 """
-Measures of what a codec leaves of a sound: how alike a judge hears it, how far the spectra are apart, which codes are
-in use.
+Measures of what a codec preserves: how similar a judge's transcripts are, how far apart the spectra are, which codes
+are in use.
 
-Knows waveforms, codes and texts. Knows no codec and no judge.
+Depends on waveforms, codes and texts. Independent of codecs and judges.
 """
 
 from collections.abc import Sequence
@@ -13,20 +13,20 @@ import torch
 import torchaudio
 
 MEL_RATE = 16_000
-MEL_FLOOR_DB = -60.0  # below the loudest of the sound
+MEL_FLOOR_DB = -60.0  # below the loudest band of the waveform
 
 
-def heard_alike(original: Sequence[str], resynthesis: Sequence[str]) -> float:
+def transcript_similarity(original: Sequence[str], resynthesis: Sequence[str]) -> float:
     """
-    Say how alike a judge hears recordings and their resynthesis.
+    Measure how similar a judge's transcripts of recordings and of their resynthesis are.
 
     Args:
-        original (`Sequence[str]`): What it wrote for each recording.
-        resynthesis (`Sequence[str]`): What it wrote for the resynthesis of each.
+        original (`Sequence[str]`): Its transcript of each recording.
+        resynthesis (`Sequence[str]`): Its transcript of the resynthesis of each.
 
     Returns:
         `float`: 1 - (errors between the two) / (errors between a recording and the resynthesis of the next one), at
-        least 0. With a single recording, or a judge that heard nothing, 0.
+        least 0. With a single recording, or without a word in any transcript, 0.
     """
     errors = _character_errors(original, resynthesis)
     by_chance = _character_errors(original, [*resynthesis[1:], *resynthesis[:1]])
@@ -44,21 +44,21 @@ def _character_errors(references: Sequence[str], others: Sequence[str]) -> int:
     return added + counted.substitutions + counted.insertions + counted.deletions
 
 
-def mel_distance(sound: np.ndarray, rate: int, other: np.ndarray, other_rate: int) -> float:
+def mel_distance(waveform: np.ndarray, rate: int, other: np.ndarray, other_rate: int) -> float:
     """
-    Measure how far two sounds of the same speech are apart.
+    Measure how far apart the spectra of two waveforms of the same speech are.
 
     Args:
-        sound (`np.ndarray` of shape `(samples,)`): The recording.
+        waveform (`np.ndarray` of shape `(samples,)`): The recording.
         rate (`int`): Its rate in Hz.
         other (`np.ndarray` of shape `(samples,)`): Its resynthesis.
         other_rate (`int`): Its rate in Hz.
 
     Returns:
-        `float`: Mean absolute difference in dB of 80 log-mel bands at 16 kHz, each sound relative to its own loudest
-        band and cut at -60 dB; what one has beyond the end of the other does not count.
+        `float`: Mean absolute difference in dB of 80 log-mel bands at 16 kHz, each waveform relative to its own
+        loudest band and cut at -60 dB; what one has beyond the end of the other does not count.
     """
-    mels = [_log_mel(samples, samples_rate) for samples, samples_rate in ((sound, rate), (other, other_rate))]
+    mels = [_log_mel(samples, samples_rate) for samples, samples_rate in ((waveform, rate), (other, other_rate))]
     frames = min(mel.shape[-1] for mel in mels)
     return float((mels[0][:, :frames] - mels[1][:, :frames]).abs().mean())
 
@@ -75,11 +75,11 @@ def code_usage(codes: Sequence[Sequence[int]]) -> tuple[int, float]:
     Count the codes in use.
 
     Args:
-        codes (sequence of codes): Of each recording.
+        codes (`Sequence[Sequence[int]]`): Of each recording.
 
     Returns:
         `tuple[int, float]`: How many different ones occurred, and the entropy of their distribution in bits.
     """
-    counts = np.unique(np.concatenate([np.asarray(row, np.int64) for row in codes]), return_counts=True)[1]
+    counts = np.unique(np.concatenate([np.asarray(each, np.int64) for each in codes]), return_counts=True)[1]
     shares = counts / counts.sum()
     return len(counts), float(-(shares * np.log2(shares)).sum())

@@ -1,17 +1,16 @@
 """
-Measure models: transcription, speech, answers, speed. Any mixture of checkpoints and adapters, on any test sets, in
-one table.
+Measure models: transcription, speech, answers, speed. Any checkpoints and adapters, on any test sets, in one table.
 
     ttt evaluate checkpoints/ttt-nano runs/italian --data prepared/italian --data prepared/italian:train \\
         --out measured/italian
 
 - asr: recordings are transcribed. WER and CER, normalised and raw.
-- tts: their texts are read aloud, and judges write down what they hear. WER and CER of that, for each judge; DNSMOS
-  where it is installed.
-- qa: questions are answered, spoken ones as sound. Share of right answers.
-- speed: some of each, one at a time, codes to waveform: seconds over seconds of sound, the median.
+- tts: their texts are read aloud, and judges transcribe the speech. WER and CER for each judge; DNSMOS where it is
+  installed.
+- qa: questions are answered, spoken ones as audio. Share of right answers.
+- speed: some of each, one at a time, codes to waveform: seconds per second of audio, the median.
 
-Knows what is measured. How a model is asked, how texts are compared and how a table looks is the siblings' business.
+Depends on the modules beside it, which ask models, compare texts and write tables.
 """
 
 import gc
@@ -29,7 +28,7 @@ import torch
 from tqdm import tqdm
 
 from finetune.adapters.loading import load_model, load_processor, split_model_name
-from finetune.data.schema import Row, tasks_of
+from finetune.data.schema import Record, tasks_of
 from finetune.hardware import peak_memory
 from finetune.runs import read_facts
 from processing_ttt.device_ttt import choose_device
@@ -52,16 +51,16 @@ class EvaluationOptions:
     How to measure.
 
     Args:
-        tasks (`tuple[str, ...]`): Of `TASKS`; those that a set has no rows for are passed over.
+        tasks (`tuple[str, ...]`): Of `TASKS`; those that a set has no records for are passed over.
         judges (`tuple[str, ...]`): Judges of speech, see `judges.py`.
         answer_judge (`str`): Judge of answers, see `answer_judges.py`.
-        limit (`int`, *optional*): Rows of each set.
+        limit (`int`, *optional*): Records of each set.
         batch_size (`int`): Questions answered together.
         device (`str`, *optional*): Where models run; a GPU if there is one.
         dtype (`str`): Number format of the weights.
         default_language (`str`, *optional*): Prompts in this language carry no tag; by default as each run's recipe
             has it, or English.
-        keep_sounds (`int`): Spoken texts of each set that are written as sound files.
+        keep_audio (`int`): Spoken texts of each set that are written as audio files.
         generation (`dict`): Options for `generate`.
     """
 
@@ -73,14 +72,14 @@ class EvaluationOptions:
     device: str | None = None
     dtype: str = "auto"
     default_language: str | None = None
-    keep_sounds: int = 3
+    keep_audio: int = 3
     generation: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Judges:
     """
-    Who judges all models: made once, before anything is asked.
+    The judges of all models: made once, before anything is asked.
 
     Args:
         speech (`dict[str, Judge]`): Judges of speech by name, but for `model`, which is each model itself.
@@ -107,7 +106,7 @@ def make_judges(options: EvaluationOptions) -> Judges:
     """
     speech = [name for name in options.judges if name != "model"] if "tts" in options.tasks else []
     if "tts" in options.tasks:
-        mean_opinion([], JUDGE_RATE)  # says now what it lacks
+        mean_opinion([], JUDGE_RATE)  # raises now if a module is missing
     return Judges(
         {name: make_judge(name) for name in speech},
         make_answer_judge(options.answer_judge) if "qa" in options.tasks else None,
@@ -128,8 +127,8 @@ def evaluate(models: Sequence[str], sets: Sequence[str], out: Path, options: Eva
         `list[dict]`: One for each model, set and task.
 
     Raises:
-        ValueError: If a task or a set is unknown, no set has rows for the tasks, or a judge does not know the
-        language of a set.
+        ValueError: If a task or a set is unknown, no set has records for the tasks, or a judge does not support
+        the language of a set.
     """
     unknown = [task for task in options.tasks if task not in TASKS]
     if unknown:
@@ -147,7 +146,7 @@ def evaluate(models: Sequence[str], sets: Sequence[str], out: Path, options: Eva
             _check_languages(judges, test)
         if not any(_measurable(test, options.tasks) for test in tests):
             raise ValueError(
-                f"There is nothing to measure: {', '.join(sets)} has no rows for {', '.join(options.tasks)}."
+                f"There is nothing to measure: {', '.join(sets)} has no records for {', '.join(options.tasks)}."
             )
         checkpoint = Checkpoint(
             load_model(name, options.dtype, choose_device(options.device)),
@@ -157,8 +156,8 @@ def evaluate(models: Sequence[str], sets: Sequence[str], out: Path, options: Eva
             {"do_sample": False} | options.generation,
         )
         for test in tests:
-            sounds = out / "sounds" / folders[label] / set_folders[test.name]
-            for measured in measure(checkpoint, test, options, judges, sounds):
+            audio = out / "sounds" / folders[label] / set_folders[test.name]
+            for measured in measure(checkpoint, test, options, judges, audio):
                 results.append({"model": label, "data": test.name} | measured)
                 (out / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
         del checkpoint
@@ -179,12 +178,12 @@ def _folder_names(names: Sequence[str]) -> dict[str, str]:
 
 
 def _check_languages(judges: Judges, test: TestSet) -> None:
-    """Refuse a judge before models are asked: afterwards their work would be lost."""
+    """Refuse a judge before models are asked, not after."""
     recordings = _recordings(test)
     for name, judge in judges.speech.items():
-        if recordings and not judge.knows(_language(recordings)):
+        if recordings and not judge.supports(_language(recordings)):
             raise ValueError(
-                f"The judge {name} does not know {_language(recordings)!r}, the language of {test.name!r}: choose "
+                f"The judge {name} does not support {_language(recordings)!r}, the language of {test.name!r}: choose "
                 "another one with --judge."
             )
 
@@ -194,7 +193,7 @@ def measure(
     test: TestSet,
     options: EvaluationOptions,
     judges: Judges,
-    sounds: Path | None = None,
+    audio: Path | None = None,
 ) -> Iterator[dict[str, Any]]:
     """
     Measure one model on one set.
@@ -204,91 +203,92 @@ def measure(
         test ([`TestSet`]): What it is asked.
         options ([`EvaluationOptions`]): How.
         judges ([`Judges`]): From `make_judges`.
-        sounds (`Path`, *optional*): Folder for some of what it says.
+        audio (`Path`, *optional*): Folder for some of its speech.
 
     Yields:
-        `dict`: One for each task that the set has rows for, as soon as it is measured.
+        `dict`: One for each task that the set has records for, as soon as it is measured.
     """
     recordings, dialogues = _recordings(test), _dialogues(test)
     if recordings and "asr" in options.tasks:
         yield _transcription(checkpoint, recordings)
     if recordings and "tts" in options.tasks:
-        yield _speech(checkpoint, recordings, options, judges, sounds)
+        yield _speech(checkpoint, recordings, options, judges, audio)
     if dialogues and judges.answers is not None:
         yield _answers(checkpoint, dialogues, judges.answers)
 
 
-def _recordings(test: TestSet) -> list[Row]:
-    return [row for row in test.rows if "asr" in tasks_of(row)]
+def _recordings(test: TestSet) -> list[Record]:
+    return [record for record in test.records if "asr" in tasks_of(record)]
 
 
-def _dialogues(test: TestSet) -> list[tuple[Row, list[str]]]:
-    """Questions with the answers that are right."""
-    return [
-        (row, right) for row, right in zip(test.rows, test.accepted, strict=True) if row["kind"] in ("dialogue", "text")
-    ]
+def _dialogues(test: TestSet) -> list[tuple[Record, list[str]]]:
+    """Questions with their right answers."""
+    pairs = zip(test.records, test.accepted, strict=True)
+    return [(record, right) for record, right in pairs if record["kind"] in ("dialogue", "text")]
 
 
 def _measurable(test: TestSet, tasks: Sequence[str]) -> bool:
     return bool(("qa" in tasks and _dialogues(test)) or ({"asr", "tts"} & set(tasks) and _recordings(test)))
 
 
-def _transcription(checkpoint: Checkpoint, rows: Sequence[Row]) -> dict[str, Any]:
-    questions = [Question("asr", codes=row["codes"], language=row["language"]) for row in rows]
+def _transcription(checkpoint: Checkpoint, records: Sequence[Record]) -> dict[str, Any]:
+    questions = [Question("asr", codes=record["codes"], language=record["language"]) for record in records]
     answers = _ask(checkpoint, questions, "asr")
-    rates = error_rates([row["text"] for row in rows], [answer.text for answer in answers], _languages(rows))
-    heard = [row["seconds"] for row in rows[:TIMED]]
+    rates = error_rates(_texts(records), [answer.text for answer in answers], _languages(records))
+    lengths = [record["seconds"] for record in records[:TIMED]]
     factors = [
-        seconds / length for (seconds, _), length in zip(_timed(checkpoint, questions), heard, strict=True) if length
+        seconds / length for (seconds, _), length in zip(_timed(checkpoint, questions), lengths, strict=True) if length
     ]
     return {"task": "asr", **rates.as_dict(), **_cost(factors), "finished": _finished(answers)}
 
 
 def _speech(
-    checkpoint: Checkpoint, rows: Sequence[Row], options: EvaluationOptions, judges: Judges, folder: Path | None
+    checkpoint: Checkpoint, records: Sequence[Record], options: EvaluationOptions, judges: Judges, folder: Path | None
 ) -> dict[str, Any]:
-    """Let the model read texts aloud. A reply without sound counts as nothing heard: no judge is asked."""
-    questions = [Question("tts", text=row["text"], language=row["language"]) for row in rows]
+    """Let the model read texts aloud. The transcript of a reply without audio is empty, without asking a judge."""
+    questions = [Question("tts", text=record["text"], language=record["language"]) for record in records]
     answers = _ask(checkpoint, questions, "tts")
     rate = checkpoint.processor.codec_config.output_sampling_rate
     spoken = [checkpoint.processor.decode_codes(answer.codes) for answer in answers]
-    audible = [i for i, sound in enumerate(spoken) if len(sound)]
-    texts = [row["text"] for row in rows]
-    result: dict[str, Any] = {"task": "tts", "count": len(rows), "silent": len(rows) - len(audible)}
+    audible = [i for i, waveform in enumerate(spoken) if len(waveform)]
+    texts = _texts(records)
+    result: dict[str, Any] = {"task": "tts", "count": len(records), "silent": len(records) - len(audible)}
     for name in options.judges:
         judge = judges.speech[name] if name != "model" else ModelJudge(checkpoint)
-        heard = judge.transcribe([spoken[i] for i in audible], rate, _language(rows))
-        written = dict(zip(audible, heard, strict=True))
-        rates = error_rates(texts, [written.get(i, "") for i in range(len(rows))], _languages(rows))
+        transcripts = judge.transcribe([spoken[i] for i in audible], rate, _language(records))
+        written = dict(zip(audible, transcripts, strict=True))
+        rates = error_rates(texts, [written.get(i, "") for i in range(len(records))], _languages(records))
         result |= {f"wer ({name})": rates.wer, f"cer ({name})": rates.cer}
     opinion = mean_opinion([spoken[i] for i in audible], rate)
     if opinion is not None:
         result["dnsmos"] = opinion
     if folder is not None:
-        _keep(checkpoint, [spoken[i] for i in audible[: options.keep_sounds]], folder)
+        _keep(checkpoint, [spoken[i] for i in audible[: options.keep_audio]], folder)
     factors = [seconds / length for seconds, length in _timed(checkpoint, questions) if length]
     return {**result, **_cost(factors), "finished": _finished(answers)}
 
 
-def _answers(checkpoint: Checkpoint, dialogues: Sequence[tuple[Row, list[str]]], judge: AnswerJudge) -> dict[str, Any]:
-    rows = [row for row, _ in dialogues]
+def _answers(
+    checkpoint: Checkpoint, dialogues: Sequence[tuple[Record, list[str]]], judge: AnswerJudge
+) -> dict[str, Any]:
+    records = [record for record, _ in dialogues]
     questions = [
         Question(
-            "text" if row["kind"] == "text" else "chat",
-            text=None if row["codes"] else row["text"],
-            codes=row["codes"],
-            language=row["language"],
+            "text" if record["kind"] == "text" else "chat",
+            text=None if record["codes"] else record["text"],
+            codes=record["codes"],
+            language=record["language"],
         )
-        for row in rows
+        for record in records
     ]
     answers = _ask(checkpoint, questions, "qa")
     judged = [
-        judge.is_right(row["text"], answer.text, accepted, row["language"])
-        for (row, accepted), answer in zip(dialogues, answers, strict=True)
+        judge.is_right(record["text"], answer.text, accepted, record["language"])
+        for (record, accepted), answer in zip(dialogues, answers, strict=True)
         if accepted
     ]
     factors = [seconds / length for seconds, length in _timed(checkpoint, questions) if length]
-    result: dict[str, Any] = {"task": "qa", "count": len(rows), "judged": len(judged)}
+    result: dict[str, Any] = {"task": "qa", "count": len(records), "judged": len(judged)}
     if judged:
         result[f"right ({judge.name})"] = sum(judged) / len(judged)
     return {**result, **_cost(factors), "finished": _finished(answers)}
@@ -300,15 +300,15 @@ def _ask(checkpoint: Checkpoint, questions: Sequence[Question], name: str) -> li
 
 
 def _timed(checkpoint: Checkpoint, questions: Sequence[Question]) -> list[tuple[float, float]]:
-    """Seconds that a question took, and seconds of sound that came; one question at a time."""
+    """Seconds that a question took, and seconds of audio in its reply; one question at a time."""
     checkpoint.processor.codec  # noqa: B018 - loading is not part of the answer's time
     measured = []
     for question in questions[:TIMED]:
         start = time.perf_counter()
         (answer,) = checkpoint.ask([question])
-        sound = checkpoint.processor.decode_codes(answer.codes)
+        waveform = checkpoint.processor.decode_codes(answer.codes)
         measured.append(
-            (time.perf_counter() - start, len(sound) / checkpoint.processor.codec_config.output_sampling_rate)
+            (time.perf_counter() - start, len(waveform) / checkpoint.processor.codec_config.output_sampling_rate)
         )
     return measured
 
@@ -325,20 +325,24 @@ def _finished(answers: Sequence[Answer]) -> float:
     return sum(answer.finished for answer in answers) / len(answers)
 
 
-def _keep(checkpoint: Checkpoint, sounds: Sequence[np.ndarray], folder: Path) -> None:
+def _keep(checkpoint: Checkpoint, waveforms: Sequence[np.ndarray], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for number, sound in enumerate(sounds, 1):
-        checkpoint.processor.save_audio(sound, folder / f"{number}.wav")
+    for number, waveform in enumerate(waveforms, 1):
+        checkpoint.processor.save_audio(waveform, folder / f"{number}.wav")
 
 
-def _language(rows: Sequence[Row]) -> str | None:
+def _texts(records: Sequence[Record]) -> list[str]:
+    return [record["text"] or "" for record in records]
+
+
+def _language(records: Sequence[Record]) -> str | None:
     """The language of a set, in which it is judged."""
-    return rows[0]["language"]
+    return records[0]["language"]
 
 
-def _languages(rows: Sequence[Row]) -> list[str | None]:
+def _languages(records: Sequence[Record]) -> list[str | None]:
     """The language of each text, by which it is normalised."""
-    return [row["language"] for row in rows]
+    return [record["language"] for record in records]
 
 
 def _default_language(name: str) -> str:

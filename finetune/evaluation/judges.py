@@ -1,11 +1,11 @@
 """
-Judges of speech: they write down what they hear, or say how good it sounds.
+Judges of speech: they transcribe it, or rate its quality.
 
     model                          the checkpoint that is evaluated, transcribing its own speech
     pocketsphinx                   an independent recogniser for English, on a CPU, whose model comes with its wheel
     openai/whisper-large-v3        any speech recognition model of transformers, by folder or Hub id
 
-Knows waveforms and texts. Knows no codes and no training.
+Depends on waveforms and texts. Independent of training.
 """
 
 import importlib.util
@@ -23,17 +23,17 @@ from .batched_model import Checkpoint, Question
 from .pocketsphinx import PocketsphinxJudge
 
 JUDGE_RATE = 16_000
-WHISPER_SECONDS = 30.0  # what Whisper hears at once
+WHISPER_SECONDS = 30.0  # the longest input of Whisper
 
 
 class Judge(Protocol):
-    """Writes down speech."""
+    """Transcribes speech."""
 
     name: str
 
-    def knows(self, language: str | None) -> bool:
+    def supports(self, language: str | None) -> bool:
         """
-        Say whether it can be asked about a language; `True` where nothing tells.
+        Ask whether it supports a language; `True` where that is unknown.
 
         Args:
             language (`str`, *optional*): Tag.
@@ -43,12 +43,12 @@ class Judge(Protocol):
         """
         ...
 
-    def transcribe(self, sounds: Sequence[np.ndarray], sampling_rate: int, language: str | None) -> list[str]:
+    def transcribe(self, waveforms: Sequence[np.ndarray], sampling_rate: int, language: str | None) -> list[str]:
         """
-        Write down what is said.
+        Transcribe speech.
 
         Args:
-            sounds (`Sequence[np.ndarray]`): Float32 samples, mono.
+            waveforms (`Sequence[np.ndarray]`): Float32 samples, mono.
             sampling_rate (`int`): Of all of them, in Hz.
             language (`str`, *optional*): Tag of the language spoken.
 
@@ -82,7 +82,7 @@ def make_judge(name: str, checkpoint: Checkpoint | None = None) -> Judge:
 
 class ModelJudge:
     """
-    A Text-to-Talk model that hears through its own codec. It knows its own voice, and flatters it.
+    A Text-to-Talk model as recogniser, through its own codec. It is biased in favour of its own voice.
 
     Args:
         checkpoint ([`Checkpoint`]): The model.
@@ -93,14 +93,16 @@ class ModelJudge:
     def __init__(self, checkpoint: Checkpoint):
         self.checkpoint = checkpoint
 
-    def knows(self, language: str | None) -> bool:
+    def supports(self, language: str | None) -> bool:
         """See `Judge`."""
         return True
 
-    def transcribe(self, sounds: Sequence[np.ndarray], sampling_rate: int, language: str | None) -> list[str]:
+    def transcribe(self, waveforms: Sequence[np.ndarray], sampling_rate: int, language: str | None) -> list[str]:
         """See `Judge`."""
         encode = self.checkpoint.processor.encode_audio
-        questions = [Question("asr", codes=encode(sound, sampling_rate), language=language) for sound in sounds]
+        questions = [
+            Question("asr", codes=encode(waveform, sampling_rate), language=language) for waveform in waveforms
+        ]
         return [answer.text for answer in self.checkpoint.ask(questions)]
 
 
@@ -110,7 +112,7 @@ class PipelineJudge:
 
     Args:
         name (`str`): Folder or Hub id.
-        batch_size (`int`): Sounds heard together, by models that generate text.
+        batch_size (`int`): Waveforms transcribed together, by models that generate text.
     """
 
     def __init__(self, name: str, batch_size: int = 8):
@@ -120,44 +122,44 @@ class PipelineJudge:
         self.batch_size = batch_size
         self.recogniser: Any = pipeline("automatic-speech-recognition", model=name, device=choose_device())
 
-    def knows(self, language: str | None) -> bool:
+    def supports(self, language: str | None) -> bool:
         """See `Judge`."""
         generates = getattr(self.recogniser.model, "generation_config", None)  # a CTC model does not
         tokens = getattr(generates, "lang_to_id", None)  # of Whisper, if it is multilingual
         return language is None or not tokens or f"<|{base_language(language)}|>" in tokens
 
-    def transcribe(self, sounds: Sequence[np.ndarray], sampling_rate: int, language: str | None) -> list[str]:
+    def transcribe(self, waveforms: Sequence[np.ndarray], sampling_rate: int, language: str | None) -> list[str]:
         """See `Judge`."""
-        inputs = [{"raw": _at_judge_rate(sound, sampling_rate), "sampling_rate": JUDGE_RATE} for sound in sounds]
+        inputs = [
+            {"raw": _at_judge_rate(waveform, sampling_rate), "sampling_rate": JUDGE_RATE} for waveform in waveforms
+        ]
         options: dict[str, Any] = {}
         generates = getattr(self.recogniser.model, "generation_config", None)  # a CTC model does not
         if language is not None and getattr(generates, "is_multilingual", False):
             options["generate_kwargs"] = {"language": base_language(language), "task": "transcribe"}
-        longest = max((len(sound) for sound in sounds), default=0) / sampling_rate
+        longest = max((len(waveform) for waveform in waveforms), default=0) / sampling_rate
         if self.recogniser.type == "seq2seq_whisper" and longest > WHISPER_SECONDS:
-            options["return_timestamps"] = (
-                True  # Whisper goes through longer sounds window by window, by its own timestamps
-            )
-        # In a batch of a CTC model the pipeline also spells what stands behind a shorter sound: there each is heard
+            options["return_timestamps"] = True  # for longer audio Whisper moves its window by its own timestamps
+        # In a batch of a CTC model the pipeline also transcribes the padding of a shorter waveform: there each goes
         # alone.
         batch_size = 1 if self.recogniser.type.startswith("ctc") else self.batch_size
-        return [heard["text"].strip() for heard in self.recogniser(inputs, batch_size=batch_size, **options)]
+        return [result["text"].strip() for result in self.recogniser(inputs, batch_size=batch_size, **options)]
 
 
-def mean_opinion(sounds: Sequence[np.ndarray], sampling_rate: int) -> float | None:
+def mean_opinion(waveforms: Sequence[np.ndarray], sampling_rate: int) -> float | None:
     """
-    Estimate how good speech sounds to people: DNSMOS P.835, overall, 1 to 5. Sounds shorter than nine seconds are
-    repeated up to them.
+    Estimate the quality of speech as people rate it: DNSMOS P.835, overall, 1 to 5. Audio shorter than nine seconds is
+    repeated up to that length.
 
     UTMOS is not among the measures: the packages of it fetch their weights when they run (`utmos`, `utmos-pytorch`
     and `utmosv2` of PyPI carry none), while those of DNSMOS come with the wheel of `speechmos`.
 
     Args:
-        sounds (`Sequence[np.ndarray]`): Float32 samples, mono.
+        waveforms (`Sequence[np.ndarray]`): Float32 samples, mono.
         sampling_rate (`int`): Of all of them, in Hz.
 
     Returns:
-        `float` or `None`: Mean over the sounds; `None` where `speechmos` is not installed, or there is no sound.
+        `float` or `None`: Mean; `None` where `speechmos` is not installed, or there is no audio.
 
     Raises:
         ImportError: If `speechmos` is installed without what it imports, which its wheel does not name.
@@ -172,25 +174,27 @@ def mean_opinion(sounds: Sequence[np.ndarray], sampling_rate: int) -> float | No
             "librosa requests."
         ) from None
     scores = [
-        dnsmos.run(np.clip(_at_judge_rate(sound, sampling_rate), -1, 1), JUDGE_RATE)["ovrl_mos"]
-        for sound in sounds
-        if len(sound)  # it repeats a sound until it is long enough, and would repeat nothing for ever
+        dnsmos.run(np.clip(_at_judge_rate(waveform, sampling_rate), -1, 1), JUDGE_RATE)["ovrl_mos"]
+        for waveform in waveforms
+        if len(waveform)  # it repeats audio until it is long enough, and would repeat nothing for ever
     ]
     return float(np.mean(scores)) if scores else None
 
 
-def speaker_similarity(sounds: Sequence[np.ndarray], others: Sequence[np.ndarray], sampling_rate: int) -> float | None:
+def speaker_similarity(
+    waveforms: Sequence[np.ndarray], others: Sequence[np.ndarray], sampling_rate: int
+) -> float | None:
     """
-    Measure how much pairs of sounds have the same voice: cosine of Resemblyzer's speaker embeddings (Wan et al.,
+    Measure the similarity of voices in pairs of waveforms: cosine of Resemblyzer's speaker embeddings (Wan et al.,
     2018, "Generalized End-to-End Loss"). Two recordings of one speaker have some .8 to .9, of two speakers .5 to .7.
 
     Args:
-        sounds (`Sequence[np.ndarray]`): Float32 samples, mono.
+        waveforms (`Sequence[np.ndarray]`): Float32 samples, mono.
         others (`Sequence[np.ndarray]`): One for each.
         sampling_rate (`int`): Of all of them, in Hz.
 
     Returns:
-        `float` or `None`: Mean over the pairs in which both sounds hold something; `None` where `resemblyzer` is not
+        `float` or `None`: Mean over the pairs without silent audio; `None` where `resemblyzer` is not
         installed, or there is none.
 
     Raises:
@@ -209,13 +213,13 @@ def speaker_similarity(sounds: Sequence[np.ndarray], others: Sequence[np.ndarray
     pairs = [
         # Its frames are not logarithmic, so loudness would pass for a difference of voices: -30 dBFS is what it was
         # trained with.
-        [encoder.embed_utterance(normalize_volume(_at_judge_rate(sound, sampling_rate), -30)) for sound in pair]
-        for pair in zip(sounds, others, strict=True)
-        if all(len(sound) and np.any(sound) for sound in pair)
+        [encoder.embed_utterance(normalize_volume(_at_judge_rate(waveform, sampling_rate), -30)) for waveform in pair]
+        for pair in zip(waveforms, others, strict=True)
+        if all(len(waveform) and np.any(waveform) for waveform in pair)
     ]
     return float(np.mean([one @ other for one, other in pairs])) if pairs else None
 
 
-def _at_judge_rate(sound: np.ndarray, sampling_rate: int) -> np.ndarray:
-    samples = torch.from_numpy(np.asarray(sound, np.float32))
+def _at_judge_rate(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
+    samples = torch.from_numpy(np.asarray(waveform, np.float32))
     return torchaudio.functional.resample(samples, sampling_rate, JUDGE_RATE).numpy()

@@ -1,7 +1,7 @@
 """
 Error rates of transcripts, raw and normalised as Whisper's papers do.
 
-Knows texts and languages. Knows no models and no sound.
+Depends on texts and languages alone.
 """
 
 from collections.abc import Sequence
@@ -63,14 +63,14 @@ def normalise(text: str, language: str | None = None) -> str:
 
 
 def error_rates(
-    references: Sequence[str], heard: Sequence[str], language: str | Sequence[str | None] | None = None
+    references: Sequence[str], transcripts: Sequence[str], language: str | Sequence[str | None] | None = None
 ) -> ErrorRates:
     """
-    Compare transcripts with what should stand there.
+    Compare transcripts with their references.
 
     Args:
         references (`Sequence[str]`): The right texts. One that holds no word after normalisation is left out.
-        heard (`Sequence[str]`): What was written, in the same order.
+        transcripts (`Sequence[str]`): In the same order.
         language (`str` or `Sequence[str]`, *optional*): Tag of the language, or of each text's.
 
     Returns:
@@ -82,18 +82,18 @@ def error_rates(
     languages = [language] * len(references) if language is None or isinstance(language, str) else language
     pairs = [
         (reference, text, normalise(reference, tag), normalise(text, tag))
-        for reference, text, tag in zip(references, heard, languages, strict=True)
+        for reference, text, tag in zip(references, transcripts, languages, strict=True)
     ]
     pairs = [pair for pair in pairs if pair[2]]
     if not pairs:
         raise ValueError("There are no reference texts to compare with.")
-    raw_references, raw_heard, plain_references, plain_heard = map(list, zip(*pairs, strict=True))
+    raw_references, raw_transcripts, plain_references, plain_transcripts = map(list, zip(*pairs, strict=True))
     return ErrorRates(
-        wer=jiwer.wer(plain_references, plain_heard),
-        cer=jiwer.cer(plain_references, plain_heard),
-        raw_wer=jiwer.wer(raw_references, raw_heard),
-        raw_cer=jiwer.cer(raw_references, raw_heard),
-        exact=sum(reference == text for reference, text in zip(plain_references, plain_heard, strict=True))
+        wer=jiwer.wer(plain_references, plain_transcripts),
+        cer=jiwer.cer(plain_references, plain_transcripts),
+        raw_wer=jiwer.wer(raw_references, raw_transcripts),
+        raw_cer=jiwer.cer(raw_references, raw_transcripts),
+        exact=sum(reference == text for reference, text in zip(plain_references, plain_transcripts, strict=True))
         / len(pairs),
         count=len(pairs),
     )

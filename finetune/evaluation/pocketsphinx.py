@@ -54,7 +54,7 @@ class Recogniser:
 
     def transcribe(self, audio: np.ndarray) -> str:
         """
-        Write down one utterance.
+        Transcribe one utterance.
 
         Args:
             audio (`np.ndarray` of shape `(samples,)`): 16 kHz, float in [-1, 1] or int16.
@@ -79,16 +79,16 @@ class PocketsphinxJudge:
     def __init__(self) -> None:
         self.recogniser = Recogniser()
 
-    def knows(self, language: str | None) -> bool:
+    def supports(self, language: str | None) -> bool:
         """See `Judge`."""
         return base_language(language) in ("", "en")
 
-    def transcribe(self, sounds: Sequence[np.ndarray], sampling_rate: int, language: str | None) -> list[str]:
+    def transcribe(self, waveforms: Sequence[np.ndarray], sampling_rate: int, language: str | None) -> list[str]:
         """See `Judge`."""
-        if not self.knows(language):
+        if not self.supports(language):
             raise ValueError(
-                f"pocketsphinx knows English only, but the speech is in {language!r}: choose another judge."
+                f"pocketsphinx supports English only, but the speech is in {language!r}: choose another judge."
             )
-        waves = [torch.from_numpy(np.asarray(sound, np.float32)) for sound in sounds]
+        waves = [torch.from_numpy(np.asarray(waveform, np.float32)) for waveform in waveforms]
         at_its_rate = [torchaudio.functional.resample(wave, sampling_rate, SAMPLING_RATE) for wave in waves]
         return [self.recogniser.transcribe(wave.numpy()) for wave in at_its_rate]

@@ -1,7 +1,7 @@
 """
-Results of an evaluation as a table to read and plots to look at.
+Results of an evaluation as a table and plots.
 
-Knows names and numbers. Knows no models.
+Depends on names and numbers alone.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def write_report(results: Sequence[dict[str, Any]], folder: Path) -> None:
 
 
 def markdown(results: Sequence[dict[str, Any]]) -> str:
-    """Write a table for each task, with all that was measured."""
+    """Write a table of everything that was measured for each task."""
     parts = []
     for task in dict.fromkeys(result["task"] for result in results):
         chosen = [result for result in results if result["task"] == task]

@@ -1,11 +1,11 @@
 """
 Test sets by name: the paper's, from the Hub, and any prepared folder.
 
-    librispeech-clean              a set of the table below; its sounds are encoded with the model's codec as they come
+    librispeech-clean              a set of the table below; its audio is encoded with the model's codec as it is read
     prepared/italian               the test split of a folder that `ttt prepare` wrote
-    prepared/italian:train         another split: what the model has seen
+    prepared/italian:train         another split: what the model was trained on
 
-Knows where the sets lie and what their columns are called. Knows no model and no metric.
+Depends on the names and columns of the sets. Independent of models and metrics.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from typing import Any
 
 import datasets
 
-from finetune.data.schema import SPLITS, Row, load_prepared, make_row
+from finetune.data.schema import SPLITS, Record, load_prepared, make_record
 from finetune.data.sources import load_from_hub
 from processing_ttt import TttProcessor
 
@@ -30,11 +30,11 @@ class HubSet:
         kind (`str`): `recording` (transcribe it, read it aloud) or `dialogue` (answer it).
         language (`str`): Tag.
         text (`str`): Column of the transcript, or of the question's words.
-        answer (`str`, *optional*): Column of the accepted answer or answers; without it replies are only heard, not
+        answer (`str`, *optional*): Column of the accepted answer or answers; without it replies are not
             judged.
         config (`str`, *optional*): Configuration.
         split (`str`): Split.
-        audio (`str`): Column of the sound.
+        audio (`str`): Column of the audio.
     """
 
     repository: str
@@ -72,16 +72,16 @@ ELSEWHERE = {
 @dataclass(frozen=True)
 class TestSet:
     """
-    What models are asked.
+    The questions to models.
 
     Args:
-        name (`str`): As it was named.
-        rows (`list[dict]`): Recordings or dialogues, as `schema.py` has them.
-        accepted (`list[list[str]]`): Right answers of each row; none where nothing is to be judged.
+        name (`str`): As given.
+        records (`list[Record]`): Recordings or dialogues.
+        accepted (`list[list[str]]`): Right answers of each record; none where nothing is to be judged.
     """
 
     name: str
-    rows: list[Row]
+    records: list[Record]
     accepted: list[list[str]]
 
     __test__ = False  # no test of ours, whatever pytest thinks of the name
@@ -93,8 +93,8 @@ def load_test_set(name: str, processor: TttProcessor, limit: int | None = None) 
 
     Args:
         name (`str`): See the module's docstring.
-        processor ([`TttProcessor`]): Encodes the sounds of sets from the Hub.
-        limit (`int`, *optional*): Take so many rows, spread over the whole set (of a set from the Hub: the first ones).
+        processor ([`TttProcessor`]): Encodes the audio of sets from the Hub.
+        limit (`int`, *optional*): Take so many records, spread over the whole set (of a set from the Hub: the first ones).
 
     Returns:
         [`TestSet`]
@@ -118,27 +118,27 @@ def load_test_set(name: str, processor: TttProcessor, limit: int | None = None) 
             f"The split {split!r} of {folder!r} is empty: choose another one with {folder}:train, or prepare more data."
         )
     wanted = len(dataset) if limit is None else min(limit, len(dataset))
-    rows = [dataset[index * len(dataset) // wanted] for index in range(wanted)]
-    return TestSet(name, rows, [[row["answer_text"]] if row["answer_text"] else [] for row in rows])
+    records: list[Record] = [dataset[index * len(dataset) // wanted] for index in range(wanted)]
+    return TestSet(name, records, [[record["answer_text"]] if record["answer_text"] else [] for record in records])
 
 
 def _from_hub(name: str, described: HubSet, processor: TttProcessor, limit: int | None) -> TestSet:
     try:
         stream = load_from_hub(described.repository, described.config, split=described.split, streaming=True)
         stream = stream.cast_column(described.audio, datasets.Audio(decode=False))
-        found = list(_rows(name, described, stream, processor, limit))
+        found = list(_records(name, described, stream, processor, limit))
     except (ConnectionError, OSError) as error:
         raise ConnectionError(
             f"The test set {name!r} lies on the Hub ({described.repository}), which cannot be reached: {error}. "
             "Evaluate on a prepared folder, or where there is a network."
         ) from error
-    return TestSet(name, [row for row, _ in found], [accepted for _, accepted in found])
+    return TestSet(name, [record for record, _ in found], [accepted for _, accepted in found])
 
 
-def _rows(
+def _records(
     name: str, described: HubSet, stream: Any, processor: TttProcessor, limit: int | None
-) -> Iterator[tuple[Row, list[str]]]:
-    """Make rows of a stream of examples, with the answers that are right."""
+) -> Iterator[tuple[Record, list[str]]]:
+    """Make records of a stream of examples, with the right answers."""
     for index, example in enumerate(stream):
         if limit is not None and index >= limit:
             break
@@ -148,10 +148,10 @@ def _rows(
                 f"{described.repository} has no column {', '.join(sorted(missing))} any more, only "
                 f"{', '.join(example)}: mend {name!r} in finetune/evaluation/test_sets.py."
             )
-        sound = example[described.audio]
-        codes = processor.encode_audio(sound["bytes"] or sound["path"])
+        audio = example[described.audio]
+        codes = processor.encode_audio(audio["bytes"] or audio["path"])
         seconds = len(codes) / processor.codec_config.frame_rate
-        row = make_row(
+        record = make_record(
             f"{name}-{index}",
             described.kind,
             language=described.language,
@@ -160,4 +160,4 @@ def _rows(
             seconds=seconds,
         )
         answers = example[described.answer] if described.answer else []
-        yield row, [str(answer) for answer in (answers if isinstance(answers, list) else [answers])]
+        yield record, [str(answer) for answer in (answers if isinstance(answers, list) else [answers])]

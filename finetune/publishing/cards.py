@@ -1,7 +1,7 @@
 """
-The card of a trained model or adapter: what it learnt from, how, what was measured, and the commands that do it again.
+The card of a trained model or adapter: data, training, measurements, and the commands to repeat them.
 
-Knows `training.json`, the recipe and the results of `ttt evaluate`. Knows no weights.
+Depends on `training.json`, the recipe and the results of `ttt evaluate`. Independent of weights.
 """
 
 import os
@@ -54,7 +54,7 @@ def card_of_model(
     Args:
         name (`str`): Hub id or folder it will have.
         config ([`TttConfig`]): Its configuration.
-        facts ([`Facts`]): What is known of its training.
+        facts ([`Facts`]): Of its training.
         base_model (`str`, *optional*): Hub id of what it was trained from.
         datasets (`Sequence[str]`): Hub ids of its data.
         metadata: `language`, `license`, ...
@@ -113,14 +113,14 @@ def _measured(facts: Facts) -> Mapping[str, str]:
 
 
 def _language_option(facts: Facts) -> str:
-    """What puts the tag into the prompt that the adapter was trained with, where all its data was in one language."""
+    """The option of `ttt talk` for the adapter's language, where all its data was in one language."""
     default = facts.recipe.get("default_language", Recipe().default_language)
     languages = facts.training.get("languages", [])
     return f" --language {shlex.quote(languages[0])}" if len(languages) == 1 and languages[0] != default else ""
 
 
 def _short_names(paths: Collection[str]) -> dict[str, str]:
-    """The ends of paths, each as long as it takes to tell it from the others."""
+    """The shortest ends of paths that differ from those of the others."""
     parts = {path: Path(path).parts for path in paths}
     short = {}
     for path, own in parts.items():
@@ -146,7 +146,7 @@ def _about(name: str, facts: Facts) -> str:
             "",
             "| what | |",
             "|---|---|",
-            f"| data | {training['hours']:.2f} hours of sound, {training['examples']} examples, "
+            f"| data | {training['hours']:.2f} hours of audio, {training['examples']} examples, "
             f"languages: {', '.join(training['languages']) or 'not said'} |",
             f"| method | {training['method']}, {training['trained_parameters']:,} trained parameters |",
             f"| length | {training['updates']} updates, {training['epochs']} epochs, {training['tokens']:,} tokens |",

@@ -5,7 +5,7 @@ Publish what was trained: an adapter as it is, or merged into a whole model; to 
         --results measured/results.json
     ttt merge runs/italian merged/italian
 
-Knows folders, repositories and cards. Knows no training.
+Depends on folders, repositories and cards. Independent of training.
 """
 
 import json

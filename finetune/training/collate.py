@@ -1,12 +1,13 @@
 """
-From examples (ids and labels) to batches: padded or packed, and the changes of an example that belong to the objective.
+From examples (token ids and labels) to batches, padded or packed; and changes of an example that belong to the
+objective. Noise is drawn in `corruption.py`, or by the model itself.
 
-Knows ids, labels and markers. Knows no text, no waveform and no model; noise is drawn in `corruption.py`, or by the
-model itself.
+Depends on token ids, labels and markers. Independent of texts, waveforms and models.
 """
 
 import random
 from collections.abc import Sequence
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -15,11 +16,23 @@ from processing_ttt.vocabulary_ttt import TttVocabulary
 
 IGNORE_INDEX = -100
 
-# "input_ids" and "labels", of equal length; noised ones also have "audio_mask" and "mask_prob"
-Example = dict[str, list]
 
-# What stands where no example is. The ids are filled with the padding id.
-_FILL = {"labels": IGNORE_INDEX, "audio_mask": False, "mask_prob": 1.0}
+class Example(TypedDict):
+    """One training example: its token ids, and what is learnt of them (`IGNORE_INDEX` where nothing is)."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+
+class NoisedExample(Example):
+    """An example with its noise, a value for each token id: which of them are masked, and with which probability."""
+
+    audio_mask: list[bool]
+    mask_prob: list[float]
+
+
+# What fills positions without an example. The token ids are filled with the padding id.
+_FILL: dict[str, Any] = {"labels": IGNORE_INDEX, "audio_mask": False, "mask_prob": 1.0}
 
 
 def pad_batch(examples: Sequence[Example], pad_token_id: int) -> dict[str, torch.Tensor]:
@@ -28,7 +41,7 @@ def pad_batch(examples: Sequence[Example], pad_token_id: int) -> dict[str, torch
 
     Args:
         examples (`Sequence[dict]`): `input_ids` and `labels` each, and `audio_mask` and `mask_prob` if they are noised.
-        pad_token_id (`int`): What fills the shorter rows.
+        pad_token_id (`int`): Fills the shorter examples.
 
     Returns:
         `dict`: The fields of the examples and `attention_mask`, each `(batch, longest example)`.
@@ -37,8 +50,8 @@ def pad_batch(examples: Sequence[Example], pad_token_id: int) -> dict[str, torch
 
     def stack(field: str) -> torch.Tensor:
         fill = _FILL.get(field, pad_token_id)
-        rows = [example[field] for example in examples]
-        return torch.tensor([row + [fill] * (longest - len(row)) for row in rows])
+        values = [list(example[field]) for example in examples]  # type: ignore[literal-required]
+        return torch.tensor([row + [fill] * (longest - len(row)) for row in values])
 
     lengths = torch.tensor([len(example["input_ids"]) for example in examples])
     attention_mask = (torch.arange(longest) < lengths[:, None]).long()
@@ -47,17 +60,17 @@ def pad_batch(examples: Sequence[Example], pad_token_id: int) -> dict[str, torch
 
 def assign_rows(lengths: Sequence[int], row_length: int) -> list[list[int]]:
     """
-    Share examples out to packed rows: first fit, longest first.
+    Assign examples to packed rows: first fit, longest first.
 
     Args:
-        lengths (`Sequence[int]`): Ids of each example.
-        row_length (`int`): Positions of a row.
+        lengths (`Sequence[int]`): Tokens of each example.
+        row_length (`int`): Positions of a packed row.
 
     Returns:
-        `list[list[int]]`: For each row, which examples it holds, in order.
+        `list[list[int]]`: For each packed row, which examples it holds, in order.
 
     Raises:
-        ValueError: If an example is longer than a row.
+        ValueError: If an example is longer than a packed row.
     """
     rows: list[list[int]] = []
     room: list[int] = []
@@ -65,7 +78,7 @@ def assign_rows(lengths: Sequence[int], row_length: int) -> list[list[int]]:
         length = lengths[example]
         if length > row_length:
             raise ValueError(
-                f"An example has {length} ids, a packed row only {row_length}: raise the row length or leave it out."
+                f"An example has {length} tokens, a packed row only {row_length}: raise the row length or leave it out."
             )
         index = next((i for i, left in enumerate(room) if left >= length), len(rows))
         if index == len(rows):
@@ -78,16 +91,16 @@ def assign_rows(lengths: Sequence[int], row_length: int) -> list[list[int]]:
 
 def lay_rows(rows: Sequence[Sequence[Example]], row_length: int, pad_token_id: int) -> dict[str, torch.Tensor]:
     """
-    Lay the examples of each row one after the other. They do not see each other: positions start again with each.
+    Concatenate the examples of each packed row. They do not attend to each other: positions restart with each.
 
     Args:
-        rows (`Sequence[Sequence[dict]]`): The examples of each row, together no longer than `row_length`.
-        row_length (`int`): Positions of a row.
-        pad_token_id (`int`): What fills the end of a row.
+        rows (`Sequence[Sequence[dict]]`): The examples of each packed row, together no longer than `row_length`.
+        row_length (`int`): Positions of a packed row.
+        pad_token_id (`int`): Fills the end of a packed row.
 
     Returns:
         `dict`: The fields of the examples, `position_ids` and `sample_ids` (-1 on padding), each `(rows,
-        row_length)`. No attention mask: the model sees by the positions where an example ends.
+        row_length)`. No attention mask: the positions show the model where an example ends.
     """
     shape = (len(rows), row_length)
     batch = {field: np.full(shape, _FILL.get(field, pad_token_id)) for field in rows[0][0]}
@@ -109,32 +122,13 @@ def lay_rows(rows: Sequence[Sequence[Example]], row_length: int, pad_token_id: i
     }
 
 
-def pack_batch(examples: Sequence[Example], row_length: int, pad_token_id: int) -> dict[str, torch.Tensor]:
-    """
-    Lay examples into as few rows as first fit finds: `assign_rows`, then `lay_rows`.
-
-    Args:
-        examples (`Sequence[dict]`): `input_ids` and `labels` each, none longer than `row_length`.
-        row_length (`int`): Positions of a row.
-        pad_token_id (`int`): What fills the end of a row.
-
-    Returns:
-        `dict`: As from `lay_rows`.
-
-    Raises:
-        ValueError: If an example is longer than a row.
-    """
-    assigned = assign_rows([len(example["input_ids"]) for example in examples], row_length)
-    return lay_rows([[examples[i] for i in row] for row in assigned], row_length, pad_token_id)
-
-
 def fill_blocks(example: Example, block_length: int, vocabulary: TttVocabulary) -> Example:
     """
     Repeat the end marker of each reply span until the span fills whole blocks.
 
-    Decoding always denoises whole blocks and cuts behind the first end marker. A span of free length, as aligned
-    groups of words have, would otherwise tell its length by the number of its masks; filled, the model learns from
-    content where it ends, and what stands behind.
+    Decoding always denoises whole blocks and cuts after the first end marker. The number of masks would otherwise
+    reveal the length of a span of free length, as aligned groups of words have; in filled blocks the model learns from
+    content where a span ends.
 
     Args:
         example (`dict`): `input_ids` and `labels`.
@@ -166,14 +160,14 @@ def truncate_last_span(example: Example, vocabulary: TttVocabulary, rng: random.
         rng (`random.Random`): Draws the cut.
 
     Returns:
-        `dict`: A new example, or the same one if its reply has no sound.
+        `dict`: A new example, or the same one if its reply has no audio.
     """
     ids, labels = example["input_ids"], example["labels"]
     reply_codes = [i for i, token_id in enumerate(ids) if vocabulary.is_code(token_id) and labels[i] != IGNORE_INDEX]
     if not reply_codes:
         return example
     start = stop = reply_codes[-1] + 1
-    while vocabulary.is_code(ids[start - 1]):  # a begin marker stands before every span
+    while vocabulary.is_code(ids[start - 1]):  # a begin marker precedes every span
         start -= 1
     length = stop - start
     cut = start + max(1, round(rng.uniform(0.3, 0.9) * length))

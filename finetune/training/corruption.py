@@ -1,15 +1,16 @@
 """
-What happens to an example at random before it is learnt from: truncation of its last span, filling of blocks, noise
-on its sound, codes misheard.
+The random changes of an example before it is learnt from: truncation of its last span, filling of blocks, noise on its
+audio, replaced codes in its prompt.
 
-All of it is drawn from (seed, epoch, row) and from nothing else. So the same examples get the same noise however they
-are batched, padded, packed or shared out to processes, and a run that is resumed goes on as if it had never stopped.
+All of it is drawn from (seed, epoch, position) and from nothing else. So the same examples get the same noise however
+they are batched, padded, packed or distributed to processes, and a resumed run equals one that was never stopped.
 
-Knows ids, labels and markers. Knows no batches and no model.
+Depends on token ids, labels and markers. Independent of batches and models.
 """
 
 import random
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from modeling_ttt.objective_ttt import corrupt
 from modeling_ttt.spans_ttt import audio_span_ids
 from processing_ttt.vocabulary_ttt import TttVocabulary
 
-from .collate import IGNORE_INDEX, Example, fill_blocks, truncate_last_span
+from .collate import IGNORE_INDEX, Example, NoisedExample, fill_blocks, truncate_last_span
 
 
 @dataclass(frozen=True)
@@ -27,16 +28,16 @@ class Objective:
     The strategies of the paper (section 3.3) and how often each is applied, per example.
 
     Args:
-        clean_audio_prob (`float`, defaults to 0.3): BANOM: no sound is noised, only text is learnt.
+        clean_audio_prob (`float`, defaults to 0.3): BANOM: no audio is noised, only text is learnt.
         prefix_preservation_prob (`float`, defaults to 0.3): PPM: spans before a random one stay clean and are not
             learnt.
-        span_truncation_prob (`float`, defaults to 0.5): SST: the last span is cut. A reply without sound, as a
+        span_truncation_prob (`float`, defaults to 0.5): SST: the last span is cut. A reply without audio, as a
             transcript, is left alone.
         block_fill_prob (`float`, defaults to 0.0): The spans of the reply are filled to whole blocks, see
             `fill_blocks` ...
         block_length (`int`, defaults to 32): ... of this length.
-        misheard_codes (`float`, defaults to 0.0): Largest share of the codes of a prompt that are exchanged for
-            others, see `mishear`.
+        misheard_codes (`float`, defaults to 0.0): Largest share of the codes of a prompt that are replaced by
+            others, see `replace_prompt_codes`.
     """
 
     clean_audio_prob: float = 0.3
@@ -48,8 +49,8 @@ class Objective:
 
 
 def corrupt_example(
-    example: Example, seed: int, epoch: int, row: int, objective: Objective, vocabulary: TttVocabulary
-) -> Example:
+    example: Example, seed: int, epoch: int, position: int, objective: Objective, vocabulary: TttVocabulary
+) -> NoisedExample:
     """
     Draw one training view of an example.
 
@@ -57,20 +58,22 @@ def corrupt_example(
         example (`dict`): Clean `input_ids` and `labels`.
         seed (`int`): Of the run.
         epoch (`int`): How often the example has been seen.
-        row (`int`): Which example it is.
+        position (`int`): Of the example in the data set.
         objective (`Objective`): What may happen to it.
         vocabulary (`TttVocabulary`): Names the markers.
 
     Returns:
         `dict`: Noised `input_ids`, `labels`, `audio_mask` and `mask_prob`, lists of equal length.
     """
-    rng = random.Random(f"{seed} {epoch} {row}")
+    rng = random.Random(f"{seed} {epoch} {position}")
     if rng.random() < objective.span_truncation_prob:
         example = truncate_last_span(example, vocabulary, rng)
     if rng.random() < objective.block_fill_prob:
         example = fill_blocks(example, objective.block_length, vocabulary)
     # By numpy, which reads lists several times as fast.
-    input_ids, labels = (torch.from_numpy(np.array([example[field]], np.int64)) for field in ("input_ids", "labels"))
+    input_ids, labels = (
+        torch.from_numpy(np.array([values], np.int64)) for values in (example["input_ids"], example["labels"])
+    )
     noised = corrupt(
         input_ids,
         labels,
@@ -81,34 +84,33 @@ def corrupt_example(
         generator=torch.Generator().manual_seed(rng.getrandbits(63)),
     )
     if objective.misheard_codes:
-        noised.input_ids = mishear(noised.input_ids, labels, objective.misheard_codes, vocabulary, rng)
-    return {field: value[0].tolist() for field, value in vars(noised).items()}
+        noised.input_ids = replace_prompt_codes(noised.input_ids, labels, objective.misheard_codes, vocabulary, rng)
+    return cast(NoisedExample, {field: value[0].tolist() for field, value in vars(noised).items()})
 
 
-def mishear(
+def replace_prompt_codes(
     input_ids: torch.Tensor, labels: torch.Tensor, largest_share: float, vocabulary: TttVocabulary, rng: random.Random
 ) -> torch.Tensor:
     """
-    Exchange some codes of what is heard for others, so that no sound is ever the same and a recording cannot be
-    learnt by heart.
+    Replace some codes of the prompt by random ones, so that a recording never sounds the same twice and cannot be
+    memorised.
 
-    The share is drawn from 0 to `largest_share`: sounds without a fault are among them. Codes that are learnt stay
-    what they are, and so does every marker.
+    The share is drawn from 0 to `largest_share`. Codes that are learnt are never replaced, and neither are markers.
 
     Args:
-        input_ids (`torch.LongTensor` of shape `(1, length)`): Ids of an example.
+        input_ids (`torch.LongTensor` of shape `(1, length)`): Token ids of an example.
         labels (`torch.LongTensor` of shape `(1, length)`): Before any noise: -100 marks the prompt.
         largest_share (`float`): 0 to 1.
         vocabulary (`TttVocabulary`): Names the codes.
         rng (`random.Random`): Draws.
 
     Returns:
-        `torch.LongTensor` of shape `(1, length)`: New ids.
+        `torch.LongTensor` of shape `(1, length)`: New token ids.
     """
     generator = torch.Generator().manual_seed(rng.getrandbits(63))
     first = vocabulary.audio_code_offset
-    is_heard = (labels == IGNORE_INDEX) & (input_ids >= first) & (input_ids < first + vocabulary.codebook_size)
+    in_prompt = (labels == IGNORE_INDEX) & (input_ids >= first) & (input_ids < first + vocabulary.codebook_size)
     share = rng.uniform(0, largest_share)
-    exchanged = is_heard & (torch.rand(input_ids.shape, generator=generator) < share)
+    replaced = in_prompt & (torch.rand(input_ids.shape, generator=generator) < share)
     others = torch.randint(first, first + vocabulary.codebook_size, input_ids.shape, generator=generator)
-    return torch.where(exchanged, others, input_ids)
+    return torch.where(replaced, others, input_ids)

@@ -1,22 +1,22 @@
 """
-Rows of a prepared dataset -> training examples: ids and labels of one task, through the layout that inference uses.
+Records of a prepared dataset -> training examples: token ids and labels of one task, in the layout of inference.
 
 | kind | task | prompt | learnt |
 |---|---|---|---|
-| recording | `asr` | its sound | its text |
-| recording | `tts` | its text | its text and sound, interleaved |
-| recording with word times | `interleaved` | none | a document of its words, by turns written and spoken |
-| caption | `caption` | instruction, if any, and sound | the caption |
-| dialogue | `chat` | the question's sound, else its words | the answer's text and sound, interleaved |
+| recording | `asr` | its audio | its text |
+| recording | `tts` | its text | its text and audio, interleaved |
+| recording with word times | `interleaved` | none | a document of its words, alternately written and spoken |
+| caption | `caption` | instruction, if any, and audio | the caption |
+| dialogue | `chat` | the question's audio, else its words | the answer's text and audio, interleaved |
 | text | `text` | question | answer |
-| document | `document` | none | the whole, sounds too |
+| document | `document` | none | the whole, audio too |
 | messages | `messages` | all that is not the assistant's | every turn of the assistant |
 
 A system prompt states the task. In a language other than the default one (English) it ends in a tag, `Language: it.`,
 so that one model keeps its languages apart and can be asked for one; `processing_ttt.tasks_ttt.system_prompt` writes
 it, for training and for inference alike.
 
-Knows rows, tasks and the layout. Knows no waveform, no files and no batches.
+Depends on records, tasks and the layout. Independent of waveforms, files and batches.
 """
 
 import json
@@ -27,7 +27,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from finetune.data.inline_audio import Piece, split_written_audio
-from finetune.data.schema import Row, tasks_of
+from finetune.data.schema import Record, WordTime, tasks_of
 from processing_ttt.layout_ttt import IGNORE_INDEX, TttLayout, aligned_groups
 from processing_ttt.tasks_ttt import DEFAULT_LANGUAGE, TASKS, chat_template, system_prompt
 from processing_ttt.vocabulary_ttt import AUDIO_PLACEHOLDER, BEGIN_OF_MESSAGE, END_OF_MESSAGE
@@ -35,14 +35,14 @@ from processing_ttt.vocabulary_ttt import AUDIO_PLACEHOLDER, BEGIN_OF_MESSAGE, E
 from .collate import Example
 
 ALL_TASKS = (*TASKS, "interleaved", "document", "messages")
-INTERLEAVED_WORDS = (2, 8)  # shortest and longest stretch of an interleaved document, in words
+INTERLEAVED_WORDS = (2, 8)  # shortest and longest segment of an interleaved document, in words
 
 _BEGIN_REPLY = f"{BEGIN_OF_MESSAGE}assistant\n"
 _EMPTY_REPLY = _BEGIN_REPLY + END_OF_MESSAGE
 
 
 def build_examples(
-    row: Row,
+    record: Record,
     task: str,
     tokenizer: PreTrainedTokenizerBase,
     layout: TttLayout,
@@ -53,82 +53,89 @@ def build_examples(
     rng: random.Random | None = None,
 ) -> Example:
     """
-    Make the training example of a row for one task.
+    Make the training example of a record for one task.
 
     Args:
-        row (`dict`): A row of a prepared dataset.
-        task (`str`): One of `tasks_of(row)`.
+        record ([`Record`]): Of a prepared dataset.
+        task (`str`): One of `tasks_of(record)`.
         tokenizer (`PreTrainedTokenizerBase`): The model's.
         layout ([`TttLayout`]): The model's.
         frame_rate (`float`): Codes per second.
         aligned (`bool` or `int`, defaults to `False`): Words per group: each group of so many words is followed by
-            its own sound, by the row's word times (`True` is 1). `False` is the layout's fixed pattern of text and
+            its own audio, by the record's word times (`True` is 1). `False` is the layout's fixed pattern of text and
             audio tokens.
         system_prompts (`dict[str, str]`, *optional*): The processor's own.
         default_language (`str`, defaults to `"en"`): The language whose prompts have no tag.
-        rng (`random.Random`, *optional*): Cuts interleaved documents; by default the row's id decides.
+        rng (`random.Random`, *optional*): Cuts interleaved documents; by default the record's id decides.
 
     Returns:
-        `dict`: `input_ids` and `labels` (-100 where nothing is learnt).
+        [`Example`]
 
     Raises:
-        ValueError: If the row cannot teach this task, or lacks the word times that `aligned` needs.
+        ValueError: If the record cannot teach this task, or lacks the word times that `aligned` needs.
     """
-    if task not in tasks_of(row):
+    if task not in tasks_of(record):
         raise ValueError(
-            f"Row {row['id']!r} is a {row['kind']} and cannot teach {task!r}, only {', '.join(tasks_of(row))}."
+            f"Record {record['id']!r} is a {record['kind']} and cannot teach {task!r}, only "
+            f"{', '.join(tasks_of(record))}."
             + (" Word times (`ttt prepare --align`) would make it fit." if task == "interleaved" else "")
         )
     if task == "messages":
-        default_prompt = system_prompt("chat", row["language"], system_prompts, default_language)
-        return _messages_example(json.loads(row["messages"]), tokenizer, layout, default_prompt)
+        default_prompt = system_prompt("chat", record["language"], system_prompts, default_language)
+        return _messages_example(json.loads(record["messages"] or "[]"), tokenizer, layout, default_prompt)
     if task == "document":
-        return _whole(_encoded(split_written_audio(row["text"]), tokenizer), layout)
+        return _whole(_encoded(split_written_audio(record["text"] or ""), tokenizer), layout)
     if task == "interleaved":
-        return _whole(_encoded(_by_turns(row, frame_rate, rng or random.Random(row["id"])), tokenizer), layout)
-    prompt: dict[str, Any] = {"system_prompt": system_prompt(task, row["language"], system_prompts, default_language)}
-    if task in ("tts", "text") or (task == "chat" and row["codes"] is None) or task == "caption":
-        prompt["text"] = row["text"]
+        pieces = _alternating(record, frame_rate, rng or random.Random(record["id"]))
+        return _whole(_encoded(pieces, tokenizer), layout)
+    prompt: dict[str, Any] = {
+        "system_prompt": system_prompt(task, record["language"], system_prompts, default_language)
+    }
+    if task in ("tts", "text") or (task == "chat" and record["codes"] is None) or task == "caption":
+        prompt["text"] = record["text"]
     if task in ("asr", "chat", "caption"):
-        prompt["codes"] = row["codes"]
-    return layout.build_example(tokenizer, task, **prompt, **_reply(row, task, frame_rate, aligned))
+        prompt["codes"] = record["codes"]
+    built = layout.build_example(tokenizer, task, **prompt, **_reply(record, task, frame_rate, aligned))
+    return {"input_ids": built["input_ids"], "labels": built["labels"]}
 
 
-def _reply(row: Row, task: str, frame_rate: float, aligned: bool | int) -> dict[str, Any]:
+def _reply(record: Record, task: str, frame_rate: float, aligned: bool | int) -> dict[str, Any]:
     """The reply as `TttLayout.build_example` takes it."""
-    answer = "" if task in ("asr", "tts") else "answer_"
+    if task in ("asr", "tts"):
+        text, codes, words = record["text"], record["codes"], record["words"]
+    else:
+        text, codes, words = record["answer_text"], record["answer_codes"], record["answer_words"]
     if not TASKS[task].speaks:
-        return {"reply_text": row[f"{answer}text"]}
+        return {"reply_text": text}
     if not aligned:
-        return {"reply_text": row[f"{answer}text"], "reply_codes": row[f"{answer}codes"]}
-    words = row[f"{answer}words"]
+        return {"reply_text": text, "reply_codes": codes}
     if not words:
         raise ValueError(
-            f"Row {row['id']!r} has no word times, which an aligned layout needs: prepare the data with `--align "
+            f"Record {record['id']!r} has no word times, which an aligned layout needs: prepare the data with `--align "
             "proportional`, or give word times in the manifest, or train without `aligned`."
         )
-    return {"reply_groups": aligned_groups(_as_tuples(words), row[f"{answer}codes"], frame_rate, int(aligned))}
+    return {"reply_groups": aligned_groups(_as_tuples(words), codes or [], frame_rate, int(aligned))}
 
 
-def _as_tuples(words: Sequence[dict[str, Any]]) -> list[tuple[str, float, float]]:
+def _as_tuples(words: Sequence[WordTime]) -> list[tuple[str, float, float]]:
     return [(word["word"], word["start"], word["end"]) for word in words]
 
 
-def _by_turns(row: Row, frame_rate: float, rng: random.Random) -> list[Piece]:
-    """Cut a recording into stretches of words, by turns written and spoken; a coin says which is first."""
-    pieces = aligned_groups(_as_tuples(row["words"]), row["codes"], frame_rate, 1)
+def _alternating(record: Record, frame_rate: float, rng: random.Random) -> list[Piece]:
+    """Cut a recording into segments of words, alternately written and spoken; a coin decides which is first."""
+    pieces = aligned_groups(_as_tuples(record["words"] or []), record["codes"] or [], frame_rate, 1)
     turns: list[Piece] = []
     written = rng.random() < 0.5
     start = 0
     while start < len(pieces):
-        stretch = pieces[start : start + rng.randint(*INTERLEAVED_WORDS)]
-        text = "".join(word for word, _ in stretch) if written else ""
-        codes = [] if written else [code for _, codes in stretch for code in codes]
+        segment = pieces[start : start + rng.randint(*INTERLEAVED_WORDS)]
+        text = "".join(word for word, _ in segment) if written else ""
+        codes = [] if written else [code for _, codes in segment for code in codes]
         if turns and not written:
             turns[-1] = (turns[-1][0], codes)
         else:
             turns.append((text, codes))
-        start += len(stretch)
+        start += len(segment)
         written = not written
     return turns
 
@@ -149,22 +156,22 @@ def _messages_example(
     layout: TttLayout,
     default_system_prompt: str,
 ) -> Example:
-    """A conversation of any number of turns; a reply's spans get their markers from the layout."""
+    """Messages of any number of turns; a reply's spans get their markers from the layout."""
     replies, shown = [], []
-    sounds: list[list[int]] = []
+    audio: list[list[int]] = []
     for message in messages:
         pieces = split_written_audio(message["content"])
         if message["role"] == "assistant":
             replies.append(pieces)
             shown.append({"role": "assistant", "content": ""})
         else:
-            sounds += [codes for _, codes in pieces if codes]
+            audio += [codes for _, codes in pieces if codes]
             content = "".join(text + (AUDIO_PLACEHOLDER if codes else "") for text, codes in pieces)
             shown.append({"role": message["role"], "content": content})
     if not messages or messages[-1]["role"] != "assistant":
-        raise ValueError("A conversation must end with a message of the assistant: that is what is learnt.")
+        raise ValueError("Messages must end with one of the assistant: that is what is learnt.")
     rendered = tokenizer.apply_chat_template(shown, chat_template=chat_template(default_system_prompt), tokenize=False)
-    remaining = iter(sounds)
+    remaining = iter(audio)
     example: Example = {"input_ids": [], "labels": []}
     for between, pieces in zip(rendered.split(_EMPTY_REPLY), replies, strict=False):
         prompt = tokenizer.encode(between + _BEGIN_REPLY, add_special_tokens=False)

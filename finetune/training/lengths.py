@@ -1,11 +1,8 @@
 """
-How many ids each example of a run has, which decides how they share rows: counted once, and remembered in the run's
-folder.
+How many tokens each example of a run has, which decides how examples are packed: counted once and cached in the run's
+folder, because counting takes a millisecond an example, a quarter of an hour for a million.
 
-Counting takes a millisecond an example, in each process: a quarter of an hour for a million of them, at every start,
-were it not remembered.
-
-Knows examples and files. Knows no recipe and no rows.
+Depends on examples and files. Independent of recipes and records.
 """
 
 import contextlib
@@ -47,13 +44,13 @@ def count_lengths(
     num_workers: int = 0,
 ) -> list[int]:
     """
-    Count the ids of every example, or read what was counted for the same data and settings.
+    Count the tokens of every example, or read what was counted for the same data and settings.
 
     Args:
         examples ([`MixedExamples`]): The examples of a run.
-        filled (`Callable`, *optional*): What is done to an example before its ids are counted.
-        folder (`Path`): Where counts are remembered.
-        settings (`dict`): All that decides how examples are made of the data.
+        filled (`Callable`, *optional*): Applied to an example before its tokens are counted.
+        folder (`Path`): Where counts are cached.
+        settings (`dict`): Everything that decides how examples are made of the data.
         num_workers (`int`, defaults to 0): Processes that count; 0 is this one.
 
     Returns:
@@ -79,9 +76,9 @@ def count_lengths(
 
 
 def _identity(examples: MixedExamples, settings: dict[str, Any]) -> str:
-    """Name data and settings; the data by its files: prepared again, it is another."""
+    """Hash of the settings and of the data's files, names, sizes and times."""
     sources = []
     for source in examples.sources:
         files = [(file["filename"], os.stat(file["filename"])) for file in source.dataset.cache_files]
-        sources.append((source.task, len(source.rows), [(name, at.st_size, at.st_mtime_ns) for name, at in files]))
+        sources.append((source.task, len(source.indices), [(name, at.st_size, at.st_mtime_ns) for name, at in files]))
     return hashlib.sha256(json.dumps([sources, settings]).encode()).hexdigest()[:16]

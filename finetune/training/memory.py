@@ -10,7 +10,7 @@ pass. Logits come on top, as if every position were scored over the whole vocabu
 A training step scores only the positions that a loss asks, so that this is the most it can take. What the allocator,
 kernels and the CUDA context take besides (about 1 to 2 GB on a GPU) is not in it.
 
-Knows configurations and sizes. Knows no data and no weights.
+Depends on configurations and sizes. Independent of data and weights.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def estimate(
         config ([`TttConfig`]): The model's.
         method (`str`): As in a recipe.
         rows (`int`): Of a batch on one device.
-        length (`int`): Ids of a row.
+        length (`int`): Tokens of a row.
         checkpointing (`bool`): Whether activations are computed again.
         half (`bool`): bfloat16: the base of an adapter is stored in it, a model that is trained whole computes in it.
         lora_r (`int`): Rank of the adapter.
@@ -119,7 +119,7 @@ def saved_bytes(model: TttForConditionalGeneration, rows: int, length: int, widt
     Args:
         model ([`TttForConditionalGeneration`]): On the meta device; an adapter may be inside.
         rows (`int`): Of a batch.
-        length (`int`): Ids of a row.
+        length (`int`): Tokens of a row.
         width (`int`): Bytes of a number in the computation.
         checkpointing (`bool`): Whether layers are computed again: then what one layer keeps is added to what lies
             between them.
@@ -217,8 +217,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="folder or Hub id, instead of the sizes of Qwen2.5")
-    parser.add_argument("--tokens", type=int, default=4096, help="ids of a batch on one device")
-    parser.add_argument("--length", type=int, default=2048, help="ids of a row")
+    parser.add_argument("--tokens", type=int, default=4096, help="tokens of a batch on one device")
+    parser.add_argument("--length", type=int, default=2048, help="tokens of a row")
     given = parser.parse_args(arguments)
     configs = (
         {given.model: AutoConfig.from_pretrained(given.model)}

@@ -6,25 +6,25 @@ takes them.
     datasets:
       - path: prepared/italian     # a folder that `ttt prepare` wrote, relative to this file
         weight: 3                  # share among the datasets; without weights each counts by its size
-        tasks: {asr: 1, tts: 2}    # shares among its tasks; or a list, [asr, tts]: each by the rows that teach it;
+        tasks: {asr: 1, tts: 2}    # shares among its tasks; or a list, [asr, tts]: each by its records;
                                    # without `tasks`, all that it can teach
       - path: prepared/italian-chat
         weight: 1
       - path: prepared/english     # base-language data against forgetting
         replay: true
 
-Every (row, task) is an example with a fixed position. An epoch is a list of positions that is worked out from the
-seed and the epoch alone, so neither the number of workers nor where a run was resumed changes what is seen. Over the
-epochs every row of a task is used as often as any other: a task that is drawn more often than it has rows begins a
-new shuffled round, one that is drawn less often goes on where it was.
+Every (record, task) is an example with a fixed position. An epoch is a list of positions that depends on the seed and
+the epoch alone, so neither the number of workers nor where a run was resumed changes the order. Over the epochs every
+record of a task is used as often as any other: a task that is drawn more often than it has records begins a new
+shuffled round, one that is drawn less often continues where it was.
 
-Knows prepared folders and weights. Knows no batches, no noise and no model.
+Depends on prepared folders and weights. Independent of batches, noise and models.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import datasets
 import numpy as np
@@ -32,13 +32,13 @@ import yaml
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from finetune.data.schema import INFO_FILE, TASKS_OF_KIND, PreparedInfo, Row, load_prepared, read_info
+from finetune.data.schema import INFO_FILE, TASKS_OF_KIND, PreparedInfo, Record, load_prepared, read_info
 from processing_ttt.layout_ttt import TttLayout
 from processing_ttt.tasks_ttt import DEFAULT_LANGUAGE
 
 from .collate import Example
 from .examples import ALL_TASKS, build_examples
-from .token_cache import RemembersTexts
+from .token_cache import CachingTokenizer
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class MixtureEntry:
 
     Args:
         path (`Path`): Folder written by `ttt prepare`.
-        tasks (`dict[str, float | None]`): Tasks with their shares, `None` for one that counts by its rows; empty for
+        tasks (`dict[str, float | None]`): Tasks with their shares, `None` for one that counts by its records; empty for
             all it can teach.
         weight (`float`, *optional*): Its share among the datasets.
         replay (`bool`): Whether it is there against forgetting.
@@ -63,7 +63,7 @@ class MixtureEntry:
 @dataclass(frozen=True)
 class Mixture:
     """
-    What is mixed in which shares.
+    Which datasets are mixed in which shares.
 
     Args:
         entries (`tuple[MixtureEntry, ...]`): The datasets.
@@ -148,17 +148,17 @@ def _refuse_unknown(written: Mapping, known: Iterable[str], where: str) -> None:
     unknown = sorted(set(map(str, written)) - set(known))
     if unknown:
         raise ValueError(
-            f"{where!r} has {', '.join(unknown)}, which a mixture does not know: it knows {', '.join(known)}."
+            f"{where!r} has {', '.join(unknown)}, which a mixture does not have: its keys are {', '.join(known)}."
         )
 
 
 @dataclass(frozen=True)
 class _Source:
-    """The rows of one dataset that teach one task."""
+    """The records of one dataset that teach one task, by their indices."""
 
     dataset: datasets.Dataset
     task: str
-    rows: np.ndarray
+    indices: np.ndarray
     frame_rate: float
     share: float
     replayed: bool
@@ -179,7 +179,7 @@ class MixedExamples(Dataset):
         seed (`int`, defaults to 0): Decides every order.
 
     Raises:
-        ValueError: If the datasets were made with different codecs, or one has no row for a task it should teach.
+        ValueError: If the datasets were made with different codecs, or one has no record for a task it should teach.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class MixedExamples(Dataset):
         seed: int = 0,
     ):
         self.mixture = mixture
-        self.tokenizer = RemembersTexts(tokenizer)
+        self.tokenizer: Any = CachingTokenizer(tokenizer)
         self.layout = layout
         self.aligned = aligned
         self.system_prompts = system_prompts
@@ -202,16 +202,16 @@ class MixedExamples(Dataset):
         self.seed = seed
         check_same_codec([(entry.path, read_info(entry.path)) for entry in mixture.entries], layout)
         self.sources = _sources(mixture, split)
-        self._ends = np.cumsum([len(source.rows) for source in self.sources])
+        self._ends = np.cumsum([len(source.indices) for source in self.sources])
         self._quotas = self._share_out()
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def __getitem__(self, position: int) -> Example:
-        row, task = self.row(position)
+        record, task = self.record(position)
         return build_examples(
-            row,
+            record,
             task,
             self.tokenizer,
             self.layout,
@@ -221,26 +221,26 @@ class MixedExamples(Dataset):
             self.default_language,
         )
 
-    def row(self, position: int) -> tuple[Row, str]:
+    def record(self, position: int) -> tuple[Record, str]:
         """
-        Give what stands behind an example.
+        Give the record and the task of an example.
 
         Args:
             position (`int`): 0 to `len(self) - 1`.
 
         Returns:
-            `tuple[dict, str]`: A row and a task.
+            `tuple[Record, str]`
         """
         number = self._source_of(position)
         source = self.sources[number]
         start = int(self._ends[number - 1]) if number else 0
-        return source.dataset[int(source.rows[position - start])], source.task
+        return cast(Record, source.dataset[int(source.indices[position - start])]), source.task
 
     @property
     def languages(self) -> list[str]:
         """Tags of the languages that are learnt, sorted; what is only replayed against forgetting does not count."""
         columns = [
-            source.dataset.select(source.rows).unique("language") for source in self.sources if not source.replayed
+            source.dataset.select(source.indices).unique("language") for source in self.sources if not source.replayed
         ]
         return sorted({tag for column in columns for tag in column if tag})
 
@@ -249,8 +249,8 @@ class MixedExamples(Dataset):
         first: dict[tuple[int, int], int] = {}
         for source, end in zip(self.sources, self._ends.tolist(), strict=True):
             if source.task in ("asr", "tts") and not source.replayed:
-                for position, row in enumerate(source.rows.tolist(), end - len(source.rows)):
-                    first.setdefault((id(source.dataset), row), position)  # tasks of a dataset share it
+                for position, index in enumerate(source.indices.tolist(), end - len(source.indices)):
+                    first.setdefault((id(source.dataset), index), position)  # tasks of a dataset share it
         return sorted(first.values())
 
     @property
@@ -277,8 +277,8 @@ class MixedExamples(Dataset):
         return np.random.default_rng([self.seed, 0, epoch]).permutation(together)
 
     def _rounds(self, source: int, begin: int, end: int) -> np.ndarray:
-        """Places `begin` to `end` in the endless list of a source's rows, shuffled anew for each round."""
-        count = len(self.sources[source].rows)
+        """Places `begin` to `end` in the endless list of a source's records, shuffled anew for each round."""
+        count = len(self.sources[source].indices)
         if begin == end:
             return np.zeros(0, np.int64)
         first, last = begin // count, (end - 1) // count
@@ -297,7 +297,7 @@ class MixedExamples(Dataset):
         """Examples of each source in an epoch: its share, in whole numbers, the largest remainders first."""
         if not self.sources:
             return np.zeros(0, np.int64)
-        own = sum(len(source.rows) for source in self.sources if not source.replayed)
+        own = sum(len(source.indices) for source in self.sources if not source.replayed)
         exact = np.array([source.share for source in self.sources]) * round(own / (1 - self.mixture.replay_ratio))
         quotas = np.floor(exact).astype(np.int64)
         missing = round(exact.sum()) - quotas.sum()
@@ -307,7 +307,7 @@ class MixedExamples(Dataset):
 
 def check_same_codec(infos: Iterable[tuple[Path, PreparedInfo]], layout: TttLayout) -> None:
     """
-    Make sure that all codes mean the same sounds, and that the model has them all.
+    Check that all codes are of one codec, and that the model has them all.
 
     Args:
         infos (iterable of `(Path, PreparedInfo)`): Folders, and what made them.
@@ -327,27 +327,27 @@ def check_same_codec(infos: Iterable[tuple[Path, PreparedInfo]], layout: TttLayo
         if info.codec_fingerprint != first[1].codec_fingerprint:
             raise ValueError(
                 f"{str(first[0])!r} and {str(path)!r} were prepared with different codecs ({first[1].codec}, "
-                f"{info.codec}), so their codes mean different sounds: prepare both with the same model."
+                f"{info.codec}), so their codes mean different audio: prepare both with the same model."
             )
 
 
 def _sources(mixture: Mixture, split: str) -> list[_Source]:
     """
-    Every (dataset, task) with its rows, shares adding up to one. A split other than `train` may lack rows; the shares
-    are then divided among those that have some.
+    Every (dataset, task) with its records, shares adding up to one. A split other than `train` may lack records; the
+    shares are then divided among those that have some.
     """
     found: list[_Source] = []
     for replay, group_share in ((False, 1 - mixture.replay_ratio), (True, mixture.replay_ratio)):
         group = [entry for entry in mixture.entries if entry.replay == replay]
-        taught = [_teaching_rows(entry, split) for entry in group]
-        sizes = [sum(map(len, rows.values())) for rows in taught]
+        taught = [_teaching_indices(entry, split) for entry in group]
+        sizes = [sum(map(len, indices.values())) for indices in taught]
         weights = [
             (size if entry.weight is None else entry.weight) if size else 0.0
             for entry, size in zip(group, sizes, strict=True)
         ]
-        for entry, rows, weight in zip(group, taught, weights, strict=True):
+        for entry, indices, weight in zip(group, taught, weights, strict=True):
             if weight:
-                found += _entry_sources(entry, split, rows, replay, group_share * weight / sum(weights))
+                found += _entry_sources(entry, split, indices, replay, group_share * weight / sum(weights))
     total = sum(source.share for source in found)
     if split == "train" and not np.isclose(total, 1.0):
         raise ValueError(
@@ -357,33 +357,36 @@ def _sources(mixture: Mixture, split: str) -> list[_Source]:
     return [replace(source, share=source.share / total) for source in found]
 
 
-def _teaching_rows(entry: MixtureEntry, split: str) -> dict[str, np.ndarray]:
-    """Rows of a dataset by the tasks that are wanted of it."""
+def _teaching_indices(entry: MixtureEntry, split: str) -> dict[str, np.ndarray]:
+    """Indices of a dataset's records by the tasks that are wanted of it."""
     table = load_prepared(entry.path)[split].data
     kinds = np.array(table.column("kind").to_pylist(), dtype=object)
     has_words = np.array([bool(words) for words in table.column("words").to_pylist()], dtype=bool)
-    rows = {
+    indices = {
         task: np.flatnonzero(np.isin(kinds, [kind for kind, can in TASKS_OF_KIND.items() if task in can]))
         for task in ALL_TASKS
     }
-    rows["interleaved"] = np.flatnonzero((kinds == "recording") & has_words)
-    wanted = entry.tasks or {task: None for task in ALL_TASKS if task != "interleaved" and len(rows[task])}
-    lacking = [task for task in wanted if not len(rows[task])]
+    indices["interleaved"] = np.flatnonzero((kinds == "recording") & has_words)
+    wanted = entry.tasks or {task: None for task in ALL_TASKS if task != "interleaved" and len(indices[task])}
+    lacking = [task for task in wanted if not len(indices[task])]
     if split == "train" and (lacking or not wanted):
         raise ValueError(
-            f"{str(entry.path)!r} has no row that teaches {', '.join(lacking) or 'anything'} (kinds of rows: "
+            f"{str(entry.path)!r} has no record that teaches {', '.join(lacking) or 'anything'} (kinds of records: "
             f"{', '.join(sorted(set(kinds))) or 'none'})."
         )
-    return {task: rows[task] for task in wanted if len(rows[task])}
+    return {task: indices[task] for task in wanted if len(indices[task])}
 
 
 def _entry_sources(
-    entry: MixtureEntry, split: str, rows: dict[str, np.ndarray], replay: bool, share: float
+    entry: MixtureEntry, split: str, indices: dict[str, np.ndarray], replay: bool, share: float
 ) -> list[_Source]:
     dataset, frame_rate = load_prepared(entry.path)[split], read_info(entry.path).frame_rate
-    shares = {task: entry.tasks.get(task) for task in rows}
-    weights = {task: len(rows[task]) if shares[task] is None else shares[task] for task in rows}
+    shares = {task: entry.tasks.get(task) for task in indices}
+    weights = {task: len(indices[task]) if own is None else own for task, own in shares.items()}
     total = sum(weights.values())
     if not total:
         raise ValueError(f"All tasks of {str(entry.path)!r} have the share 0.")
-    return [_Source(dataset, task, rows[task], frame_rate, share * weights[task] / total, replay) for task in rows]
+    return [
+        _Source(dataset, task, found, frame_rate, share * weights[task] / total, replay)
+        for task, found in indices.items()
+    ]

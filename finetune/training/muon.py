@@ -64,7 +64,7 @@ class MuonAdamW(torch.optim.Optimizer):
         # the very same groups: a schedule reaches them
         super().__init__([*self.muon.param_groups, *self.adamw.param_groups], {})
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Take one step of each."""
         if self.param_groups[0]["params"][0].is_cpu:
             self._step_in_float32()

@@ -8,7 +8,7 @@ The recipe of a training run: a YAML file, overridden on the command line, check
 `Recipe` lists every key with its default. A recipe may also hold `stages`, a list of such keys each: the stages are
 trained one after the other, each from what the one before it left, and a key of a stage overrides the recipe's.
 
-Knows names, types and defaults. Knows no model and no data.
+Depends on names, types and defaults. Independent of models and data.
 """
 
 import difflib
@@ -25,7 +25,7 @@ from .corruption import Objective
 
 METHODS = ("lora", "qlora", "rows", "full")
 OPTIMIZERS = ("adamw", "muon")
-HEARD_METRICS = ("wer", "cer", "tts_cer")
+GENERATION_METRICS = ("wer", "cer", "tts_cer")
 SHIPPED = Path(__file__).parents[1] / "recipes"
 MAY_CHANGE = (
     "output_dir",
@@ -59,8 +59,8 @@ class Recipe:
         span_truncation_prob (`float`): SST.
         block_fill_prob (`float`): Share of examples whose spans are filled to whole blocks of the model's
             `block_length`, for models that speak in aligned groups of words, as nano does.
-        misheard_codes (`float`): Largest share of the codes of a prompt that are exchanged for others, against
-            learning recordings by heart.
+        misheard_codes (`float`): Largest share of the codes of a prompt that are replaced by others, against
+            memorising recordings.
         aligned (`int`): Words per group where the data has word times; 0 is the layout's fixed pattern.
         default_language (`str`): Prompts in this language carry no tag of their language.
         tasks (`str`): Tasks to learn, separated by commas; all that the data can teach by default.
@@ -68,7 +68,7 @@ class Recipe:
         max_steps (`int`): ... or updates, if positive.
         per_device_train_batch_size (`int`): Rows of a batch: examples, or packed rows.
         gradient_accumulation_steps (`int`): Batches of an update.
-        packing (`bool`): Lay several examples into a row. Without it examples of like length share a batch.
+        packing (`bool`): Lay several examples into a row. Without it examples of similar length share a batch.
         max_length (`int`): Longest example, and length of a packed row. Longer examples are left out and counted.
         optimizer (`str`): `adamw`; `muon` (for the matrices of the layers; AdamW for the rest) with `method: full`.
         learning_rate (`float`): Peak.
@@ -82,13 +82,13 @@ class Recipe:
         compile_layers (`bool`): Compile the backbone's layers: on a GPU the first update takes longer, and all others
             are faster. Packed rows of training then all have `max_length` positions; without `packing` every new
             length is compiled anew.
-        seed (`int`): Decides everything that is drawn.
+        seed (`int`): Decides everything that is random.
         logging_steps (`int`): Updates between two points of the curves.
         eval_steps (`float`): Updates between two validations, below 1 their share of the run; each also writes a
             checkpoint.
         early_stopping_patience (`int`): Validations without improvement after which training stops; 0 never stops.
-        metric_for_best_model (`str`): `wer` or `cer` of transcriptions, `tts_cer` of speech as the model itself hears
-            it, or `loss`.
+        metric_for_best_model (`str`): `wer` or `cer` of transcriptions, `tts_cer` of speech as the model itself
+            transcribes it, or `loss`.
         validation_examples (`int`): Recordings that each validation transcribes.
         validation_sounds (`int`): Texts that each validation speaks.
         max_new_tokens (`int`): Longest reply in validation.
@@ -189,11 +189,13 @@ class Recipe:
     def _check_metric(self) -> None:
         """Refuse a metric that no validation of this recipe measures: transformers would fail after the first one."""
         metric = self.metric_for_best_model
-        if metric not in (*HEARD_METRICS, "loss"):
+        if metric not in (*GENERATION_METRICS, "loss"):
             raise ValueError(
-                f"`metric_for_best_model` is one of {', '.join(HEARD_METRICS)} and loss, but is {metric!r}."
+                f"`metric_for_best_model` is one of {', '.join(GENERATION_METRICS)} and loss, but is {metric!r}."
             )
-        needed = ["validation_examples"] * (metric in HEARD_METRICS) + ["validation_sounds"] * (metric == "tts_cer")
+        needed = ["validation_examples"] * (metric in GENERATION_METRICS) + ["validation_sounds"] * (
+            metric == "tts_cer"
+        )
         for name in needed:
             if getattr(self, name) < 1:
                 raise ValueError(f"`metric_for_best_model: {metric}` needs `{name}` of at least 1; `loss` needs none.")
@@ -230,7 +232,7 @@ class Recipe:
         return recipes
 
     def require(self, *names: str) -> None:
-        """Check that the recipe says what it cannot guess."""
+        """Check that the recipe has keys without a default."""
         for name in names:
             if not getattr(self, name):
                 raise ValueError(f"The recipe does not say `{name}`: write it there or pass --set {name}=...")

@@ -1,8 +1,8 @@
 """
-Which checkpoint a run goes on from: the last one that was written to its end.
+Which checkpoint a run resumes from: the last complete one.
 
-A process may be killed at any moment, also while it writes. So a checkpoint counts from the moment a small file in it
-says that it is whole; that file also remembers how long the run has taken so far. Knows folders. Knows no models.
+A process may be killed at any moment, also while it writes. So a checkpoint counts as complete from the moment it holds
+a small marker file, which also records how long the run has taken so far. Depends on folders. Independent of models.
 """
 
 import json
@@ -20,15 +20,15 @@ from finetune.hardware import peak_memory
 WHOLE = "whole.json"
 
 
-def last_whole_checkpoint(folder: Path) -> Path | None:
+def last_complete_checkpoint(folder: Path) -> Path | None:
     """
-    Find the checkpoint to go on from, and remove those that were not finished.
+    Find the checkpoint to resume from, and remove incomplete ones.
 
     Args:
         folder (`Path`): A run's `output_dir`.
 
     Returns:
-        `Path` or `None`: The newest whole checkpoint, if there is one.
+        `Path` or `None`: The newest complete checkpoint, if there is one.
     """
     found = []
     for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
@@ -42,12 +42,12 @@ def last_whole_checkpoint(folder: Path) -> Path | None:
     return max(found)[1] if found else None
 
 
-class MarksWhole(TrainerCallback):
+class CheckpointMarker(TrainerCallback):
     """
-    Marks each checkpoint when all of it is written, with seconds and peak memory of the run so far.
+    Marks each checkpoint as complete once all of it is written, with seconds and peak memory of the run so far.
 
     Args:
-        resumed_from (`Path`, *optional*): The checkpoint that the run goes on from.
+        resumed_from (`Path`, *optional*): The checkpoint that the run resumes from.
     """
 
     def __init__(self, resumed_from: Path | None = None):

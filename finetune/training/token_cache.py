@@ -1,8 +1,8 @@
 """
-Tokenizing what was tokenized before: the examples of a run consist of the same words and the same prompts again and
-again, and tokenizing them takes longer than all other steps of making an example together.
+A cache in front of the tokenizer: the examples of a run repeat the same words and prompts, and tokenizing them takes
+longer than all other steps of making an example together.
 
-Knows texts and their ids. Knows no rows.
+Depends on texts and their token ids. Independent of records.
 """
 
 from typing import Any
@@ -13,12 +13,12 @@ LONGEST_TEXT = 1000  # characters
 MOST_TEXTS = 20_000
 
 
-class RemembersTexts:
+class CachingTokenizer:
     """
-    What making examples asks of a tokenizer, `encode` and `apply_chat_template`, from memory where it can.
+    A tokenizer wrapper that caches `encode` and `apply_chat_template`.
 
     Args:
-        tokenizer (`PreTrainedTokenizerBase`): Does it the first time.
+        tokenizer (`PreTrainedTokenizerBase`): Asked for what is not cached.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
@@ -27,7 +27,7 @@ class RemembersTexts:
         self._prompts: dict[str, str] = {}
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
-        """Encode a text, or remember how it was encoded."""
+        """Encode a text, from the cache where possible."""
         if add_special_tokens or len(text) > LONGEST_TEXT:
             return self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
         if text not in self._ids:
@@ -36,10 +36,10 @@ class RemembersTexts:
         return list(self._ids[text])
 
     def apply_chat_template(self, messages: list[dict[str, Any]], tokenize: bool = False, **options: Any) -> str:
-        """Write messages out as text, from the cache where possible; a sound is only a placeholder in the prompt."""
+        """Write messages out as text, from the cache where possible; audio is only a placeholder in the prompt."""
         if tokenize:
-            raise ValueError("Only texts are remembered: pass `tokenize=False`, and encode what comes.")
-        shown = [(message["role"], _without_sounds(message["content"])) for message in messages]
+            raise ValueError("Only texts are cached: pass `tokenize=False`, and encode the result.")
+        shown = [(message["role"], _without_audio(message["content"])) for message in messages]
         key = repr((shown, sorted(options.items())))
         if len(key) > LONGEST_TEXT + len(options.get("chat_template") or ""):
             return self._tokenizer.apply_chat_template(messages, tokenize=False, **options)
@@ -49,7 +49,7 @@ class RemembersTexts:
         return self._prompts[key]
 
 
-def _without_sounds(content: Any) -> Any:
+def _without_audio(content: Any) -> Any:
     if isinstance(content, str):
         return content
     return [{name: value for name, value in part.items() if name != "audio"} for part in content]

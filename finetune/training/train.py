@@ -7,13 +7,13 @@ Train a Text-to-Talk model on prepared data, as a recipe says.
     accelerate launch --config_file finetune/accelerate/ddp.yaml -m finetune.train RECIPE --set ...
 
 1. The recipe is checked, and kept in the output folder: a folder belongs to one recipe.
-2. Examples are made of the prepared rows; their lengths decide how they share batches (`batch_plan.py`).
-3. transformers' Trainer trains (`trainer.py`), from the last whole checkpoint in the folder if there is one
+2. Examples are made of the prepared records; their lengths decide how they share batches (`batch_plan.py`).
+3. transformers' Trainer trains (`trainer.py`), from the last complete checkpoint in the folder if there is one
    (`resume.py`).
 4. The best weights by the recipe's metric are written beside the checkpoints: an adapter, or a whole model with its
    processor.
 
-Knows the order of things. What happens in each is the siblings' business.
+Depends on the modules beside it, which do the steps.
 """
 
 import argparse
@@ -42,10 +42,10 @@ from processing_ttt import TttProcessor
 from .batch_plan import RowPlan
 from .muon import MuonAdamW
 from .recipe import MAY_CHANGE, Recipe, read_recipe
-from .resume import MarksWhole, last_whole_checkpoint
-from .trainer import LogsToTheEnd, TttTrainer
+from .resume import CheckpointMarker, last_complete_checkpoint
+from .trainer import FlushLogs, TttTrainer
 from .training_data import NoisingCollator, PlannedRows, TrainingData, read_data, validation_rows
-from .validation import TrackerSounds, Validation
+from .validation import AudioSink, TrackerAudio, Validation
 
 MERGED_BASE = "base"  # subfolder of a stage that started from an adapter: the adapter merged into its base
 # What transformers calls recomputing activations: `gradient_checkpointing` up to 5.23.
@@ -61,7 +61,7 @@ def train(recipe: Recipe) -> Path:
     Train all stages of a recipe, or what is left of them.
 
     Args:
-        recipe ([`Recipe`]): Says everything.
+        recipe ([`Recipe`]): Decides everything.
 
     Returns:
         `Path`: Folder of the last stage's result.
@@ -93,8 +93,8 @@ def _train_stage(recipe: Recipe) -> None:
     set_seed(recipe.seed)
     model, processor = load_trainable(recipe)
     data = read_data(recipe, processor, block_length(model))
-    resumed = last_whole_checkpoint(folder)
-    marks = MarksWhole(resumed)
+    resumed = last_complete_checkpoint(folder)
+    marks = CheckpointMarker(resumed)
     trainer = build_trainer(recipe, model, processor, data)
     trainer.add_callback(marks)
     trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
@@ -210,12 +210,12 @@ def build_trainer(recipe: Recipe, model: Any, processor: TttProcessor, data: Tra
         optimizers=(_optimizer(recipe, model), None),
         is_compiled=recipe.compile_layers,
     )
-    trainer.add_callback(LogsToTheEnd())
+    trainer.add_callback(FlushLogs())
     if data.validation and recipe.early_stopping_patience:
         trainer.add_callback(EarlyStoppingCallback(recipe.early_stopping_patience))
     sinks = _report(recipe, trainer)
     if data.recordings:
-        trainer.listen = Validation(
+        trainer.check_generation = Validation(
             processor,
             data.recordings,
             recipe.validation_sounds,
@@ -259,7 +259,7 @@ def block_length(model: Any) -> int:
 
 def training_arguments(recipe: Recipe, validates: bool, transcribes: bool) -> TrainingArguments:
     """
-    Say to transformers what a recipe says.
+    Translate a recipe for transformers.
 
     Args:
         recipe ([`Recipe`]): Of one stage.
@@ -315,11 +315,11 @@ def _trackers(recipe: Recipe) -> list[str]:
     return [name.strip() for name in recipe.report_to.split(",") if name.strip() not in ("", "none")]
 
 
-def _report(recipe: Recipe, trainer: TttTrainer) -> list[Any]:
-    """Send curves where the recipe says; give what takes sounds."""
+def _report(recipe: Recipe, trainer: TttTrainer) -> list[AudioSink]:
+    """Send curves where the recipe says, and list what else takes audio."""
     if not trainer.is_world_process_zero():
         return []
-    sinks: list[Any] = []
+    sinks: list[AudioSink] = []
     for name in _trackers(recipe):
         if name == "tensorboard":
             from torch.utils.tensorboard import SummaryWriter
@@ -327,12 +327,12 @@ def _report(recipe: Recipe, trainer: TttTrainer) -> list[Any]:
             sinks.append(SummaryWriter(str(Path(recipe.output_dir) / "curves")))
             trainer.add_callback(TensorBoardCallback(sinks[-1]))
         else:
-            sinks.append(TrackerSounds(name))
+            sinks.append(TrackerAudio(name))
     return sinks
 
 
 def _result(trainer: TttTrainer, data: TrainingData, recipe: Recipe) -> dict[str, Any]:
-    """What a person asks of a run afterwards, and a card says."""
+    """The summary of a run, as `training.json` and the card have it."""
     state = trainer.state
     points = [point for point in state.log_history if "tokens" in point]
     trained = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)

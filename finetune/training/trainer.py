@@ -1,8 +1,8 @@
 """
-transformers' Trainer, told three things it cannot know: losses are means over samples, rows come in the order of
-their plan, and a validation also listens to the model.
+transformers' Trainer with three differences: losses are means over samples, packed rows come in the order of their
+plan, and a validation also generates replies.
 
-Knows batches as `collate.py` makes them and the outputs of the model. Knows no recipe and no files of data.
+Depends on batches as `collate.py` makes them and on the outputs of the model. Independent of recipes and data files.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import Trainer, TrainerCallback
 
-Listen = Callable[[Any, int], dict[str, float]]  # model, number of updates -> metrics
+GenerationCheck = Callable[[Any, int], dict[str, float]]  # model, number of updates -> metrics
 
 
 class TttTrainer(Trainer):
@@ -23,19 +23,21 @@ class TttTrainer(Trainer):
     the number of accumulated batches and processes, and however many samples were packed into a row.
 
     Args:
-        listen (`Callable`, *optional*): Asked at each evaluation with the model and the number of updates; its
-            numbers join the metrics.
+        check_generation (`Callable`, *optional*): Called at each evaluation with the model and the number of updates;
+            its numbers join the metrics.
         is_compiled (`bool`, *optional*, defaults to `False`): Whether layers are compiled; evaluations then run them
             as they are, since their batches have all lengths.
         kwargs: As for `transformers.Trainer`.
     """
 
-    def __init__(self, *args: Any, listen: Listen | None = None, is_compiled: bool = False, **kwargs: Any):
+    def __init__(
+        self, *args: Any, check_generation: GenerationCheck | None = None, is_compiled: bool = False, **kwargs: Any
+    ):
         super().__init__(*args, **kwargs)
         # Tells the Trainer that `compute_loss` has divided by the samples of all accumulated batches, so that it does
         # not divide again.
         self.model_accepts_loss_kwargs = True
-        self.listen = listen
+        self.check_generation = check_generation
         self.is_compiled = is_compiled
         self._since_log: torch.Tensor | None = None
 
@@ -60,11 +62,11 @@ class TttTrainer(Trainer):
         return self.accelerator.gather(count).sum() if self.args.world_size > 1 else count
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler:
-        """Rows come in the order of their plan."""
+        """Packed rows come in the order of their plan."""
         return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
 
     def _remember(self, outputs: Any, inputs: dict[str, torch.Tensor], samples: int) -> None:
-        """Add up both parts of the loss, and the ids that were not padding, until the next point of the curves."""
+        """Add up both parts of the loss, and the tokens that were not padding, until the next point of the curves."""
         real = inputs["sample_ids"] >= 0 if "sample_ids" in inputs else inputs["attention_mask"]
         sums = (
             torch.stack([outputs["text_loss"], outputs["audio_loss"], torch.ones_like(outputs["text_loss"])]) * samples
@@ -83,26 +85,25 @@ class TttTrainer(Trainer):
         super().log(logs, start_time)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """Evaluate the loss, then listen to the model."""
+        """Evaluate the loss, then the model's replies."""
         with torch.compiler.set_stance("force_eager" if self.is_compiled else "default"):
-            return self._evaluate_and_listen(*args, **kwargs)
+            return self._evaluate_loss_and_replies(*args, **kwargs)
 
-    def _evaluate_and_listen(self, *args: Any, **kwargs: Any) -> Any:
+    def _evaluate_loss_and_replies(self, *args: Any, **kwargs: Any) -> Any:
         output = super().evaluation_loop(*args, **kwargs)
-        if self.listen is not None:
+        if self.check_generation is not None:
             # Outside of autocast, which would convert every weight again at each of many small steps.
-            heard = self.listen(
-                self.accelerator.unwrap_model(self.model, keep_torch_compile=False).eval(), self.state.global_step
-            )
+            model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False).eval()
+            metrics = self.check_generation(model, self.state.global_step)
             prefix = kwargs.get("metric_key_prefix", "eval")
-            output.metrics.update({f"{prefix}_{name}": value for name, value in heard.items()})
+            output.metrics.update({f"{prefix}_{name}": value for name, value in metrics.items()})
         return output
 
 
-class LogsToTheEnd(TrainerCallback):
+class FlushLogs(TrainerCallback):
     """
-    Ends a window of the curves where a checkpoint is written and where training ends: the ids of an open window would
-    not be counted.
+    Logs where a checkpoint is written and where training ends: otherwise the tokens since the last log would not be
+    counted.
     """
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -112,7 +113,7 @@ class LogsToTheEnd(TrainerCallback):
 
 
 def count_samples(batch: dict[str, torch.Tensor]) -> int:
-    """Count the samples of a batch: rows, or what is packed into them."""
+    """Count the samples of a batch: its rows, or the examples packed into them."""
     if "sample_ids" not in batch:
         return len(batch["input_ids"])
     return int((batch["sample_ids"].amax(-1) + 1).sum())

@@ -1,8 +1,8 @@
 """
-The data of a training run as the Trainer takes it: examples of a mixture, rows of a plan, and the collator that
-noises and lays them out.
+The data of a training run as the Trainer takes it: examples of a mixture, packed rows of a plan, and the collator that
+noises them and makes batches.
 
-Knows prepared data, plans and the objective. Knows no model.
+Depends on prepared data, plans and the objective. Independent of models.
 """
 
 import logging
@@ -10,16 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from finetune.data.schema import Row, read_info
+from finetune.data.schema import Record, read_info
 from processing_ttt import TttProcessor
 from processing_ttt.vocabulary_ttt import TttVocabulary
 
 from .batch_plan import EpochOrder, RowPlan
-from .collate import Example, fill_blocks, lay_rows, pad_batch
+from .collate import Example, NoisedExample, fill_blocks, lay_rows, pad_batch
 from .corruption import Objective, corrupt_example
 from .lengths import count_lengths
 from .mixture import MixedExamples, read_mixture
@@ -34,24 +33,24 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class TrainingData:
     """
-    What a run learns from.
+    The data of a run.
 
     Args:
         examples (`Sequence[dict]`): `input_ids` and `labels` each.
-        lengths (`list[int]`): Ids of each, with its blocks filled if they may be.
+        lengths (`list[int]`): Tokens of each, with its blocks filled if they may be.
         order (`Callable`): Gives the positions of an epoch's examples.
         validation (`list[dict]`): Examples to measure the loss on.
-        recordings (`list[dict]`): Rows to measure error rates on.
-        hours (`float`): Hours of sound in the training split.
+        recordings (`list[Record]`): Records to measure error rates on.
+        hours (`float`): Hours of audio in the training split.
         languages (`list[str]`): Tags.
         left_out (`int`): Examples that are longer than `max_length`.
     """
 
-    examples: Sequence[Example]
+    examples: MixedExamples | Sequence[Example]
     lengths: list[int]
     order: EpochOrder
     validation: list[Example]
-    recordings: list[Row]
+    recordings: list[Record]
     hours: float
     languages: list[str]
     left_out: int
@@ -106,7 +105,7 @@ def read_data(recipe: Recipe, processor: TttProcessor, block_length: int = 32) -
         raise ValueError(
             f"None of the {len(lengths)} training examples in {recipe.data!r} is left: "
             + (
-                "it has no rows for these tasks."
+                "it has no records for these tasks."
                 if not lengths
                 else f"all are longer than max_length={recipe.max_length}."
             )
@@ -123,14 +122,14 @@ def read_data(recipe: Recipe, processor: TttProcessor, block_length: int = 32) -
     chosen = [
         i for i in _evenly(len(validation), VALIDATION_EXAMPLES) if len(validation[i]["input_ids"]) <= recipe.max_length
     ]
-    heard = validation.recordings()
+    recordings = validation.recordings()
     infos = [read_info(entry.path) for entry in mixture.entries]
     return TrainingData(
         examples=examples,
         lengths=lengths,
         order=order,
         validation=[validation[i] for i in chosen],
-        recordings=[validation.row(heard[i])[0] for i in _evenly(len(heard), recipe.validation_examples)],
+        recordings=[validation.record(recordings[i])[0] for i in _evenly(len(recordings), recipe.validation_examples)],
         hours=sum(info.hours.get("train", 0.0) for info in infos),
         languages=examples.languages,
         left_out=too_long,
@@ -145,24 +144,24 @@ def _evenly(count: int, wanted: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Keyed:
-    """An example, and what its noise is drawn from."""
+    """An example, and the epoch and position that its noise is drawn from."""
 
     epoch: int
-    row: int
+    position: int
     example: Example
 
 
 class PlannedRows(torch.utils.data.Dataset):
     """
-    All rows of a run, one after the other.
+    All packed rows of a run, in order.
 
     Args:
         examples (`Sequence[dict]`): `input_ids` and `labels` each.
-        plan (`RowPlan`): Says which of them make up a row.
+        plan (`RowPlan`): Which of them make up a packed row.
         num_updates (`int`): How many updates the run has.
     """
 
-    def __init__(self, examples: Sequence[Example], plan: RowPlan, num_updates: int):
+    def __init__(self, examples: MixedExamples | Sequence[Example], plan: RowPlan, num_updates: int):
         self.examples = examples
         self.plan = plan
         self.num_updates = num_updates
@@ -175,12 +174,12 @@ class PlannedRows(torch.utils.data.Dataset):
         return [Keyed(epoch, position, self.examples[position]) for position in row]
 
     def epoch_after(self, updates: int) -> float:
-        """Say how often the data has been seen after so many updates."""
+        """Give the number of epochs after so many updates."""
         return round(self.plan.progress(updates * self.plan.rows_per_update), 4)
 
 
 def validation_rows(examples: Sequence[Example]) -> list[list[Keyed]]:
-    """Make a row of each example, those of like length side by side."""
+    """Make a row of each example, those of similar length side by side."""
     order = sorted(range(len(examples)), key=lambda i: len(examples[i]["input_ids"]))
     return [[Keyed(VALIDATION_EPOCH, i, examples[i])] for i in order]
 
@@ -188,13 +187,13 @@ def validation_rows(examples: Sequence[Example]) -> list[list[Keyed]]:
 @dataclass(frozen=True)
 class NoisingCollator:
     """
-    Noises the examples of some rows and makes a batch of them.
+    Noises the examples of some packed rows and makes a batch of them.
 
     Args:
         vocabulary (`TttVocabulary`): Names the markers.
-        objective (`Objective`): What may happen to an example.
+        objective (`Objective`): The random changes of an example.
         seed (`int`): Of the run.
-        packs (`bool`): Whether rows hold several examples.
+        packs (`bool`): Whether a row holds several examples.
         row_length (`int`, *optional*): Positions of packed rows of training; by default, and in validation, as many
             as a batch's fullest row has.
     """
@@ -215,5 +214,5 @@ class NoisingCollator:
             return lay_rows(noised, row_length, self.vocabulary.pad_token_id)
         return pad_batch([example for row in noised for example in row], self.vocabulary.pad_token_id)
 
-    def _noised(self, keyed: Keyed) -> dict[str, Any]:
-        return corrupt_example(keyed.example, self.seed, keyed.epoch, keyed.row, self.objective, self.vocabulary)
+    def _noised(self, keyed: Keyed) -> NoisedExample:
+        return corrupt_example(keyed.example, self.seed, keyed.epoch, keyed.position, self.objective, self.vocabulary)

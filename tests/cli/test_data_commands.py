@@ -34,7 +34,7 @@ def test_prepare_writes_a_dataset_and_says_what_it_holds(checkpoint, tmp_path):
     )
     done = ttt(*command, "--speaker", "carla", "--align", "proportional", "--split-by", "hash", "--test", 0.2)
     assert done.exit_code == 0, done.output
-    assert "5 of 6 rows were prepared." in done.output and "| no audio file | 1 |" in done.output
+    assert "5 of 6 records were prepared." in done.output and "| no audio file | 1 |" in done.output
     row = load_prepared(tmp_path / "out")["train"][0]
     assert (row["language"], row["speaker"]) == ("it", "carla") and row["words"]
     assert read_info(tmp_path / "out").counts["test"] == 1

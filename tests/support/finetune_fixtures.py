@@ -7,7 +7,7 @@ import torch
 from processing_fixtures import tiny_tokenizer
 from transformers import AutoConfig, GenerationConfig
 
-from finetune.data.schema import PreparedInfo, Row, make_row, save_prepared
+from finetune.data.schema import PreparedInfo, Record, make_record, save_prepared
 from finetune.training.recipe import Recipe, override
 from modeling_ttt import TttConfig, TttForConditionalGeneration
 from processing_ttt import TttCodecConfig, TttCodecModel, TttProcessor, add_ttt_tokens
@@ -58,7 +58,7 @@ def tiny_checkpoint(folder: Path, tied: bool = False, hidden_size: int = 32) -> 
     return folder
 
 
-def recordings(count: int, seed: int = 0, language: str | None = "it") -> list[Row]:
+def recordings(count: int, seed: int = 0, language: str | None = "it") -> list[Record]:
     """Rows of different lengths, each text with random codes."""
     rng = random.Random(seed)
     rows = []
@@ -66,7 +66,7 @@ def recordings(count: int, seed: int = 0, language: str | None = "it") -> list[R
         words = rng.choices(WORDS, k=rng.randint(1, 4))
         codes = [rng.randrange(CODES) for _ in range(rng.randint(3, 14))]
         rows.append(
-            make_row(f"{seed}-{index}", "recording", text=" ".join(words), codes=codes, language=language, seconds=len(codes) / FRAME_RATE)
+            make_record(f"{seed}-{index}", "recording", text=" ".join(words), codes=codes, language=language, seconds=len(codes) / FRAME_RATE)
         )  # fmt: skip
     return rows
 

@@ -41,7 +41,7 @@ import yaml
 
 from finetune.adapters.loading import load_processor
 from finetune.data.encoding import codec_fingerprint
-from finetune.data.schema import PreparedInfo, Row, make_row, replace_text, save_prepared
+from finetune.data.schema import PreparedInfo, Record, make_record, replace_text, save_prepared
 from finetune.nano.codec.encode import encode_corpus, read_codes
 from finetune.nano.domain.free_questions import as_typed, free_items
 from finetune.nano.domain.questions import LARGEST_WRITTEN_NUMBER, Item, items, keywords
@@ -113,7 +113,7 @@ def prepare(model: str, speech: Path, out: Path, voice_codec: str | None = None)
     )
     counts = {}
     for name, rows in _datasets(lines, codec.config.frame_rate).items():
-        splits: dict[str, list[Row]] = {"train": [], "validation": []}
+        splits: dict[str, list[Record]] = {"train": [], "validation": []}
         for row in rows:
             is_held_out = share_of(row["id"].partition(AGAIN)[0]) < VALIDATION_SHARE
             splits["validation" if is_held_out else "train"].append(row)
@@ -135,7 +135,7 @@ def _check_codes(folder: Path, fingerprint: str) -> None:
         raise ValueError(f"{folder} holds codes of another codec: remove it, or choose another --out.")
 
 
-def _datasets(lines: dict[str, list[Line]], frame_rate: float) -> dict[str, Iterable[Row]]:
+def _datasets(lines: dict[str, list[Line]], frame_rate: float) -> dict[str, Iterable[Record]]:
     replies = {line["text"]: line for corpus in ("answers", "phrases") for line in lines[corpus]}
     typing = random.Random(0)
     asked = [(name, line) for name, line in _named(lines, *QUESTIONS, "repeat") if line["kind"] not in WORDS_KINDS]
@@ -171,13 +171,13 @@ def _datasets(lines: dict[str, list[Line]], frame_rate: float) -> dict[str, Iter
         ),
         "aloud": (_recording(name, line, frame_rate) for name, line in _named(lines, *SPOKEN)),
         "written": (
-            make_row(f"written-{number}", "text", language="en", text=item.question, answer_text=item.answer)
+            make_record(f"written-{number}", "text", language="en", text=item.question, answer_text=item.answer)
             for number, item in enumerate(items())
             if item.split == "train"
         ),
         "keyboard": _keyboard(),
         "facts": (
-            make_row(f"facts-{number}", "document", language="en", text=text)
+            make_record(f"facts-{number}", "document", language="en", text=text)
             for number, text in enumerate(lists_of_facts())
         ),
     }
@@ -207,7 +207,7 @@ def _words(line: Line) -> list[dict[str, Any]]:
     return [{"word": word, "start": start, "end": end} for word, start, end in line["words"]]
 
 
-def _recording(name: str, line: Line, frame_rate: float) -> Row:
+def _recording(name: str, line: Line, frame_rate: float) -> Record:
     columns = {
         "text": line["text"],
         "codes": line["codes"],
@@ -215,11 +215,11 @@ def _recording(name: str, line: Line, frame_rate: float) -> Row:
     }
     if "words" in line:  # a person's words have no times
         columns["words"] = _words(line)
-    return make_row(name, "recording", language="en", speaker=line["voice"], **columns)
+    return make_record(name, "recording", language="en", speaker=line["voice"], **columns)
 
 
-def _dialogue(name: str, asked: Line, reply: Line, frame_rate: float) -> Row:
-    return make_row(
+def _dialogue(name: str, asked: Line, reply: Line, frame_rate: float) -> Record:
+    return make_record(
         name,
         "dialogue",
         language="en",
@@ -233,18 +233,20 @@ def _dialogue(name: str, asked: Line, reply: Line, frame_rate: float) -> Row:
     )
 
 
-def _note(name: str, asked: Line, frame_rate: float) -> Row:
+def _note(name: str, asked: Line, frame_rate: float) -> Record:
     messages = [
         {"role": "system", "content": TASKS["text"].system_prompt},
         {"role": "user", "content": _written(asked["codes"])},
         {"role": "assistant", "content": asked["answer"]},
     ]
-    return make_row(
+    return make_record(
         name, "messages", language="en", messages=json.dumps(messages), seconds=len(asked["codes"]) / frame_rate
     )
 
 
-def _turns(lines: dict[str, list[Line]], replies: dict[str, Line], frame_rate: float, seed: int = 0) -> Iterator[Row]:
+def _turns(
+    lines: dict[str, list[Line]], replies: dict[str, Line], frame_rate: float, seed: int = 0
+) -> Iterator[Record]:
     """Conversations of two turns; one voice asks both questions, if it ever asked the first."""
     rng = random.Random(seed)
     spoken: dict[tuple[str, str], list[Line]] = defaultdict(list)
@@ -265,7 +267,7 @@ def _turns(lines: dict[str, list[Line]], replies: dict[str, Line], frame_rate: f
 
 def _talks(
     asked: Sequence[tuple[str, Line]], replies: dict[str, Line], frame_rate: float, seed: int = 0
-) -> Iterator[Row]:
+) -> Iterator[Record]:
     """Conversations of unrelated questions; one voice asks them all, and sometimes writes instead."""
     rng = random.Random(seed)
     by_voice: dict[str, list[tuple[str, Line]]] = defaultdict(list)
@@ -286,14 +288,14 @@ def _talks(
             yield _conversation(f"talk/{talk[0][0]}", exchanges, codes, frame_rate)
 
 
-def _conversation(name: str, exchanges: Sequence[tuple[str, Line]], codes: int, frame_rate: float) -> Row:
+def _conversation(name: str, exchanges: Sequence[tuple[str, Line]], codes: int, frame_rate: float) -> Record:
     """What was asked, as text with codes in it, and what was replied, word by word."""
     messages = []
     for question, reply in exchanges:
         pieces = aligned_groups(reply["words"], reply["codes"], frame_rate, 1)
         messages.append({"role": "user", "content": question})
         messages.append({"role": "assistant", "content": "".join(text + _written(codes) for text, codes in pieces)})
-    return make_row(name, "messages", language="en", messages=json.dumps(messages), seconds=codes / frame_rate)
+    return make_record(name, "messages", language="en", messages=json.dumps(messages), seconds=codes / frame_rate)
 
 
 def _written(codes: Iterable[int]) -> str:

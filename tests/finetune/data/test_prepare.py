@@ -15,10 +15,10 @@ from finetune_fixtures import CODES, tiny_checkpoint
 from prepare_fixtures import RATE, tone, write_manifest, write_sounds
 
 from finetune.data.alignment import proportional_word_times
-from finetune.data.encoding import codec_fingerprint, encode_sounds
+from finetune.data.encoding import codec_fingerprint, encode_waveforms
 from finetune.data.prepare import Splitting, prepare
+from finetune.data.record_maker import Limits
 from finetune.data.records import Item, pack_items, unpack_items
-from finetune.data.row_maker import Limits
 from finetune.data.schema import SPLITS, load_prepared, read_info
 from finetune.data.sources import open_source
 from finetune.data.splits import assign_splits, hash_group, split_of_source
@@ -101,13 +101,13 @@ def test_batches_encode_exactly_as_single_sounds_do():
     sounds = [tone(seconds, seed) for seed, seconds in enumerate((0.31, 1.7, 0.02, 0.9, 0.9, 2.4, 0.64))]
     alone = [processor.encode_audio(sound, RATE) for sound in sounds]
     for batch_size in (1, 2, 3, 7):
-        assert encode_sounds(processor, sounds, batch_size) == alone
+        assert encode_waveforms(processor, sounds, batch_size) == alone
 
 
 def test_a_sound_that_the_codec_refuses_does_not_take_its_batch_with_it(checkpoint):
     processor = TttProcessor.from_pretrained(checkpoint)
     good = tone(0.5)
-    codes = encode_sounds(processor, [good, np.zeros(0, np.float32), good], 3)
+    codes = encode_waveforms(processor, [good, np.zeros(0, np.float32), good], 3)
     assert codes[0] == codes[2] == processor.encode_audio(good, RATE)
     assert isinstance(codes[1], ValueError)
 
@@ -142,7 +142,7 @@ def test_items_survive_the_way_to_another_machine():
         Item("b", kind="text", text="half \ud83d", answer_text=3, audio="/a/path"),
     ]
     packed = pack_items(items)
-    assert unpack_items({"items": packed["items"], "sounds": list(packed["sounds"])}) == items
+    assert unpack_items({"items": packed["items"], "files": list(packed["files"])}) == items
 
 
 # ------------------------------------------------------------------------------------------------- killed, run again, refused
@@ -262,7 +262,7 @@ def test_a_manifest_keeps_its_splits_and_an_unknown_one_is_told_before_any_row_i
     report = prepare(open_source(str(good)), tmp_path / "out", checkpoint, splitting=Splitting("source"))
     texts = {split: [row["text"][-1] for row in rows] for split, rows in rows_of(tmp_path / "out").items()}
     assert texts == {"train": ["0", "3"], "validation": ["1"], "test": ["2"]}
-    assert report["notes"] == ["Rows that name no split are in train: 1."]
+    assert report["notes"] == ["Records that name no split are in train: 1."]
     bad = write_manifest(tmp_path / "bad.jsonl", [*records, records[0] | {"split": "heldout"}])
     with pytest.raises(ValueError, match="a split 'heldout'"):
         prepare(open_source(str(bad)), tmp_path / "bad", checkpoint, splitting=Splitting("source"))

@@ -10,7 +10,7 @@ from finetune_fixtures import tiny_checkpoint
 from prepare_fixtures import RATE, skipped, tone, write_manifest, write_sounds
 
 from finetune.data.prepare import Splitting, prepare
-from finetune.data.row_maker import Limits
+from finetune.data.record_maker import Limits
 from finetune.data.schema import load_prepared
 from finetune.data.sources import open_source
 
@@ -224,7 +224,7 @@ def odd_source(folder: Path, name: str) -> str:
         ("broken.json", "is no JSON"),
         ("object.json", "must hold a list of records, but holds a dict"),
         ("broken.parquet", "cannot be read as Parquet"),
-        ("empty.jsonl", "holds no rows"),
+        ("empty.jsonl", "holds no records"),
         ("useless.csv", r"None of the 1 rows .* \(no audio file: 1; see"),
     ],
 )
@@ -236,7 +236,7 @@ def test_an_odd_file_or_folder_is_an_error_in_one_sentence(checkpoint, tmp_path,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"limits": {"min_seconds": 5, "max_seconds": 1}}, "no sound is"),
+        ({"limits": {"min_seconds": 5, "max_seconds": 1}}, "no audio is"),
         ({"limits": {"max_characters": 0}}, "at least 1"),
         ({"limits": {"align": "magic"}}, "'none' or 'proportional'"),
         ({"splitting": {"by": "moon"}}, "not by 'moon'"),

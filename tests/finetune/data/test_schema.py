@@ -3,10 +3,10 @@ import json
 import datasets
 import pytest
 
-from finetune.data.schema import SPLITS, PreparedInfo, features, load_prepared, make_row, read_info, save_prepared
+from finetune.data.schema import SPLITS, PreparedInfo, features, load_prepared, make_record, read_info, save_prepared
 
 INFO = PreparedInfo("made.jsonl", "codec", "abc", 25.0, 64, {"max_seconds": 30})
-ROW = make_row(
+ROW = make_record(
     "a",
     "recording",
     language="it",
@@ -19,7 +19,7 @@ ROW = make_row(
 
 
 def test_a_prepared_folder_reads_back_what_was_saved(tmp_path):
-    save_prepared(tmp_path / "out", {"train": [ROW, make_row("b", "text", text="q", answer_text="a")]}, INFO)
+    save_prepared(tmp_path / "out", {"train": [ROW, make_record("b", "text", text="q", answer_text="a")]}, INFO)
     splits = load_prepared(tmp_path / "out")
     assert list(splits) == list(SPLITS)
     assert splits["train"][0] == ROW
@@ -56,4 +56,4 @@ def test_information_of_a_later_version_is_read_as_far_as_it_is_known(tmp_path):
 )
 def test_unknown_kinds_and_columns_are_refused(kind, values, message):
     with pytest.raises(ValueError, match=message):
-        make_row("a", kind, **values)
+        make_record("a", kind, **values)

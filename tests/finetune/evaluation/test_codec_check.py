@@ -6,31 +6,33 @@ import torch
 from finetune_fixtures import tiny_checkpoint
 from prepare_fixtures import RATE, tone, write_manifest, write_sounds
 
-from finetune.data.row_maker import Limits
+from finetune.data.record_maker import Limits
 from finetune.data.sources import open_source
 from finetune.evaluation.codec_check import check_codec, verdict
-from finetune.evaluation.codec_measures import code_usage, heard_alike, mel_distance
+from finetune.evaluation.codec_measures import code_usage, mel_distance, transcript_similarity
 from finetune.evaluation.metrics import ErrorRates
 from processing_ttt import TttProcessor
 
 # ---------------------------------------------------------------------------------------------------------------- measures
 
 
-def test_heard_alike_is_one_for_the_same_and_zero_for_what_is_like_any_other():
+def test_transcript_similarity_is_one_for_the_same_and_zero_for_what_is_like_any_other():
     texts = ["uno due", "tre quattro", "cinque"]
-    assert heard_alike(texts, texts) == 1.0
-    assert heard_alike(texts, [*texts[1:], texts[0]]) == 0.0, "less alike than by chance is not counted below zero"
-    assert heard_alike(["a"], ["b"]) == 0.0
+    assert transcript_similarity(texts, texts) == 1.0
+    assert transcript_similarity(texts, [*texts[1:], texts[0]]) == 0.0, (
+        "less alike than by chance is not counted below zero"
+    )
+    assert transcript_similarity(["a"], ["b"]) == 0.0
 
 
-def test_heard_alike_counts_characters_against_those_of_the_next_recording():
+def test_transcript_similarity_counts_characters_against_those_of_the_next_recording():
     # Errors between the pairs: 1 and 0. Against the next one's resynthesis: "abcd" and "wxyz" share nothing: 4, and
     # "wxyz" against "abcx" is 4, since its only common letter, x, stands elsewhere and costs as much to line up.
-    assert heard_alike(["abcd", "wxyz"], ["abcx", "wxyz"]) == pytest.approx(1 - 1 / 8)
+    assert transcript_similarity(["abcd", "wxyz"], ["abcx", "wxyz"]) == pytest.approx(1 - 1 / 8)
 
 
 def test_a_judge_that_heard_nothing_in_a_recording_misses_all_that_it_hears_later():
-    assert heard_alike(["", "abc"], ["xx", "abc"]) == pytest.approx(1 - 2 / (3 + 3)), (
+    assert transcript_similarity(["", "abc"], ["xx", "abc"]) == pytest.approx(1 - 2 / (3 + 3)), (
         "by chance: 3 added to '', 3 changes of 'abc'"
     )
 
@@ -87,7 +89,7 @@ def test_the_verdict_says_what_the_numbers_mean(original, resynthesis, alike, wo
 
 def test_the_verdict_warns_of_a_judge_that_hears_through_the_codec_and_of_one_that_knows_another_language():
     assert "It hears everything through this codec" in verdict(rates(0.1), rates(0.1), 0.9, "model")
-    assert "pocketsphinx does not know the language" in verdict(None, None, 0.9, "pocketsphinx")
+    assert "pocketsphinx does not support the language" in verdict(None, None, 0.9, "pocketsphinx")
 
 
 # -------------------------------------------------------------------------------------------------------------- the whole
@@ -102,7 +104,7 @@ class Listener:
         self.known = known
         self.languages = set()
 
-    def knows(self, language):
+    def supports(self, language):
         return language in self.known
 
     def transcribe(self, sounds, sampling_rate, language):

@@ -16,7 +16,7 @@ from transformers import PhiConfig, PhiForCausalLM, PreTrainedTokenizerFast
 
 from finetune.adapters.loading import load_model, load_processor
 from finetune.data.languages import base_language, language_tag
-from finetune.data.schema import PreparedInfo, make_row, save_prepared
+from finetune.data.schema import PreparedInfo, make_record, save_prepared
 from finetune.evaluation import evaluate as evaluate_module
 from finetune.evaluation.answer_judges import ContainsJudge, ExactJudge, make_answer_judge
 from finetune.evaluation.batched_model import Answer, Checkpoint, Question
@@ -159,10 +159,10 @@ class Scripted(Checkpoint):
 def test_each_task_is_measured_on_the_rows_that_fit_it(checkpoint):
     scripted = Scripted(checkpoint.model, checkpoint.processor)
     rows = [
-        make_row("a", "recording", text="uno due tre", codes=[1] * 25, language="it", seconds=1.0),
-        make_row("b", "recording", text="uno due", codes=[2] * 50, language="it", seconds=2.0),
-        make_row("c", "dialogue", codes=[3], answer_text="dodici", answer_codes=[4], language="it"),
-        make_row("d", "text", text="quanto?", answer_text="otto", language="it"),
+        make_record("a", "recording", text="uno due tre", codes=[1] * 25, language="it", seconds=1.0),
+        make_record("b", "recording", text="uno due", codes=[2] * 50, language="it", seconds=2.0),
+        make_record("c", "dialogue", codes=[3], answer_text="dodici", answer_codes=[4], language="it"),
+        make_record("d", "text", text="quanto?", answer_text="otto", language="it"),
     ]
     options = EvaluationOptions(judges=("model",))
     results = {
@@ -201,7 +201,7 @@ def test_bases_adapters_and_sets_stand_in_one_table_with_plots_and_files(base, t
 
 def data_in(folder, language):
     """A test split of recordings in a language."""
-    row = make_row("a", "recording", text="uno", codes=[1] * 25, language=language, seconds=1.0)
+    row = make_record("a", "recording", text="uno", codes=[1] * 25, language=language, seconds=1.0)
     save_prepared(folder, {"test": [row]}, PreparedInfo("made", "codec", "f", FRAME_RATE, CODES))
     return str(folder)
 
@@ -209,7 +209,7 @@ def data_in(folder, language):
 def test_sounds_of_each_model_and_set_have_a_folder_of_their_own_inside_the_results(base, tmp_path, monkeypatch):
     monkeypatch.setattr("finetune.evaluation.evaluate.Checkpoint", Scripted)
     sets = [data_in(tmp_path / "it" / "tenth", "it"), data_in(tmp_path / "ru" / "tenth", "../../../elsewhere/x")]
-    options = EvaluationOptions(tasks=("tts",), keep_sounds=1)
+    options = EvaluationOptions(tasks=("tts",), keep_audio=1)
     evaluate([f"..={base}", f"a/b={base}", f"../a/b={base}"], [*sets, sets[0] + ":test"], tmp_path / "out", options)
     sounds = {path.relative_to(tmp_path / "out").parts for path in (tmp_path / "out").rglob("*.wav")}
     assert len(sounds) == 9 and {len(parts) for parts in sounds} == {4}
@@ -228,7 +228,7 @@ class Unasked(Scripted):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"judges": ("pocketsphinx",)}, ValueError, r"pocketsphinx does not know 'it', the language of .*: choose another"),
+        ({"judges": ("pocketsphinx",)}, ValueError, r"pocketsphinx does not support 'it', the language of .*: choose another"),
         ({"judges": ("no/such-judge",)}, OSError, "."),
         ({"answer_judge": "no/such-judge"}, OSError, "."),
     ],
@@ -247,7 +247,7 @@ def test_judges_are_made_once_for_all_models_and_sets_and_each_result_is_written
     base, tmp_path, monkeypatch
 ):
     class Deaf:
-        def knows(self, language):
+        def supports(self, language):
             return True
 
         def transcribe(self, sounds, sampling_rate, language):
@@ -269,9 +269,9 @@ def test_judges_are_made_once_for_all_models_and_sets_and_each_result_is_written
 
 def test_a_prepared_folder_gives_the_split_that_is_asked_for_spread_over_all_of_it(base, tmp_path):
     data, processor = tiny_data(tmp_path / "data", train=24), load_processor(str(base))
-    assert len(load_test_set(str(data), processor).rows) == 4
+    assert len(load_test_set(str(data), processor).records) == 4
     chosen = load_test_set(f"{data}:train", processor, 3)
-    assert [row["id"] for row in chosen.rows] == ["1-0", "1-8", "1-16"]
+    assert [row["id"] for row in chosen.records] == ["1-0", "1-8", "1-16"]
     tiny_data(tmp_path / "empty", 2, 0, 0)
     with pytest.raises(ValueError, match=r"'test' .* is empty"):
         load_test_set(str(tmp_path / "empty"), processor)
@@ -303,7 +303,7 @@ def test_a_set_from_the_hub_is_encoded_as_it_comes(base, monkeypatch):
     test = load_test_set("webquestions", load_processor(str(base)), 2)
     assert asked == [("TwinkStart/speech-web-questions", None, "test", True)]
     assert test.accepted == [["Ada", "A. L."]] * 2
-    assert all(len(row["codes"]) > 5 and row["text"] == "who?" and row["kind"] == "dialogue" for row in test.rows)
+    assert all(len(row["codes"]) > 5 and row["text"] == "who?" and row["kind"] == "dialogue" for row in test.records)
     with pytest.raises(ValueError, match="no column Answer, Questions any more"):
         load_test_set("llama-questions", load_processor(str(base)), 2)
 
@@ -328,7 +328,7 @@ def test_judges_are_found_by_name_and_say_what_they_cannot(checkpoint):
     with pytest.raises(ValueError, match="English only"):
         judge.transcribe([np.zeros(16_000, np.float32)], 16_000, "it")
     assert len(judge.transcribe([np.zeros(16_000, np.float32)], 16_000, "en_US")) == 1
-    assert [judge.knows(tag) for tag in ("en", "en_US", None, "it", "enm")] == [True, True, True, False, False]
+    assert [judge.supports(tag) for tag in ("en", "en_US", None, "it", "enm")] == [True, True, True, False, False]
 
 
 def test_a_model_judges_its_own_sound_as_it_hears_the_codes(checkpoint):
@@ -357,7 +357,7 @@ def test_languages_may_be_named():
 
 def test_sets_without_rows_for_the_tasks_are_an_error_and_not_an_empty_table(base, tmp_path):
     data = tiny_data(tmp_path / "data")
-    with pytest.raises(ValueError, match=r"nothing to measure: .*data has no rows for qa"):
+    with pytest.raises(ValueError, match=r"nothing to measure: .*data has no records for qa"):
         evaluate([str(base)], [str(data)], tmp_path / "out", EvaluationOptions(tasks=("qa",)))
 
 

@@ -69,7 +69,7 @@ def test_a_ctc_recogniser_writes_what_its_best_path_spells(wav2vec2, sounds):
         spelt = "".join(letters[index] for index in path if letters[index] != "<pad>")
         assert text == " ".join(spelt.replace("|", " ").split())
     assert len(set(heard)) == 3 and all(heard)
-    assert make_judge(str(wav2vec2)).knows("it"), "a CTC model does not say what it was trained on"
+    assert make_judge(str(wav2vec2)).supports("it"), "a CTC model does not say what it was trained on"
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_whisper_is_told_the_language(whisper, sounds, monkeypatch):
     assert len(heard) == 3 and any(heard)
     judge.transcribe(sounds[:1], RATE, "it_IT")
     assert {(kwargs["language"], kwargs["task"]) for kwargs in asked} == {("it", "transcribe")}
-    assert judge.knows("it-IT") and judge.knows("it_IT") and judge.knows(None) and not judge.knows("tlh")
+    assert judge.supports("it-IT") and judge.supports("it_IT") and judge.supports(None) and not judge.supports("tlh")
     with pytest.raises(ValueError, match=r"[Uu]nsupported language"):
         judge.transcribe(sounds, RATE, "tlh")
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from modeling_fixtures import tiny_config, tiny_model
 
-from finetune.training.collate import fill_blocks, pack_batch, pad_batch, truncate_last_span
+from finetune.training.collate import assign_rows, fill_blocks, lay_rows, pad_batch, truncate_last_span
 from modeling_ttt.objective_ttt import corrupt
 from modeling_ttt.spans_ttt import audio_span_ids
 from processing_ttt.vocabulary_ttt import TttVocabulary
@@ -57,9 +57,15 @@ def test_padding_fills_ids_mask_and_labels_on_the_right():
 # ---------------------------------------------------------------------------------------------------------------- packing
 
 
+def pack(examples, row_length, pad_token_id):
+    """Packed rows as a run lays them: first fit, then side by side."""
+    assigned = assign_rows([len(example["input_ids"]) for example in examples], row_length)
+    return lay_rows([[examples[i] for i in row] for row in assigned], row_length, pad_token_id)
+
+
 def test_packing_lays_the_longest_first_wherever_there_is_room():
     a, b, c = example([W], [W + 1] * 4), example([W], [W + 2] * 2), example([W], [W + 3])
-    batch = pack_batch([c, a, b], 8, PAD)
+    batch = pack([c, a, b], 8, PAD)
     assert batch["input_ids"].tolist() == [[*a["input_ids"], *b["input_ids"]], [*c["input_ids"], *[PAD] * 6]]
     assert batch["labels"].tolist() == [[*a["labels"], *b["labels"]], [*c["labels"], *[IGNORED] * 6]]
     assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 4, 0, 1, 2], [0, 1, 0, 1, 2, 3, 4, 5]]
@@ -68,14 +74,14 @@ def test_packing_lays_the_longest_first_wherever_there_is_room():
 
 
 def test_an_example_longer_than_a_row_is_an_error():
-    with pytest.raises(ValueError, match="5 ids, a packed row only 4"):
-        pack_batch([example([W], [W] * 4)], 4, PAD)
+    with pytest.raises(ValueError, match="5 tokens, a packed row only 4"):
+        pack([example([W], [W] * 4)], 4, PAD)
 
 
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=12))
 def test_packing_loses_nothing_and_mixes_nothing(lengths):
     examples = [example([n % 7], [W + n % 5] * (length - 1)) for n, length in enumerate(lengths)]
-    batch = pack_batch(examples, 12, PAD)
+    batch = pack(examples, 12, PAD)
     found = []
     for row in range(len(batch["input_ids"])):
         samples = batch["sample_ids"][row]
@@ -105,7 +111,7 @@ def test_packed_and_padded_batches_have_the_same_losses():
             noised.input_ids, padded["attention_mask"], labels=padded["labels"], audio_mask=noised.audio_mask,
             mask_prob=probs,
         )  # fmt: skip
-    packed = pack_batch(examples, 31, PAD)
+    packed = pack(examples, 31, PAD)
     audio_mask = torch.zeros_like(packed["labels"], dtype=torch.bool)
     mask_prob = torch.ones(packed["labels"].shape)
     places = [(0, 0), (0, 1), (1, 0)]  # row and sample of each example: two fill the first row
@@ -125,9 +131,7 @@ def test_packed_and_padded_batches_have_the_same_losses():
 
 def test_packed_batches_train():
     model = tiny_model().train()
-    loss = model(
-        **pack_batch([SPOKEN, WRITTEN, SHORT, SPOKEN], 31, PAD), generator=torch.Generator().manual_seed(0)
-    ).loss
+    loss = model(**pack([SPOKEN, WRITTEN, SHORT, SPOKEN], 31, PAD), generator=torch.Generator().manual_seed(0)).loss
     loss.backward()
     assert loss.isfinite() and all(p.grad.isfinite().all() for p in model.parameters())
 

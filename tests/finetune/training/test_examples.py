@@ -5,7 +5,7 @@ import pytest
 from processing_fixtures import tiny_tokenizer
 
 from finetune.data.inline_audio import control_tokens, split_written_audio, written_messages
-from finetune.data.schema import make_row, tasks_of
+from finetune.data.schema import make_record, tasks_of
 from finetune.training.examples import build_examples
 from processing_ttt.layout_ttt import TASKS, TttLayout
 from processing_ttt.tasks_ttt import system_prompt
@@ -18,10 +18,10 @@ RATE = 10.0
 WORDS = [
     {"word": word, "start": i * 0.5, "end": i * 0.5 + 0.4} for i, word in enumerate(["uno", "due", "tre", "quattro"])
 ]
-RECORDING = make_row(
+RECORDING = make_record(
     "r1", "recording", text="uno due tre quattro", codes=list(range(20)), words=WORDS, language="it", seconds=2.0
 )
-DIALOGUE = make_row(
+DIALOGUE = make_record(
     "d1", "dialogue", text="quanto?", codes=[9, 8, 7], answer_text="uno due tre quattro", answer_codes=list(range(20, 40)), answer_words=WORDS,
 )  # fmt: skip
 
@@ -77,7 +77,7 @@ def test_aligned_speech_without_word_times_is_an_error_with_the_way_out():
 @pytest.mark.parametrize("seed", range(20))
 def test_an_interleaved_document_says_each_word_once_written_or_spoken(seed):
     words = [{"word": f"w{i}", "start": i * 0.2, "end": i * 0.2 + 0.2} for i in range(32)]
-    row = make_row("long", "recording", text=" ".join(w["word"] for w in words), codes=list(range(64)), words=words)
+    row = make_record("long", "recording", text=" ".join(w["word"] for w in words), codes=list(range(64)), words=words)
     example = build(row, "interleaved", rng=random.Random(seed))
     assert example["input_ids"] == example["labels"]
     parsed = LAYOUT.parse_reply(example["input_ids"])
@@ -109,16 +109,16 @@ def test_chat_with_a_written_question_has_its_words_in_the_prompt():
 
 
 def test_text_and_caption_rows_learn_their_answers_as_text():
-    question = make_row("t", "text", text="What is seven plus five?", answer_text="twelve")
+    question = make_record("t", "text", text="What is seven plus five?", answer_text="twelve")
     assert TOKENIZER.decode(learnt(build(question, "text"))[:-1]) == "twelve"
-    caption = make_row("c", "caption", codes=[1, 2], answer_text="a bell", text="What do you hear?")
+    caption = make_record("c", "caption", codes=[1, 2], answer_text="a bell", text="What do you hear?")
     example = build(caption, "caption")
     assert TOKENIZER.decode(learnt(example)[:-1]) == "a bell" and codes_of(example["input_ids"]) == [1, 2]
     assert codes_of(build(caption | {"text": None}, "caption")["input_ids"]) == [1, 2]
 
 
 def test_a_document_is_learnt_whole_with_its_sounds_as_spans():
-    row = make_row(
+    row = make_record(
         "x", "document", text="Hello <|begin_of_audio|><|audio_3|><|audio_4|><|end_of_audio|> there<|audio_5|>"
     )
     example = build(row, "document")
@@ -133,7 +133,7 @@ def test_a_document_is_learnt_whole_with_its_sounds_as_spans():
 
 
 def messages_row(*messages):
-    return make_row("m", "messages", messages=json.dumps([{"role": r, "content": c} for r, c in messages]))
+    return make_record("m", "messages", messages=json.dumps([{"role": r, "content": c} for r, c in messages]))
 
 
 def test_one_turn_of_messages_is_the_same_example_as_the_layouts():
@@ -162,7 +162,7 @@ def test_every_turn_of_the_assistant_is_learnt_and_nothing_else():
 
 
 def test_a_conversation_that_ends_with_the_user_is_an_error():
-    with pytest.raises(ValueError, match="must end with a message of the assistant"):
+    with pytest.raises(ValueError, match="must end with one of the assistant"):
         build(messages_row(("assistant", "Hello"), ("user", "Hello")), "messages")
 
 

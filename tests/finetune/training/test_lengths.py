@@ -3,7 +3,7 @@
 import pytest
 from processing_fixtures import tiny_tokenizer
 
-from finetune.data.schema import PreparedInfo, make_row, save_prepared
+from finetune.data.schema import PreparedInfo, make_record, save_prepared
 from finetune.training.lengths import count_lengths
 from finetune.training.mixture import MixedExamples, read_mixture
 from processing_ttt.layout_ttt import TttLayout
@@ -15,7 +15,7 @@ LAYOUT = TttLayout(add_ttt_tokens(TOKENIZER, 64), text_tokens=3, audio_tokens=5)
 
 def examples_of(folder, count=100):
     """Examples of growing length, written anew."""
-    rows = [make_row(f"t{i}", "text", text="a" * (1 + i % 7), answer_text="b" * (1 + i % 5)) for i in range(count)]
+    rows = [make_record(f"t{i}", "text", text="a" * (1 + i % 7), answer_text="b" * (1 + i % 5)) for i in range(count)]
     save_prepared(folder, {"train": rows}, PreparedInfo("made", "codec", "f", 10.0, 64))
     return MixedExamples(read_mixture(folder), TOKENIZER, LAYOUT)
 

@@ -6,7 +6,7 @@ import pytest
 from processing_fixtures import tiny_tokenizer
 from torch.utils.data import DataLoader
 
-from finetune.data.schema import PreparedInfo, make_row, save_prepared
+from finetune.data.schema import PreparedInfo, make_record, save_prepared
 from finetune.training import token_cache as remembers
 from finetune.training.examples import build_examples
 from finetune.training.mixture import MixedExamples, read_mixture
@@ -24,7 +24,7 @@ def info(fingerprint="f", codebook_size=64):
 
 def recordings(count, name):
     return [
-        make_row(
+        make_record(
             f"{name}{i}", "recording", text="ciao a", codes=[i % 64, 1, 2], language="it", words=WORDS, seconds=0.3
         )
         for i in range(count)
@@ -35,7 +35,7 @@ def recordings(count, name):
 def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("mixture")
     save_prepared(root / "it", {"train": recordings(10, "it"), "test": recordings(2, "held")}, info())
-    texts = [make_row(f"t{i}", "text", text="q", answer_text=str(i)) for i in range(30)]
+    texts = [make_record(f"t{i}", "text", text="q", answer_text=str(i)) for i in range(30)]
     save_prepared(root / "en", {"train": texts}, info())
     return root
 
@@ -47,7 +47,7 @@ def mixed(folder, written, **kwargs):
 
 
 def tasks_of_epoch(examples, epoch=0):
-    return Counter(examples.row(int(position))[1] for position in examples.order(epoch))
+    return Counter(examples.record(int(position))[1] for position in examples.order(epoch))
 
 
 REPLAY = {"replay_ratio": 0.2, "datasets": [{"path": "it"}, {"path": "en", "replay": True}]}
@@ -72,7 +72,7 @@ def test_replay_takes_its_share_of_the_epoch_and_goes_through_its_rows(folder):
     for epoch in range(6):
         assert tasks_of_epoch(examples, epoch) == {"asr": 10, "tts": 10, "text": 5}
         seen += Counter(
-            examples.row(int(p))[0]["id"] for p in examples.order(epoch) if examples.row(int(p))[1] == "text"
+            examples.record(int(p))[0]["id"] for p in examples.order(epoch) if examples.record(int(p))[1] == "text"
         )
     assert set(seen.values()) == {1} and len(seen) == 30, "six epochs of five are one round of thirty"
 
@@ -84,7 +84,7 @@ def test_weights_share_among_datasets_and_among_tasks(folder):
     # 50 * 3/4 = 37.5, a third and two thirds of it are 12.5 and 25; en 12.5: the first of the equal remainders is
     # rounded up
     assert tasks_of_epoch(examples) == {"asr": 13, "tts": 25, "text": 12}
-    rows = Counter(examples.row(int(p))[0]["id"] for p in examples.order(0) if examples.row(int(p))[1] == "tts")
+    rows = Counter(examples.record(int(p))[0]["id"] for p in examples.order(0) if examples.record(int(p))[1] == "tts")
     assert sorted(rows.values()) == [2] * 5 + [3] * 5, "a new round begins only when each row was taken"
 
 
@@ -127,7 +127,7 @@ def list_of(example):
 def test_an_example_is_that_of_its_row_and_task(folder):
     examples = mixed(folder, REPLAY, aligned=1)
     for position in (0, 10, 20, 49):
-        row, task = examples.row(position)
+        row, task = examples.record(position)
         assert examples[position] == build_examples(row, task, TOKENIZER, LAYOUT, 10.0, aligned=1)
     with pytest.raises(IndexError, match="50 examples, and none at 50"):
         examples[50]
@@ -140,7 +140,7 @@ def test_what_a_tokenizer_remembers_is_what_it_would_say(folder, monkeypatch, lo
     examples = mixed(folder, REPLAY, aligned=1)
     for position in [*range(len(examples)), *range(len(examples))]:
         example = examples[position]
-        assert example == build_examples(*examples.row(position), TOKENIZER, LAYOUT, 10.0, aligned=1)
+        assert example == build_examples(*examples.record(position), TOKENIZER, LAYOUT, 10.0, aligned=1)
         example["input_ids"].append(0)  # whoever gets a list may change it
     assert len(examples.tokenizer._ids) <= most_texts
     if (longest_text, most_texts) == (1000, 20_000):
@@ -160,7 +160,7 @@ def test_what_a_tokenizer_remembers_is_what_it_would_say(folder, monkeypatch, lo
         ({"datasets": ["it"], "replay_ration": 0.1}, "has replay_ration, which"),
         ({"datasets": [{"path": "it", "task": "asr"}]}, "has task, which"),
         ({"datasets": [{"path": "it", "tasks": ["sing"]}]}, "to teach sing"),
-        ({"datasets": [{"path": "it", "tasks": ["chat"]}]}, "no row that teaches chat"),
+        ({"datasets": [{"path": "it", "tasks": ["chat"]}]}, "no record that teaches chat"),
         ({"datasets": ["nowhere"]}, "holds no prepared dataset"),
         ({"datasets": ["it"], "replay_ratio": 0.2}, "or do neither"),
         ({"datasets": ["it", {"path": "en", "replay": True}]}, "or do neither"),
@@ -202,7 +202,7 @@ def test_an_order_is_a_plain_array_of_positions(folder):
 def test_languages_are_those_that_are_learnt_and_not_those_that_are_replayed(folder, tmp_path):
     assert mixed(folder, REPLAY).languages == ["it"]
     rows = [
-        make_row(f"t{i}", "text", text="q", answer_text="a", language=tag)
+        make_record(f"t{i}", "text", text="q", answer_text="a", language=tag)
         for i, tag in enumerate(["ru", "en", "ru", None])
     ]
     save_prepared(tmp_path / "two", {"train": rows}, info())
@@ -219,4 +219,9 @@ def test_recordings_of_several_datasets_may_share_ids_and_what_is_replayed_is_no
         save_prepared(tmp_path / name, {"train": rows, "validation": rows[:2]}, info())
     written = {"replay_ratio": 0.2, "datasets": [{"path": "it"}, {"path": "fr"}, {"path": "en", "replay": True}]}
     examples = mixed(tmp_path, written, split="validation")
-    assert [examples.row(position)[0]["text"] for position in examples.recordings()] == ["it 0", "it 1", "fr 0", "fr 1"]
+    assert [examples.record(position)[0]["text"] for position in examples.recordings()] == [
+        "it 0",
+        "it 1",
+        "fr 0",
+        "fr 1",
+    ]

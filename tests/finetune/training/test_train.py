@@ -23,17 +23,17 @@ from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainingArguments
 
 from finetune.adapters.loading import load_model, load_processor
-from finetune.data.schema import PreparedInfo, make_row, save_prepared
+from finetune.data.schema import PreparedInfo, make_record, save_prepared
 from finetune.evaluation.batched_model import Answer
 from finetune.training.batch_plan import RowPlan, shuffled
 from finetune.training.corruption import Objective
 from finetune.training.mixture import MixedExamples, read_mixture
 from finetune.training.recipe import override
-from finetune.training.resume import WHOLE, MarksWhole, last_whole_checkpoint
+from finetune.training.resume import WHOLE, CheckpointMarker, last_complete_checkpoint
 from finetune.training.train import load_trainable, train, training_arguments
 from finetune.training.trainer import TttTrainer, count_samples
 from finetune.training.training_data import NoisingCollator, PlannedRows
-from finetune.training.validation import TrackerSounds, Validation
+from finetune.training.validation import TrackerAudio, Validation
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def train_until_killed(recipe, moment):
     elif moment == "while a checkpoint is written":
         TttTrainer._save_rng_state = kill
     elif moment == "before a checkpoint is marked":
-        MarksWhole.on_save = kill
+        CheckpointMarker.on_save = kill
     elif moment == "while the result is written":
         TttTrainer.save_model = lambda self, folder=None, _internal_call=False: (
             super(TttTrainer, self).save_model(folder, _internal_call) if _internal_call else kill()
@@ -226,9 +226,9 @@ def test_only_whole_checkpoints_count_and_halves_are_removed(tmp_path):
         if whole:
             (tmp_path / f"checkpoint-{step}" / WHOLE).write_text("{}")
     (tmp_path / "checkpoint-best").mkdir()
-    assert last_whole_checkpoint(tmp_path).name == "checkpoint-4"
+    assert last_complete_checkpoint(tmp_path).name == "checkpoint-4"
     assert not (tmp_path / "checkpoint-10").exists() and (tmp_path / "checkpoint-best").exists()
-    assert last_whole_checkpoint(tmp_path / "nothing") is None
+    assert last_complete_checkpoint(tmp_path / "nothing") is None
 
 
 # -------------------------------------------------------------------------------------------------------------- what is kept
@@ -309,7 +309,7 @@ def test_wandb_and_trackio_get_sounds_as_they_log_them(monkeypatch):
     tracker.Audio = lambda samples, sample_rate: (samples, sample_rate)
     tracker.log = logged.append
     monkeypatch.setitem(sys.modules, "trackio", tracker)
-    TrackerSounds("trackio").add_audio("speech/1", [0.0], 40, sample_rate=16_000)
+    TrackerAudio("trackio").add_audio("speech/1", [0.0], 40, sample_rate=16_000)
     assert logged == [{"speech/1": ([0.0], 16_000), "train/global_step": 40}]
 
 
@@ -367,7 +367,7 @@ def test_stages_follow_each_other_from_new_rows_to_the_whole_model(base, data, t
 
 
 def test_data_without_recordings_needs_another_metric(base, tmp_path):
-    texts = [make_row(f"{i}", "text", text="uno", answer_text="due") for i in range(4)]
+    texts = [make_record(f"{i}", "text", text="uno", answer_text="due") for i in range(4)]
     save_prepared(
         tmp_path / "data", {"train": texts, "validation": texts[:2]}, PreparedInfo("made", "codec", "f", 25.0, 16)
     )

@@ -1,9 +1,8 @@
 """
-Items to rows: texts are checked, sounds are read and encoded, word times are added; what cannot be used becomes a
-problem with a reason.
+Items to records: texts are checked, audio is read and encoded, word times are added; what cannot be used becomes a
+problem with a reason. Whatever an item holds, `RecordMaker.make` does not fail.
 
-Knows the processor, the limits and the reasons. Knows no folders and no splits. Whatever an item holds,
-`RowMaker.make` does not fail.
+Depends on the processor, the limits and the reasons. Independent of folders and splits.
 """
 
 import json
@@ -11,25 +10,27 @@ import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from processing_ttt import TttProcessor
 from processing_ttt.audio_input_ttt import AudioInputError, load_sound
 
-from .alignment import Word, proportional_word_times
-from .encoding import encode_sounds
+from .alignment import proportional_word_times
+from .encoding import encode_waveforms
 from .inline_audio import control_tokens, split_written_audio
 from .languages import language_tag
 from .records import Item
-from .schema import Row, make_row
+from .schema import Record, WordTime, make_record
+
+CodesColumn = Literal["codes", "answer_codes"]
 
 ROLES = ("system", "user", "assistant")
 MAX_NAME_LENGTH = 200  # characters of an id, a speaker or a language
 
-# Names in the report, by the reason that `load_sound` gives.
-_SOUND_REASONS = {
+# Names in the report, by the reason that reading gives.
+_AUDIO_REASONS = {
     "empty": "empty audio",
     "silent": "silent audio",
     "not_finite": "NaN or infinite samples",
@@ -44,10 +45,10 @@ class Limits:
     What can be used, and what is added.
 
     Args:
-        min_seconds (`float`, defaults to 0.1): Shortest sound.
-        max_seconds (`float`, defaults to 30): Longest sound.
+        min_seconds (`float`, defaults to 0.1): Shortest audio.
+        max_seconds (`float`, defaults to 30): Longest audio.
         max_characters (`int`, defaults to 1000): Longest transcript, question, answer or caption. Documents and
-            conversations have no limit here; training leaves out what is too long for it.
+            messages have no limit here; training leaves out what is too long for it.
         align (`str`, defaults to `"none"`): `proportional` adds word times, see `alignment.py`.
         language (`str`, *optional*): Of items that do not say theirs.
         speaker (`str`, *optional*): Of items that do not say theirs.
@@ -62,7 +63,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_seconds < self.max_seconds:
-            raise ValueError(f"Sounds must be from {self.min_seconds} to {self.max_seconds} s long: no sound is.")
+            raise ValueError(f"Audio must be from {self.min_seconds} to {self.max_seconds} s long: no audio is.")
         if self.max_characters < 1:
             raise ValueError(f"`max_characters` must be at least 1, but is {self.max_characters}.")
         if self.align not in ("none", "proportional"):
@@ -87,15 +88,15 @@ class Problem(Exception):
 @dataclass
 class Made:
     """
-    What became of some items.
+    The result for some items.
 
     Args:
-        rows (`list[dict]`): Rows, in the order of the items.
-        splits (`list[str | None]`): The split that each row has in its source.
-        problems (`list[dict]`): `id`, `reason` and `detail` of each item without a row.
+        records (`list[Record]`): In the order of the items.
+        splits (`list[str | None]`): The split that each record has in its source.
+        problems (`list[dict]`): `id`, `reason` and `detail` of each item without a record.
     """
 
-    rows: list[Row] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
     splits: list[str | None] = field(default_factory=list)
     problems: list[dict[str, str]] = field(default_factory=list)
 
@@ -103,27 +104,28 @@ class Made:
 @dataclass
 class Draft:
     """
-    A row whose sounds are read and not encoded yet.
+    A record whose audio is read and not encoded yet.
 
     Args:
         item ([`Item`]): What it was made of.
-        row (`dict`): The row, without codes.
-        sounds (`dict[str, np.ndarray]`): Samples at the rate that the codec hears, by the column their codes will have.
+        record ([`Record`]): Without codes.
+        waveforms (`dict[str, np.ndarray]`): Float32 samples at the codec's input rate, by the column that their codes
+            will have.
     """
 
     item: Item
-    row: Row
-    sounds: dict[str, np.ndarray] = field(default_factory=dict)
+    record: Record
+    waveforms: dict[CodesColumn, np.ndarray] = field(default_factory=dict)
 
 
-class RowMaker:
+class RecordMaker:
     """
-    Makes rows.
+    Makes records.
 
     Args:
         processor ([`TttProcessor`]): Its codec encodes; its tokenizer says what is a special token.
         limits ([`Limits`]): What can be used.
-        batch_size (`int`): Sounds encoded together.
+        batch_size (`int`): Recordings encoded together.
     """
 
     def __init__(self, processor: TttProcessor, limits: Limits, batch_size: int = 1):
@@ -136,7 +138,7 @@ class RowMaker:
 
     def make(self, items: Sequence[Item]) -> Made:
         """
-        Make the rows of some items.
+        Make the records of some items.
 
         Args:
             items (`Sequence[Item]`): Items.
@@ -151,17 +153,15 @@ class RowMaker:
                 drafts.append(self.read(item))
             except Problem as problem:
                 made.problems.append(_problem_entry(item, problem))
-        sounds = [(draft, column) for draft in drafts for column in draft.sounds]
-        codes = encode_sounds(self.processor, [draft.sounds[column] for draft, column in sounds], self.batch_size)
-        for (draft, column), encoded in zip(sounds, codes, strict=True):
-            draft.row[column] = encoded
+        waveforms = [waveform for draft in drafts for waveform in draft.waveforms.values()]
+        codes = iter(encode_waveforms(self.processor, waveforms, self.batch_size))
         for draft in drafts:
             try:
-                self._finish(draft)
+                self._finish(draft, {column: next(codes) for column in draft.waveforms})
             except Problem as problem:
                 made.problems.append(_problem_entry(draft.item, problem))
             else:
-                made.rows.append(draft.row)
+                made.records.append(draft.record)
                 made.splits.append(None if draft.item.split is None else str(draft.item.split))
         return made
 
@@ -169,7 +169,7 @@ class RowMaker:
 
     def read(self, item: Item) -> Draft:
         """
-        Check an item and read its sounds.
+        Check an item and read its audio.
 
         Args:
             item ([`Item`]): Anything.
@@ -182,52 +182,53 @@ class RowMaker:
         """
         if item.problem is not None:
             raise Problem(item.problem, item.detail)
-        row = make_row(
-            _name(item.id, "id"),
+        record = make_record(
+            _name(item.id, "id") or "",
             item.kind,
             language=language_tag(_name(item.language or self.limits.language, "language")),
             speaker=_name(item.speaker or self.limits.speaker, "speaker"),
         )
-        draft = Draft(item, row)
+        draft = Draft(item, record)
         if item.kind == "messages":
             self._add_messages(draft)
         elif item.kind == "document":
-            row["text"] = self._written(item.text)
-            row["seconds"] = self._seconds_written([row["text"]])
+            record["text"] = text = self._written(item.text)
+            record["seconds"] = self._seconds_written([text])
         else:
-            self._add_words_and_sounds(draft)
+            self._add_words_and_audio(draft)
         return draft
 
-    def _add_words_and_sounds(self, draft: Draft) -> None:
-        item, row = draft.item, draft.row
+    def _add_words_and_audio(self, draft: Draft) -> None:
+        item, record = draft.item, draft.record
         spoken_question = item.audio is not None
         if item.kind == "text" and spoken_question:
             raise Problem("no answer audio", "the question is spoken and the answer is not: no task is like this")
         may_lack_text = item.kind == "caption" or (item.kind == "dialogue" and spoken_question)
         if item.text is not None or not may_lack_text:
-            row["text"] = self._words(item.text, "text")
+            record["text"] = self._words(item.text, "text")
         if item.kind != "recording":
-            row["answer_text"] = self._words(item.answer_text, "answer")
+            record["answer_text"] = self._words(item.answer_text, "answer")
         if item.kind in ("recording", "caption") or (item.kind == "dialogue" and spoken_question):
-            draft.sounds["codes"] = self._sound(item.audio)
+            draft.waveforms["codes"] = self._waveform(item.audio)
         if item.kind == "dialogue":
-            draft.sounds["answer_codes"] = self._sound(item.answer_audio)
-        row["seconds"] = sum(map(len, draft.sounds.values())) / self.config.sampling_rate
+            draft.waveforms["answer_codes"] = self._waveform(item.answer_audio)
+        record["seconds"] = sum(map(len, draft.waveforms.values())) / self.config.sampling_rate
 
-    def _finish(self, draft: Draft) -> None:
-        """Check the codes and add word times."""
-        item, row = draft.item, draft.row
-        for column in draft.sounds:
-            if isinstance(row[column], Exception):
-                raise Problem("the codec refuses it", str(row[column]))
-        for codes, text, words, given in (
-            ("codes", "text", "words", item.words),
-            ("answer_codes", "answer_text", "answer_words", item.answer_words),
-        ):
-            if codes in draft.sounds and row[text] is not None and item.kind in ("recording", "dialogue"):
-                row[words] = self._word_times(given, row[text], draft.sounds[codes], len(row[codes]))
+    def _finish(self, draft: Draft, encoded: dict[CodesColumn, list[int] | Exception]) -> None:
+        """Add the codes and the word times."""
+        item, record = draft.item, draft.record
+        for column, codes in encoded.items():
+            if isinstance(codes, Exception):
+                raise Problem("the codec refuses it", str(codes))
+            record[column] = codes
+            text = record["text" if column == "codes" else "answer_text"]
+            if text is None or item.kind not in ("recording", "dialogue"):
+                continue
+            given = item.words if column == "codes" else item.answer_words
+            times = self._word_times(given, text, draft.waveforms[column], len(codes))
+            record["words" if column == "codes" else "answer_words"] = times
 
-    def _word_times(self, given: Any, text: str, samples: np.ndarray, num_codes: int) -> list[Word] | None:
+    def _word_times(self, given: Any, text: str, samples: np.ndarray, num_codes: int) -> list[WordTime] | None:
         if len(text.split()) > num_codes:
             raise Problem(
                 "more words than codes", f"{len(text.split())} words in {num_codes} codes: is it the right transcript?"
@@ -253,7 +254,7 @@ class RowMaker:
         return text
 
     def _written(self, value: Any) -> str:
-        """A text with sounds in it."""
+        """A text with audio tokens in it."""
         text = _checked_text(value, "text").strip()
         found = [token for token in self._special if token in text]
         if found:
@@ -281,15 +282,15 @@ class RowMaker:
             clean.append({"role": role, "content": self._written(message.get("content"))})
         if clean[-1]["role"] != "assistant":
             raise Problem("bad messages", "the last message is not the assistant's")
-        draft.row["messages"] = json.dumps(clean, ensure_ascii=False)
-        draft.row["seconds"] = self._seconds_written([message["content"] for message in clean])
+        draft.record["messages"] = json.dumps(clean, ensure_ascii=False)
+        draft.record["seconds"] = self._seconds_written([message["content"] for message in clean])
 
     def _seconds_written(self, texts: Sequence[str]) -> float:
         return sum(len(codes) for text in texts for _, codes in split_written_audio(text)) / self.config.frame_rate
 
-    # ----------------------------------------------------------------------------------------------------------- sounds
+    # ------------------------------------------------------------------------------------------------------------ audio
 
-    def _sound(self, audio: Any) -> np.ndarray:
+    def _waveform(self, audio: Any) -> np.ndarray:
         if audio is None:
             raise Problem("no audio file", "none is named")
         if not isinstance(audio, (str, bytes)):
@@ -300,7 +301,7 @@ class RowMaker:
             raise Problem("no audio file", str(error)) from error
         except Exception as error:  # decoders fail in ways of their own, and one file must not end hours of work
             given = error.reason if isinstance(error, AudioInputError) else "unreadable"
-            reason = _SOUND_REASONS.get(given, "unreadable audio")
+            reason = _AUDIO_REASONS.get(given, "unreadable audio")
             if reason == "audio too long":
                 raise Problem(
                     reason, f"longer than {self.limits.max_seconds:g} s: cut it, or raise --max-seconds"
@@ -359,23 +360,23 @@ def _from_json(value: Any, reason: str) -> Any:
         raise Problem(reason, f"no JSON ({error})") from error
 
 
-def _given_word_times(given: Any, text: str, seconds: float) -> list[Word]:
+def _given_word_times(given: Any, text: str, seconds: float) -> list[WordTime]:
     """
-    Word times of the source, each `{"word", "start", "end"}` or `[word, start, end]`: in order, within the sound, and
+    Word times of the source, each `{"word", "start", "end"}` or `[word, start, end]`: in order, within the audio, and
     with the words of the text.
     """
     given = _from_json(given, "bad word times")
     try:
-        rows = [(w["word"], w["start"], w["end"]) if isinstance(w, dict) else tuple(w) for w in given]
-        times = [
+        triples = [(w["word"], w["start"], w["end"]) if isinstance(w, dict) else tuple(w) for w in given]
+        times: list[WordTime] = [
             {"word": unicodedata.normalize("NFC", word), "start": float(start), "end": float(end)}
-            for word, start, end in rows
+            for word, start, end in triples
         ]
     except (TypeError, ValueError, KeyError) as error:
         raise Problem("bad word times", "not a list of word, start and end") from error
     bounds = [bound for time in times for bound in (time["start"], time["end"])]
     if bounds != sorted(bounds) or not all(0 <= bound <= seconds + 0.1 for bound in bounds):
-        raise Problem("bad word times", f"not in order, or not within the {seconds:.2f} s of the sound")
+        raise Problem("bad word times", f"not in order, or not within the {seconds:.2f} s of the audio")
     if [time["word"] for time in times] != text.split():
         raise Problem("bad word times", "the words are not those of the text")
     return times
