@@ -134,7 +134,7 @@ def _write_shards(folder: Path, shapes: dict[str, torch.Size]) -> int:
             filled = 0
         shards[-1].append(name)
         total, filled = total + size, filled + size
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, names in enumerate(shards, 1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         tensors = {name: torch.randn(shapes[name], dtype=torch.bfloat16) * 0.02 for name in names}

@@ -32,6 +32,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ from replies import (
     spoken_reply,
 )
 from sweep import ReadAloud, unseen_sentences
-from transformers import AutoModel, AutoProcessor
+from transformers import AutoModel, AutoProcessor, PreTrainedModel
 
 from finetune.nano.measure.model import Checkpoint
 from finetune.nano.speech.synthesise import read_corpus
@@ -77,7 +78,7 @@ def settings(model: TttForConditionalGeneration, steps: int) -> dict[str, dict[s
 
 
 def contenders(
-    reply: Reply, rules: dict[str, dict[str, Any]], half: TttForConditionalGeneration, twin: torch.nn.Module
+    reply: Reply, rules: dict[str, dict[str, Any]], half: TttForConditionalGeneration, twin: PreTrainedModel
 ) -> dict[str, Callable[[], Any]]:
     """Every way to decode a reply: also with weights in bfloat16, and as an ordinary language model."""
     prompt = reply.inputs["input_ids"]
@@ -85,7 +86,7 @@ def contenders(
     alone = {"do_sample": False, "max_new_tokens": count, "min_new_tokens": count}
     return {
         "published": lambda: published(reply, **rules["cached"]),
-        **{name: (lambda rule=rule: reply.decode(**rule)) for name, rule in rules.items()},
+        **{name: partial(reply.decode, **rule) for name, rule in rules.items()},
         "cached, bfloat16": lambda: reply.decode(half, **rules["cached"]),
         "autoregressive": lambda: twin.generate(prompt, attention_mask=torch.ones_like(prompt), **alone),
     }
@@ -112,7 +113,7 @@ def measure(name: str, reply: Reply, rules: dict[str, dict[str, Any]], repeats: 
             )
         if not torch.equal(expected["cached"], expected["published"]):
             raise SystemExit(f"{name}: the cached decoder does not write the published procedure's ids")
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"model": name, "decoder": contender}
         | {key: statistics.median(run[key] for run in several) for key in several[0]}
         for contender, several in runs.items()
@@ -279,7 +280,7 @@ def main() -> None:
         results["rows"] = []
         for model in (nano, copy.deepcopy(nano).to(torch.bfloat16)):
             results["rows"] += measure_rows(
-                lambda size, model=model: spoken_reply(model, processor, sentences, seconds, size),
+                partial(spoken_reply, model, processor, sentences, seconds),
                 options.rows,
                 options.repeats,
             )

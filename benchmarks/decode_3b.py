@@ -68,7 +68,9 @@ def seconds_of(run: Callable[[], object], device: str, repeats: int) -> float:
 def speak(codec: TttCodecModel, ids: torch.Tensor) -> torch.Tensor:
     """Make sound of the codes among some ids `(ids,)`, and fetch it."""
     codes = ids[ids > TEXT_IDS].to(codec.device) % codec.config.codebook_size
-    return codec.decode(codes[None, None]).audio_values.cpu()
+    waveform = codec.decode(codes[None, None]).audio_values
+    assert waveform is not None
+    return waveform.cpu()
 
 
 def memory_bandwidth(device: str) -> float:

@@ -79,7 +79,7 @@ def serve(served_at_once: int, waiting: int) -> None:
     service = TalkService(AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder), limits)
     service.reply(TalkRequest(text=QUESTIONS[0]))
     conversations: dict[str, Any] = {}
-    most = Counter()
+    most: Counter[str] = Counter()
     app = FastAPI()
     app.include_router(openai_router(service, "nano"))
 
@@ -129,6 +129,7 @@ def server_process(served_at_once: int, waiting: int) -> Iterator[tuple[int, str
     command = [sys.executable, __file__, "--serve", "--served-at-once", str(served_at_once), "--waiting", str(waiting)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:  # noqa: S603 - this file
+        assert process.stdout is not None
         try:
             yield process.pid, f"http://127.0.0.1:{process.stdout.readline().strip()}"
         finally:
@@ -161,7 +162,8 @@ async def converse(client: httpx.AsyncClient, index: int, end: float, figures: F
                 break  # left, or the next place comes too late
             note(figures, asked, *answer)
         else:
-            await read_aloud(client, answer[0], end, figures)
+            if answer is not None:
+                await read_aloud(client, answer[0], end, figures)
         round_number += 1
 
 
@@ -252,13 +254,12 @@ def wrong_answers(figures: Figures) -> list[str]:
     from transformers import AutoModel, AutoProcessor
 
     from modeling_ttt import nano_checkpoint
-    from processing_ttt import TttConversation
     from spaces_demo.service import TalkRequest, TalkService
     from spaces_demo.service.audio_formats import pcm16
 
     folder = nano_checkpoint()
     service = TalkService(AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder))
-    alone: dict[tuple[str, ...], tuple[TttConversation, tuple[str, str]]] = {}
+    alone: dict[tuple[str, ...], tuple[str, str]] = {}
     wrong = []
     for asked in sorted(figures.answers, key=len):
         if asked[0] == "read aloud":

@@ -9,10 +9,10 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList
+from transformers import AutoConfig, AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
 
 from modeling_ttt import TttConfig, TttForConditionalGeneration
@@ -57,10 +57,11 @@ class Reply:
     def decode(self, model: TttForConditionalGeneration | None = None, **options: Any) -> torch.LongTensor:
         """Decode it with `generate`: prompt and reply."""
         processors = LogitsProcessorList([self.form])
-        return (model or self.model).generate(**self.inputs, logits_processor=processors, **self.options | options)
+        decoded = (model or self.model).generate(**self.inputs, logits_processor=processors, **self.options | options)
+        return cast(torch.LongTensor, decoded)
 
     def seconds_of_speech(self, ids: torch.LongTensor) -> float:
-        """How long the sound of decoded rows is, all together."""
+        """Length of the audio of all decoded sequences together, in seconds."""
         first = self.model.config.audio_code_offset
         new = ids[:, self.prompt_length :]
         return int(((new >= first) & (new < first + self.model.config.audio_codebook_size)).sum()) / self.frame_rate
@@ -76,7 +77,7 @@ class ForcedForm(LogitsProcessor):
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """Force or forbid the begin markers."""
         markers = [self.config.begin_audio_token_id, self.config.begin_last_audio_token_id, self.config.eos_token_id]
-        forced = scores.clone()
+        forced = cast(torch.FloatTensor, scores.clone())
         if _text_in_a_row(input_ids[0, self.prompt_length :].tolist(), self.config) == TEXT_TOKENS:
             forced[:] = -torch.inf
             forced[:, markers[0]] = 0.0
@@ -93,23 +94,30 @@ class ForcedWords(LogitsProcessor):
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """Force the next id of every row."""
-        forced = torch.full_like(scores, -torch.inf)
+        forced = cast(torch.FloatTensor, torch.full_like(scores, -torch.inf))
         for row, ids in enumerate(input_ids[:, self.prompt_length :].tolist()):
             forced[row, self._next_id(ids)] = 0.0
         return forced
 
     def _next_id(self, ids: list[int]) -> int:
-        word = self.words[ids.count(self.config.begin_audio_token_id) % len(self.words)]
+        begin_audio, end_of_reply = self.config.begin_audio_token_id, self.config.eos_token_id
+        assert begin_audio is not None and isinstance(end_of_reply, int)
+        word = self.words[ids.count(begin_audio) % len(self.words)]
         written = _text_in_a_row(ids, self.config)
-        spoken = sum(token_id >= self.config.audio_token_start_id for token_id in ids)
+        spoken = sum(_is_audio(token_id, self.config) for token_id in ids)
         if not written and spoken >= self.num_codes:
-            return self.config.eos_token_id
-        return word[written] if written < len(word) else self.config.begin_audio_token_id
+            return end_of_reply
+        return word[written] if written < len(word) else begin_audio
 
 
 def _text_in_a_row(ids: list[int], config: TttConfig) -> int:
-    sound = [i for i, token_id in enumerate(ids) if token_id >= config.audio_token_start_id]
-    return len(ids) - (sound[-1] + 1 if sound else 0)
+    audio = [i for i, token_id in enumerate(ids) if _is_audio(token_id, config)]
+    return len(ids) - (audio[-1] + 1 if audio else 0)
+
+
+def _is_audio(token_id: int, config: TttConfig) -> bool:
+    assert config.audio_token_start_id is not None
+    return token_id >= config.audio_token_start_id
 
 
 def spoken_reply(
@@ -141,7 +149,9 @@ def interleaved_reply(model: TttForConditionalGeneration, max_new_tokens: int, p
 
 def span_reply(length: int, span_block_length: int | None) -> Reply:
     """One long span of sound of a random model of six layers of 256, which sees its spans whole, or block by block."""
-    attention = {"span_attention": "block", "span_block_length": span_block_length} if span_block_length else {}
+    attention: dict[str, Any] = (
+        {"span_attention": "block", "span_block_length": span_block_length} if span_block_length else {}
+    )
     model = random_model(hidden_size=256, layers=6, **attention)
     prompt = torch.randint(20, 2000, (1, 64), generator=torch.Generator().manual_seed(0))
     prompt[0, -1] = model.config.begin_audio_token_id
@@ -178,7 +188,7 @@ def published(reply: Reply, **options: Any) -> torch.LongTensor:
         ids = torch.cat([ids, block[None, :kept]], dim=1)
         if not closed and ids.shape[1] < total:
             ids = torch.cat([ids, torch.tensor([[config.end_audio_token_id]])], dim=1)
-    return ids
+    return cast(torch.LongTensor, ids)
 
 
 def random_model(hidden_size: int, layers: int, seed: int = 0, **attention: Any) -> TttForConditionalGeneration:
@@ -213,7 +223,7 @@ def random_model(hidden_size: int, layers: int, seed: int = 0, **attention: Any)
     ).eval()
 
 
-def autoregressive_twin(model: TttForConditionalGeneration) -> torch.nn.Module:
+def autoregressive_twin(model: TttForConditionalGeneration) -> PreTrainedModel:
     """The same backbone and weights as a causal language model of transformers."""
     twin = AutoModelForCausalLM.from_config(copy.deepcopy(model.config.text_config)).eval()
     twin.load_state_dict(model.state_dict())

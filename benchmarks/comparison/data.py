@@ -20,6 +20,7 @@ Knows corpora, codes, texts and ids. Knows no model.
 import random
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from finetune.nano.checkpoint.tokenizer import train_tokenizer
 from finetune.nano.codec.encode import encode_corpus, read_codes
@@ -201,13 +202,16 @@ def load_benchmark(work: Path, codec: Path) -> Benchmark:
     spoken = {line["text"]: line["codes"] for line in aloud}
     held_out = held_out_questions()
     questions, aloud = ([line for line in lines if line["text"] not in held_out] for lines in (questions, aloud))
-    build = layout.build_example
+
+    def build(task: str, **parts: Any) -> Example:
+        built = layout.build_example(tokenizer, task, **parts)
+        return {"input_ids": built["input_ids"], "labels": built["labels"]}
+
     examples = {
-        "asr": [build(tokenizer, "asr", codes=q["codes"], reply_text=q["text"]) for q in questions],
-        "tts": [build(tokenizer, "tts", a["text"], reply_text=a["text"], reply_codes=a["codes"]) for a in aloud],
+        "asr": [build("asr", codes=q["codes"], reply_text=q["text"]) for q in questions],
+        "tts": [build("tts", text=a["text"], reply_text=a["text"], reply_codes=a["codes"]) for a in aloud],
         "chat": [
-            build(tokenizer, "chat", codes=q["codes"], reply_text=q["answer"], reply_codes=spoken[q["answer"]])
-            for q in questions
+            build("chat", codes=q["codes"], reply_text=q["answer"], reply_codes=spoken[q["answer"]]) for q in questions
         ],
     }
     test_questions = [q | {"answer_codes": len(spoken[q["answer"]])} for q in test_questions]

@@ -24,8 +24,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
 
 from finetune.nano.domain.questions import keywords, text_corpus
 from finetune.nano.measure.judge import Judge, score
@@ -52,7 +52,7 @@ Replies = tuple[list[list[int]], list[int]]  # ids of each reply, forwards of ea
 
 def decode(
     system: System,
-    model: nn.Module,
+    model: PreTrainedModel,
     prompts: Sequence[list[int]],
     pad_token_id: int,
     decoding: dict[str, Any] | None = None,
@@ -62,7 +62,7 @@ def decode(
 
     Args:
         system (`System`): Which one.
-        model (`nn.Module`): Its model, in eval mode.
+        model (`PreTrainedModel`): Its model, in eval mode.
         prompts (`Sequence[list[int]]`): Ids of the prompts.
         pad_token_id (`int`): Fills shorter prompts on their left.
         decoding (`dict`, *optional*): Other options of `generate` than the system's own.
@@ -105,7 +105,7 @@ class Measurement:
     Args:
         benchmark (`Benchmark`): The tests.
         system (`System`): Which one.
-        model (`nn.Module`): Trained, in eval mode.
+        model (`PreTrainedModel`): Trained, in eval mode.
         decoding (`dict`, *optional*): See `decode`.
         limit (`int`, *optional*): Use so many items of each test only.
     """
@@ -114,7 +114,7 @@ class Measurement:
         self,
         benchmark: Benchmark,
         system: System,
-        model: nn.Module,
+        model: PreTrainedModel,
         decoding: dict[str, Any] | None = None,
         limit: int | None = None,
     ):

@@ -29,18 +29,18 @@ from modeling_ttt.spans_ttt import audio_span_ids
 
 def truncate_reply(example: Example, rng: random.Random) -> Example:
     """
-    Cut the reply at 30 to 90 % of its ids, text or sound.
+    Cut the reply at 30 to 90 % of its tokens, text or audio.
 
     Args:
         example (`dict`): `input_ids` and `labels`.
         rng (`random.Random`): Draws the cut.
 
     Returns:
-        `dict`: A new example, whose reply has at least one id and no end.
+        `dict`: A new example, whose reply has at least one token and no end.
     """
     start = next(i for i, label in enumerate(example["labels"]) if label != IGNORE_INDEX)
     cut = start + max(1, round(rng.uniform(0.3, 0.9) * (len(example["labels"]) - start)))
-    return {name: values[:cut] for name, values in example.items()}
+    return {"input_ids": example["input_ids"][:cut], "labels": example["labels"][:cut]}
 
 
 def fill_reply(example: Example, block_length: int, end: int) -> Example:
@@ -56,7 +56,8 @@ def fill_reply(example: Example, block_length: int, end: int) -> Example:
         `dict`: A new example.
     """
     reply_length = sum(label != IGNORE_INDEX for label in example["labels"])
-    return {name: values + [end] * (-reply_length % block_length) for name, values in example.items()}
+    ends = [end] * (-reply_length % block_length)
+    return {"input_ids": example["input_ids"] + ends, "labels": example["labels"] + ends}
 
 
 def reply_span_ids(

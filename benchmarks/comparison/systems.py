@@ -26,8 +26,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from finetune.training.collate import Example, fill_blocks, lay_rows, truncate_last_span
 from modeling_ttt import TttConfig, TttForConditionalGeneration
@@ -95,7 +94,7 @@ SYSTEMS = {
 
 def create_model(
     system: System, vocabulary: TttVocabulary, seed: int, backbone: dict[str, Any] | None = None
-) -> nn.Module:
+) -> PreTrainedModel:
     """
     Make a system's model with the random weights of a seed, which are the same for all systems.
 
@@ -106,7 +105,7 @@ def create_model(
         backbone (`dict`, *optional*): Other sizes than `BACKBONE`.
 
     Returns:
-        `nn.Module`: `Qwen2ForCausalLM` for `"ar"`, else [`TttForConditionalGeneration`], float32.
+        `PreTrainedModel`: `Qwen2ForCausalLM` for `"ar"`, else [`TttForConditionalGeneration`], float32.
     """
     text_config = AutoConfig.for_model(
         "qwen2",
@@ -129,7 +128,7 @@ def create_model(
 
 def make_batch(
     system: System,
-    model: nn.Module,
+    model: PreTrainedModel,
     rows: Sequence[Sequence[Example]],
     row_length: int,
     vocabulary: TttVocabulary,
@@ -141,7 +140,7 @@ def make_batch(
 
     Args:
         system (`System`): Which one.
-        model (`nn.Module`): Its model, whose config says how often strategies apply.
+        model (`PreTrainedModel`): Its model, whose config says how often strategies apply.
         rows (`Sequence[Sequence[dict]]`): The examples of each packed row.
         row_length (`int`): Ids of a row.
         vocabulary (`TttVocabulary`): Names the markers.
@@ -186,13 +185,13 @@ def _cut(system: System, example: Example, vocabulary: TttVocabulary, rng: rando
     return fill_blocks(example, system.block_length, vocabulary) if system.fills_blocks else example
 
 
-def compute_loss(system: System, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+def compute_loss(system: System, model: PreTrainedModel, batch: Batch) -> dict[str, torch.Tensor]:
     """
     Run a batch.
 
     Args:
         system (`System`): Which one.
-        model (`nn.Module`): Its model.
+        model (`PreTrainedModel`): Its model.
         batch (`dict`): From `make_batch`, on the model's device.
 
     Returns:

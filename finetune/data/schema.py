@@ -212,10 +212,9 @@ def save_prepared(folder: str | Path, records: dict[str, list[Record]], info: Pr
         records (`dict[str, list[Record]]`): Records by split; a split that is missing is empty.
         info ([`PreparedInfo`]): Counts and hours are filled in.
     """
-    splits = {
-        split: datasets.Dataset.from_list([dict(record) for record in records.get(split, [])], features=features())
-        for split in SPLITS
-    }
+    plain = {split: [dict(record) for record in records.get(split, [])] for split in SPLITS}
+    columns = {split: {name: [record[name] for record in plain[split]] for name in features()} for split in SPLITS}
+    splits = {split: datasets.Dataset.from_dict(columns[split], features=features()) for split in SPLITS}
     save_splits(folder, splits)
     counts = {split: len(records.get(split, [])) for split in SPLITS}
     hours = {split: sum(record["seconds"] for record in records.get(split, [])) / 3600 for split in SPLITS}

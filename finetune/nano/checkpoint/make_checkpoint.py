@@ -16,6 +16,7 @@ import argparse
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -129,7 +130,8 @@ def main() -> None:
     exports.add_argument("--average-with", type=Path, help="another run, whose weights are averaged with the model's")
     exports.add_argument("--share", type=float, default=0.5, help="of the other run in the average")
     arguments = vars(parser.parse_args())
-    {"create": create, "export": export}[arguments.pop("stage")](**arguments)
+    run: Callable[..., None] = create if arguments.pop("stage") == "create" else export
+    run(**arguments)
 
 
 if __name__ == "__main__":

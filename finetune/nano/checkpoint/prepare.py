@@ -183,7 +183,7 @@ def _datasets(lines: dict[str, list[Line]], frame_rate: float) -> dict[str, Iter
     }
 
 
-def _keyboard(seed: int = 0) -> Iterator[Row]:
+def _keyboard(seed: int = 0) -> Iterator[Record]:
     """Free and plain questions of all kinds as people type them, and their answers as text."""
     rng = random.Random(seed)
     plain = [item for item in items() if item.split == "train"]
@@ -194,7 +194,7 @@ def _keyboard(seed: int = 0) -> Iterator[Row]:
     for number in range(TYPED_QUESTIONS):
         item = rng.choice(by_kind[kinds[number % len(kinds)]])
         text = as_typed(freely_worded(item.question, item.kind, rng) if rng.random() < 0.5 else item.question, rng)
-        yield make_row(f"keyboard-{number}", "text", language="en", text=text, answer_text=item.answer)
+        yield make_record(f"keyboard-{number}", "text", language="en", text=text, answer_text=item.answer)
 
 
 def _named(lines: dict[str, list[Line]], *corpora: str) -> Iterator[tuple[str, Line]]:
@@ -256,8 +256,8 @@ def _turns(
         by_text[line["text"]].append(line)
     for name, second in _named(lines, "follow-ups"):
         firsts = spoken[second["first_question"], second["voice"]] or by_text[second["first_question"]]
-        answers = [replies.get(second[field]) for field in ("first_answer", "answer")]
-        if not firsts or None in answers:
+        answers = [replies[second[field]] for field in ("first_answer", "answer") if second[field] in replies]
+        if not firsts or len(answers) < 2:
             continue
         first = rng.choice(firsts)
         exchanges = [(_written(asked["codes"]), reply) for asked, reply in zip((first, second), answers, strict=True)]

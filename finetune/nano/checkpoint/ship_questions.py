@@ -14,6 +14,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -28,7 +29,7 @@ def ship(folder: Path, speech: Path, kinds: Sequence[str]) -> None:
     checkpoint = Checkpoint.from_pretrained(folder, device="cpu")
     out = folder / "questions"
     out.mkdir(exist_ok=True)
-    lines = []
+    lines: list[dict[str, Any]] = []
     for kind in kinds:
         for line, samples in read_corpus(speech):
             if line["kind"] != kind or line["split"] == "train":

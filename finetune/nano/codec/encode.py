@@ -82,7 +82,9 @@ def encode(codec: TttCodecModel, sounds: list[np.ndarray]) -> list[list[int]]:
     for row, sound in enumerate(sounds):
         values[row, 0, : len(sound)] = torch.from_numpy(sound)
         padding_mask[row, : len(sound)] = 1
-    codes = codec.encode(values, padding_mask).audio_codes[:, 0]
+    encoded = codec.encode(values, padding_mask).audio_codes
+    assert encoded is not None
+    codes = encoded[:, 0]
     samples_per_code = codec.config.sampling_rate / codec.config.frame_rate
     return [
         row[: int(np.ceil(len(sound) / samples_per_code))].tolist() for row, sound in zip(codes, sounds, strict=True)

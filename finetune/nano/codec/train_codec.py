@@ -169,7 +169,7 @@ def train_codec(options: argparse.Namespace) -> None:
         raise SystemExit(f"The codes of {options.out} are final: train into another folder, or go on with `vocoder`.")
     torch.manual_seed(options.seed)
     model, utterances = TttCodecModel(TttCodecConfig()), Utterances(options.data)
-    parts = {"encoder": model.encoder, "decoder": model.decoder}
+    parts: dict[str, torch.nn.Module] = {"encoder": model.encoder, "decoder": model.decoder}
     stage = Stage("codec", options.out, parts, options.minutes, options.learning_rate or 2e-3)
 
     def compute_loss(rng):

@@ -111,8 +111,10 @@ class Listening:
     def features(self, sounds: Sequence[np.ndarray], rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Whisper's features `(batch, frames, d_model)` of disturbed sounds, and codes of each row `(batch,)`."""
         samples, row_frames = self._pad([as_recorded(sound, rng) for sound in sounds])
+        encoder = self.codec.encoder
+        assert isinstance(encoder, TttCodecWhisperEncoder)
         with torch.autocast("cpu", enabled=False):
-            return self.codec.encoder.features(self.codec.standard_level(samples), row_frames), row_frames
+            return encoder.features(self.codec.standard_level(samples), row_frames), row_frames
 
     @torch.no_grad()
     def taught_bins(self, sounds: Sequence[np.ndarray]) -> torch.Tensor:
@@ -154,7 +156,8 @@ def codes_loss(logits: torch.Tensor, bins: torch.Tensor, levels: Sequence[int]) 
         `torch.FloatTensor`: The loss.
     """
     parts = zip(logits.split(tuple(levels), dim=-1), bins.unbind(-1), strict=True)
-    return sum(F.cross_entropy(part.flatten(0, 1), digit.flatten(), ignore_index=-1) for part, digit in parts)
+    losses = [F.cross_entropy(part.flatten(0, 1), digit.flatten(), ignore_index=-1) for part, digit in parts]
+    return sum(losses, start=logits.new_zeros(()))
 
 
 class WordsLoss:
@@ -246,13 +249,14 @@ def code_probabilities(logits: torch.Tensor, levels: Sequence[int]) -> torch.Ten
     Returns:
         `torch.FloatTensor` of shape `(batch, codes, codebook)`: In the order of the codes.
     """
-    probabilities = None
+    probabilities: torch.Tensor | None = None
     for part in logits.split(tuple(levels), dim=-1):
         digit = part.softmax(-1)
         # A later digit counts more in the code's number, so it varies slowest.
         probabilities = (
             digit if probabilities is None else (digit[..., :, None] * probabilities[..., None, :]).flatten(-2)
         )
+    assert probabilities is not None
     return probabilities
 
 
@@ -333,7 +337,9 @@ def train(options: argparse.Namespace) -> None:
     processor = AutoProcessor.from_pretrained(options.model)
     teacher = processor.codec.eval().requires_grad_(False)
     codec = student(teacher)
-    parts, levels = head(codec.encoder), codec.config.fsq_levels
+    encoder = codec.encoder
+    assert isinstance(encoder, TttCodecWhisperEncoder)
+    parts, levels = head(encoder), codec.config.fsq_levels
     is_first = options.stage == "codes"
     if not is_first:
         load_head(parts, options.out / "codes.safetensors")
@@ -345,7 +351,7 @@ def train(options: argparse.Namespace) -> None:
 
     def compute_loss(rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         batch = batches.draw(rng)
-        logits = codec.encoder.head(F.dropout(batch.features.float(), HEAD_DROPOUT), batch.row_frames)
+        logits = encoder.head(F.dropout(batch.features.float(), HEAD_DROPOUT), batch.row_frames)
         codes = codes_loss(logits[-batches.taught :, : batch.bins.shape[1]], batch.bins, levels)
         if is_first:
             return codes, {"codes": codes.item()}

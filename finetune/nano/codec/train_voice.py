@@ -83,7 +83,9 @@ class CodedCrops:
         """One utterance: sound `(samples,)` at the standard level, and its codes."""
         waveform = self.corpora[corpus].read(utterance, self.model.config.samples_per_code)
         if (corpus, utterance) not in self.codes:
-            self.codes[corpus, utterance] = self.model.encode(waveform[None, None]).audio_codes[0, 0]
+            codes = self.model.encode(waveform[None, None]).audio_codes
+            assert codes is not None
+            self.codes[corpus, utterance] = codes[0, 0]
         return self.model.standard_level(waveform[None])[0], self.codes[corpus, utterance]
 
     def decode(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -104,8 +104,11 @@ def code(
     for waveform in waveforms:
         began = time.perf_counter()
         codes = codec.encode(waveform[None, None]).audio_codes
+        assert codes is not None
         encoded = time.perf_counter()
-        sound = codec.decode(codes).audio_values[0, 0]
+        values = codec.decode(codes).audio_values
+        assert values is not None
+        sound = values[0, 0]
         seconds["decode"] += time.perf_counter() - encoded
         seconds["encode"] += encoded - began
         level = codec.standard_level(F.pad(waveform, (0, len(sound) - len(waveform)))[None])

@@ -67,13 +67,14 @@ class Checkpoint(TttTalker):
     ) -> list[TttReply]:
         """Answer many questions, in batches of similar length."""
         name = "text" if sounds is None else "audio"
-        questions = (texts or []) if sounds is None else [with_rate(sound) for sound in sounds]
+        questions: list[Any] = list(texts or []) if sounds is None else [with_rate(sound) for sound in sounds]
         lengths = [len(question) for question in (sounds if sounds is not None else texts or [])]
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
         replies: dict[int, TttReply] = {}
         for start in tqdm(range(0, len(order), BATCH_SIZE), desc=task, unit="batch"):
             chosen = order[start : start + BATCH_SIZE]
-            batch = self.reply_batch(**{name: [questions[i] for i in chosen]}, task=task)
+            asked: dict[str, Any] = {name: [questions[i] for i in chosen]}
+            batch = self.reply_batch(**asked, task=task)
             replies.update(zip(chosen, batch, strict=True))
         return [replies[i] for i in range(len(order))]
 
@@ -237,7 +238,7 @@ def _answers(
 def _hearing(
     checkpoint: Checkpoint, lines: list[dict], sounds: list[np.ndarray], speech: Path, limit: int | None
 ) -> dict[str, Any]:
-    result = {}
+    result: dict[str, Any] = {}
     written = [reply.text for reply in checkpoint.ask_all("asr", sounds)]
     for name, seen in (("hear, seen questions", True), ("hear, unseen questions", False)):
         chosen = [i for i, line in enumerate(lines) if (line["split"] == "train") == seen]

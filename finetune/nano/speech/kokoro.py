@@ -13,7 +13,7 @@ import hashlib
 import importlib.util
 import json
 import re
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,9 @@ class KokoroVoice:
     def __init__(self, name: str, model: KokoroModel):
         shares = speaker_shares(name)
         self.name, self.model = name, model
-        self.style = sum(np.float32(share) * model.style(voice) for voice, share in shares.items())
+        self.style: np.ndarray = reduce(
+            np.add, [np.float32(share) * model.style(voice) for voice, share in shares.items()]
+        )
         leading = max(shares, key=lambda voice: shares[voice])
         self.accent = "en-gb" if leading.startswith("b") else "en-us"
 

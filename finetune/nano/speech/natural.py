@@ -21,7 +21,7 @@ Depends on texts (`corpora.py`) and `kokoro.py`. Independent of codecs and model
 
 import argparse
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import chain, cycle
 from pathlib import Path
@@ -240,7 +240,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
     parser.add_argument("--count", type=int, default=3000, help="utterances of the training corpus")
     options = parser.parse_args(None if arguments is None else list(arguments))
-    jobs = {
+    jobs: dict[str, Callable[[], list[Job]]] = {
         "train": partial(training_jobs, options.count),
         "dev": dev_jobs,
         "test": test_jobs,

@@ -225,7 +225,7 @@ def odd_source(folder: Path, name: str) -> str:
         ("object.json", "must hold a list of records, but holds a dict"),
         ("broken.parquet", "cannot be read as Parquet"),
         ("empty.jsonl", "holds no records"),
-        ("useless.csv", r"None of the 1 rows .* \(no audio file: 1; see"),
+        ("useless.csv", r"None of the 1 records .* \(no audio file: 1; see"),
     ],
 )
 def test_an_odd_file_or_folder_is_an_error_in_one_sentence(checkpoint, tmp_path, name, message):
@@ -240,7 +240,7 @@ def test_an_odd_file_or_folder_is_an_error_in_one_sentence(checkpoint, tmp_path,
         ({"limits": {"max_characters": 0}}, "at least 1"),
         ({"limits": {"align": "magic"}}, "'none' or 'proportional'"),
         ({"splitting": {"by": "moon"}}, "not by 'moon'"),
-        ({"splitting": {"validation": 0.6, "test": 0.5}}, "leave some rows to train on"),
+        ({"splitting": {"validation": 0.6, "test": 0.5}}, "leave some records to train on"),
         ({"num_proc": 0}, "at least 1"),
         ({"engine": "steam"}, "one of local, ray"),
     ],

@@ -120,7 +120,7 @@ def test_an_adapter_is_published_with_its_card_and_loads_from_the_hub(root, tmp_
     assert card.data.base_model == "you/base" and card.data.license == "cc-by-sa-3.0"
     assert card.data.datasets == ["you/voices"] and card.data.language == ["it"]
     assert "| asr, data, wer (n = 4) | 0.250 |" in card.text
-    assert re.search(r"hours of sound, 48 examples", card.text)
+    assert re.search(r"hours of audio, 48 examples", card.text)
     assert "--adapter you/ttt-it --language it --audio question.wav" in card.text
     assert "ttt train --set" in card.text and "ttt evaluate you/ttt-it" in card.text
 
