@@ -5,23 +5,25 @@ import re
 from collections import Counter
 
 from finetune.nano.domain.families import first_families
-from finetune.nano.domain.free_questions import OUTSIDE, as_typed, free_items
-from finetune.nano.domain.free_templates import FREE_TALK, FREE_TEMPLATES
+from finetune.nano.domain.free_questions import OUTSIDE, as_typed, free_items, indirect_items
+from finetune.nano.domain.free_templates import CARRIERS, FREE_TALK, FREE_TEMPLATES, NOUN_PHRASES, QUESTION_CARRIERS
 from finetune.nano.domain.more_families import more_families
 from finetune.nano.domain.outside import OUTSIDE_ANSWER, outside_questions
 from finetune.nano.domain.questions import items, normalise
 from finetune.nano.domain.small_talk import TALK
-from finetune.nano.speech.corpora import free_jobs, outside_jobs
+from finetune.nano.speech.corpora import free_jobs, indirect_jobs, outside_jobs
 from finetune.nano.speech.free_wording import free_test_questions
 
-FREE = free_items()
+FREE, INDIRECT = free_items(), indirect_items()
 
 
 def test_every_family_and_greeting_is_known_and_every_template_has_the_slots_of_its_family():
     families = {family.templates[0]: family for family in [*first_families(), *more_families()]}
     assert set(FREE_TEMPLATES) == set(families)
     assert set(FREE_TALK) <= set(TALK)
-    for first, templates in FREE_TEMPLATES.items():
+    assert set(NOUN_PHRASES) <= set(families)
+    assert all(carrier.count("{}") == 1 for carrier in CARRIERS + QUESTION_CARRIERS)
+    for first, templates in [*FREE_TEMPLATES.items(), *NOUN_PHRASES.items()]:
         slots = set(re.findall(r"{\d}", first))
         assert all(set(re.findall(r"{\d}", template)) == slots for template in templates), first
         assert len(set(templates)) == len(templates)
@@ -29,10 +31,10 @@ def test_every_family_and_greeting_is_known_and_every_template_has_the_slots_of_
 
 def test_free_questions_have_training_answers_and_contain_the_fact():
     trained = {item.answer for item in items() if item.split == "train"}
-    assert {item.answer for item in FREE} <= trained | {OUTSIDE_ANSWER}
+    assert {item.answer for item in FREE} <= trained | {OUTSIDE_ANSWER} and {i.answer for i in INDIRECT} <= trained
     assert len({item.question for item in FREE}) == len(FREE)
-    assert not {item.question for item in FREE} & {item.question for item in items()}
-    for item in FREE:
+    assert not {item.question for item in (*FREE, *INDIRECT)} & {item.question for item in items()}
+    for item in (*FREE, *INDIRECT):
         if item.kind in ("sum", "difference", "product"):
             left, right = re.fullmatch(r"(.+) (?:plus|minus|times) (.+) is .+", normalise(item.answer)).groups()
             asked = normalise(item.question)
@@ -42,7 +44,7 @@ def test_free_questions_have_training_answers_and_contain_the_fact():
 
 def test_a_free_question_has_one_answer():
     answers: dict[str, set[str]] = {}
-    for item in [*FREE, *items()]:
+    for item in [*FREE, *INDIRECT, *items()]:
         answers.setdefault(normalise(item.question), set()).add(item.answer)
     assert not {question for question, found in answers.items() if len(found) > 1}
 
@@ -59,6 +61,8 @@ def test_free_jobs_extend_and_never_have_a_question_of_the_test():
     jobs = free_jobs(3000)
     assert jobs[:500] == free_jobs(500)
     assert Counter(job.fields["kind"] for job in jobs)[OUTSIDE] > 150
+    assert indirect_jobs(3000)[:500] == indirect_jobs(500)
+    jobs += indirect_jobs(3000)
     assert not {normalise(job.text) for job in jobs} & {normalise(question) for question, *_ in free_test_questions()}
 
 

@@ -7,12 +7,12 @@ which they are mixed.
 
 | dataset | rows | from the corpora |
 |---|---|---|
-| chat | spoken question, spoken answer | questions, wrapped, free, natural, repeat |
+| chat | spoken question, spoken answer | questions, wrapped, free, indirect, natural, repeat |
 | noted | spoken question, written answer: hearing and knowing at half of the ids | the same |
-| typed | written question, spoken answer; of the free ones as people type | questions, free |
+| typed | written question, spoken answer; of the free ones as people type | questions, free, indirect |
 | turns | two spoken questions and their spoken answers, the second about the first | follow-ups |
 | talks | two to four unrelated questions, some of them written, and their spoken answers | questions, repeat |
-| dictated | audio, its words | questions, wrapped, free, natural |
+| dictated | audio, its words | questions, wrapped, free, indirect, natural |
 | words | the same, where no word can be guessed from the one before | drills, dictation, natural |
 | recorded | recorded English, its words | recorded, where it was fetched; the split that is not held out |
 | aloud | words, their sound | answers, sentences, phrases |
@@ -43,7 +43,7 @@ from finetune.adapters.loading import load_processor
 from finetune.data.encoding import codec_fingerprint
 from finetune.data.schema import PreparedInfo, Record, make_record, replace_text, save_prepared
 from finetune.nano.codec.encode import encode_corpus, read_codes
-from finetune.nano.domain.free_questions import as_typed, free_items
+from finetune.nano.domain.free_questions import as_typed, free_items, indirect_items
 from finetune.nano.domain.questions import LARGEST_WRITTEN_NUMBER, Item, items, keywords
 from finetune.nano.domain.spoken_numbers import number_words
 from finetune.nano.speech.corpora import share_of
@@ -54,12 +54,12 @@ from processing_ttt.tasks_ttt import TASKS
 
 # How often each corpus is heard, each time in another room: most often what there is least of.
 HEARINGS = {
-    "questions": 1, "wrapped": 1, "free": 1, "repeat": 1, "follow-ups": 1, "drills": 2, "dictation": 1, "recorded": 2,
+    "questions": 1, "wrapped": 1, "free": 1, "indirect": 1, "repeat": 1, "follow-ups": 1, "drills": 2, "dictation": 1, "recorded": 2,
     "natural": 3,
 }  # fmt: skip
 SPOKEN = ("answers", "sentences", "phrases")
 AGAIN = "-again"
-QUESTIONS = ("questions", "wrapped", "free", "natural")
+QUESTIONS = ("questions", "wrapped", "free", "indirect", "natural")
 WORDS_KINDS = ("drill", "phrase")
 TYPED_QUESTIONS = 20_000
 MIXTURE = Path(__file__).with_name("mixture.yaml")
@@ -140,7 +140,9 @@ def _datasets(lines: dict[str, list[Line]], frame_rate: float) -> dict[str, Iter
     typing = random.Random(0)
     asked = [(name, line) for name, line in _named(lines, *QUESTIONS, "repeat") if line["kind"] not in WORDS_KINDS]
     typed = {
-        line["text"]: (name, line) for name, line in _named(lines, "questions", "free") if line["answer"] in replies
+        line["text"]: (name, line)
+        for name, line in _named(lines, "questions", "free", "indirect")
+        if line["answer"] in replies
     }
     return {
         "chat": (
@@ -188,7 +190,7 @@ def _keyboard(seed: int = 0) -> Iterator[Record]:
     rng = random.Random(seed)
     plain = [item for item in items() if item.split == "train"]
     by_kind: dict[str, list[Item]] = defaultdict(list)
-    for item in (*plain, *free_items()):
+    for item in (*plain, *free_items(), *indirect_items()):
         by_kind[item.kind].append(item)
     kinds = sorted(by_kind)
     for number in range(TYPED_QUESTIONS):

@@ -6,15 +6,17 @@ Depends on the other modules of the domain. Independent of speech.
 
 import random
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 
-from .families import first_families
-from .free_templates import FREE_TALK, FREE_TEMPLATES
+from .families import Family, first_families
+from .free_templates import CARRIERS, FREE_TALK, FREE_TEMPLATES, NOUN_PHRASES, QUESTION_CARRIERS
 from .more_families import more_families
 from .outside import OUTSIDE_ANSWER, outside_questions
 from .questions import LARGEST_NUMBER, Item, fill, items
 from .spoken_numbers import number_words
 
+CARRIERS_PER_FACT = 12
 OUTSIDE = "outside"  # the kind of a question that nano cannot answer
 _DIGITS = {number_words(number): str(number) for number in range(101)}
 _OPERATORS = {" plus ": " + ", " minus ": " - ", " times ": " x "}
@@ -30,20 +32,50 @@ def free_items() -> tuple[Item, ...]:
         a training item, or `OUTSIDE_ANSWER` for the kind `OUTSIDE`.
     """
     known = {item.question for item in items()}
-    trained = {item.answer for item in items() if item.split == "train"}
-    asked = {number_words(number) for number in range(LARGEST_NUMBER + 1)}
     found: dict[str, Item] = {}
-    for family in [*first_families(), *more_families()]:
-        for slots, answer in family.facts:
-            if answer not in trained or (family.limited and not asked.issuperset(slots)):
-                continue
-            for template in FREE_TEMPLATES[family.templates[0]]:
-                question = fill(template, slots)
-                found.setdefault(question, Item(family.kind, question, answer, "train"))
+    for family, slots, answer in _trained_facts():
+        for template in FREE_TEMPLATES[family.templates[0]]:
+            question = fill(template, slots)
+            found.setdefault(question, Item(family.kind, question, answer, "train"))
     for answer, questions in FREE_TALK.items():
         found.update({question: Item("talk", question, answer, "train") for question in questions})
     found.update({question: Item(OUTSIDE, question, OUTSIDE_ANSWER, "train") for question in outside_questions()})
     return tuple(item for question, item in found.items() if question not in known)
+
+
+@lru_cache(maxsize=1)
+def indirect_items(seed: int = 0) -> tuple[Item, ...]:
+    """
+    Indirect and half questions: what is asked for as a noun phrase, carried by a sentence that fits any.
+
+    Args:
+        seed (`int`, *optional*, defaults to 0): Of the choice of `CARRIERS_PER_FACT` carriers of a fact.
+
+    Returns:
+        `tuple[Item, ...]`: Distinct questions, none of which [`items`] or [`free_items`] has, of split "train".
+    """
+    rng = random.Random(seed)
+    known = {item.question for item in (*items(), *free_items())}
+    found: dict[str, Item] = {}
+    for family, slots, answer in _trained_facts():
+        phrases = NOUN_PHRASES.get(family.templates[0], ())
+        for _ in range(CARRIERS_PER_FACT if phrases else 0):
+            phrase = rng.choice(phrases)
+            takes_what = not phrase.startswith(("how ", "when ", "what ", "which "))
+            carrier = rng.choice(CARRIERS + QUESTION_CARRIERS if takes_what else CARRIERS)
+            question = fill(carrier.format(phrase), slots)
+            found.setdefault(question, Item(family.kind, question, answer, "train"))
+    return tuple(item for question, item in found.items() if question not in known)
+
+
+def _trained_facts() -> Iterator[tuple[Family, tuple[str, ...], str]]:
+    """Families, slots and answers of all facts that are trained on and asked about."""
+    trained = {item.answer for item in items() if item.split == "train"}
+    asked = {number_words(number) for number in range(LARGEST_NUMBER + 1)}
+    for family in [*first_families(), *more_families()]:
+        for slots, answer in family.facts:
+            if answer in trained and (not family.limited or asked.issuperset(slots)):
+                yield family, slots, answer
 
 
 def as_typed(question: str, rng: random.Random) -> str:

@@ -1,8 +1,9 @@
 """
 Other ways to ask for the facts of the domain, as people do: whole questions, half sentences, indirect ones.
 
-`FREE_TEMPLATES` has a list of templates for each family, by the family's first template, with the same slots. They are
-for training only; a free template that asks for a fact is never made for a fact that is held out.
+`FREE_TEMPLATES` has a list of templates for each family, by the family's first template, with the same slots;
+`NOUN_PHRASES` names what is asked for, to be carried by any of `CARRIERS`. They are for training only; a free template
+that asks for a fact is never made for a fact that is held out.
 
 Depends on nothing. Independent of speech.
 """
@@ -281,3 +282,58 @@ FREE_TALK: dict[str, tuple[str, ...]] = {
     "I do not eat, but I like to hear about food.": ("What do you like to eat?", "Do you eat?", "Are you hungry now?", "Do you want something to eat?"),
     "I like to talk with you.": ("Do you like talking?", "What do you like to do?", "What do you like doing?"),
 }  # fmt: skip
+
+NOUN_PHRASES: dict[str, tuple[str, ...]] = {
+    "What is {0} plus {1}?": ("{0} plus {1}", "the sum of {0} and {1}", "{0} and {1} together"),
+    "What is {0} minus {1}?": ("{0} minus {1}", "{0} take away {1}", "the difference between {0} and {1}"),
+    "What number comes after {0}?": ("the number after {0}", "the next number after {0}", "the number right after {0}"),
+    "What number comes before {0}?": ("the number before {0}", "the number right before {0}"),
+    "What day comes after {0}?": ("the day after {0}", "the weekday after {0}", "the day that comes after {0}"),
+    "What day comes before {0}?": ("the day before {0}", "the day that comes before {0}"),
+    "If today is {0}, what day is tomorrow?": ("tomorrow's day if today is {0}", "the day tomorrow when today is {0}"),
+    "If today is {0}, what day was yesterday?": ("yesterday's day if today is {0}", "the day it was yesterday when today is {0}"),
+    "What day comes two days after {0}?": ("the day two days after {0}",),
+    "What month comes after {0}?": ("the month after {0}", "the next month after {0}", "the month that follows {0}"),
+    "What month comes before {0}?": ("the month before {0}", "the month right before {0}"),
+    "What colour is {0}?": ("the colour of {0}", "the usual colour of {0}", "the colour that {0} has"),
+    "What do {0} and {1} make?": ("the colour you get from {0} and {1}", "the mix of {0} and {1}", "the mixture of {0} and {1}"),
+    "What is the opposite of {0}?": ("the opposite of {0}", "the word for the opposite of {0}", "a word that means the opposite of {0}"),
+    "What is {0} times {1}?": ("{0} times {1}", "{0} multiplied by {1}", "the product of {0} and {1}"),
+    "Which is bigger, {0} or {1}?": ("the bigger one of {0} and {1}", "the bigger number, {0} or {1}"),
+    "Which is smaller, {0} or {1}?": ("the smaller one of {0} and {1}", "the smaller number, {0} or {1}"),
+    "Count from {0} to {1}.": ("the numbers from {0} to {1}", "all the numbers between {0} and {1}"),
+    "What time is it {0} after {1} o'clock?": ("the time {0} after {1} o'clock", "the time it will be {0} after {1} o'clock"),
+    "What time is it {0} before {1} o'clock?": ("the time {0} before {1} o'clock", "the time it was {0} before {1} o'clock"),
+    "How many {1} are in {0}?": ("the number of {1} in {0}", "how many {1} are in {0}", "how many {1} there are in {0}"),
+    "How many days are in {0}?": ("the number of days in {0}", "how many days {0} has", "how many days there are in {0}"),
+    "What is the {0} month of the year?": ("the {0} month of the year", "the {0} month", "the name of the {0} month"),
+    "When is {0}?": ("the month of {0}", "the month in which {0} is", "when {0} is", "what month {0} is in"),
+    "What is the capital of {0}?": ("the capital of {0}", "{0}'s capital", "the capital city of {0}", "the name of {0}'s capital"),
+    "Which country has the capital {0}?": ("the country that {0} is in", "the country whose capital is {0}", "which country {0} belongs to"),
+    "What letter comes after {0}?": ("the letter after {0}", "the letter that comes after {0}", "the next letter after {0}"),
+    "What letter comes before {0}?": ("the letter before {0}", "the letter that comes before {0}"),
+    "How do you spell {0}?": ("the spelling of {0}", "how to spell {0}", "the letters of the word {0}", "how to write {0}", "how {0} is spelled"),
+    "What rhymes with {0}?": ("a rhyme for {0}", "a word that rhymes with {0}", "something that rhymes with {0}"),
+    "What does a {0} say?": ("the sound of a {0}", "the noise a {0} makes", "the sound that a {0} makes", "what a {0} says"),
+    "Tell me a joke about {0}.": ("a joke about {0}", "a good joke about {0}", "something funny about {0}"),
+}  # fmt: skip
+CARRIERS: tuple[str, ...] = (
+    "I am trying to remember {}.", "Can you remind me of {}?", "Do you know {}?", "Tell me {} quickly.",
+    "My son wants to know {}.", "My daughter asked me for {}.", "I need {} for my homework.", "Remind me of {}, please.",
+    "Would you happen to know {}?", "I cannot remember {}.", "I can't remember {}.", "I keep forgetting {}.",
+    "Quick, {}!", "Let's see, {}?", "I have a question about {}.", "Help me with {}, please.", "Mind telling me {}?",
+    "Give me {}, would you?", "I'd love to know {}.", "I would love to hear {}.", "Do you have any idea of {}?",
+    "I was wondering about {}.", "Somebody asked me about {}.", "Could you give me {}?", "Could you tell me {} please?",
+    "Let me know {}.", "I want to know {}.", "I need to know {}.", "I'm curious about {}.", "I'm not sure about {}.",
+    "Can you help me with {}?", "Can you find {} for me?", "I'm looking for {}.", "Please give me {}.",
+    "I forgot {}, can you tell me?", "You know {}, right?", "Say {} for me.", "Just {}, please.", "How about {}?",
+    "And {}?", "Okay, so {}?", "I bet you know {}.", "Nano, {}?", "Hey nano, tell me {}.", "What can you tell me about {}?",
+    "I'd like {}.", "We need {} here.", "Think about {} for me.", "I really need {}.", "Any idea about {}?",
+)  # fmt: skip
+QUESTION_CARRIERS: tuple[str, ...] = (  # of noun phrases that can be asked for with "what is"
+    "What was {} again?", "What would {} be?", "So what is {}?", "What's {}?", "What's {} then?", "Tell me what {} is.",
+    "Do you have any idea what {} is?", "I was wondering what {} is.", "Somebody asked me what {} is.",
+    "I wonder what {} is.", "I'd like to know what {} is.", "Can you tell me what {} would be?", "And what is {}?",
+    "Could you say what {} is?", "What do you think {} is?", "Guess what {} is.", "Remind me, what's {}?",
+    "My teacher asked what {} is.", "I forgot what {} is.", "What exactly is {}?", "Then what is {}?",
+)  # fmt: skip

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from finetune.nano.domain.follow_ups import follow_ups
-from finetune.nano.domain.free_questions import OUTSIDE, free_items
+from finetune.nano.domain.free_questions import OUTSIDE, free_items, indirect_items
 from finetune.nano.domain.outside import OUTSIDE_ANSWER, outside_questions
 from finetune.nano.domain.questions import Item, drills, items, normalise, wrapped
 
@@ -192,6 +192,29 @@ def free_jobs(count: int, seed: int = 8) -> list[Job]:
         job = _spoken(text, "train", _fields(item) | {"question": item.question}, rng)
         if normalise(text) not in tested:
             jobs.setdefault(text, job)
+    return list(jobs.values())
+
+
+def indirect_jobs(count: int, seed: int = 9) -> list[Job]:
+    """
+    Indirect and half questions.
+
+    Args:
+        count (`int`): How many; a larger count begins with the same ones.
+        seed (`int`, *optional*, defaults to 9): Of the choice.
+
+    Returns:
+        `list[Job]`: Distinct texts, none of which is measured with.
+    """
+    rng = random.Random(seed)
+    tested = {normalise(question) for question, *_ in free_test_questions()}
+    jobs: dict[str, Job] = {}
+    for item in _endless(list(indirect_items()), rng):
+        job = _spoken(item.question, "train", _fields(item) | {"question": item.question}, rng)
+        if normalise(job.text) not in tested:
+            jobs.setdefault(job.text, job)
+        if len(jobs) == count:
+            break
     return list(jobs.values())
 
 
@@ -420,6 +443,7 @@ CORPORA: dict[str, tuple[Callable[[int], list[Job]], int]] = {
     "questions": (question_jobs, 40_000),
     "wrapped": (wrapped_jobs, 24_000),  # with them, forty thousand distinct questions
     "free": (free_jobs, 8_000),
+    "indirect": (indirect_jobs, 4_000),
     "repeat": (repeat_jobs, 4_000),
     "follow-ups": (follow_up_jobs, 6_000),
     "drills": (drill_jobs, 8_000),
