@@ -1,27 +1,139 @@
 """
 Reading a given text aloud: the text of the reply is the given one, token for token, however long it is.
 
-    text ── split_sentences ──► sentences ── generate, each under ExactTextLogitsProcessor ──► ids
+    text ── spoken_text, split_sentences ──► sentences ── generate, each under ExactTextLogitsProcessor ──► ids
     ids of the sentences ── join_sentences, or SentenceStreamer as they come ──► ids of one reply
+
+[`TextReader`] does all of it.
 
 The text is fixed; where audio begins stays the model's choice, so that each model keeps the layout that it was trained
 with (a span after each word, or 26 codes after 13 tokens).
 
-Depends on the layout of a reply. Independent of models, waveforms and of how blocks of audio are denoised.
+Depends on the processor and on `generate`. Independent of waveforms and of how blocks of audio are denoised.
 """
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
-from transformers import LogitsProcessor
+from transformers import LogitsProcessor, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
 from .layout_ttt import TttLayout
+from .reply_ttt import TttReply
+from .spoken_text_ttt import spoken_text
 
 LONGEST_SENTENCE = 25  # words
+SENTENCES_AT_ONCE = 8
 _SENTENCE_END = re.compile(r"(?<=[.!?…;])\s+|\s*\n\s*")
+
+
+@dataclass(frozen=True)
+class ReadingOutput:
+    """
+    What was run for a text that was streamed.
+
+    Args:
+        num_forwards (`int`): Forwards of all sentences.
+    """
+
+    num_forwards: int
+
+
+class TextReader:
+    """
+    Reads texts aloud, word for word.
+
+    Args:
+        model (`TttForConditionalGeneration`): Generates.
+        processor (`TttProcessor`): Of the same checkpoint.
+        options: Arguments of every `generate` call.
+    """
+
+    def __init__(self, model: Any, processor: Any, **options: Any):
+        self.model, self.processor, self.options = model, processor, options
+
+    def read(
+        self, texts: Sequence[str], language: str | None = None, system_prompt: str | None = None
+    ) -> list[TttReply]:
+        """
+        Read texts, `SENTENCES_AT_ONCE` sentences in a batch.
+
+        Args:
+            texts (`Sequence[str]`): What to say.
+            language (`str`, *optional*): Language tag of the prompt.
+            system_prompt (`str`, *optional*): Replaces the task's own prompt.
+
+        Returns:
+            `list[TttReply]`: One for each text.
+
+        Raises:
+            ValueError: A text is empty.
+        """
+        cut = [self._sentences(text, language) for text in texts]
+        sentences = list(chain.from_iterable(cut))
+        replies: list[list[int]] = []
+        for start in range(0, len(sentences), SENTENCES_AT_ONCE):
+            chosen = sentences[start : start + SENTENCES_AT_ONCE]
+            inputs, options = self._prepared(chosen, language, system_prompt)
+            ids = self.model.generate(**inputs, **options)
+            replies += ids[:, inputs["input_ids"].shape[1] :].tolist()
+        rest = iter(replies)
+        joined = (join_sentences(self.processor.layout, self._space, [next(rest) for _ in text]) for text in cut)
+        return [self.processor.decode_reply(torch.tensor(ids)) for ids in joined]
+
+    def stream_to(
+        self, streamer: Any, text: str, language: str | None = None, system_prompt: str | None = None
+    ) -> ReadingOutput:
+        """
+        Read a text, one sentence after the other, to a streamer.
+
+        Args:
+            streamer (`BaseStreamer`): Gets one reply; the caller ends it.
+            text, language, system_prompt: As for `read`.
+
+        Returns:
+            [`ReadingOutput`]: What was run, also of a text that was cancelled.
+
+        Raises:
+            ValueError: The text is empty.
+        """
+        prepared = [self._prepared([s], language, system_prompt) for s in self._sentences(text, language)]
+        told = SentenceStreamer(streamer, self.processor.layout, self._space, len(prepared))
+        num_forwards = 0
+        for inputs, options in prepared:
+            if told.is_cancelled:
+                break
+            output = self.model.generate(**inputs, **options, streamer=told, return_dict_in_generate=True)
+            num_forwards += output.num_forwards
+        return ReadingOutput(num_forwards)
+
+    def _sentences(self, text: str, language: str | None) -> list[str]:
+        return split_sentences(spoken_text(text, language)) or [text]  # an empty text is refused with its prompt
+
+    def _prepared(
+        self, sentences: Sequence[str], language: str | None, system_prompt: str | None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Inputs of `generate` for some sentences, and its options under which they are read word for word."""
+        messages = [
+            self.processor.messages("tts", text=sentence, language=language, system_prompt=system_prompt)
+            for sentence in sentences
+        ]
+        inputs = self.processor.prepare(messages).to(self.model.device)
+        texts = [self._text_ids(sentence) for sentence in sentences]
+        exact = ExactTextLogitsProcessor(self.processor.layout, inputs["input_ids"], texts)
+        others = self.options.get("logits_processor") or []
+        return inputs, self.options | {"logits_processor": LogitsProcessorList([exact, *others])}
+
+    def _text_ids(self, text: str) -> list[int]:
+        return self.processor.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+
+    @property
+    def _space(self) -> list[int]:
+        return self._text_ids(" ")
 
 
 class ExactTextLogitsProcessor(LogitsProcessor):
@@ -169,12 +281,13 @@ class SentenceStreamer(BaseStreamer):
         self.streamer, self.layout, self.space, self.remaining = streamer, layout, list(space), count
         self.expects_prompt = True
         self.has_told_a_prompt = False
-        self.put_draft = streamer.put_draft
+        if hasattr(streamer, "put_draft"):
+            self.put_draft = streamer.put_draft
 
     @property
     def is_cancelled(self) -> bool:
         """Whether `generate` should stop."""
-        return self.streamer.is_cancelled
+        return getattr(self.streamer, "is_cancelled", False)
 
     def put(self, value: torch.Tensor) -> None:
         """Take a sentence's prompt, then its ids."""

@@ -7,25 +7,21 @@ Depends on the processor and on transformers' Auto classes. Independent of the m
 """
 
 import os
-from collections.abc import Sequence
-from itertools import chain
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoProcessor, LogitsProcessorList
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoProcessor
 from typing_extensions import Self
 
 from .conversation_ttt import TttConversation
 from .device_ttt import choose_device
-from .reading_ttt import ExactTextLogitsProcessor, SentenceStreamer, join_sentences, split_sentences
+from .reading_ttt import TextReader
 from .reply_ttt import TttReply
-from .spoken_text_ttt import spoken_text
 from .streaming_ttt import TttStreamer
 from .tasks_ttt import system_prompt as task_system_prompt
 
 MODEL_TYPE = "ttt"
-SENTENCES_AT_ONCE = 8  # of texts that are read aloud
 
 
 class TttTalker:
@@ -135,7 +131,7 @@ class TttTalker:
         _check_question(audio, text)
         messages = self._messages(task, language, system_prompt, text=text, audio=audio)
         if task == "tts":
-            return self._read([text], language, system_prompt, generate_kwargs)[0]
+            return self._reader(generate_kwargs).read([text], language or self.language, system_prompt)[0]
         return self.reply_messages([messages], **generate_kwargs)[0]
 
     def stream(
@@ -173,7 +169,10 @@ class TttTalker:
         """
         inputs = self.prepare(audio, text, task, language, system_prompt)
         if task == "tts":
-            return self._stream_reading(text, language, system_prompt, drafts, queue_size, generate_kwargs)
+            reader = self._reader(generate_kwargs)
+            return TttStreamer(self.processor, drafts, queue_size).follow(
+                lambda streamer: reader.stream_to(streamer, text, language or self.language, system_prompt)
+            )
         return self.processor.stream_reply(
             self.model, inputs, drafts, queue_size, **self.generation_options | generate_kwargs
         )
@@ -213,7 +212,7 @@ class TttTalker:
             return []
         name = "audio" if text is None else "text"
         if task == "tts" and text is not None:
-            return self._read(text, language, system_prompt, generate_kwargs)
+            return self._reader(generate_kwargs).read(text, language or self.language, system_prompt)
         prompts = [self._messages(task, language, system_prompt, **{name: question}) for question in questions]
         return self.reply_messages(prompts, **generate_kwargs)
 
@@ -285,66 +284,8 @@ class TttTalker:
         ids = self.model.generate(**inputs, **self.generation_options | generate_kwargs)
         return ids[:, inputs["input_ids"].shape[1] :]
 
-    # Reading aloud: see `reading_ttt.py`
-
-    def _read(
-        self, texts: Sequence[str], language: str | None, system_prompt: str | None, options: dict[str, Any]
-    ) -> list[TttReply]:
-        """Read texts aloud, word for word: their sentences in batches, each text's joined to one reply."""
-        cut = [self._sentences(text, language) for text in texts]
-        sentences = list(chain.from_iterable(cut))
-        replies: list[list[int]] = []
-        for start in range(0, len(sentences), SENTENCES_AT_ONCE):
-            chosen = sentences[start : start + SENTENCES_AT_ONCE]
-            inputs, reading = self._reading(chosen, language, system_prompt, options)
-            replies += self.reply_ids(inputs, **reading).tolist()
-        rest = iter(replies)
-        joined = [[next(rest) for _ in text] for text in cut]
-        layout, decode = self.processor.layout, self.processor.decode_reply
-        return [decode(torch.tensor(join_sentences(layout, self._space, ids))) for ids in joined]
-
-    def _stream_reading(
-        self,
-        text: str,
-        language: str | None,
-        system_prompt: str | None,
-        drafts: bool,
-        queue_size: int,
-        options: dict[str, Any],
-    ) -> TttStreamer:
-        sentences = self._sentences(text, language)
-        prepared = [self._reading([sentence], language, system_prompt, options) for sentence in sentences]
-
-        def talk(streamer: Any) -> Any:
-            told = SentenceStreamer(streamer, self.processor.layout, self._space, len(sentences))
-            for inputs, reading in prepared:
-                if told.is_cancelled:
-                    break
-                output = self.model.generate(**inputs, **self.generation_options | reading, streamer=told)
-            return output
-
-        return TttStreamer(self.processor, drafts, queue_size).follow(talk)
-
-    def _reading(
-        self, sentences: Sequence[str], language: str | None, system_prompt: str | None, options: dict[str, Any]
-    ) -> tuple[Any, dict[str, Any]]:
-        """Inputs of `generate` for some sentences, and its options under which they are read word for word."""
-        messages = [self._messages("tts", language, system_prompt, text=sentence) for sentence in sentences]
-        inputs = self.processor.prepare(messages).to(self.model.device)
-        texts = [self._text_ids(sentence) for sentence in sentences]
-        exact = ExactTextLogitsProcessor(self.processor.layout, inputs["input_ids"], texts)
-        others = options.get("logits_processor") or []
-        return inputs, options | {"logits_processor": LogitsProcessorList([exact, *others])}
-
-    def _sentences(self, text: str, language: str | None) -> list[str]:
-        return split_sentences(spoken_text(text, language or self.language))
-
-    def _text_ids(self, text: str) -> list[int]:
-        return self.processor.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
-
-    @property
-    def _space(self) -> list[int]:
-        return self._text_ids(" ")
+    def _reader(self, generate_kwargs: dict[str, Any]) -> TextReader:
+        return TextReader(self.model, self.processor, **self.generation_options | generate_kwargs)
 
     def _messages(
         self, task: str, language: str | None, system_prompt: str | None, **question: Any
