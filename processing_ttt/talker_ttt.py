@@ -90,12 +90,17 @@ class TttTalker:
             loading["revision"] = revision
         _check_source(source, trust_remote_code, loading)
         try:
-            model = AutoModel.from_pretrained(source, dtype=dtype or "auto", **loading)
+            model, found = AutoModel.from_pretrained(source, dtype=dtype or "auto", output_loading_info=True, **loading)
         except SafetensorError as error:
             raise OSError(
                 f"The weights of {source!r} are damaged, or Git LFS pointers instead of the files ({error}): "
                 "download them again."
             ) from error
+        if missing := sorted(found["missing_keys"]):
+            raise OSError(
+                f"The weights of {source!r} lack {len(missing)} tensors, {missing[0]} among them: download the "
+                "checkpoint again, or convert it again."
+            )
         if adapter is not None:
             model = _with_adapter(model, adapter)
         processor = AutoProcessor.from_pretrained(source, **loading)

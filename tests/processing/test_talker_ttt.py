@@ -1,5 +1,6 @@
 """The front door: one call from a question to a reply, the same ids as the steps below it."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file, save_file
 from streaming_fixtures import assert_same_reply, tiny_talker
 from transformers import AutoModel, AutoProcessor
 
@@ -190,3 +192,15 @@ def test_one_import_is_enough_and_has_the_public_names_of_both_packages():
     ask = "print(TttTalker.from_pretrained(sys.argv[1]).reply(text='Hello.').text)"
     done = run(f"from text_to_talk import TttTalker; import sys; {ask}")
     assert done.returncode == 0 and done.stdout.strip(), done.stderr
+
+
+def test_a_checkpoint_without_some_of_its_weights_is_refused(tmp_path):
+    folder = tmp_path / "half"
+    shutil.copytree(FOLDER, folder)
+    weights = load_file(folder / "model.safetensors")
+    lacking = [name for name in sorted(weights) if "layers.3" in name]
+    save_file(
+        {name: weights[name] for name in weights if name not in lacking}, folder / "model.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(OSError, match=f"lack {len(lacking)} tensors, {lacking[0]} among them: download"):
+        TttTalker.from_pretrained(folder, device="cpu")
