@@ -10,14 +10,15 @@ from typing import Any
 
 from transformers import AutoProcessor
 
-from .audio_input_ttt import AudioInputError, Waveform, load_sound
+from .audio_input_ttt import AudioInputError, Waveform, load_audio
+from .audio_output_ttt import AudioWriter
 from .codec_ttt import TttCodecConfig, TttCodecModel, TttCodecOutput
 from .conversation_ttt import TttConversation
 from .hub_ttt import codec_card
 from .layout_ttt import ParsedReply, TttLayout, aligned_groups
 from .processing_ttt import TttProcessor
 from .reply_stream_ttt import TttAudioChunk, TttBlockDraft, TttStreamEvent, TttTextDelta
-from .reply_ttt import SoundWriter, TttReply
+from .reply_ttt import TttReply
 from .streaming_ttt import AsyncTttStreamer, TttStreamer
 from .talker_ttt import TttTalker
 from .tasks_ttt import CHAT_TEMPLATE, RELEASED_SYSTEM_PROMPTS, TASKS
@@ -47,12 +48,12 @@ __all__ = [
     "TASKS",
     "AsyncTttStreamer",
     "AudioInputError",
+    "AudioWriter",
     "Glm4VoiceCodec",
     "Glm4VoiceCodecConfig",
     "Glm4VoiceDecoderModel",
     "Glm4VoiceTokenizerModel",
     "ParsedReply",
-    "SoundWriter",
     "TttAudioChunk",
     "TttBlockDraft",
     "TttCodecConfig",
@@ -71,5 +72,5 @@ __all__ = [
     "add_ttt_tokens",
     "aligned_groups",
     "codec_card",
-    "load_sound",
+    "load_audio",
 ]

@@ -60,7 +60,7 @@ class AudioInputError(ValueError):
 
 class Waveform(np.ndarray):
     """
-    Checked audio: float32 of shape `(samples,)`, which `load_sound` returns, and returns again as it is.
+    Checked audio: float32 of shape `(samples,)`, which `load_audio` returns, and returns again as it is.
 
     Attributes:
         sampling_rate (`int`, *optional*): Rate in Hz. `None` for what was computed from a waveform: that is unchecked.
@@ -78,7 +78,7 @@ class _Samples:
     name: str
 
 
-def load_sound(
+def load_audio(
     audio: Any, target_sampling_rate: int, sampling_rate: int | None = None, max_seconds: float | None = 600.0
 ) -> Waveform:
     """
@@ -121,12 +121,12 @@ def load_sound(
     return waveform
 
 
-def as_list_of_sounds(audio: Any) -> list[Any]:
+def as_audio_list(audio: Any) -> list[Any]:
     """
     Tell one sound from several: a list is a list of sounds, unless it is one of samples.
 
     Args:
-        audio: `None`, one sound in any form that `load_sound` takes, or a list of sounds.
+        audio: `None`, one sound in any form that `load_audio` takes, or a list of sounds.
 
     Returns:
         `list`: The sounds.

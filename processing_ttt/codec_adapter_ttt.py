@@ -13,11 +13,9 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
-from transformers.utils import ModelOutput
 
-from .codec_checks_ttt import PADDING_CODE, checked_codes, sound_lengths
+from .codec_interface_ttt import CODEC_FIELDS, PADDING_CODE, TttCodecOutput, audio_lengths, checked_codes
 
-CONTRACT = ("sampling_rate", "output_sampling_rate", "frame_rate", "codebook_size")
 FEATURE_CODECS = ("xcodec2", "neucodec")  # these hear through a feature extractor of their own
 ADAPTED_CODECS = ("dac", "encodec", *FEATURE_CODECS)
 
@@ -40,20 +38,6 @@ class AdaptedCodecConfig:
     output_sampling_rate: int
     frame_rate: float
     codebook_size: int
-
-
-@dataclass
-class AdaptedCodecOutput(ModelOutput):
-    """
-    What `CodecAdapter` returns; a field that was not computed is `None`.
-
-    Args:
-        audio_codes (`torch.LongTensor` of shape `(batch, 1, frames)`): Codes; -1 after the end of a shorter row.
-        audio_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): Samples; 0 after the end of a shorter row.
-    """
-
-    audio_codes: torch.Tensor | None = None
-    audio_values: torch.Tensor | None = None
 
 
 class CodecAdapter:
@@ -94,7 +78,7 @@ class CodecAdapter:
         self.model.eval()
         return self
 
-    def encode(self, input_values: torch.Tensor, padding_mask: torch.Tensor | None = None) -> AdaptedCodecOutput:
+    def encode(self, input_values: torch.Tensor, padding_mask: torch.Tensor | None = None) -> TttCodecOutput:
         """
         Turn sounds into codes.
 
@@ -104,16 +88,16 @@ class CodecAdapter:
                 the sound of a shorter row.
 
         Returns:
-            [`AdaptedCodecOutput`] with `audio_codes`.
+            [`TttCodecOutput`] with `audio_codes`.
 
         Raises:
             ValueError: If the input is not one channel of finite float samples, is empty, or the mask does not fit.
         """
-        lengths = sound_lengths(input_values, padding_mask).tolist()
+        lengths = audio_lengths(input_values, padding_mask).tolist()
         rows = [self._encode_row(row[None, :, :length]) for row, length in zip(input_values, lengths, strict=True)]
-        return AdaptedCodecOutput(audio_codes=pad_sequence(rows, batch_first=True, padding_value=PADDING_CODE)[:, None])
+        return TttCodecOutput(audio_codes=pad_sequence(rows, batch_first=True, padding_value=PADDING_CODE)[:, None])
 
-    def decode(self, audio_codes: torch.Tensor) -> AdaptedCodecOutput:
+    def decode(self, audio_codes: torch.Tensor) -> TttCodecOutput:
         """
         Turn codes into sounds.
 
@@ -122,14 +106,14 @@ class CodecAdapter:
                 row.
 
         Returns:
-            [`AdaptedCodecOutput`] with `audio_values`.
+            [`TttCodecOutput`] with `audio_values`.
 
         Raises:
             ValueError: If the codes have another shape or type, are empty, or are out of range.
         """
         codes = checked_codes(audio_codes, self.config.codebook_size)
         rows = [self._decode_row(row[row != PADDING_CODE][None, None]) for row in codes]
-        return AdaptedCodecOutput(audio_values=pad_sequence(rows, batch_first=True)[:, None])
+        return TttCodecOutput(audio_values=pad_sequence(rows, batch_first=True)[:, None])
 
     def _encode_row(self, sound: torch.Tensor) -> torch.Tensor:
         """Samples `(1, 1, samples)` -> codes `(frames,)`."""
@@ -193,7 +177,7 @@ def adapted_config(config: Any) -> Any:
         spoken = config.sampling_rate if config.model_type == "xcodec2" else config.output_sampling_rate
         frame_rate = heard / math.prod(config.downsampling_ratios)
         return AdaptedCodecConfig(config.model_type, heard, spoken, frame_rate, math.prod(config.quantization_levels))
-    missing = [name for name in CONTRACT if getattr(config, name, None) is None]
+    missing = [name for name in CODEC_FIELDS if getattr(config, name, None) is None]
     if missing:
         raise ValueError(
             f"A codec of type {config.model_type!r} cannot be used: its configuration lacks {', '.join(missing)}. Use "

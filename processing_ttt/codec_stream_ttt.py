@@ -9,37 +9,10 @@ threads.
 """
 
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 
 Decode = Callable[[list[int]], np.ndarray]
-
-
-class CodecStream(Protocol):
-    """
-    One sound, decoded in pieces. Joined, they equal what decoding all codes at once gives, except for GLM-4-Voice,
-    whose windows are cross-faded.
-    """
-
-    def push(self, codes: list[int]) -> np.ndarray:
-        """
-        Take the next codes.
-
-        Args:
-            codes (`list[int]`): Codes, any number of them.
-
-        Returns:
-            `np.ndarray` of shape `(samples,)`, float32: The samples that are final now and were not before; often none.
-        """
-
-    def finish(self) -> np.ndarray:
-        """
-        End the sound.
-
-        Returns:
-            `np.ndarray` of shape `(samples,)`, float32: The rest.
-        """
 
 
 class WindowedCodecStream:

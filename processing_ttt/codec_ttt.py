@@ -12,7 +12,6 @@ are still coming.
 """
 
 import os
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,10 +23,10 @@ from transformers import initialization as init
 from transformers.audio_utils import mel_filter_bank
 from transformers.modeling_utils import PreTrainedAudioTokenizerBase
 from transformers.models.whisper.modeling_whisper import sinusoids
-from transformers.utils import ModelOutput, can_return_tuple
+from transformers.utils import can_return_tuple
 
-from .codec_checks_ttt import PADDING_CODE, checked_codes, sound_lengths
 from .codec_configuration_ttt import TttCodecConfig
+from .codec_interface_ttt import PADDING_CODE, TttCodecOutput, audio_lengths, checked_codes
 from .codec_layers_ttt import (
     TttCodecBlock,
     TttCodecDecoder,
@@ -37,22 +36,6 @@ from .codec_layers_ttt import (
 )
 from .codec_whisper_ttt import N_FFT, TttCodecWhisper, TttCodecWhisperEncoder
 from .hub_ttt import codec_card, push_with_card
-
-
-@dataclass
-class TttCodecOutput(ModelOutput):
-    """
-    What the codec returns; a field that was not computed is `None`.
-
-    Args:
-        audio_codes (`torch.LongTensor` of shape `(batch, 1, frames)`): Codes, 0 .. codebook_size - 1; -1 after the end
-            of a shorter row.
-        audio_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): Samples in [-1, 1] at
-            `config.output_sampling_rate`; 0 after the end of a shorter row.
-    """
-
-    audio_codes: torch.Tensor | None = None
-    audio_values: torch.Tensor | None = None
 
 
 class TttCodecLogMel(nn.Module):
@@ -168,7 +151,7 @@ class TttCodecModel(PreTrainedAudioTokenizerBase):
         Raises:
             ValueError: If the input is not one channel of finite float samples, is empty, or the mask does not fit.
         """
-        lengths = sound_lengths(input_values, padding_mask)
+        lengths = audio_lengths(input_values, padding_mask)
         config = self.config
         frames = -(-input_values.shape[-1] // config.samples_per_code)
         samples = F.pad(input_values[:, 0].float(), (0, frames * config.samples_per_code - input_values.shape[-1]))

@@ -55,7 +55,7 @@ class TttConversation:
 
         Args:
             text (`str`, *optional*): What the user writes.
-            audio (*optional*): What the user says, in any form that `load_sound` takes.
+            audio (*optional*): What the user says, in any form that `load_audio` takes.
             generate_kwargs: Options of this turn, over those of the conversation; `streamer` among them.
 
         Returns:

@@ -8,36 +8,20 @@ and no text.
 """
 
 import os
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from huggingface_hub import CommitInfo, ModelCard
 from transformers import AutoConfig, AutoModel, AutoModelForAudioTokenization
 from transformers.modeling_utils import PreTrainedAudioTokenizerBase
-from transformers.utils import ModelOutput
 
+from .codec_interface_ttt import TttCodecOutput
 from .glm4_voice_configuration import Glm4VoiceCodecConfig
 from .glm4_voice_decoder import Glm4VoiceDecoderModel
 from .glm4_voice_licence import WEIGHTS_LICENCE, weights_card, write_notice
 from .glm4_voice_streaming import Glm4VoiceDecoderStream, Glm4VoiceTokenizerStream
 from .glm4_voice_tokenizer import Glm4VoiceTokenizerModel
 from .hub_ttt import codec_card, push_with_card
-
-
-@dataclass
-class Glm4VoiceCodecOutput(ModelOutput):
-    """
-    What the codec returns; a field that was not computed is `None`.
-
-    Args:
-        audio_codes (`torch.LongTensor` of shape `(batch, 1, frames)`): Codes; -1 after the end of a shorter row.
-        audio_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): Samples at `config.output_sampling_rate`; 0
-            after the end of a shorter row.
-    """
-
-    audio_codes: torch.Tensor | None = None
-    audio_values: torch.Tensor | None = None
 
 
 class Glm4VoiceCodec(PreTrainedAudioTokenizerBase):
@@ -69,7 +53,7 @@ class Glm4VoiceCodec(PreTrainedAudioTokenizerBase):
         self.decoder = Glm4VoiceDecoderModel(config.decoder_config)
         self.post_init()
 
-    def encode(self, input_values: torch.Tensor, padding_mask: torch.Tensor | None = None) -> Glm4VoiceCodecOutput:
+    def encode(self, input_values: torch.Tensor, padding_mask: torch.Tensor | None = None) -> TttCodecOutput:
         """
         Sound to codes. See [`Glm4VoiceTokenizerModel.encode`].
 
@@ -79,12 +63,12 @@ class Glm4VoiceCodec(PreTrainedAudioTokenizerBase):
                 the sound of a shorter row.
 
         Returns:
-            [`Glm4VoiceCodecOutput`] with `audio_codes` of shape `(batch, 1, ceil(samples / 1280))`; -1 after the end
+            [`TttCodecOutput`] with `audio_codes` of shape `(batch, 1, ceil(samples / 1280))`; -1 after the end
             of a shorter row.
         """
-        return Glm4VoiceCodecOutput(audio_codes=self.tokenizer.encode(input_values, padding_mask).audio_codes)
+        return TttCodecOutput(audio_codes=self.tokenizer.encode(input_values, padding_mask).audio_codes)
 
-    def decode(self, audio_codes: torch.Tensor, **kwargs: Any) -> Glm4VoiceCodecOutput:
+    def decode(self, audio_codes: torch.Tensor, **kwargs: Any) -> TttCodecOutput:
         """
         Codes to sound. See [`Glm4VoiceDecoderModel.decode`].
 
@@ -94,10 +78,10 @@ class Glm4VoiceCodec(PreTrainedAudioTokenizerBase):
             kwargs: `num_inference_steps`, `guidance_scale`, `generator`, `speaker_embedding`, ... of the decoder.
 
         Returns:
-            [`Glm4VoiceCodecOutput`] with `audio_values` of shape `(batch, 1, samples)`, float32; a shorter row is
+            [`TttCodecOutput`] with `audio_values` of shape `(batch, 1, samples)`, float32; a shorter row is
             followed by zeros.
         """
-        return Glm4VoiceCodecOutput(audio_values=self.decoder.decode(audio_codes, **kwargs).audio_values)
+        return TttCodecOutput(audio_values=self.decoder.decode(audio_codes, **kwargs).audio_values)
 
     def encode_stream(self) -> Glm4VoiceTokenizerStream:
         """
@@ -120,7 +104,7 @@ class Glm4VoiceCodec(PreTrainedAudioTokenizerBase):
         """
         return Glm4VoiceDecoderStream(self.decoder, **kwargs)
 
-    def forward(self, input_values: torch.Tensor, padding_mask: torch.Tensor | None = None) -> Glm4VoiceCodecOutput:
+    def forward(self, input_values: torch.Tensor, padding_mask: torch.Tensor | None = None) -> TttCodecOutput:
         """
         Sound to codes and back to sound.
 
@@ -129,10 +113,10 @@ class Glm4VoiceCodec(PreTrainedAudioTokenizerBase):
             padding_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): As for `encode`.
 
         Returns:
-            [`Glm4VoiceCodecOutput`] with both fields.
+            [`TttCodecOutput`] with both fields.
         """
         codes = self.encode(input_values, padding_mask)["audio_codes"]
-        return Glm4VoiceCodecOutput(audio_codes=codes, audio_values=self.decode(codes).audio_values)
+        return TttCodecOutput(audio_codes=codes, audio_values=self.decode(codes).audio_values)
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """
@@ -174,4 +158,4 @@ for auto_class in (AutoModel, AutoModelForAudioTokenization):
 Glm4VoiceCodec.register_for_auto_class()
 Glm4VoiceCodecConfig.register_for_auto_class()
 
-__all__ = ["Glm4VoiceCodec", "Glm4VoiceCodecOutput"]
+__all__ = ["Glm4VoiceCodec"]

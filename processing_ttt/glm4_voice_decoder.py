@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
-from .codec_checks_ttt import PADDING_CODE, checked_codes
+from .codec_interface_ttt import PADDING_CODE, checked_codes
 from .glm4_voice_configuration import Glm4VoiceDecoderConfig
 from .glm4_voice_flow import FlowAttention, Glm4VoiceFlow
 from .glm4_voice_hift import Glm4VoiceVocoder, Snake

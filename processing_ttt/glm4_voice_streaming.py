@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from .codec_checks_ttt import sound_lengths
+from .codec_interface_ttt import audio_lengths
 from .glm4_voice_decoder import DecodingNoise, Glm4VoiceDecoderModel
 from .glm4_voice_hift import Glm4VoiceVocoder
 from .glm4_voice_tokenizer import CONTEXT_MEL_FRAMES, Glm4VoiceTokenizerModel
@@ -78,7 +78,7 @@ class Glm4VoiceTokenizerStream:
         if heard.ndim != 1:
             raise ValueError(f"A stream takes samples of one channel, (samples,), got the shape {tuple(heard.shape)}.")
         if len(heard):
-            sound_lengths(heard[None, None], None)
+            audio_lengths(heard[None, None], None)
         self._samples = torch.cat([self._samples, heard.float().cpu()])
         longest, codes = self._model.config.max_segment_samples, []
         while len(self._samples) >= longest:

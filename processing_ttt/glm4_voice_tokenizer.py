@@ -23,7 +23,7 @@ from transformers.masking_utils import create_causal_mask
 from transformers.models.whisper.modeling_whisper import WhisperEncoderLayer, sinusoids
 from transformers.utils import ModelOutput
 
-from .codec_checks_ttt import PADDING_CODE, sound_lengths
+from .codec_interface_ttt import PADDING_CODE, audio_lengths
 from .glm4_voice_configuration import Glm4VoiceTokenizerConfig
 
 # Mel frames before a stretch on which its convolutions depend, and the encoder frames that these make.
@@ -143,7 +143,7 @@ class Glm4VoiceTokenizerModel(PreTrainedModel):
         Raises:
             ValueError: If the input is not one channel of finite float samples, is empty, or the mask does not fit.
         """
-        lengths = sound_lengths(input_values, padding_mask).tolist()
+        lengths = audio_lengths(input_values, padding_mask).tolist()
         rows = [row[0, :length].float().cpu() for row, length in zip(input_values, lengths, strict=True)]
         segments = [segment for row in rows for segment in row.split(self.config.max_segment_samples)]
         codes: list[torch.Tensor] = [torch.empty(0)] * len(segments)

@@ -12,7 +12,7 @@ from huggingface_hub import CommitInfo, ModelCard
 from transformers import ProcessorMixin
 from typing_extensions import Self
 
-from .codec_handle_ttt import CodecHandle
+from .codec_loading_ttt import CodecHandle
 from .hub_ttt import processor_card, push_with_card
 
 # A pipeline names its task when it loads a processor. Those that make audio of text give the processor bare texts.

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from transformers import BatchFeature, PreTrainedTokenizerBase
 
-from .audio_input_ttt import as_list_of_sounds, load_sound, resolve_audio_parts
+from .audio_input_ttt import as_audio_list, load_audio, resolve_audio_parts
+from .audio_output_ttt import write_audio
 from .codec_adapter_ttt import adapted_config
-from .codec_handle_ttt import OWN_CODEC, CodecHandle
-from .codec_stream_ttt import CodecStream
+from .codec_interface_ttt import CodecStream
+from .codec_loading_ttt import OWN_CODEC, CodecHandle
 from .layout_ttt import TASKS, TttLayout, chat_template, task_messages
 from .pretrained_processor_ttt import TttPreTrainedProcessor
-from .reply_ttt import TttReply, write_sound
+from .reply_ttt import TttReply
 from .streaming_ttt import ReplyStreamingMixin
 from .tasks_ttt import system_prompt as task_system_prompt
 from .vocabulary_ttt import (
@@ -120,7 +121,7 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
         Turn one sound into codes.
 
         Args:
-            audio: A sound in any form that `load_sound` takes: path, bytes, open file, array with rate,
+            audio: A sound in any form that `load_audio` takes: path, bytes, open file, array with rate,
             `datasets.Audio` value.
             sampling_rate (`int`, *optional*): Rate of a bare array, in Hz.
 
@@ -178,7 +179,7 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
         Args:
             task (`str`, defaults to `"chat"`): `chat`, `asr`, `tts`, `text` or `caption`.
             text (`str`, *optional*): The user's text.
-            audio (*optional*): The user's audio, in any form that `load_sound` takes.
+            audio (*optional*): The user's audio, in any form that `load_audio` takes.
             language (`str`, *optional*): Language tag that the system prompt ends with (`it`); English needs none.
             system_prompt (`str`, *optional*): Replaces the system prompt of the task; `language` then changes nothing.
 
@@ -230,7 +231,7 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
         Render conversations and, with `tokenize=True`, turn them into a model's inputs. See
         `ProcessorMixin.apply_chat_template`.
 
-        A part `{"type": "audio", "audio": ...}` of a user message takes a sound in any form that `load_sound` does; a
+        A part `{"type": "audio", "audio": ...}` of a user message takes a sound in any form that `load_audio` does; a
         bare array needs `processor_kwargs={"sampling_rate": ...}`. A batch is padded on the left.
 
         Args:
@@ -258,7 +259,7 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
         return super().apply_chat_template(conversation, chat_template, **kwargs)
 
     def _waveform(self, sound: Any, sampling_rate: int | None) -> np.ndarray:
-        return load_sound(sound, self.codec_config.sampling_rate, sampling_rate, self.max_audio_seconds)
+        return load_audio(sound, self.codec_config.sampling_rate, sampling_rate, self.max_audio_seconds)
 
     def __call__(
         self,
@@ -272,7 +273,7 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
         Args:
             text (`str` or `list[str]`): Rendered prompts (most callers want `apply_chat_template`).
             audio (*optional*): A sound, or a list with one for each `<|audio|>`, in order; each in any form that
-            `load_sound` takes. kwargs: `sampling_rate` of bare arrays, and what the tokenizer takes:
+            `load_audio` takes. kwargs: `sampling_rate` of bare arrays, and what the tokenizer takes:
             `return_tensors`, `padding`, ...
 
         A text without a message in it is tokenized as it is, unless `bare_text_task` names the task that it asks for:
@@ -297,7 +298,7 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
         if self.bare_text_task is not None and not any(BEGIN_OF_MESSAGE in prompt for prompt in prompts):
             return self.prepare([self.messages(self.bare_text_task, prompt, audio) for prompt in prompts], **kwargs)
         options = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
-        sounds = as_list_of_sounds(audio)
+        sounds = as_audio_list(audio)
         count = sum(prompt.count(AUDIO_PLACEHOLDER) for prompt in prompts)
         # A sanitized prompt spells the user's own placeholders out: they are not counted here and not replaced below.
         if count != len(sounds) and not kwargs.get("sanitize_control_tokens"):
@@ -418,7 +419,7 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
         """
         if isinstance(audio, TttReply):
             audio, sampling_rate = audio.audio, sampling_rate or audio.sampling_rate
-        write_sound(audio, path, sampling_rate or self.codec_config.output_sampling_rate)
+        write_audio(audio, path, sampling_rate or self.codec_config.output_sampling_rate)
 
     def decode_text(self, text_ids: list[int]) -> str:
         """

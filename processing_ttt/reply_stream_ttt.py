@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from .codec_stream_ttt import CodecStream
+from .codec_interface_ttt import CodecStream
 from .layout_ttt import ReplyParser
 from .reply_ttt import TttReply
 from .vocabulary_ttt import TttVocabulary

@@ -120,7 +120,7 @@ class TttTalker:
         Answer one question.
 
         Args:
-            audio (*optional*): The user's audio, in any form that `load_sound` takes: path, bytes, array with rate, ...
+            audio (*optional*): The user's audio, in any form that `load_audio` takes: path, bytes, array with rate, ...
             text (`str`, *optional*): The user's text. Give either this or `audio`.
             task (`str`, defaults to `"chat"`): `chat`, `asr`, `tts`, `text` or `caption`.
             language (`str`, *optional*): Language tag, instead of the talker's.
@@ -196,7 +196,7 @@ class TttTalker:
         Answer several questions in one batch. With greedy decoding each reply is the one that the question gets alone.
 
         Args:
-            audio (`list`, *optional*): The users' audio, each in any form that `load_sound` takes.
+            audio (`list`, *optional*): The users' audio, each in any form that `load_audio` takes.
             text (`list[str]`, *optional*): The users' texts. Give either this or `audio`.
             task, language, system_prompt, generate_kwargs: As for `reply`, for all questions.
 

@@ -93,7 +93,7 @@ def init(
 
     from modeling_ttt import TttForConditionalGeneration, model_card
     from processing_ttt import TttProcessor
-    from processing_ttt.codec_handle_ttt import CodecHandle
+    from processing_ttt.codec_loading_ttt import CodecHandle
 
     _check_output(output)
     if audio_codebook_size is None:

@@ -115,13 +115,13 @@ def _each_adapter(talker: Talker, out: Path) -> Iterator[Path]:
 
 def _check_out(out: Path) -> None:
     """Refuse before any work is done what could not be written after it."""
-    from processing_ttt.reply_ttt import sound_format
+    from processing_ttt.audio_output_ttt import audio_format
 
     if not out.parent.is_dir():
         raise FileNotFoundError(f"The folder of {str(out)!r} does not exist; create it, or choose another --out.")
     if out.is_dir():
         raise IsADirectoryError(f"{str(out)!r} is a folder; give --out the name of a file in it.")
-    sound_format(out)
+    audio_format(out)
 
 
 NO_SOUND = "The reply has no sound, so no file was written."
@@ -146,10 +146,10 @@ def _answer_as_it_comes(
     talker: Talker, out: Path, task: str, text: str | None = None, audio: Path | None = None
 ) -> None:
     """Print a reply's text and write its sound while it is generated; Ctrl-C ends it and leaves a whole file."""
-    from processing_ttt import SoundWriter, TttAudioChunk, TttTextDelta
+    from processing_ttt import AudioWriter, TttAudioChunk, TttTextDelta
 
     start = time.perf_counter()
-    writer = SoundWriter(out, talker.processor.codec_config.output_sampling_rate)
+    writer = AudioWriter(out, talker.processor.codec_config.output_sampling_rate)
     first_audio = 0.0
     interrupted = False
     try:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from processing_ttt import TttProcessor
-from processing_ttt.audio_input_ttt import AudioInputError, load_sound
+from processing_ttt.audio_input_ttt import AudioInputError, load_audio
 
 from .alignment import proportional_word_times
 from .encoding import encode_waveforms
@@ -296,7 +296,7 @@ class RecordMaker:
         if not isinstance(audio, (str, bytes)):
             raise Problem("unreadable audio", f"neither a path nor the bytes of a file, but a {type(audio).__name__}")
         try:
-            samples = load_sound(audio, self.config.sampling_rate, max_seconds=self.limits.max_seconds)
+            samples = load_audio(audio, self.config.sampling_rate, max_seconds=self.limits.max_seconds)
         except FileNotFoundError as error:
             raise Problem("no audio file", str(error)) from error
         except Exception as error:  # decoders fail in ways of their own, and one file must not end hours of work

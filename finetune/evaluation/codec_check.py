@@ -28,7 +28,7 @@ from finetune.data.record_maker import Draft, Limits, Problem, RecordMaker
 from finetune.data.schema import replace_text
 from finetune.data.sources import Source
 from processing_ttt import TttProcessor
-from processing_ttt.reply_ttt import write_sound
+from processing_ttt.audio_output_ttt import write_audio
 
 from .codec_measures import code_usage, mel_distance, transcript_similarity
 from .judges import Judge
@@ -287,5 +287,5 @@ def _write(
     )
     replace_text(out / "codec_check.md", readable(check))
     for number, (_, original, again) in enumerate(audio[:FILES_WRITTEN], start=1):
-        write_sound(original, out / f"{number}-recording.wav", rates[0])
-        write_sound(again, out / f"{number}-resynthesis.wav", rates[1])
+        write_audio(original, out / f"{number}-recording.wav", rates[0])
+        write_audio(again, out / f"{number}-resynthesis.wav", rates[1])

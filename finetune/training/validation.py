@@ -19,7 +19,7 @@ from finetune.data.schema import Record
 from finetune.evaluation.batched_model import Answer, Checkpoint, Question
 from finetune.evaluation.metrics import error_rates
 from processing_ttt import TttProcessor
-from processing_ttt.reply_ttt import write_sound
+from processing_ttt.audio_output_ttt import write_audio
 
 
 class AudioSink(Protocol):
@@ -114,7 +114,7 @@ class Validation:
             if not answer.codes:
                 continue
             waveform = self.processor.decode_codes(answer.codes)
-            write_sound(waveform, self.folder / f"step-{step}-{number}.wav", rate)
+            write_audio(waveform, self.folder / f"step-{step}-{number}.wav", rate)
             for sink in self.sinks:
                 sink.add_audio(f"speech/{number}", waveform, step, sample_rate=rate)
 

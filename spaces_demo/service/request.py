@@ -135,7 +135,7 @@ class TalkRequest:
             limits ([`Limits`]): Of the service.
 
         Returns:
-            `tuple`: The text, tidied, and the sound as `load_sound` takes it, each `None` if there is none.
+            `tuple`: The text, tidied, and the sound as `load_audio` takes it, each `None` if there is none.
 
         Raises:
             DemoError: If the request cannot be answered.

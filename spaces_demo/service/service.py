@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from processing_ttt import AsyncTttStreamer, TttConversation, TttProcessor, TttStreamer, load_sound
+from processing_ttt import AsyncTttStreamer, TttConversation, TttProcessor, TttStreamer, load_audio
 from processing_ttt.streaming_ttt import ReplyFeed
 
 from .admission import Admission, Ticket
@@ -249,7 +249,7 @@ class TalkService:
         if sound is None:
             return None
         rate = self.processor.codec_config.sampling_rate
-        return load_sound(sound, rate, max_seconds=self.limits.question_seconds + 0.1)
+        return load_audio(sound, rate, max_seconds=self.limits.question_seconds + 0.1)
 
     def messages(self, request: TalkRequest, text: str | None, sound: Any) -> list[dict[str, Any]]:
         """Write a checked question as the only turn of a conversation, in the language of its adapter."""

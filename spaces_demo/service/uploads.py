@@ -2,7 +2,7 @@
 A stranger's sound, looked at before it is decoded: how large, of which type, how long.
 
 Knows files and headers. Knows no codec and no model. Decoding itself, with its own checks (silence, NaN, damage), is
-`load_sound`'s.
+`load_audio`'s.
 """
 
 import io
@@ -45,7 +45,7 @@ def checked_sound(audio: Any, limits: Limits) -> Any:
         limits ([`Limits`]): Of the service.
 
     Returns:
-        What `load_sound` takes: an open file in memory, or `(rate, array)`.
+        What `load_audio` takes: an open file in memory, or `(rate, array)`.
 
     Raises:
         DemoError: If it is too large, too long, or no sound of a type that is taken.

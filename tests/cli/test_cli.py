@@ -174,7 +174,7 @@ def test_a_bad_request_is_one_clear_line(tmp_path, arguments, expected):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("speak", "--text", "Hello.", "--out", "o.m4a"), "No sound format goes by the ending of 'o.m4a'"),
+        (("speak", "--text", "Hello.", "--out", "o.m4a"), "'o.m4a' has no known audio extension"),
         (("speak", "--text", "Hello.", "--out", "."), "is a folder"),
         (("speak", "--text", " "), "The text of the task 'tts' is empty"),
         (("speak", "--text", "Hello.", "--model", "./no/such/folder"), "There is no folder './no/such/folder'"),

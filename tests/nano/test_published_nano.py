@@ -19,7 +19,7 @@ NANO = nano_checkpoint()
 PACKAGES = [Path(package.__file__).parent for package in (modeling_ttt, processing_ttt)]
 AUDIO = str(NANO / "questions" / "1.wav")
 CODEC_SOURCES = {
-    "codec_checks_ttt.py",
+    "codec_interface_ttt.py",
     "codec_configuration_ttt.py",
     "codec_layers_ttt.py",
     "codec_ttt.py",

@@ -6,7 +6,7 @@ import pytest
 import soundfile
 import torch
 
-from processing_ttt.audio_input_ttt import as_list_of_sounds, load_sound, resolve_audio_parts
+from processing_ttt.audio_input_ttt import as_audio_list, load_audio, resolve_audio_parts
 
 RATE = 16000
 
@@ -55,19 +55,19 @@ def test_every_form_of_one_sound_gives_the_same_waveform(wav):
         TorchcodecLikeDecoder(),
     ]
     for form in forms:
-        np.testing.assert_allclose(load_sound(form, RATE), sound, atol=1e-6)
+        np.testing.assert_allclose(load_audio(form, RATE), sound, atol=1e-6)
     for form in (sound, torch.from_numpy(sound), sound.tolist(), sound.astype(np.float64)):
-        np.testing.assert_allclose(load_sound(form, RATE, sampling_rate=RATE), sound, atol=1e-6)
+        np.testing.assert_allclose(load_audio(form, RATE, sampling_rate=RATE), sound, atol=1e-6)
     with open(wav, "rb") as file:
-        np.testing.assert_allclose(load_sound(file, RATE), sound, atol=1e-6)
+        np.testing.assert_allclose(load_audio(file, RATE), sound, atol=1e-6)
     with tempfile.SpooledTemporaryFile() as file:
         file.write(wav.read_bytes())
         file.seek(0)
-        np.testing.assert_allclose(load_sound(file, RATE), sound, atol=1e-6)
+        np.testing.assert_allclose(load_audio(file, RATE), sound, atol=1e-6)
 
 
 def test_the_result_is_one_float32_axis(wav):
-    sound = load_sound(wav, RATE)
+    sound = load_audio(wav, RATE)
     assert sound.dtype == np.float32 and sound.shape == (RATE // 2,)
 
 
@@ -76,8 +76,8 @@ def test_channels_are_averaged_whichever_axis_they_are_on():
     expected = (left + right) / 2
     stereo = np.stack([left, right])
     for array in (stereo, stereo.T):
-        np.testing.assert_allclose(load_sound((array, RATE), RATE), expected, atol=1e-6)
-    np.testing.assert_allclose(load_sound(encoded(stereo.T, RATE), RATE), expected, atol=1e-6)
+        np.testing.assert_allclose(load_audio((array, RATE), RATE), expected, atol=1e-6)
+    np.testing.assert_allclose(load_audio(encoded(stereo.T, RATE), RATE), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -87,12 +87,12 @@ def test_channels_are_averaged_whichever_axis_they_are_on():
 def test_integer_samples_are_divided_by_full_scale(dtype, scale, offset):
     sound = tone()
     integers = (np.round(sound.astype(np.float64) * scale) + offset).astype(dtype)
-    np.testing.assert_allclose(load_sound((integers, RATE), RATE), sound, atol=0.02 if "8" in dtype else 1e-4)
+    np.testing.assert_allclose(load_audio((integers, RATE), RATE), sound, atol=0.02 if "8" in dtype else 1e-4)
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 22050, 24000, 44100, 48000, 11127])
 def test_any_rate_becomes_the_rate_asked_for(rate):
-    sound = load_sound((tone(1.0, rate), rate), RATE)
+    sound = load_audio((tone(1.0, rate), rate), RATE)
     assert abs(len(sound) - RATE) <= 5
     middle = slice(2000, 14000)
     spectrum = np.abs(np.fft.rfft(sound[middle]))
@@ -106,7 +106,7 @@ def test_any_rate_becomes_the_rate_asked_for(rate):
 def test_common_file_formats_are_read(tmp_path, format, subtype):
     path = tmp_path / f"tone.{format.lower()}"
     path.write_bytes(encoded(tone(1.0), RATE, format=format, subtype=subtype))
-    sound = load_sound(path, RATE)
+    sound = load_audio(path, RATE)
     assert abs(np.abs(sound[4000:12000]).max() - 0.5) < 0.05
 
 
@@ -119,17 +119,17 @@ def test_what_soundfile_cannot_read_is_read_with_pyav(tmp_path):
         frame.sample_rate = RATE
         for packet in [*stream.encode(frame), *stream.encode(None)]:
             container.mux(packet)
-    sound = load_sound(path, RATE)
+    sound = load_audio(path, RATE)
     assert abs(len(sound) - RATE) < 3000 and abs(np.abs(sound[4000:12000]).max() - 0.5) < 0.05
     with pytest.raises(ValueError, match=r"tone\.m4a' is longer than 0.5 s"):
-        load_sound(path, RATE, max_seconds=0.5)
+        load_audio(path, RATE, max_seconds=0.5)
 
 
 def test_a_too_long_sound_names_the_setting_and_the_limit_itself_is_fine(wav):
     with pytest.raises(ValueError, match=r"tone\.wav' is longer than 0\.4 s: .*`max_audio_seconds`"):
-        load_sound(wav, RATE, max_seconds=0.4)
-    assert len(load_sound(wav, RATE, max_seconds=0.5)) == RATE // 2
-    assert len(load_sound(wav, RATE, max_seconds=None)) == RATE // 2
+        load_audio(wav, RATE, max_seconds=0.4)
+    assert len(load_audio(wav, RATE, max_seconds=0.5)) == RATE // 2
+    assert len(load_audio(wav, RATE, max_seconds=None)) == RATE // 2
 
 
 def test_a_long_file_is_not_read_beyond_the_limit(wav, monkeypatch):
@@ -139,19 +139,19 @@ def test_a_long_file_is_not_read_beyond_the_limit(wav, monkeypatch):
         soundfile.SoundFile, "read", lambda self, frames=-1, **kw: asked.append(frames) or read(self, frames, **kw)
     )
     with pytest.raises(ValueError, match="longer"):
-        load_sound(wav, RATE, max_seconds=0.1)
+        load_audio(wav, RATE, max_seconds=0.1)
     assert asked == [1602]
 
 
 def test_missing_files_directories_and_web_addresses_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no audio file '.*absent\.wav'"):
-        load_sound(tmp_path / "absent.wav", RATE)
+        load_audio(tmp_path / "absent.wav", RATE)
     with pytest.raises(ValueError, match="is not a file"):
-        load_sound(tmp_path, RATE)
+        load_audio(tmp_path, RATE)
     with pytest.raises(ValueError, match=r"'https://example\.org/a\.wav' is a web address.*download"):
-        load_sound("https://example.org/a.wav", RATE)
+        load_audio("https://example.org/a.wav", RATE)
     with pytest.raises(FileNotFoundError, match=r"A{100}\.\.\.'"):
-        load_sound("A" * 100_000, RATE)  # base64 taken for a path: the message stays short
+        load_audio("A" * 100_000, RATE)  # base64 taken for a path: the message stays short
 
 
 @pytest.mark.parametrize(
@@ -169,9 +169,9 @@ def test_a_bad_file_is_named_with_its_fault(tmp_path, content, message):
     path = tmp_path / "bad.wav"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=rf"bad\.wav' ({message})"):
-        load_sound(path, RATE)
+        load_audio(path, RATE)
     with pytest.raises(ValueError, match=r"row\.wav"):
-        load_sound({"bytes": content, "path": "row.wav"}, RATE)
+        load_audio({"bytes": content, "path": "row.wav"}, RATE)
 
 
 @pytest.mark.parametrize(
@@ -192,19 +192,19 @@ def test_a_bad_file_is_named_with_its_fault(tmp_path, content, message):
 )
 def test_a_bad_array_is_refused_with_its_fault(samples, error, message):
     with pytest.raises(error, match=message):
-        load_sound((samples, RATE), RATE)
+        load_audio((samples, RATE), RATE)
 
 
 @pytest.mark.parametrize("audio", [tone(), {"array": tone()}, torch.from_numpy(tone())])
 def test_an_array_without_a_rate_is_an_error(audio):
     with pytest.raises(ValueError, match=r"is not known: give `sampling_rate`"):
-        load_sound(audio, RATE)
+        load_audio(audio, RATE)
 
 
 @pytest.mark.parametrize("rate", [0, -16000, 44100.5, "16000", True])
 def test_an_impossible_rate_is_an_error(rate):
     with pytest.raises(ValueError, match="whole number of Hz"):
-        load_sound({"array": tone(), "sampling_rate": rate}, RATE)
+        load_audio({"array": tone(), "sampling_rate": rate}, RATE)
 
 
 @pytest.mark.parametrize(
@@ -218,14 +218,14 @@ def test_an_impossible_rate_is_an_error(rate):
 )
 def test_what_is_no_sound_is_refused(audio, error, message):
     with pytest.raises(error, match=message):
-        load_sound(audio, RATE)
+        load_audio(audio, RATE)
 
 
 def test_resampling_is_torchaudios():
     torchaudio = pytest.importorskip("torchaudio")
     sound = tone(0.5, 44100)
     expected = torchaudio.functional.resample(torch.from_numpy(sound), 44100, RATE).numpy()
-    np.testing.assert_array_equal(load_sound((sound, 44100), RATE), expected)
+    np.testing.assert_array_equal(load_audio((sound, 44100), RATE), expected)
 
 
 def test_a_playlist_opens_no_other_file(tmp_path, wav, monkeypatch):
@@ -239,24 +239,24 @@ def test_a_playlist_opens_no_other_file(tmp_path, wav, monkeypatch):
         (tmp_path / name).write_text(content)
         for form in (tmp_path / name, content.encode()):
             with pytest.raises(ValueError, match="cannot be read as audio"):
-                load_sound(form, RATE)
+                load_audio(form, RATE)
 
 
 @pytest.mark.parametrize("rate", [1, 999, 12_345_671, float("nan"), float("inf"), True, 8000.5])
 def test_a_rate_that_no_sound_has_is_refused_before_anything_is_resampled(rate):
     with pytest.raises(ValueError, match="sampling rate of the audio array"):
-        load_sound({"array": tone(), "sampling_rate": rate}, RATE)
+        load_audio({"array": tone(), "sampling_rate": rate}, RATE)
 
 
 def test_headerless_samples_are_no_sound(tmp_path):
     (tmp_path / "noise.raw").write_bytes(np.random.default_rng(0).bytes(4000))
     with pytest.raises(ValueError, match=r"cannot be read as audio|holds no audio"):
-        load_sound(tmp_path / "noise.raw", RATE)
+        load_audio(tmp_path / "noise.raw", RATE)
 
 
 def test_channels_that_cancel_each_other_out_are_not_called_silent():
     with pytest.raises(ValueError, match="is silent as mono: its channels cancel each other out"):
-        load_sound({"array": np.stack([tone(), -tone()]), "sampling_rate": RATE}, RATE)
+        load_audio({"array": np.stack([tone(), -tone()]), "sampling_rate": RATE}, RATE)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_channels_that_cancel_each_other_out_are_not_called_silent():
 )
 def test_a_conversation_of_another_form_is_an_error(conversation, message):
     with pytest.raises(ValueError, match=message):
-        resolve_audio_parts(conversation, load_sound)
+        resolve_audio_parts(conversation, load_audio)
 
 
 @pytest.mark.parametrize("rate", [191_989, 99_991, 44_101, 11_127, 8_001])
@@ -279,7 +279,7 @@ def test_an_odd_rate_costs_no_more_than_others(monkeypatch, rate):
     monkeypatch.setattr(
         "processing_ttt.audio_input_ttt.resample", lambda samples, *rates: asked.append(rates) or samples
     )
-    load_sound(tone(rate=rate), 16_000, rate)
+    load_audio(tone(rate=rate), 16_000, rate)
     ((used, target),) = asked
     assert max(used, target) // np.gcd(used, target) <= 4000
     assert abs(used / rate - 1) < 6e-4  # a cent
@@ -287,4 +287,4 @@ def test_an_odd_rate_costs_no_more_than_others(monkeypatch, rate):
 
 def test_a_list_of_numpy_samples_is_one_sound():
     samples = list(tone())
-    assert isinstance(samples[0], np.float32) and as_list_of_sounds(samples) == [samples]
+    assert isinstance(samples[0], np.float32) and as_audio_list(samples) == [samples]

@@ -289,8 +289,8 @@ def test_a_saved_folder_carries_its_code_and_loads_where_the_package_is_missing(
     [
         (torch.zeros(1, 640), "shape"),
         (torch.zeros(1, 2, 640), "one channel"),
-        (torch.zeros(1, 1, 0), "no sound"),
-        (torch.zeros(0, 1, 640), "no sound"),
+        (torch.zeros(1, 1, 0), "no audio"),
+        (torch.zeros(0, 1, 640), "no audio"),
         (torch.full((1, 1, 640), math.nan), "NaN"),
         (torch.full((1, 1, 640), math.inf), "NaN or infinite"),
         (torch.zeros(1, 1, 640, dtype=torch.int16), "floating point"),

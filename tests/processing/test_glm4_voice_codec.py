@@ -16,7 +16,7 @@ from processing_ttt.glm4_voice_licence import NOTICE_FILE
 
 RATE = 16000
 MODULES = {
-    "codec_checks_ttt.py",
+    "codec_interface_ttt.py",
     "glm4_voice_codec.py",
     "glm4_voice_configuration.py",
     "glm4_voice_decoder.py",

@@ -8,7 +8,7 @@ from huggingface_hub.errors import StrictDataclassClassValidationError
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
-from processing_ttt.audio_input_ttt import load_sound
+from processing_ttt.audio_input_ttt import load_audio
 from processing_ttt.glm4_voice_configuration import Glm4VoiceTokenizerConfig
 from processing_ttt.glm4_voice_tokenizer import Glm4VoiceTokenizerModel
 
@@ -73,7 +73,7 @@ def test_features_and_every_stage_are_those_of_the_original(case):
 @pytest.mark.parametrize("rate", [8000, 11025, 22050, 24000, 32000, 44100, 48000])
 def test_sound_of_another_rate_reaches_it_as_it_reached_the_original(rate):
     numbers = recorded("resample.npz")
-    heard = load_sound((numbers[f"in_{rate}"].numpy(), rate), 16000)
+    heard = load_audio((numbers[f"in_{rate}"].numpy(), rate), 16000)
     np.testing.assert_allclose(heard, numbers[f"out_{rate}"].numpy(), atol=1e-6, rtol=0)
 
 
@@ -184,7 +184,7 @@ def test_a_network_that_was_never_released_is_refused(change, message):
     ("values", "message"),
     [
         (torch.zeros(1, 2, 100), "one channel"),
-        (torch.zeros(1, 1, 0), "no sound to encode"),
+        (torch.zeros(1, 1, 0), "no audio to encode"),
         (torch.zeros(1, 1, 10, dtype=torch.int16), "floating point samples"),
         (torch.full((1, 1, 10), float("nan")), "NaN or infinite"),
     ],

@@ -6,22 +6,22 @@ import numpy as np
 import pytest
 from streaming_fixtures import tiny_talker
 
-from processing_ttt import AudioInputError, TttTalker, Waveform, audio_input_ttt, load_sound
+from processing_ttt import AudioInputError, TttTalker, Waveform, audio_input_ttt, load_audio
 
 RATE = 16_000
 TONE = (0.3 * np.sin(np.arange(RATE // 2) / 9)).astype(np.float32)
 
 
 def test_a_waveform_passes_through_and_what_is_computed_from_it_is_checked_again():
-    waveform = load_sound((TONE, RATE), RATE)
+    waveform = load_audio((TONE, RATE), RATE)
     assert isinstance(waveform, Waveform) and waveform.sampling_rate == RATE
-    assert load_sound(waveform, RATE) is waveform
+    assert load_audio(waveform, RATE) is waveform
     assert (waveform * 0).sampling_rate is None
     with pytest.raises(AudioInputError, match="is silent"):
-        load_sound(waveform * 0, RATE, RATE)
+        load_audio(waveform * 0, RATE, RATE)
     with pytest.raises(AudioInputError, match=r"longer than 0\.1 s"):
-        load_sound(waveform, RATE, max_seconds=0.1)
-    np.testing.assert_array_equal(load_sound(waveform, 8000), load_sound((TONE, RATE), 8000))
+        load_audio(waveform, RATE, max_seconds=0.1)
+    np.testing.assert_array_equal(load_audio(waveform, 8000), load_audio((TONE, RATE), 8000))
 
 
 @pytest.mark.parametrize("in_a_message", [True, False])
@@ -31,7 +31,7 @@ def test_a_question_is_read_once(monkeypatch, in_a_message):
     read = audio_input_ttt._read
     monkeypatch.setattr(audio_input_ttt, "_read", lambda *arguments: seen.append(None) or read(*arguments))
     rate = tiny.processor.codec_config.sampling_rate
-    audio = (TONE, rate) if in_a_message else load_sound((TONE, rate), rate)
+    audio = (TONE, rate) if in_a_message else load_audio((TONE, rate), rate)
     ids = TttTalker(tiny.model, tiny.processor).prepare(audio=audio)["input_ids"]
     assert len(seen) == 1
     assert tiny.processor.vocabulary.end_user_audio_token_id in ids
@@ -57,7 +57,7 @@ def test_a_question_is_read_once(monkeypatch, in_a_message):
 )
 def test_an_error_names_its_reason(audio, reason):
     with pytest.raises(AudioInputError) as caught:
-        load_sound(audio, RATE, max_seconds=0.9)
+        load_audio(audio, RATE, max_seconds=0.9)
     assert caught.value.reason == reason
     assert pickle.loads(pickle.dumps(caught.value)).reason == reason
     assert isinstance(caught.value, ValueError)

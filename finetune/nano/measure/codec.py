@@ -32,7 +32,7 @@ from finetune.nano.domain.questions import text_corpus
 from finetune.nano.speech.recorded import spoken_text
 from finetune.nano.speech.synthesise import read_corpus
 from finetune.nano.speech.voices import SAMPLING_RATE
-from processing_ttt.audio_input_ttt import load_sound
+from processing_ttt.audio_input_ttt import load_audio
 from processing_ttt.codec_ttt import TttCodecModel
 
 from .judge import Judge, score
@@ -164,7 +164,7 @@ def read_speech(path: Path, split: str | None, voices: Sequence[str]) -> list[tu
     if path.is_file():
         lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         return [
-            (text, torch.from_numpy(load_sound(path.parent / line["audio"], SAMPLING_RATE)))
+            (text, torch.from_numpy(load_audio(path.parent / line["audio"], SAMPLING_RATE)))
             for line in lines
             if (not voices or line.get("speaker") in voices) and (text := spoken_text(line["text"])) is not None
         ]

@@ -26,7 +26,7 @@ import torchaudio
 from tqdm import tqdm
 
 from finetune.nano.domain.spoken_numbers import number_words
-from processing_ttt.audio_input_ttt import load_sound
+from processing_ttt.audio_input_ttt import load_audio
 
 from .corpora import share_of
 from .synthesise import UTTERANCES_PER_SHARD, save_shard
@@ -71,7 +71,7 @@ def utterances(manifest: Path) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
             is_held_out = text is not None and share_of(text) < TEST_SHARE
             if text is None or (is_held_out and speed != 1.0):
                 continue
-            sound = load_sound(manifest.parent / prompt["audio"], SAMPLING_RATE)
+            sound = load_audio(manifest.parent / prompt["audio"], SAMPLING_RATE)
             if len(sound) > LONGEST_SECONDS * SAMPLING_RATE:
                 continue
             line = {

@@ -24,7 +24,7 @@ from finetune.data.sources import open_source
 from finetune.data.splits import assign_splits, hash_group, split_of_source
 from modeling_ttt import nano_checkpoint
 from processing_ttt import TttProcessor
-from processing_ttt.audio_input_ttt import load_sound
+from processing_ttt.audio_input_ttt import load_audio
 
 COUNT = 14  # rows of the manifest: four shards of four
 
@@ -62,7 +62,7 @@ def test_each_recording_becomes_a_row_with_the_codes_of_its_sound_alone(checkpoi
     assert len(rows) == COUNT - 1
     for row in rows:
         number = int(row["text"].split()[-1])
-        sound = load_sound(str(manifest.parent / f"{number}.wav"), RATE)
+        sound = load_audio(str(manifest.parent / f"{number}.wav"), RATE)
         assert row["codes"] == processor.encode_audio(sound, RATE)
         assert (row["kind"], row["language"], row["speaker"]) == ("recording", "it", f"s{number % 3}")
         assert row["seconds"] == len(sound) / RATE and row["words"] is None

@@ -22,7 +22,8 @@ from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoConfig, AutoFeatureE
 from transformers.dynamic_module_utils import custom_object_save
 
 from .codec_adapter_ttt import ADAPTED_CODECS, FEATURE_CODECS, CodecAdapter, adapted_config
-from .codec_stream_ttt import CodecStream, WholeCodecStream, WindowedCodecStream
+from .codec_interface_ttt import CodecStream
+from .codec_stream_ttt import WholeCodecStream, WindowedCodecStream
 from .codec_ttt import TttCodecModel  # noqa: F401 - its module registers it with the Auto classes
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from processing_ttt import SoundWriter
+from processing_ttt import AudioWriter
 
 SOUND = (0.5 * np.sin(np.arange(5000) / 20)).astype(np.float32)
 
@@ -12,7 +12,7 @@ SOUND = (0.5 * np.sin(np.arange(5000) / 20)).astype(np.float32)
 @pytest.mark.parametrize("ending", ["wav", "flac"])
 def test_pieces_make_the_file_of_the_whole(tmp_path, ending):
     soundfile.write(tmp_path / f"whole.{ending}", SOUND, 16000)
-    with SoundWriter(tmp_path / f"pieces.{ending}", 16000) as writer:
+    with AudioWriter(tmp_path / f"pieces.{ending}", 16000) as writer:
         for piece in np.split(SOUND, [1, 640, 640, 4000]):
             writer.write(piece)
         assert writer.seconds == 5000 / 16000
@@ -20,7 +20,7 @@ def test_pieces_make_the_file_of_the_whole(tmp_path, ending):
 
 
 def test_an_interruption_leaves_a_file_of_what_came(tmp_path):
-    with pytest.raises(KeyboardInterrupt), SoundWriter(tmp_path / "reply.wav", 16000) as writer:
+    with pytest.raises(KeyboardInterrupt), AudioWriter(tmp_path / "reply.wav", 16000) as writer:
         writer.write(SOUND)
         raise KeyboardInterrupt
     heard, rate = soundfile.read(tmp_path / "reply.wav", dtype="float32")
@@ -30,7 +30,7 @@ def test_an_interruption_leaves_a_file_of_what_came(tmp_path):
 
 @pytest.mark.parametrize("pieces", [[], [SOUND[:0]]])
 def test_no_sound_is_no_file(tmp_path, pieces):
-    with SoundWriter(tmp_path / "reply.wav", 16000) as writer:
+    with AudioWriter(tmp_path / "reply.wav", 16000) as writer:
         for piece in pieces:
             writer.write(piece)
     assert list(tmp_path.iterdir()) == []
@@ -40,7 +40,7 @@ def test_no_sound_is_no_file(tmp_path, pieces):
 def test_a_first_write_that_fails_leaves_no_file(tmp_path, room):
     resource = pytest.importorskip("resource", reason="a limit on the size of files stands for a full disk")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    writer = SoundWriter(tmp_path / "reply.wav", 16000)
+    writer = AudioWriter(tmp_path / "reply.wav", 16000)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))  # as on a full disk
     try:
         with pytest.raises(soundfile.LibsndfileError), writer:
@@ -51,5 +51,5 @@ def test_a_first_write_that_fails_leaves_no_file(tmp_path, room):
 
 
 def test_an_unknown_ending_is_refused_before_there_is_any_sound(tmp_path):
-    with pytest.raises(ValueError, match=r"No sound format goes by the ending of .*reply\.txt"):
-        SoundWriter(tmp_path / "reply.txt", 16000)
+    with pytest.raises(ValueError, match=r"reply\.txt. has no known audio extension"):
+        AudioWriter(tmp_path / "reply.txt", 16000)
