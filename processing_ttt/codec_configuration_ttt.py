@@ -1,8 +1,8 @@
 """
-Configuration of the small speech codec of Text-to-Talk: what its grid, its layers and its lookahead are.
+Configuration of the small speech codec of Text-to-Talk: its time grid, layers and look-ahead.
 
-It knows how the numbers of the codec follow from each other (codes per second, size of the codebook, how many codes a
-piece of sound depends on) and nothing about weights or waveforms: see `codec_ttt`.
+Derives codes per second, the size of the codebook and the receptive field of the decoder. Independent of weights and
+waveforms.
 """
 
 import math
@@ -22,8 +22,7 @@ class TttCodecConfig(PreTrainedConfig):
     log-mel frames.
 
     The defaults are the codec of the nano checkpoint: 16 kHz in and out, 25 codes per second, 1024 codes.
-    A lookahead list gives, layer by layer, how many steps after the present one a convolution of the *speaking* half
-    sees; its length is the number of layers.
+    A look-ahead list gives, layer by layer, how many later steps a convolution of the *decoding* half sees; its length is the number of layers.
 
     Args:
         sampling_rate (`int`, *optional*, defaults to 16000): Samples per second, in and out.
@@ -37,7 +36,7 @@ class TttCodecConfig(PreTrainedConfig):
         mel_mean (`float`, *optional*, defaults to -2.0): Mean of the log-mel values, subtracted before the encoder.
         mel_std (`float`, *optional*, defaults to 2.0): Their standard deviation, divided out before the encoder.
         active_level_db (`float`, *optional*, defaults to -23.0): Standard level of active speech in dBFS: every
-            utterance is brought to it before encoding, and decoded sound speaks at it.
+            utterance is brought to it before encoding, and decoded audio has it.
         max_gain_db (`float`, *optional*, defaults to 50.0): Largest gain applied to reach the standard level, so that
             silence stays silence.
         hidden_size (`int`, *optional*, defaults to 256): Channels of encoder and decoder.
@@ -57,12 +56,13 @@ class TttCodecConfig(PreTrainedConfig):
         vocoder_hidden_size (`int`, *optional*, defaults to 256): Channels of the vocoder.
         vocoder_intermediate_size (`int`, *optional*, defaults to 512): Channels inside a ConvNeXt block of the vocoder.
         layer_scale_init_value (`float`, *optional*, defaults to 0.2): Initial scale of each block's residual branch.
-        whisper_config (`WhisperConfig` or `dict`, *optional*): Of the Whisper encoder that the codec listens with,
-            instead of its own convolutions over log-mel frames; `encoder_code_layers` blocks follow it.
+        whisper_config (`WhisperConfig` or `dict`, *optional*): Of a Whisper encoder that replaces the convolutions
+            over log-mel frames; `encoder_code_layers` blocks follow it.
         whisper_silent_frames (`int`, *optional*, defaults to 25): Frames of silence, of 20 ms each, that Whisper is
             given after the audio.
 
     Raises:
+        TypeError: If `whisper_config` is neither a `WhisperConfig` nor a `dict`.
         ValueError: If a value does not fit the others; the message names the field.
     """
 
@@ -95,9 +95,13 @@ class TttCodecConfig(PreTrainedConfig):
     whisper_silent_frames: int = 25
 
     def __post_init__(self, **kwargs: Any) -> None:
-        """Read the configuration of the Whisper encoder, where there is one."""
+        """Build the configuration of the Whisper encoder, if there is one."""
         if isinstance(self.whisper_config, dict):
             self.whisper_config = WhisperConfig(**self.whisper_config)
+        if not isinstance(self.whisper_config, WhisperConfig | None):
+            raise TypeError(
+                f"whisper_config must be a WhisperConfig or a dict, got {type(self.whisper_config).__name__}."
+            )
         super().__post_init__(**kwargs)
 
     def validate_whisper(self):
@@ -106,7 +110,7 @@ class TttCodecConfig(PreTrainedConfig):
             return
         if self.sampling_rate != WHISPER_RATE or self.samples_per_code % WHISPER_SAMPLES_PER_FRAME:
             raise ValueError(
-                f"A codec that listens with Whisper needs sampling_rate={WHISPER_RATE} and codes of a multiple of "
+                f"A codec with Whisper's encoder needs sampling_rate={WHISPER_RATE} and codes of a multiple of "
                 f"{WHISPER_SAMPLES_PER_FRAME} samples, got {self.sampling_rate} and {self.samples_per_code}."
             )
         most = self.whisper_config.max_source_positions - self.whisper_frames_per_code
@@ -144,12 +148,12 @@ class TttCodecConfig(PreTrainedConfig):
 
     @property
     def output_sampling_rate(self) -> int:
-        """Samples per second of decoded sound."""
+        """Samples per second of decoded audio."""
         return self.sampling_rate
 
     @property
     def samples_per_code(self) -> int:
-        """Samples of sound that one code stands for."""
+        """Samples per code."""
         return self.hop_length * self.mel_frames_per_code
 
     @property
@@ -181,14 +185,14 @@ class TttCodecConfig(PreTrainedConfig):
 
     @property
     def decode_lookahead(self) -> int:
-        """Codes after code i on which the sound of code i depends, overlap-add of the synthesis windows included."""
+        """Codes after code i on which the samples of code i depend, overlap-add of the synthesis windows included."""
         mel = sum(self.decoder_mel_lookaheads) + sum(self.vocoder_lookaheads) + self._overlapping_frames
         # The last of the code's own mel frames looks furthest.
         return (self.mel_frames_per_code - 1 + mel) // self.mel_frames_per_code + sum(self.decoder_code_lookaheads)
 
     @property
     def decode_context(self) -> int:
-        """Codes before code i on which the sound of code i depends, overlap-add of the synthesis windows included."""
+        """Codes before code i on which the samples of code i depend, overlap-add of the synthesis windows included."""
         mel = self._reach_back(self.decoder_mel_lookaheads) + self._reach_back(self.vocoder_lookaheads)
         mel += self._overlapping_frames
         return math.ceil(mel / self.mel_frames_per_code) + self._reach_back(self.decoder_code_lookaheads)

@@ -2,14 +2,16 @@
 The layers of the small speech codec: convolutions with a stated lookahead, ConvNeXt blocks, finite scalar quantisation
 and the inverse-STFT head.
 
-They know tensors of shape `(batch, time, channels)` and masks of shape `(batch, time, 1)`; nothing about files, padding
-masks of samples or codes in a vocabulary. A mask is applied after every layer that would write into padding, so a row
-computes the same alone and in a padded batch.
+A mask is applied after every layer that would write into padding, so a row gives the same alone and in a padded batch.
+
+Depends on tensors of shape `(batch, time, channels)` and masks of shape `(batch, time, 1)`. Independent of files, of
+padding masks of samples and of token ids.
 """
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from transformers.audio_utils import mel_filter_bank
 
 from .codec_configuration_ttt import TttCodecConfig
 
@@ -68,10 +70,51 @@ class TttCodecBlock(nn.Module):
         return hidden_states if mask is None else hidden_states * mask
 
 
+class TttCodecLogMel(nn.Module):
+    """
+    Samples `(batch, samples)`, a whole number of codes long, -> normalised log-mel frames `(batch, mel_frames, mel)`,
+    float32.
+
+    Frame m is centred on its own hop; beyond the ends there is silence.
+    """
+
+    window: torch.Tensor
+    filters: torch.Tensor
+
+    def __init__(self, config: TttCodecConfig):
+        super().__init__()
+        self.config = config
+        self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
+        self.register_buffer("filters", self.mel_filters(), persistent=False)
+
+    def mel_filters(self) -> torch.Tensor:
+        """Triangular mel filters of shape `(n_fft/2 + 1, mel)`, each with a peak of 1."""
+        config = self.config
+        filters = mel_filter_bank(
+            config.n_fft // 2 + 1,
+            config.num_mel_bins,
+            0.0,
+            config.sampling_rate / 2,
+            config.sampling_rate,
+            mel_scale="slaney",
+        )
+        return torch.from_numpy(filters).float()
+
+    def forward(self, samples: torch.Tensor) -> torch.Tensor:
+        """As the class says."""
+        config = self.config
+        padded = F.pad(samples.float(), (config.window_overhang, config.window_overhang))
+        spectrum = torch.stft(
+            padded, config.n_fft, config.hop_length, window=self.window.float(), center=False, return_complex=True
+        )
+        mel = spectrum.abs().transpose(1, 2) @ self.filters.float()
+        return (mel.clamp(min=config.mel_floor).log() - config.mel_mean) / config.mel_std
+
+
 class TttCodecEncoder(nn.Module):
     """
-    Normalised log-mel frames `(batch, frames * mel_frames_per_code, mel)` -> latents `(batch, frames, dims)`. It looks
-    both ways.
+    Normalised log-mel frames `(batch, frames * mel_frames_per_code, mel)` -> latents `(batch, frames, dims)`, not
+    causal.
     """
 
     def __init__(self, config: TttCodecConfig):
@@ -79,6 +122,8 @@ class TttCodecEncoder(nn.Module):
         size, kernel, ratio = config.hidden_size, config.kernel_size, config.mel_frames_per_code
         block = (size, config.intermediate_size, kernel, kernel // 2, config.layer_scale_init_value)
         self.ratio = ratio
+        self.log_mel = TttCodecLogMel(config)
+        self.quantizer = TttCodecQuantizer(config.fsq_levels)
         self.input_conv = TttCodecConv(config.num_mel_bins, size, kernel, kernel // 2)
         self.mel_layers = nn.ModuleList(TttCodecBlock(*block) for _ in range(config.encoder_mel_layers))
         self.downsample = nn.Linear(size * ratio, size)
@@ -98,6 +143,17 @@ class TttCodecEncoder(nn.Module):
         for layer in self.code_layers:
             hidden_states = layer(hidden_states, mask)
         return self.output_proj(self.norm(hidden_states))
+
+    def bins(self, samples: torch.Tensor, row_frames: torch.Tensor) -> torch.Tensor:
+        """As [`TttCodecModel.bins`], for audio of one segment."""
+        mel = self.log_mel(samples).to(self.output_proj.weight.dtype)
+        mask = frame_mask(row_frames, mel.shape[1] // self.ratio).to(mel.dtype)[..., None]
+        return self.quantizer.bins(self(mel, mask))
+
+
+def frame_mask(row_frames: torch.Tensor, frames: int) -> torch.Tensor:
+    """True at the codes of each row: lengths `(batch,)` -> `(batch, frames)`."""
+    return torch.arange(frames, device=row_frames.device) < row_frames[:, None]
 
 
 class TttCodecQuantizer(nn.Module):
@@ -245,6 +301,8 @@ __all__ = [
     "TttCodecConv",
     "TttCodecDecoder",
     "TttCodecEncoder",
+    "TttCodecLogMel",
     "TttCodecQuantizer",
     "TttCodecVocoder",
+    "frame_mask",
 ]

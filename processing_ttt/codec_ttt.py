@@ -4,11 +4,11 @@ The small speech codec of Text-to-Talk: waveforms <-> one stream of codes.
     samples -> standard level -> encoder (log-mel and convolutions, or Whisper's) -> finite scalar quantisation -> codes
     codes -> decoder -> log-mel -> vocoder (magnitude and phase, inverse STFT) -> samples
 
-It knows the contract of a codec (`encode`, `decode`, `config.frame_rate`, `config.codebook_size`,
-`config.sampling_rate`, `config.output_sampling_rate`) and nothing about token ids, text, files or resampling.
-`encode` needs the whole utterance (its level is measured over all of it); `decode` depends on a short, exactly known
-stretch of codes (`config.decode_context` before, `config.decode_lookahead` after), so sound can be made while codes
-are still coming.
+`encode` needs the whole utterance, over which its level is measured. `decode` has a short, exactly known receptive
+field (`config.decode_context` codes before, `config.decode_lookahead` after), so audio can be decoded while codes
+arrive.
+
+Implements the contract of `codec_interface_ttt`. Independent of token ids, text, files and resampling.
 """
 
 import os
@@ -20,7 +20,6 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, AutoModelForAudioTokenization
 from transformers import initialization as init
-from transformers.audio_utils import mel_filter_bank
 from transformers.modeling_utils import PreTrainedAudioTokenizerBase
 from transformers.models.whisper.modeling_whisper import sinusoids
 from transformers.utils import can_return_tuple
@@ -31,56 +30,18 @@ from .codec_layers_ttt import (
     TttCodecBlock,
     TttCodecDecoder,
     TttCodecEncoder,
+    TttCodecLogMel,
     TttCodecQuantizer,
     TttCodecVocoder,
+    frame_mask,
 )
 from .codec_whisper_ttt import N_FFT, TttCodecWhisper, TttCodecWhisperEncoder
 from .hub_ttt import codec_card, push_with_card
 
 
-class TttCodecLogMel(nn.Module):
-    """
-    Samples `(batch, samples)`, a whole number of codes long, -> normalised log-mel frames `(batch, mel_frames, mel)`,
-    float32.
-
-    Frame m is centred on its own hop; beyond the ends there is silence.
-    """
-
-    window: torch.Tensor
-    filters: torch.Tensor
-
-    def __init__(self, config: TttCodecConfig):
-        super().__init__()
-        self.config = config
-        self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
-        self.register_buffer("filters", self.mel_filters(), persistent=False)
-
-    def mel_filters(self) -> torch.Tensor:
-        """Triangular mel filters of shape `(n_fft/2 + 1, mel)`, each with a peak of 1."""
-        config = self.config
-        filters = mel_filter_bank(
-            config.n_fft // 2 + 1,
-            config.num_mel_bins,
-            0.0,
-            config.sampling_rate / 2,
-            config.sampling_rate,
-            mel_scale="slaney",
-        )
-        return torch.from_numpy(filters).float()
-
-    def forward(self, samples: torch.Tensor) -> torch.Tensor:
-        config = self.config
-        padded = F.pad(samples.float(), (config.window_overhang, config.window_overhang))
-        spectrum = torch.stft(
-            padded, config.n_fft, config.hop_length, window=self.window.float(), center=False, return_complex=True
-        )
-        mel = spectrum.abs().transpose(1, 2) @ self.filters.float()
-        return (mel.clamp(min=config.mel_floor).log() - config.mel_mean) / config.mel_std
-
-
 class TttCodecModel(PreTrainedAudioTokenizerBase):
     """
-    A speech codec with one codebook: 16 kHz sound to 25 codes per second and back, with the default configuration.
+    A speech codec with one codebook: 16 kHz audio to 25 codes per second and back, with the default configuration.
 
     Args:
         config ([`TttCodecConfig`]): Configuration.
@@ -89,7 +50,7 @@ class TttCodecModel(PreTrainedAudioTokenizerBase):
         ```python
         codec = AutoModel.from_pretrained("checkpoints/ttt-nano/codec")
         codes = codec.encode(waveform[None, None]).audio_codes  # (1, 1, ceil(samples / 640))
-        sound = codec.decode(codes).audio_values  # (1, 1, frames * 640)
+        audio = codec.decode(codes).audio_values  # (1, 1, frames * 640)
         ```
     """
 
@@ -135,18 +96,18 @@ class TttCodecModel(PreTrainedAudioTokenizerBase):
 
     def encode(self, input_values: torch.Tensor, padding_mask: torch.Tensor | None = None) -> TttCodecOutput:
         """
-        Sound to codes. The level of the sound does not matter: each row is brought to the standard level first. With
-        Whisper's encoder, audio of more than `config.max_segment_frames` codes (29.48 s) is cut into segments that
-        know nothing of each other.
+        Encode audio. Its level has no effect: each row is brought to the standard level first. With Whisper's encoder,
+        audio of more than `config.max_segment_frames` codes (29.48 s) is cut into segments that are encoded
+        independently.
 
         Args:
-            input_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): Sound at `config.sampling_rate`.
-            padding_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for sound, 0 for padding *after*
-                the sound of a shorter row.
+            input_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): Audio at `config.sampling_rate`.
+            padding_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for audio, 0 for padding *after*
+                the audio of a shorter row.
 
         Returns:
             [`TttCodecOutput`] with `audio_codes` of shape `(batch, 1, ceil(samples / samples_per_code))`. A row of n
-            samples has ceil(n / samples_per_code) codes, the same as alone; after them stands -1.
+            samples has ceil(n / samples_per_code) codes, the same as alone, followed by -1.
 
         Raises:
             ValueError: If the input is not one channel of finite float samples, is empty, or the mask does not fit.
@@ -156,29 +117,34 @@ class TttCodecModel(PreTrainedAudioTokenizerBase):
         frames = -(-input_values.shape[-1] // config.samples_per_code)
         samples = F.pad(input_values[:, 0].float(), (0, frames * config.samples_per_code - input_values.shape[-1]))
         row_frames = -(-lengths // config.samples_per_code)
-        mask = self._frame_mask(row_frames, frames)
+        mask = frame_mask(row_frames, frames)
         samples = samples.masked_fill(torch.arange(samples.shape[1], device=samples.device) >= lengths[:, None], 0.0)
-        bins = self._bins(self.standard_level(samples), row_frames)
+        bins = self.bins(self.standard_level(samples), row_frames)
         return TttCodecOutput(audio_codes=self.quantizer.codes(bins).masked_fill(~mask, PADDING_CODE)[:, None])
 
-    def _bins(self, samples: torch.Tensor, row_frames: torch.Tensor) -> torch.Tensor:
-        """Samples `(batch, frames * samples_per_code)` at the standard level -> bins `(batch, frames, dims)`."""
-        if isinstance(self.encoder, TttCodecEncoder):
-            mel = self.log_mel(samples).to(self.dtype)
-            mask = self._frame_mask(row_frames, samples.shape[1] // self.config.samples_per_code)
-            return self.quantizer.bins(self.encoder(mel, mask.to(self.dtype)[..., None]))
-        longest = self.config.max_segment_frames
-        segments = [
-            self.encoder.bins(self.encoder(segment, (row_frames - number * longest).clamp(0, longest)))
-            for number, segment in enumerate(samples.split(longest * self.config.samples_per_code, dim=1))
-        ]
-        return torch.cat(segments, dim=1)
+    def bins(self, samples: torch.Tensor, row_frames: torch.Tensor) -> torch.Tensor:
+        """
+        Encode audio to the digits of its codes.
+
+        Args:
+            samples (`torch.FloatTensor` of shape `(batch, frames * samples_per_code)`): Audio at the standard level,
+                zeros after the end of a shorter row.
+            row_frames (`torch.LongTensor` of shape `(batch,)`): Codes of each row.
+
+        Returns:
+            `torch.LongTensor` of shape `(batch, frames, dims)`: Bins of the quantiser; without meaning after the end of
+            a shorter row.
+        """
+        longest = self.config.max_segment_frames or samples.shape[1] // self.config.samples_per_code
+        segments = samples.split(longest * self.config.samples_per_code, dim=1)
+        frames = [(row_frames - number * longest).clamp(0, longest) for number in range(len(segments))]
+        return torch.cat([self.encoder.bins(*segment) for segment in zip(segments, frames, strict=True)], dim=1)
 
     def decode(self, audio_codes: torch.Tensor) -> TttCodecOutput:
         """
-        Codes to sound, at the standard level.
+        Decode codes, to audio at the standard level.
 
-        The sound of code i, samples `[i, i + 1) * samples_per_code`, depends on the codes i - `config.decode_context`
+        The samples of code i, `[i, i + 1) * samples_per_code`, depend on the codes i - `config.decode_context`
         .. i + `config.decode_lookahead` and no others.
 
         Args:
@@ -193,19 +159,19 @@ class TttCodecModel(PreTrainedAudioTokenizerBase):
             ValueError: If the codes have another shape or type, are empty, or are out of range.
         """
         codes = checked_codes(audio_codes, self.config.codebook_size)
-        sounds = codes != PADDING_CODE
-        mask = None if sounds.all() else sounds.to(self.dtype)[..., None]
+        valid = codes != PADDING_CODE
+        mask = None if valid.all() else valid.to(self.dtype)[..., None]
         mel = self.decoder(self.quantizer.from_codes(codes.clamp(min=0)).to(self.dtype), mask)
         mel_mask = None if mask is None else mask.repeat_interleave(self.config.mel_frames_per_code, dim=1)
         samples = self.vocoder(mel, mel_mask).clamp(-1.0, 1.0)
-        if not sounds.all():
-            samples = samples * sounds.repeat_interleave(self.config.samples_per_code, dim=1)
+        if not valid.all():
+            samples = samples * valid.repeat_interleave(self.config.samples_per_code, dim=1)
         return TttCodecOutput(audio_values=samples[:, None])
 
     @can_return_tuple
     def forward(self, input_values: torch.Tensor, padding_mask: torch.Tensor | None = None) -> TttCodecOutput:
         """
-        Sound to codes and back to sound.
+        Encode and decode audio.
 
         Args:
             input_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): As for `encode`.
@@ -233,11 +199,11 @@ class TttCodecModel(PreTrainedAudioTokenizerBase):
         """
         Bring each row to the standard level of active speech.
 
-        The level is the mean power of those stretches of one code's length that are at most 30 dB weaker than the
-        strongest one, so pauses do not count.
+        The level is the mean power of those code-length segments that are at most 30 dB weaker than the strongest one,
+        so pauses do not count.
 
         Args:
-            samples (`torch.FloatTensor` of shape `(batch, frames * samples_per_code)`): Sound, zeros after the end of a
+            samples (`torch.FloatTensor` of shape `(batch, frames * samples_per_code)`): Audio, zeros after the end of a
                 shorter row.
 
         Returns:
@@ -253,9 +219,6 @@ class TttCodecModel(PreTrainedAudioTokenizerBase):
         level = (power * active).sum(-1, keepdim=True) / active.sum(-1, keepdim=True)
         gain = (10 ** (config.active_level_db / 10) / level.clamp(min=1e-20)).sqrt()
         return gain.clamp(max=10 ** (config.max_gain_db / 20))
-
-    def _frame_mask(self, row_frames: torch.Tensor, frames: int) -> torch.Tensor:
-        return torch.arange(frames, device=row_frames.device) < row_frames[:, None]  # (batch, frames)
 
     def push_to_hub(self, repo_id: str, *, card: ModelCard | None = None, **kwargs: Any) -> CommitInfo:
         """

@@ -1,13 +1,13 @@
 """
-The listening half of the small codec on the encoder of Whisper: samples -> scores of each digit of each code.
+The encoding half of the small codec, on Whisper's encoder: samples -> logits of each digit of each code.
 
     samples -> log-mel -> Whisper's encoder (50 frames per second) -> two frames a code -> ConvNeXt blocks -> digits
 
-Whisper (Radford et al., 2022) was trained to write down what people say, whoever they are, so its features carry the
-words and little of the voice. The encoder runs on the true length of the audio with some silence after it, not on
-thirty seconds. A row of a padded batch is computed as it is alone.
+Whisper (Radford et al., 2022) was trained to transcribe many speakers, so its features carry words and little of the
+voice. The encoder runs on the true length of the audio and some silence after it, not on thirty seconds. A row gives
+the same alone and in a padded batch.
 
-Depends on tensors of shape `(batch, time, channels)`. Independent of codes in a vocabulary, files and decoding.
+Depends on tensors of shape `(batch, time, channels)`. Independent of token ids, files and decoding.
 """
 
 import torch
@@ -18,7 +18,7 @@ from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.whisper.modeling_whisper import WhisperEncoderLayer
 
 from .codec_configuration_ttt import TttCodecConfig
-from .codec_layers_ttt import TttCodecBlock
+from .codec_layers_ttt import TttCodecBlock, frame_mask
 
 MEL_FRAMES_PER_FRAME = 2  # the second convolution of Whisper halves the rate
 N_FFT, HOP_LENGTH = 400, 160  # samples at 16 kHz
@@ -120,7 +120,7 @@ class TttCodecWhisperEncoder(nn.Module):
 
     def forward(self, samples: torch.Tensor, row_frames: torch.Tensor) -> torch.Tensor:
         """
-        Score the digits of each code.
+        Compute the logits of the digits of each code.
 
         Args:
             samples (`torch.FloatTensor` of shape `(batch, codes * samples_per_code)`): Audio, zeros after the end of
@@ -142,15 +142,15 @@ class TttCodecWhisperEncoder(nn.Module):
         """Features `(batch, codes * ratio, d_model)` -> logits `(batch, codes, sum(fsq_levels))`."""
         hidden_states = self.input_norm(features)
         hidden_states = self.downsample(hidden_states.reshape(features.shape[0], -1, self.downsample.in_features))
-        mask = torch.arange(hidden_states.shape[1], device=features.device) < row_frames[:, None]
-        mask = mask.to(hidden_states.dtype)[..., None]
+        mask = frame_mask(row_frames, hidden_states.shape[1]).to(hidden_states.dtype)[..., None]
         hidden_states = hidden_states * mask
         for layer in self.code_layers:
             hidden_states = layer(hidden_states, mask)
         return self.output_proj(self.norm(hidden_states))
 
-    def bins(self, logits: torch.Tensor) -> torch.Tensor:
-        """Logits `(batch, codes, sum(fsq_levels))` -> the likeliest digits `(batch, codes, dims)`."""
+    def bins(self, samples: torch.Tensor, row_frames: torch.Tensor) -> torch.Tensor:
+        """As [`TttCodecModel.bins`], for audio of one segment: the most probable digits."""
+        logits = self(samples, row_frames)
         return torch.stack([digit.argmax(-1) for digit in logits.split(self.levels, dim=-1)], dim=-1)
 
 

@@ -206,26 +206,6 @@ class TttVocabulary:
             )
         return [self.audio_code_offset + code for code in codes]
 
-    def ids_to_codes(self, ids: Iterable[int]) -> list[int]:
-        """
-        Turn token ids into the codec's codes.
-
-        Args:
-            ids (iterable of `int`, 1-D tensor or array): Token ids, all of them codes (no markers).
-
-        Returns:
-            `list[int]`: Codes.
-
-        Raises:
-            ValueError: If an id is not a code.
-        """
-        ids = [int(token_id) for token_id in ids]
-        for token_id in ids:
-            if not self.is_code(token_id):
-                last = self.audio_code_offset + self.codebook_size - 1
-                raise ValueError(f"Id {token_id} is not a code: codes have the ids {self.audio_code_offset} to {last}.")
-        return [token_id - self.audio_code_offset for token_id in ids]
-
 
 def add_ttt_tokens(tokenizer: PreTrainedTokenizerBase, codebook_size: int) -> TttVocabulary:
     """

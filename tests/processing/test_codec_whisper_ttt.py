@@ -121,6 +121,23 @@ def test_the_codes_are_the_likeliest_digits(codec):
     assert codec.encode(audio[None, None]).audio_codes[0, 0].tolist() == codes.tolist()
 
 
+def test_a_padded_batch_with_a_row_beyond_thirty_seconds_has_the_codes_of_single_calls(codec):
+    rows = [noise(640 * codec.config.max_segment_frames + 9_000), noise(16_000, seed=1)]
+    batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=0.7)  # not silence
+    mask = torch.arange(batch.shape[1]) < torch.tensor([[len(row)] for row in rows])
+    codes = codec.encode(batch[:, None], padding_mask=mask.long()).audio_codes[:, 0]
+    for row, audio in zip(codes, rows, strict=True):
+        alone = codec.encode(audio[None, None]).audio_codes[0, 0]
+        assert torch.equal(row[: len(alone)], alone)
+        assert (row[len(alone) :] == -1).all()
+
+
+@pytest.mark.parametrize("wrong", ["openai/whisper-small", 32, ["d_model"]])
+def test_a_whisper_configuration_of_another_type_is_refused(wrong):
+    with pytest.raises(TypeError, match="whisper_config must be a WhisperConfig or a dict, got"):
+        TttCodecConfig(whisper_config=wrong)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -121,7 +121,7 @@ class Listening:
         """The teacher's digits of clean sounds, `(batch, codes, dims)`; -1 after the end of a shorter row."""
         samples, row_frames = self._pad(sounds)
         with torch.autocast("cpu", enabled=False):
-            bins = self.teacher._bins(self.teacher.standard_level(samples), row_frames)
+            bins = self.teacher.bins(self.teacher.standard_level(samples), row_frames)
         within = torch.arange(bins.shape[1]) < row_frames[:, None]
         return bins.masked_fill(~within[..., None], -1)
 
