@@ -1,8 +1,7 @@
 """
 Speech codecs of transformers in the shape of `TttCodecModel`: one codebook, `encode` from samples, `decode` to samples.
 
-Knows how DAC and EnCodec (their first codebooks), X-Codec 2 and NeuCodec differ from that shape. Knows no tokens, no
-files and no text.
+Covers DAC and EnCodec (their first codebooks), X-Codec 2 and NeuCodec. Independent of token ids, files and text.
 """
 
 import math
@@ -16,19 +15,19 @@ from torch.nn.utils.rnn import pad_sequence
 
 from .codec_interface_ttt import CODEC_FIELDS, PADDING_CODE, TttCodecOutput, audio_lengths, checked_codes
 
-FEATURE_CODECS = ("xcodec2", "neucodec")  # these hear through a feature extractor of their own
+FEATURE_CODECS = ("xcodec2", "neucodec")  # these encode features of their own extractor
 ADAPTED_CODECS = ("dac", "encodec", *FEATURE_CODECS)
 
 
 @dataclass(frozen=True)
 class AdaptedCodecConfig:
     """
-    What a processor asks of a codec's configuration.
+    The fields of [`CodecConfig`] for a codec of transformers.
 
     Args:
         model_type (`str`): The codec's own type.
-        sampling_rate (`int`): Rate of the sound that it hears, in Hz.
-        output_sampling_rate (`int`): Rate of the sound that it makes, in Hz.
+        sampling_rate (`int`): Rate of the audio to encode, in Hz.
+        output_sampling_rate (`int`): Rate of decoded audio, in Hz.
         frame_rate (`float`): Codes per second.
         codebook_size (`int`): Number of codes.
     """
@@ -44,9 +43,8 @@ class CodecAdapter:
     """
     A codec of transformers behind the interface of `TttCodecModel`.
 
-    Rows of a batch go through it one by one: padding would change what these codecs hear and say, and a row is to be
-    what it is alone. None of them states on how many codes a sample depends, so in a stream their sound comes when
-    the reply is over.
+    Rows of a batch are computed one by one, because padding would change the result of these codecs. None of them
+    declares on how many codes a sample depends, so a stream decodes when the reply is complete.
 
     Args:
         model (`PreTrainedModel`): A DAC, EnCodec, X-Codec 2 or NeuCodec model.
@@ -59,13 +57,13 @@ class CodecAdapter:
         self.config = adapted_config(model.config)
         if self.config.model_type in FEATURE_CODECS and feature_extractor is None:
             raise ValueError(
-                f"A {self.config.model_type} codec hears through its feature extractor: give `CodecAdapter(model, "
+                f"A {self.config.model_type} codec encodes features of its extractor: give `CodecAdapter(model, "
                 "feature_extractor)`."
             )
 
     @property
     def device(self) -> torch.device:
-        """Where the codec's weights lie."""
+        """Device of the weights."""
         return self.model.device
 
     def to(self, *args: Any, **kwargs: Any) -> "CodecAdapter":
@@ -80,12 +78,12 @@ class CodecAdapter:
 
     def encode(self, input_values: torch.Tensor, padding_mask: torch.Tensor | None = None) -> TttCodecOutput:
         """
-        Turn sounds into codes.
+        Encode audio.
 
         Args:
-            input_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): Sound at `config.sampling_rate`.
-            padding_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for sound, 0 for padding *after*
-                the sound of a shorter row.
+            input_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): Audio at `config.sampling_rate`.
+            padding_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for audio, 0 for padding *after*
+                the audio of a shorter row.
 
         Returns:
             [`TttCodecOutput`] with `audio_codes`.
@@ -99,7 +97,7 @@ class CodecAdapter:
 
     def decode(self, audio_codes: torch.Tensor) -> TttCodecOutput:
         """
-        Turn codes into sounds.
+        Decode codes.
 
         Args:
             audio_codes (`torch.LongTensor` of shape `(batch, 1, frames)`): Codes; -1 only after the end of a shorter
@@ -115,18 +113,17 @@ class CodecAdapter:
         rows = [self._decode_row(row[row != PADDING_CODE][None, None]) for row in codes]
         return TttCodecOutput(audio_values=pad_sequence(rows, batch_first=True)[:, None])
 
-    def _encode_row(self, sound: torch.Tensor) -> torch.Tensor:
+    def _encode_row(self, audio: torch.Tensor) -> torch.Tensor:
         """Samples `(1, 1, samples)` -> codes `(frames,)`."""
         if self.config.model_type == "dac":
             hop = math.prod(self.model.config.downsampling_ratios)
-            codes = self.model.encode(F.pad(sound, (0, -sound.shape[-1] % hop)), n_quantizers=1).audio_codes
+            codes = self.model.encode(F.pad(audio, (0, -audio.shape[-1] % hop)), n_quantizers=1).audio_codes
         elif self.config.model_type == "encodec":
-            # (chunks, batch, codebooks, frames): in one chunk, at the smallest bandwidth, of which the first codebook
-            # is what speaks.
-            codes = self.model.encode(sound).audio_codes[0, :, :1]
+            # (chunks, batch, codebooks, frames): one chunk at the smallest bandwidth, of which the first codebook is used.
+            codes = self.model.encode(audio).audio_codes[0, :, :1]
         else:
             features = self.feature_extractor(
-                sound[0, 0].cpu().numpy(), sampling_rate=self.config.sampling_rate, return_tensors="pt"
+                audio[0, 0].cpu().numpy(), sampling_rate=self.config.sampling_rate, return_tensors="pt"
             )
             codes = self.model.encode(**features.to(self.device)).audio_codes
         return codes.reshape(-1).long()
@@ -146,16 +143,16 @@ class CodecAdapter:
 
 def adapted_config(config: Any) -> Any:
     """
-    Read what a processor asks of a codec's configuration, whichever codec it is.
+    Read the fields of [`CodecConfig`] from the configuration of any supported codec.
 
     Args:
         config (`PreTrainedConfig`): A codec's configuration.
 
     Returns:
-        `PreTrainedConfig` that follows the contract already, or an [`AdaptedCodecConfig`].
+        The configuration itself if it has these fields, else an [`AdaptedCodecConfig`].
 
     Raises:
-        ValueError: If the codec neither follows the contract nor has an adapter.
+        ValueError: If the codec neither has these fields nor an adapter.
     """
     if isinstance(config, AdaptedCodecConfig):
         return config
@@ -167,16 +164,18 @@ def adapted_config(config: Any) -> Any:
         wrong = [name for name, value in one_stream.items() if getattr(config, name) != value]
         if wrong:
             raise ValueError(
-                f"This EnCodec needs more than codes to speak ({', '.join(wrong)}): use the mono one at 24 kHz, whose "
+                f"This EnCodec needs more than codes to decode ({', '.join(wrong)}): use the mono one at 24 kHz, whose "
                 f"configuration has {one_stream}."
             )
         rate = config.sampling_rate
         return AdaptedCodecConfig("encodec", rate, rate, rate / config.hop_length, config.codebook_size)
     if config.model_type in FEATURE_CODECS:
-        heard = config.sampling_rate if config.model_type == "xcodec2" else config.input_sampling_rate
-        spoken = config.sampling_rate if config.model_type == "xcodec2" else config.output_sampling_rate
-        frame_rate = heard / math.prod(config.downsampling_ratios)
-        return AdaptedCodecConfig(config.model_type, heard, spoken, frame_rate, math.prod(config.quantization_levels))
+        rate_in = config.sampling_rate if config.model_type == "xcodec2" else config.input_sampling_rate
+        rate_out = config.sampling_rate if config.model_type == "xcodec2" else config.output_sampling_rate
+        frame_rate = rate_in / math.prod(config.downsampling_ratios)
+        return AdaptedCodecConfig(
+            config.model_type, rate_in, rate_out, frame_rate, math.prod(config.quantization_levels)
+        )
     missing = [name for name in CODEC_FIELDS if getattr(config, name, None) is None]
     if missing:
         raise ValueError(

@@ -3,7 +3,7 @@ The contract of a codec: what its configuration and its methods give, in which s
 
     audio `(batch, 1, samples)` -- encode --> codes `(batch, 1, frames)` -- decode --> audio `(batch, 1, samples)`
 
-A codec has one codebook. The rows of a batch may have different lengths: `padding_mask` says where audio ends, and
+A codec has one codebook. The rows of a batch may have different lengths: `padding_mask` marks where audio ends, and
 -1 follows the codes of a shorter row. A row gives the same result alone and in a batch.
 
 Depends on tensors. Independent of any codec, of token ids and of files.

@@ -1,9 +1,8 @@
 """
-The codec of a processor: known by name, loaded when it is first needed, once, whichever thread asks.
+The codec of a processor: located by name, loaded once on first use, from any thread.
 
-Knows where a codec lies (in the checkpoint's own folder or Hub repository, or elsewhere) and how it is loaded and
-saved. Knows no tokens. Of the package's codecs only the small one is imported from the start; a larger one is when a
-checkpoint asks for it.
+A codec is a subfolder of the checkpoint, or a folder or Hub repository of its own. Of the codecs of this package only
+the small one is imported at once; a larger one when a checkpoint needs it. Independent of token ids.
 """
 
 import importlib.util
@@ -32,8 +31,8 @@ CODEC_FILES = (".json", ".safetensors", ".py", ".md")
 CODEC_FOLDER = "codec"  # of a checkpoint
 OWN_CODEC = f"./{CODEC_FOLDER}"
 
-# Codecs of this package that register themselves when they are imported, and stream by themselves. A published
-# processor does not carry their code: it comes with the codec's own folder, as that of any codec does.
+# Codecs of this package that register themselves when they are imported, and have a stream of their own. A published
+# processor does not contain their code: it is in the codec's own folder, as for any codec.
 LARGE_CODECS = {"glm4_voice_codec": ".glm4_voice_codec"}
 
 
@@ -44,7 +43,7 @@ class CodecHandle:
     Args:
         name_or_path (`str`): `./folder` in the checkpoint named by `source`, or a folder or Hub id of its own.
         source (`str`, *optional*): Folder or Hub id of the checkpoint.
-        subfolder (`str`, *optional*): Where in `source` the checkpoint lies.
+        subfolder (`str`, *optional*): Subfolder of `source` with the checkpoint.
         revision (`str`, *optional*): Revision of `source` on the Hub.
         loading_kwargs (`dict`, *optional*): Further arguments of `from_pretrained` (`token`, `cache_dir`,
             `trust_remote_code`, ...).
@@ -95,10 +94,10 @@ class CodecHandle:
 
     def encode(self, waveform: np.ndarray) -> list[int]:
         """
-        Turn sound into codes.
+        Encode a waveform.
 
         Args:
-            waveform (`np.ndarray` of shape `(samples,)`, float32): Sound at `config.sampling_rate`.
+            waveform (`np.ndarray` of shape `(samples,)`, float32): Audio at `config.sampling_rate`.
 
         Returns:
             `list[int]`: Codes.
@@ -110,13 +109,13 @@ class CodecHandle:
 
     def decode(self, codes: list[int]) -> np.ndarray:
         """
-        Turn codes into sound.
+        Decode codes.
 
         Args:
             codes (`list[int]`): Codes, at least one.
 
         Returns:
-            `np.ndarray` of shape `(samples,)`, float32: Sound at `config.output_sampling_rate`.
+            `np.ndarray` of shape `(samples,)`, float32: Audio at `config.output_sampling_rate`.
         """
         codec = self.model
         with torch.inference_mode():
@@ -125,15 +124,15 @@ class CodecHandle:
 
     def stream(self) -> CodecStream:
         """
-        Begin a sound whose codes are still coming.
+        Begin to decode codes that arrive piece by piece.
 
-        The codec of GLM-4-Voice has a stream of its own. A codec that states its receptive field
-        (`config.decode_context` and `config.decode_lookahead`, in codes) speaks as they come; of any other one
-        nothing is known to be final before the last code, and it speaks at the end.
+        The codec of GLM-4-Voice has a stream of its own. A codec that declares its receptive field
+        (`config.decode_context` and `config.decode_lookahead`, in codes) decodes codes as they arrive; any other one
+        decodes after the last code.
 
         Returns:
-            [`CodecStream`]: `push(codes)` and `finish()` give the samples of `decode` on all codes, piece by piece;
-            with GLM-4-Voice not the very same ones, since its flow looks at all codes at once (see
+            [`CodecStream`]: `push(codes)` and `finish()` return the samples of `decode` on all codes, piece by piece.
+            With GLM-4-Voice they differ slightly, since its flow uses all codes at once (see
             [`Glm4VoiceDecoderStream`]).
         """
         config = self.config
@@ -190,14 +189,13 @@ class CodecHandle:
             return None
         if ".." in self.name_or_path.split("/"):
             raise ValueError(
-                f"The codec {self.name_or_path!r} lies outside of its checkpoint: give its whole path, or its Hub id."
+                f"The codec {self.name_or_path!r} is outside of its checkpoint: give its whole path, or its Hub id."
             )
         subfolder = "/".join(part for part in (self.subfolder, self.name_or_path[2:]) if part)
         return (os.path.join(self.source, subfolder), "") if os.path.isdir(self.source) else (self.source, subfolder)
 
     def _load_model(self) -> Any:
-        # Auto classes look for a PEFT adapter too, and without these arguments they ask the Hub for it even when told
-        # not to.
+        # Auto classes also look for a PEFT adapter, and without these arguments they ask the Hub for it even offline.
         cache = {
             key: self.loading_kwargs[key] for key in ("cache_dir", "local_files_only") if key in self.loading_kwargs
         }

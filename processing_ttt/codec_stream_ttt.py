@@ -1,11 +1,10 @@
 """
-Codes to sound while codes are still coming: the samples of decoding everything at once, piece by piece.
+Decode codes as they arrive: the samples of decoding all codes at once, piece by piece.
 
-Knows how far a code's sound depends on its neighbours, and what decodes codes. Knows no codec, no tokens and no
-threads.
+    codes   | dropped | context, done | final now | look-ahead |  not there yet
+                      └────────────── decoded ─────────────┘
 
-    codes   | dropped | context, spoken | to speak now | lookahead |  not there yet
-                      └───────────── decoded again ────────────┘
+Depends on a function that decodes codes and its receptive field. Independent of codecs, token ids and threads.
 """
 
 from collections.abc import Callable
@@ -17,17 +16,17 @@ Decode = Callable[[list[int]], np.ndarray]
 
 class WindowedCodecStream:
     """
-    A stream of a codec whose sound depends on a limited stretch of codes: decodes that stretch again with each piece.
+    A stream of a codec with a limited receptive field, which is decoded again with each piece.
 
-    A piece costs the decoding of its own codes and of `context + lookahead` around them, however long the sound is.
+    A piece costs the decoding of its own codes and of `context + lookahead` codes around them, at any total length.
     Samples equal those of decoding everything at once but for floating point rounding, which depends on the length of
     what is decoded: 4e-7 of full scale with the codec of nano in float32 on a CPU.
 
     Args:
         decode (`Callable`): Turns codes into float32 samples of shape `(samples,)`, `samples_per_code` of them for
             each.
-        context (`int`): Codes before code i on which its sound depends.
-        lookahead (`int`): Codes after code i on which its sound depends.
+        context (`int`): Codes before code i on which its samples depend.
+        lookahead (`int`): Codes after code i on which its samples depend.
         samples_per_code (`int`): Samples of one code.
     """
 
@@ -36,32 +35,32 @@ class WindowedCodecStream:
         self.context = context
         self.lookahead = lookahead
         self.samples_per_code = samples_per_code
-        self._codes: list[int] = []  # context, and what was not spoken yet
-        self._num_spoken = 0  # of these
+        self._codes: list[int] = []  # context, and codes whose samples were not returned yet
+        self._num_done = 0  # of these
 
     def push(self, codes: list[int]) -> np.ndarray:
-        """See [`CodecStream`]: speaks up to the code that has its lookahead."""
+        """See [`CodecStream`]: up to the last code whose look-ahead is complete."""
         self._codes += codes
-        return self._speak(len(self._codes) - self.lookahead)
+        return self._decode_until(len(self._codes) - self.lookahead)
 
     def finish(self) -> np.ndarray:
         """See [`CodecStream`]: nothing follows the last code."""
-        return self._speak(len(self._codes))
+        return self._decode_until(len(self._codes))
 
-    def _speak(self, end: int) -> np.ndarray:
-        start = self._num_spoken
+    def _decode_until(self, end: int) -> np.ndarray:
+        start = self._num_done
         if end <= start:
             return np.zeros(0, dtype=np.float32)
         samples = self.decode(self._codes)[start * self.samples_per_code : end * self.samples_per_code]
         num_dropped = max(0, end - self.context)
         del self._codes[:num_dropped]
-        self._num_spoken = end - num_dropped
+        self._num_done = end - num_dropped
         return samples
 
 
 class WholeCodecStream:
     """
-    A stream of a codec that does not say on which codes a sample depends: silent until the end, and exact.
+    A stream of a codec with an unknown receptive field: exact, and everything at the end.
 
     Args:
         decode (`Callable`): Turns codes into float32 samples of shape `(samples,)`.

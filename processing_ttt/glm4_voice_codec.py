@@ -1,10 +1,8 @@
 """
-GLM-4-Voice as a codec of Text-to-Talk: hears at 16 kHz, speaks at 22.05 kHz, 12.5 codes per second from one codebook
-of 16384.
+GLM-4-Voice as a codec of Text-to-Talk: 16 kHz in, 22.05 kHz out, 12.5 codes per second from one codebook of 16384.
 
-Joins the speech tokenizer and the decoder behind the interface of `TttCodecModel` (`encode`, `decode`, and what a
-processor asks of the configuration), so that nobody who holds a codec needs to know which one it is. Knows no tokens
-and no text.
+Joins the speech tokenizer and the decoder behind the contract of `codec_interface_ttt`. Independent of token ids and
+text.
 """
 
 import os
@@ -37,7 +35,7 @@ class Glm4VoiceCodec(PreTrainedAudioTokenizerBase):
         ```python
         codec = Glm4VoiceCodec.from_pretrained("glm4-voice-codec")
         codes = codec.encode(waveform[None, None]).audio_codes  # (1, 1, ceil(samples / 1280))
-        sound = codec.decode(codes).audio_values  # (1, 1, codes * 441 // 64 * 256)
+        audio = codec.decode(codes).audio_values  # (1, 1, codes * 441 // 64 * 256)
         ```
     """
 
@@ -55,12 +53,12 @@ class Glm4VoiceCodec(PreTrainedAudioTokenizerBase):
 
     def encode(self, input_values: torch.Tensor, padding_mask: torch.Tensor | None = None) -> TttCodecOutput:
         """
-        Sound to codes. See [`Glm4VoiceTokenizerModel.encode`].
+        Encode audio. See [`Glm4VoiceTokenizerModel.encode`].
 
         Args:
-            input_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): Sound at `config.sampling_rate`.
-            padding_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for sound, 0 for padding *after*
-                the sound of a shorter row.
+            input_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): Audio at `config.sampling_rate`.
+            padding_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for audio, 0 for padding *after*
+                the audio of a shorter row.
 
         Returns:
             [`TttCodecOutput`] with `audio_codes` of shape `(batch, 1, ceil(samples / 1280))`; -1 after the end
@@ -70,7 +68,7 @@ class Glm4VoiceCodec(PreTrainedAudioTokenizerBase):
 
     def decode(self, audio_codes: torch.Tensor, **kwargs: Any) -> TttCodecOutput:
         """
-        Codes to sound. See [`Glm4VoiceDecoderModel.decode`].
+        Decode codes. See [`Glm4VoiceDecoderModel.decode`].
 
         Args:
             audio_codes (`torch.LongTensor` of shape `(batch, 1, frames)`): Codes; -1 only after the end of a shorter
@@ -85,7 +83,7 @@ class Glm4VoiceCodec(PreTrainedAudioTokenizerBase):
 
     def encode_stream(self) -> Glm4VoiceTokenizerStream:
         """
-        Hear one sound while it is still coming.
+        Encode one audio signal while it arrives.
 
         Returns:
             [`Glm4VoiceTokenizerStream`]: `push(samples)` and `finish()` give codes.
@@ -94,7 +92,7 @@ class Glm4VoiceCodec(PreTrainedAudioTokenizerBase):
 
     def decode_stream(self, **kwargs: Any) -> Glm4VoiceDecoderStream:
         """
-        Speak one reply while its codes are still coming.
+        Decode one audio signal while its codes arrive.
 
         Args:
             kwargs: Options of [`Glm4VoiceDecoderStream`].
@@ -106,7 +104,7 @@ class Glm4VoiceCodec(PreTrainedAudioTokenizerBase):
 
     def forward(self, input_values: torch.Tensor, padding_mask: torch.Tensor | None = None) -> TttCodecOutput:
         """
-        Sound to codes and back to sound.
+        Encode and decode audio.
 
         Args:
             input_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): As for `encode`.

@@ -89,7 +89,7 @@ def test_encodec_speaks_with_its_first_codebook(bandwidth):
 
 @pytest.mark.parametrize("field", [{"normalize": True}, {"audio_channels": 2}, {"chunk_length_s": 1.0}])
 def test_an_encodec_that_needs_more_than_codes_is_refused(field):
-    with pytest.raises(ValueError, match=rf"needs more than codes to speak \({next(iter(field))}\)"):
+    with pytest.raises(ValueError, match=rf"needs more than codes to decode \({next(iter(field))}\)"):
         processor_for(encodec(**field))
 
 
