@@ -1,5 +1,5 @@
 """
-Waveforms and text to and from token ids: the vocabulary, the layout, the codec and the processor of Text-to-Talk.
+Audio and text to and from token ids: vocabulary, layout, codec and processor of Text-to-Talk.
 
 Importing registers `TttProcessor` with `AutoProcessor`, and the codec with `AutoConfig`, `AutoModel` and
 `AutoModelForAudioTokenization`. The codec of GLM-4-Voice is imported when one of its names is first used.

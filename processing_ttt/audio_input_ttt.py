@@ -1,9 +1,8 @@
 """
-Sound from wherever it comes (path, bytes, file, array, dataset value) to one mono waveform at the rate that a codec
-hears.
+Read audio in any form (path, bytes, file, array, dataset value) as one mono waveform at the sampling rate of a codec.
 
-Knows file formats, sample types, channels and rates, and says clearly what is wrong with a sound. Knows no codec and
-no tokens. Nothing is fetched from the network.
+Handles file formats, sample types, channels and rates; an error states what is wrong with the audio. Nothing is fetched
+from the network. Independent of codecs and token ids.
 """
 
 import io
@@ -71,7 +70,7 @@ class Waveform(np.ndarray):
 
 @dataclass(frozen=True)
 class _Samples:
-    """What a source holds: `array` (any sample type, one or two axes), its rate in Hz if known, its name for errors."""
+    """Content of a source: `array` (any sample type, one or two axes), its rate in Hz if known, its name for errors."""
 
     array: np.ndarray
     sampling_rate: Any
@@ -82,28 +81,26 @@ def load_audio(
     audio: Any, target_sampling_rate: int, sampling_rate: int | None = None, max_seconds: float | None = 600.0
 ) -> Waveform:
     """
-    Read, check, mix and resample one sound.
+    Read, check, mix and resample audio.
 
     Args:
         audio: A path; the bytes of a file; an open binary file; `{"array", "sampling_rate"}`; `{"bytes", "path"}` (an
-        undecoded
-            `datasets.Audio` value); `(array, rate)` or `(rate, array)`; a decoder with `get_all_samples()` (a decoded
-            `datasets.Audio` value); a [`Waveform`]; or an array, tensor or list of samples, with its rate in
+            undecoded `datasets.Audio` value); `(array, rate)` or `(rate, array)`; a decoder with `get_all_samples()` (a
+            decoded `datasets.Audio` value); a [`Waveform`]; or an array, tensor or list of samples, with its rate in
             `sampling_rate`. Arrays are `(samples,)`, `(channels, samples)` or `(samples, channels)` (the shorter axis
-            holds the channels); float in [-1, 1], int8, int16, int32 or uint8.
+            is that of the channels); float in [-1, 1], int8, int16, int32 or uint8.
         target_sampling_rate (`int`): Rate of the result, in Hz.
-        sampling_rate (`int`, *optional*): Rate of a bare array, in Hz. Where the source knows its own rate, that one
-            counts.
-        max_seconds (`float`, *optional*, defaults to 600): Longest sound taken, in seconds; `None` for no limit.
+        sampling_rate (`int`, *optional*): Rate of a bare array, in Hz; ignored if the source has its own rate.
+        max_seconds (`float`, *optional*, defaults to 600): Longest audio accepted, in seconds; `None` for no limit.
 
     Returns:
         [`Waveform`] of shape `(samples,)`, float32: The mean of the channels at `target_sampling_rate`; a waveform that
-            has this rate already, itself.
+            has this rate already is returned itself.
 
     Raises:
-        FileNotFoundError: If a path leads to no file.
+        FileNotFoundError: If there is no file at a path.
         TypeError: If `audio` is of another kind or its samples of another type.
-        AudioInputError: If the sound is empty, silent, too long, damaged, holds NaN or infinity, or has no valid rate.
+        AudioInputError: If the audio is empty, silent, too long, damaged, has NaN or infinite samples or no valid rate.
     """
     if isinstance(audio, Waveform) and audio.sampling_rate is not None:
         if audio.sampling_rate == target_sampling_rate:
@@ -116,20 +113,20 @@ def load_audio(
     mono = _mono(channels, samples.name)
     _check_content(mono, float(np.abs(channels).max(initial=0.0)), rate, samples.name, max_seconds)
     waveform = _resampled(mono, rate, target_sampling_rate).view(Waveform)
-    _check_audible(waveform, samples.name)  # what only a higher rate could hold is gone
+    _check_audible(waveform, samples.name)  # resampling may have removed all of it
     waveform.sampling_rate = target_sampling_rate
     return waveform
 
 
 def as_audio_list(audio: Any) -> list[Any]:
     """
-    Tell one sound from several: a list is a list of sounds, unless it is one of samples.
+    Distinguish one audio input from several: a list has several, unless it is a list of samples.
 
     Args:
-        audio: `None`, one sound in any form that `load_audio` takes, or a list of sounds.
+        audio: `None`, audio in any form that `load_audio` takes, or a list of such.
 
     Returns:
-        `list`: The sounds.
+        `list`: The audio inputs.
     """
     if audio is None:
         return []
@@ -138,44 +135,44 @@ def as_audio_list(audio: Any) -> list[Any]:
     return [audio]
 
 
-def resolve_audio_parts(conversation: Any, load: Callable[[Any, int | None], np.ndarray]) -> tuple[Any, bool]:
+def resolve_audio_parts(messages: Any, load: Callable[[Any, int | None], np.ndarray]) -> tuple[Any, bool]:
     """
-    Copy a conversation, or a batch of them, with every sound in it loaded: what transformers then passes on as it is.
+    Copy messages, or a batch of them, with all audio loaded, which transformers then passes through.
 
     Args:
-        conversation (`list[dict]` or `list[list[dict]]`): Messages. An audio part has its sound as `audio`, `path`,
-            `url`, `bytes` or `array`, and for an array perhaps `sampling_rate`.
-        load (callable): Makes a waveform of a sound and its rate (or `None`).
+        messages (`list[dict]` or `list[list[dict]]`): Messages. An audio part has its audio as `audio`, `path`, `url`,
+            `bytes` or `array`, and for an array perhaps `sampling_rate`.
+        load (callable): Loads a waveform from audio and its rate (or `None`).
 
     Returns:
-        `tuple`: The copy, and whether there is sound in it.
+        `tuple`: The copy, and whether it has audio.
 
     Raises:
-        ValueError: If an audio part has no sound, a part or a message is no dictionary, or there is no message.
+        ValueError: If an audio part has no audio, a part or a message is no dictionary, or there is no message.
     """
-    if isinstance(conversation, (list, tuple)):
-        if not conversation:
-            raise ValueError("The conversation is empty: give at least one message.")
-        resolved = [resolve_audio_parts(element, load) for element in conversation]
+    if isinstance(messages, (list, tuple)):
+        if not messages:
+            raise ValueError("There are no messages: give at least one.")
+        resolved = [resolve_audio_parts(element, load) for element in messages]
         return [element for element, _ in resolved], any(has_audio for _, has_audio in resolved)
-    if not isinstance(conversation, Mapping):
-        raise ValueError(f'A message is a dictionary with "role" and "content", not {_quoted(str(conversation))}.')
-    content = conversation.get("content")
+    if not isinstance(messages, Mapping):
+        raise ValueError(f'A message is a dictionary with "role" and "content", not {_quoted(str(messages))}.')
+    content = messages.get("content")
     if not isinstance(content, (list, tuple)):
-        return dict(conversation), False
+        return dict(messages), False
     if not all(isinstance(part, Mapping) for part in content):
         raise ValueError(
             'The parts of a message are dictionaries: {"type": "text", "text": ...} or {"type": "audio", "audio": ...}.'
         )
     parts = [_with_waveform(part, load) if part.get("type") == "audio" else part for part in content]
-    return {**conversation, "content": parts}, any(part.get("type") == "audio" for part in parts)
+    return {**messages, "content": parts}, any(part.get("type") == "audio" for part in parts)
 
 
 def _with_waveform(part: Mapping, load: Callable[[Any, int | None], np.ndarray]) -> dict[str, Any]:
-    sounds = [part[key] for key in ("audio", "path", "url", "bytes", "array") if part.get(key) is not None]
-    if not sounds:
-        raise ValueError('An audio part of a message needs its sound: {"type": "audio", "audio": ...}.')
-    return {"type": "audio", "audio": load(sounds[0], part.get("sampling_rate"))}
+    given = [part[key] for key in ("audio", "path", "url", "bytes", "array") if part.get(key) is not None]
+    if not given:
+        raise ValueError('An audio part of a message needs its audio: {"type": "audio", "audio": ...}.')
+    return {"type": "audio", "audio": load(given[0], part.get("sampling_rate"))}
 
 
 # -------------------------------------------------------------------------------------------------------------- sources
@@ -201,7 +198,7 @@ def _read(audio: Any, sampling_rate: int | None, max_seconds: float | None) -> _
         name = _quoted(name) if isinstance(name, str) else "the audio file"
         return _read_file(io.BytesIO(audio.read()), name, max_seconds)
     raise TypeError(
-        f"Cannot read sound from a {type(audio).__name__}: give a path, the bytes of a file, an open file, "
+        f"Cannot read audio from a {type(audio).__name__}: give a path, the bytes of a file, an open file, "
         '{"array": ..., "sampling_rate": ...}, (array, rate), or an array with `sampling_rate`.'
     )
 
@@ -216,7 +213,7 @@ def _read_mapping(audio: Mapping, sampling_rate: int | None, max_seconds: float 
     if audio.get("path"):
         return _read_path(audio["path"], max_seconds)
     raise AudioInputError(
-        "A sound given as a dictionary needs 'array' and 'sampling_rate', or 'bytes', or 'path', but has "
+        "Audio given as a dictionary needs 'array' and 'sampling_rate', or 'bytes', or 'path', but has "
         f"{', '.join(map(repr, audio)) or 'nothing'}."
     )
 
@@ -234,7 +231,7 @@ def _read_path(path: str | os.PathLike, max_seconds: float | None) -> _Samples:
 
 
 def _read_file(handle: Any, name: str, max_seconds: float | None) -> _Samples:
-    """Decode a file with soundfile or else with PyAV, reading no further than shows that it is too long."""
+    """Decode a file with soundfile or else with PyAV, and stop reading when it is too long."""
     if not handle.read(1):
         raise AudioInputError(f"{name} is empty: it has no bytes.", "empty")
     handle.seek(0)
@@ -246,7 +243,7 @@ def _read_file(handle: Any, name: str, max_seconds: float | None) -> _Samples:
     except (
         soundfile.SoundFileError,
         TypeError,
-    ) as error:  # the latter for headerless files, which it knows by their name
+    ) as error:  # the latter for headerless files, which it recognises by their name
         if av is None:
             raise AudioInputError(
                 f"{name} cannot be read as audio ({error}): it is damaged or of a format that needs PyAV (`pip install "
@@ -261,7 +258,7 @@ def _read_with_pyav(handle: Any, name: str, max_seconds: float | None) -> _Sampl
     try:
         with av.open(handle, io_open=_refuse_other_files, options={"protocol_whitelist": "none"}) as container:
             if not container.streams.audio:
-                raise AudioInputError(f"{name} holds no audio.")
+                raise AudioInputError(f"{name} contains no audio.")
             rate = container.streams.audio[0].rate
             room = float("inf") if max_seconds is None else max_seconds * rate + 2
             resampler = av.AudioResampler(format="fltp")
@@ -280,8 +277,8 @@ def _read_with_pyav(handle: Any, name: str, max_seconds: float | None) -> _Sampl
 
 def _refuse_other_files(url: str, *_: Any) -> Any:
     """
-    Keep playlists from opening what they name: a sound is one file, and nothing is fetched. Those that open files by
-    themselves have no protocol to do it with.
+    Keep playlists from opening other files: audio is one file, and nothing is fetched. Formats that open files by
+    themselves have no protocol to do so.
     """
     raise PermissionError(f"it refers to {_quoted(url)}, and only the file itself is read")
 
@@ -305,7 +302,7 @@ def _checked_rate(samples: _Samples) -> int:
     rate = samples.sampling_rate
     if rate is None:
         raise AudioInputError(
-            f"The rate of {samples.name} is not known: give `sampling_rate`, or the sound as "
+            f"The rate of {samples.name} is not known: give `sampling_rate`, or the audio as "
             '{"array": ..., "sampling_rate": ...}.',
             "bad_rate",
         )
@@ -314,9 +311,9 @@ def _checked_rate(samples: _Samples) -> int:
         raise AudioInputError(
             f"The sampling rate of {samples.name} must be a whole number of Hz, but is {rate!r}.", "bad_rate"
         )
-    if not LOWEST_RATE <= rate <= HIGHEST_RATE:  # a filter for another rate may take gigabytes
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:  # the filter of another rate may take gigabytes
         raise AudioInputError(
-            f"The sampling rate of {samples.name} is {int(rate)} Hz, and sound has {LOWEST_RATE} to {HIGHEST_RATE}: "
+            f"The sampling rate of {samples.name} is {int(rate)} Hz, and audio has {LOWEST_RATE} to {HIGHEST_RATE}: "
             "its header is damaged, or the rate given is wrong.",
             "bad_rate",
         )
@@ -341,7 +338,7 @@ def _mono(array: np.ndarray, name: str) -> np.ndarray:
         return array
     if array.ndim != 2 or min(array.shape) > MAX_CHANNELS:
         raise AudioInputError(
-            f"{name} has the shape {array.shape}: one sound is (samples,), (channels, samples) or (samples, channels) "
+            f"{name} has the shape {array.shape}: audio is (samples,), (channels, samples) or (samples, channels) "
             f"with up to {MAX_CHANNELS} channels.",
             "bad_shape",
         )
@@ -352,7 +349,7 @@ def _check_content(mono: np.ndarray, loudest_channel: float, rate: int, name: st
     if mono.size == 0:
         raise AudioInputError(f"{name} is empty: it has no samples.", "empty")
     if not np.isfinite(mono).all():
-        raise AudioInputError(f"{name} holds NaN or infinite samples: the sound is damaged.", "not_finite")
+        raise AudioInputError(f"{name} contains NaN or infinite samples: the audio is damaged.", "not_finite")
     peak = float(np.abs(mono).max())
     if peak > FLOAT_PEAK:
         raise AudioInputError(

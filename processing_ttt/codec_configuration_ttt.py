@@ -6,6 +6,7 @@ waveforms.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
@@ -104,7 +105,7 @@ class TttCodecConfig(PreTrainedConfig):
             )
         super().__post_init__(**kwargs)
 
-    def validate_whisper(self):
+    def validate_whisper(self) -> None:
         """Codes must be whole numbers of Whisper's frames, of audio at its rate."""
         if self.whisper_config is None:
             return
@@ -117,7 +118,7 @@ class TttCodecConfig(PreTrainedConfig):
         if not 1 <= self.whisper_silent_frames <= most:
             raise ValueError(f"whisper_silent_frames must lie in 1..{most}, got {self.whisper_silent_frames}.")
 
-    def validate_grid(self):
+    def validate_grid(self) -> None:
         """The window must cover whole hops, and its overhang must be the same on both sides."""
         if self.hop_length < 1 or self.n_fft % self.hop_length or (self.n_fft - self.hop_length) % 2:
             raise ValueError(
@@ -130,12 +131,12 @@ class TttCodecConfig(PreTrainedConfig):
         if self.mel_floor <= 0 or self.mel_std <= 0:
             raise ValueError(f"mel_floor and mel_std must be above 0, got {self.mel_floor} and {self.mel_std}.")
 
-    def validate_fsq_levels(self):
+    def validate_fsq_levels(self) -> None:
         """A dimension with fewer than two levels carries nothing."""
         if not self.fsq_levels or min(self.fsq_levels) < 2:
             raise ValueError(f"fsq_levels must be a non-empty list of numbers >= 2, got {self.fsq_levels}.")
 
-    def validate_lookaheads(self):
+    def validate_lookaheads(self) -> None:
         """A convolution cannot look further ahead than its kernel reaches; the input convolutions must exist."""
         if self.kernel_size < 1 or self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {self.kernel_size}.")
@@ -202,7 +203,7 @@ class TttCodecConfig(PreTrainedConfig):
         """Neighbouring mel frames, on each side, whose synthesis windows reach into a frame's samples."""
         return math.ceil(self.window_overhang / self.hop_length)
 
-    def _reach_back(self, lookaheads) -> int:
+    def _reach_back(self, lookaheads: Sequence[int]) -> int:
         return sum(self.kernel_size - 1 - lookahead for lookahead in lookaheads)
 
 

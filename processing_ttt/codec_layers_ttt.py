@@ -8,6 +8,8 @@ Depends on tensors of shape `(batch, time, channels)` and masks of shape `(batch
 padding masks of samples and of token ids.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -213,7 +215,7 @@ class TttCodecDecoder(nn.Module):
         self.ratio = ratio
         input_lookahead, *code_lookaheads = config.decoder_code_lookaheads
 
-        def blocks(lookaheads):
+        def blocks(lookaheads: Sequence[int]):
             return nn.ModuleList(
                 TttCodecBlock(size, config.intermediate_size, kernel, lookahead, config.layer_scale_init_value)
                 for lookahead in lookaheads

@@ -72,7 +72,7 @@ class TttCodecModel(PreTrainedAudioTokenizerBase):
         self.post_init()
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
+    def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, (nn.Linear, nn.Conv1d)):
             fan_in = module.weight[0].numel()
             init.normal_(module.weight, std=fan_in**-0.5)

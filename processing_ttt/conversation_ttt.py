@@ -1,8 +1,10 @@
 """
-A conversation of several turns that is computed once: what was said stays in the cache.
+A conversation of several turns over one cache: earlier turns are not computed again.
 
-Knows a processor, and of the model only its `generate`. Knows no ids but those that `generate` gave back: a reply
-that was cut and tokenized again could become other ids, and the cache would no longer belong to them.
+The token ids of earlier turns are those that `generate` returned. Tokenizing a reply again could give other token ids
+than those in the cache.
+
+Depends on a processor and on `generate`. Independent of waveforms and codes.
 """
 
 from functools import partial
@@ -10,24 +12,26 @@ from typing import Any
 
 import torch
 
+from .processing_ttt import TttProcessor
 from .reply_ttt import TttReply
-from .streaming_ttt import ReplyFeed, TttStreamer
+from .streaming_ttt import GeneratesReplies, ReplyFeed, TttStreamer
+from .tasks_ttt import Messages
 
 
 class TttConversation:
     """
-    Talks with one model, turn by turn.
+    Several turns with one model.
 
     Args:
-        model (`TttForConditionalGeneration`): Generates.
-        processor (`TttProcessor`): Of the same checkpoint.
-        system_prompt (`str`, *optional*): Instead of the processor's prompt for the task `chat`.
-        generate_kwargs: Options of every turn, for `generate`.
+        model (`TttForConditionalGeneration`): The model.
+        processor (`TttProcessor`): Processor of the same checkpoint.
+        system_prompt (`str`, *optional*): Replaces the processor's prompt of the task `chat`.
+        generate_kwargs: Arguments of `generate` in every turn.
 
     Attributes:
-        ids (`torch.LongTensor` of shape `(1, length)`): Everything said so far, prompts and replies.
+        ids (`torch.LongTensor` of shape `(1, length)`): Token ids of all turns, prompts and replies.
         turns (`list[TttReply]`): The model's replies.
-        output (`TttGenerateOutput`, *optional*): What `generate` gave for the last turn that was taken.
+        output (`TttGenerateOutput`, *optional*): What `generate` returned for the last turn.
 
     Example:
 
@@ -38,7 +42,13 @@ class TttConversation:
     ```
     """
 
-    def __init__(self, model: Any, processor: Any, system_prompt: str | None = None, **generate_kwargs: Any):
+    def __init__(
+        self,
+        model: GeneratesReplies,
+        processor: TttProcessor,
+        system_prompt: str | None = None,
+        **generate_kwargs: Any,
+    ):
         self.model = model
         self.processor = processor
         self.system_prompt = system_prompt
@@ -51,20 +61,19 @@ class TttConversation:
 
     def say(self, text: str | None = None, audio: Any = None, **generate_kwargs: Any) -> TttReply:
         """
-        Take the user's turn, and give the model's.
+        Take the user's turn, and generate the model's.
 
         Args:
-            text (`str`, *optional*): What the user writes.
-            audio (*optional*): What the user says, in any form that `load_audio` takes.
-            generate_kwargs: Options of this turn, over those of the conversation; `streamer` among them.
+            text (`str`, *optional*): The user's text.
+            audio (*optional*): The user's audio, in any form that `load_audio` takes.
+            generate_kwargs: Arguments of `generate` in this turn, which override those of the conversation.
 
         Returns:
             [`TttReply`].
 
         Raises:
-            ValueError: if there is neither text nor audio, or the model's context is too short for one more turn. The
-            conversation is then
-                as it was before.
+            ValueError: If there is neither text nor audio, or the model's context is too short for one more turn. The
+                conversation is unchanged then.
         """
         prompt = torch.cat([self.ids, self._continuation(text, audio)], dim=1).to(self.model.device)
         options = self.generate_kwargs | generate_kwargs | {"return_dict_in_generate": True}
@@ -76,11 +85,11 @@ class TttConversation:
                 **options,
             )
             streamer = options.get("streamer")
-            if isinstance(streamer, ReplyFeed) and streamer.is_whole:  # it told all there is: no second decoding
+            if isinstance(streamer, ReplyFeed) and streamer.is_whole:  # the reply is decoded already
                 reply = streamer.decoder.reply()
             else:
                 reply = self.processor.decode_reply(out.sequences[0, prompt.shape[1] :])
-        except BaseException:  # the cache has grown in place
+        except BaseException:  # the cache grew in place
             self._crop(self._ends[-1])
             raise
         self.output = out
@@ -99,16 +108,15 @@ class TttConversation:
         **generate_kwargs: Any,
     ) -> TttStreamer:
         """
-        Take the user's turn, and give the model's while it is generated: `say` in a thread of its own.
+        Take the user's turn, and stream the model's while it is generated: `say` in a thread of its own.
 
-        The turn is part of the conversation when the stream is over or closed. One that was closed early stays as far
-        as it came, one that failed leaves no trace. Begin no other turn before that.
+        The turn becomes part of the conversation when the stream ends or is closed. A turn that is closed early is
+        kept as far as it was generated, one that fails is dropped. Begin no other turn before that.
 
         Args:
             text, audio, generate_kwargs: As for `say`.
-            drafts (`bool`, defaults to `False`): Whether blocks of sound are shown while they are denoised.
-            queue_size (`int`, defaults to 64): Most events that wait for the consumer; when there are more,
-                `generate` waits.
+            drafts (`bool`, defaults to `False`): Whether blocks of audio are events while they are denoised.
+            queue_size (`int`, defaults to 64): Largest number of waiting events; beyond it `generate` waits.
 
         Returns:
             [`TttStreamer`]: As `processor.stream_reply` gives it, with the [`TttReply`] as its `output`.
@@ -125,8 +133,7 @@ class TttConversation:
 
     def fork(self) -> "TttConversation":
         """
-        Begin another conversation that knows what was said so far, and goes on alone. It has no cache yet: its first
-        turn runs it all.
+        Begin another conversation with the same turns. It has no cache yet: its first turn computes all of them.
 
         Returns:
             [`TttConversation`].
@@ -137,13 +144,13 @@ class TttConversation:
 
     def rewind(self, turns: int = 1) -> None:
         """
-        Forget the last turns, of user and model.
+        Remove the last turns, of user and model.
 
         Args:
             turns (`int`, *optional*, defaults to 1): How many.
 
         Raises:
-            ValueError: if there are not as many.
+            ValueError: If there are fewer turns.
         """
         if not 0 <= turns <= len(self.turns):
             raise ValueError(f"The conversation has {len(self.turns)} turns, {turns} cannot be taken back.")
@@ -155,7 +162,7 @@ class TttConversation:
     def _crop(self, length: int) -> None:
         if self._cache is None:
             return
-        # A forward that ended between two layers leaves the first ones longer than the others.
+        # A forward pass that failed between two layers leaves the first ones longer than the others.
         lengths = [layer.get_seq_length() for layer in self._cache.layers]
         kept = min([length, *lengths])
         for layer, present in zip(self._cache.layers, lengths, strict=True):
@@ -163,31 +170,30 @@ class TttConversation:
                 layer.crop(kept - present)
 
     def _continuation(self, text: str | None, audio: Any) -> torch.Tensor:
-        """Write the ids that follow what was said so far, up to where the reply begins."""
+        """Token ids that follow the turns so far, up to where the reply begins."""
         messages = self.processor.messages("chat", text, audio, system_prompt=self.system_prompt)
         if not self.turns:
             return self._tokenize(messages)
-        # The template frames a turn: what it writes behind an empty reply stands behind the real one too.
-        asked = [messages[0], {"role": "user", "content": ""}]
+        # The template frames a turn: what follows an empty reply also follows the real one.
+        asked: Messages = [messages[0], {"role": "user", "content": ""}]
         before = self._tokenize(asked)
         after = self._tokenize([*asked, {"role": "assistant", "content": ""}, messages[-1]])
-        behind = after[:, before.shape[1] :]
-        return self._without_repeated_end(behind)
+        return self._without_repeated_end(after[:, before.shape[1] :])
 
-    def _tokenize(self, messages: list[dict[str, Any]]) -> torch.Tensor:
+    def _tokenize(self, messages: Messages) -> torch.Tensor:
         return self.processor.prepare(messages)["input_ids"]
 
-    def _without_repeated_end(self, behind: torch.Tensor) -> torch.Tensor:
-        """Drop the end of the reply if the reply wrote it itself; close its open span if it was cut there."""
+    def _without_repeated_end(self, following: torch.Tensor) -> torch.Tensor:
+        """Drop the end of the reply if the reply contains it; close an open span if the reply was cut there."""
         vocabulary = self.processor.vocabulary
         ends = {
             vocabulary.begin_audio_token_id: vocabulary.end_audio_token_id,
             vocabulary.begin_last_audio_token_id: vocabulary.end_last_audio_token_id,
         }
         last = int(self.ids[0, -1])
-        if last == int(behind[0, 0]):
-            return behind[:, 1:]
+        if last == int(following[0, 0]):
+            return following[:, 1:]
         if vocabulary.is_code(last) or last in ends:
             opened = next(token_id for token_id in reversed(self.ids[0].tolist()) if token_id in ends)
-            return torch.cat([torch.tensor([[ends[opened]]]), behind], dim=1)
-        return behind
+            return torch.cat([torch.tensor([[ends[opened]]]), following], dim=1)
+        return following

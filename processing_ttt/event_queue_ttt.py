@@ -1,7 +1,5 @@
 """
-A bounded queue between one thread that produces and one consumer, which either side can end.
-
-Knows threads. Knows nothing of what passes through it.
+A bounded queue between one producing thread and one consumer, which either side can end.
 """
 
 import threading
@@ -13,22 +11,22 @@ Item = TypeVar("Item")
 
 
 class QueueEnd(Exception):
-    """Nothing will come any more."""
+    """The queue has ended."""
 
 
 class EventQueue(Generic[Item]):
     """
-    A queue that makes the producer wait when it is full, and that neither side can leave the other waiting at.
+    A queue that makes the producer wait when it is full; when either side ends it, the other one does not wait.
 
     Args:
-        size (`int`): Most items that wait in the queue.
+        size (`int`): Largest number of waiting items.
     """
 
     def __init__(self, size: int):
         if size < 1:
             raise ValueError(f"`queue_size` must be at least 1, but is {size}.")
         self.size = size
-        self.on_news: Callable[[], None] = lambda: None  # called, in any thread, when there is something to get
+        self.on_change: Callable[[], None] = lambda: None  # called, in any thread, when there is something to get
         self.is_closed = False
         self.is_cancelled = False
         self._error: BaseException | None = None
@@ -37,32 +35,32 @@ class EventQueue(Generic[Item]):
         self._changed = threading.Condition()
 
     def put(self, item: Item) -> None:
-        """Add an item, when there is room; after the end it is dropped."""
+        """Add an item, waiting for room; after the end it is dropped."""
         with self._changed:
             self._changed.wait_for(lambda: self.is_closed or len(self._items) < self.size)
             if not self.is_closed:
                 self._items.append(item)
-                self._tell()
+                self._notify()
 
     def close(self, error: BaseException | None = None) -> None:
-        """End the queue, as its producer: the consumer gets what is left, and then the error, if there is one."""
+        """End the queue, as its producer: the consumer gets the remaining items, then the error, if there is one."""
         with self._changed:
             if not self.is_closed:
                 self.is_closed, self._error = True, error
-                self._tell()
+                self._notify()
 
     def cancel(self) -> None:
-        """End the queue, as its consumer: what is left is dropped, and a producer that waits goes on."""
+        """End the queue, as its consumer: remaining items are dropped, and a waiting producer continues."""
         with self._changed:
             if not self.is_cancelled:
                 self.is_closed = self.is_cancelled = True
                 self._error = None
                 self._items.clear()
-                self._tell()
+                self._notify()
 
     def get(self) -> Item:
         """
-        Take the next item, when there is one.
+        Take the next item, waiting for it.
 
         Raises:
             QueueEnd: After the last one; or the producer's error, once.
@@ -86,6 +84,6 @@ class EventQueue(Generic[Item]):
             raise error
         raise QueueEnd
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._changed.notify_all()
-        self.on_news()
+        self.on_change()

@@ -1,8 +1,8 @@
 """
 Configurations of the GLM-4-Voice codec: its speech tokenizer, its decoder (flow and vocoder), and both as one codec.
 
-Knows every constant of the released networks, and how frames, codes and samples follow from each other. Knows no
-weights and no waveform. The defaults are the released sizes.
+Holds every constant of the released networks, and derives frames, codes and samples from each other. The defaults are
+the released sizes. Independent of weights and waveforms.
 """
 
 import math
@@ -32,7 +32,7 @@ class Glm4VoiceTokenizerConfig(WhisperConfig):
         encoder_causal_convolution (`bool`, *optional*, defaults to `True`): Whether the convolutions see the past only.
         encoder_causal_attention (`bool`, *optional*, defaults to `False`): Whether attention inside a block is causal.
         quantize_causal_encoder (`bool`, *optional*, defaults to `False`): The same of the layers above the codebook.
-        sampling_rate (`int`, *optional*, defaults to 16000): Rate of the sound that is heard, in Hz.
+        sampling_rate (`int`, *optional*, defaults to 16000): Rate of the audio to encode, in Hz.
         hop_length (`int`, *optional*, defaults to 160): Samples per mel frame.
 
     Raises:
@@ -64,7 +64,7 @@ class Glm4VoiceTokenizerConfig(WhisperConfig):
         if self.pooling_position is None:
             self.pooling_position = self.quantize_position
 
-    def validate_released_network(self):
+    def validate_released_network(self) -> None:
         """There is one network; a configuration that asks for another one must not silently get it."""
         released = {
             "pooling_type": "avg",
@@ -87,7 +87,7 @@ class Glm4VoiceTokenizerConfig(WhisperConfig):
 
     @property
     def samples_per_code(self) -> int:
-        """Samples of sound that one code stands for; the second convolution halves the rate of the mel frames."""
+        """Samples per code; the second convolution halves the rate of the mel frames."""
         return self.hop_length * 2 * self.pooling_kernel_size
 
     @property
@@ -102,7 +102,7 @@ class Glm4VoiceTokenizerConfig(WhisperConfig):
 
     @property
     def max_segment_samples(self) -> int:
-        """Longest stretch of sound that is encoded at once, in samples: there are no positions for more."""
+        """Longest segment that is encoded at once, in samples: there are no positions for more."""
         return self.max_source_positions * 2 * self.hop_length
 
 
@@ -127,7 +127,7 @@ class Glm4VoiceFlowConfig(PreTrainedConfig):
         unet_num_blocks (`int`, *optional*, defaults to 4): Transformer blocks after each residual block.
         unet_num_mid_blocks (`int`, *optional*, defaults to 12): Residual blocks in the middle.
         frame_rate (`float`, *optional*, defaults to 12.5): Codes per second.
-        sampling_rate (`int`, *optional*, defaults to 22050): Rate of the sound, in Hz.
+        sampling_rate (`int`, *optional*, defaults to 22050): Rate of the audio, in Hz.
         hop_length (`int`, *optional*, defaults to 256): Samples per mel frame.
         num_inference_steps (`int`, *optional*, defaults to 10): Euler steps, if a call names no other number.
         guidance_scale (`float`, *optional*, defaults to 0.7): Classifier-free guidance, likewise; 0 is none.
@@ -155,7 +155,7 @@ class Glm4VoiceFlowConfig(PreTrainedConfig):
     num_inference_steps: int = 10
     guidance_scale: float = 0.7
 
-    def validate_grid(self):
+    def validate_grid(self) -> None:
         """Frames are counted in whole numbers, so the grid of codes and that of frames must have a common measure."""
         if self.frame_rate * self.hop_length % 1:
             raise ValueError(
@@ -190,7 +190,7 @@ class Glm4VoiceVocoderConfig(PreTrainedConfig):
             halves them.
         f0_channels (`int`, *optional*, defaults to 512): Channels of the network that reads the pitch.
         num_harmonics (`int`, *optional*, defaults to 8): Overtones of the source, beside the fundamental.
-        sampling_rate (`int`, *optional*, defaults to 22050): Rate of the sound, in Hz.
+        sampling_rate (`int`, *optional*, defaults to 22050): Rate of the audio, in Hz.
         sine_amplitude (`float`, *optional*, defaults to 0.1): Amplitude of each harmonic.
         noise_std (`float`, *optional*, defaults to 0.003): Noise added where there is a voice; elsewhere it is a
             third of the amplitude.
@@ -209,7 +209,7 @@ class Glm4VoiceVocoderConfig(PreTrainedConfig):
         audio_limit (`float`, *optional*, defaults to 0.99): Samples are cut at this.
         float32_source (`bool`, *optional*, defaults to `False`): Compute pitch and running phase in float32 as the
             original does, to compare with it sample for sample. Its phase is rounded to 0.004 cycles at the ninth
-            harmonic after 30 s, and what is spoken in pieces drifts away from the whole.
+            harmonic after 30 s, and audio decoded in pieces drifts away from the whole.
     """
 
     model_type = "glm4_voice_vocoder"
@@ -234,7 +234,7 @@ class Glm4VoiceVocoderConfig(PreTrainedConfig):
     audio_limit: float = 0.99
     float32_source: bool = False
 
-    def validate_stages(self):
+    def validate_stages(self) -> None:
         """Each stage has one upsampling, one source branch and the same residual blocks."""
         stages = {
             "upsample_rates": len(self.upsample_rates),
@@ -302,7 +302,7 @@ class Glm4VoiceDecoderConfig(PreTrainedConfig):
     flow_config: Any = None
     vocoder_config: Any = None
 
-    def validate_halves(self):
+    def validate_halves(self) -> None:
         """What the flow writes must be what the vocoder reads."""
         for name in ("num_mel_bins", "sampling_rate", "hop_length"):
             flow, vocoder = getattr(self.flow_config, name), getattr(self.vocoder_config, name)
@@ -323,14 +323,14 @@ class Glm4VoiceDecoderConfig(PreTrainedConfig):
 
     @property
     def sampling_rate(self) -> int:
-        """Rate of the sound that is made, in Hz."""
+        """Rate of decoded audio, in Hz."""
         return self.vocoder_config.sampling_rate
 
 
 @strict
 class Glm4VoiceCodecConfig(PreTrainedConfig):
     r"""
-    Configuration of [`Glm4VoiceCodec`]: a speech tokenizer that hears and a decoder that speaks the same codes.
+    Configuration of [`Glm4VoiceCodec`]: a speech tokenizer and a decoder of the same codes.
 
     Args:
         tokenizer_config ([`Glm4VoiceTokenizerConfig`] or `dict`, *optional*): The speech tokenizer.
@@ -349,21 +349,21 @@ class Glm4VoiceCodecConfig(PreTrainedConfig):
     decoder_config: Any = None
     weights_license: str | None = None
 
-    def validate_halves(self):
-        """Both must speak of the same codes."""
+    def validate_halves(self) -> None:
+        """Both must use the same codes."""
         for name in ("codebook_size", "frame_rate"):
-            heard, spoken = getattr(self.tokenizer_config, name), getattr(self.decoder_config, name)
-            if heard != spoken:
-                raise ValueError(f"{name} of tokenizer and decoder must be the same, got {heard} and {spoken}.")
+            encoded, decoded = getattr(self.tokenizer_config, name), getattr(self.decoder_config, name)
+            if encoded != decoded:
+                raise ValueError(f"{name} of tokenizer and decoder must be the same, got {encoded} and {decoded}.")
 
     @property
     def sampling_rate(self) -> int:
-        """Rate of the sound that it hears, in Hz."""
+        """Rate of the audio to encode, in Hz."""
         return self.tokenizer_config.sampling_rate
 
     @property
     def output_sampling_rate(self) -> int:
-        """Rate of the sound that it makes, in Hz."""
+        """Rate of decoded audio, in Hz."""
         return self.decoder_config.sampling_rate
 
     @property

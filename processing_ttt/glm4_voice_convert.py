@@ -3,9 +3,8 @@ The released files of GLM-4-Voice's codec -> one folder that loads by `from_pret
 
     speech tokenizer: config.json, model.safetensors        decoder: config.yaml, flow.pt, hift.pt
 
-Knows the released names and the YAML dialect that describes them. Runs nothing from either: YAML is read as plain
-data, and weights without code of theirs. The weights are under a licence of their own, which the converted folder
-carries along.
+Nothing from the files is executed: YAML is read as plain data, and weights without their code. The weights have a
+licence of their own, which is copied to the converted folder.
 """
 
 import os
@@ -103,16 +102,16 @@ def convert_codec(
     """
     tokenizer_folder = _local(tokenizer, ["config.json", "*.safetensors", "*.safetensors.index.json", "LICENSE*"])
     decoder_folder = _local(decoder, ["config.yaml", "flow.pt", "hift.pt", "LICENSE*"])
-    heard = convert_tokenizer(tokenizer_folder)
-    spoken = convert_decoder(decoder_folder)
+    speech_tokenizer = convert_tokenizer(tokenizer_folder)
+    speech_decoder = convert_decoder(decoder_folder)
     config = Glm4VoiceCodecConfig(
-        tokenizer_config=heard.config.to_dict(),
-        decoder_config=spoken.config.to_dict(),
+        tokenizer_config=speech_tokenizer.config.to_dict(),
+        decoder_config=speech_decoder.config.to_dict(),
         weights_license=WEIGHTS_LICENCE,
     )
     with torch.device("meta"):
         codec = Glm4VoiceCodec(config)
-    codec.tokenizer, codec.decoder = heard, spoken
+    codec.tokenizer, codec.decoder = speech_tokenizer, speech_decoder
     codec.eval().save_pretrained(output)
     weights_card(os.fspath(output), config).save(Path(output) / "README.md")
     for folder, name in ((tokenizer_folder, TOKENIZER_NAME), (decoder_folder, DECODER_NAME)):

@@ -1,9 +1,8 @@
 """
 The decoder of GLM-4-Voice: codes -> log-mel frames -> samples at 22.05 kHz.
 
-Joins the flow and the vocoder, and draws the noise that both need. Knows batches, prompts and generators. Knows no
-sound that is heard, no tokens and no files. It speaks a whole reply at once; `glm4_voice_streaming` speaks one while
-its codes are still coming.
+Joins the flow and the vocoder, and draws the noise of both. Decodes all codes at once; `glm4_voice_streaming` decodes
+them as they arrive. Independent of encoding, token ids and files.
 """
 
 from collections.abc import Sequence
@@ -74,7 +73,7 @@ class DecodingNoise:
 
 class Glm4VoiceDecoderModel(PreTrainedModel):
     """
-    The decoder of GLM-4-Voice: 12.5 codes per second to sound at 22.05 kHz.
+    The decoder of GLM-4-Voice: 12.5 codes per second to audio at 22.05 kHz.
 
     The released files are another layout: `ttt convert-codec` (or `glm4_voice_convert`) writes them as a folder that
     loads here.
@@ -84,7 +83,7 @@ class Glm4VoiceDecoderModel(PreTrainedModel):
 
     Example:
         ```python
-        sound = decoder.decode(codes).audio_values  # (1, 1, samples), codes of shape (1, 1, frames)
+        audio = decoder.decode(codes).audio_values  # (1, 1, samples), codes of shape (1, 1, frames)
         other = decoder.decode(codes, generator=torch.Generator().manual_seed(1)).audio_values
         ```
     """
@@ -101,7 +100,7 @@ class Glm4VoiceDecoderModel(PreTrainedModel):
         self.post_init()
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
+    def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, Snake):
             init.ones_(module.alpha)
@@ -128,9 +127,9 @@ class Glm4VoiceDecoderModel(PreTrainedModel):
         source_noise: torch.Tensor | None = None,
     ) -> Glm4VoiceDecoderOutput:
         """
-        Codes to sound. A row of a batch sounds as it does alone.
+        Decode codes. A row of a batch gives the same as alone.
 
-        The released weights know one voice; `speaker_embedding` has little effect on them.
+        The released weights have one voice; `speaker_embedding` has little effect on them.
 
         Args:
             audio_codes (`torch.LongTensor` of shape `(batch, 1, frames)`): Codes; -1 only after the end of a shorter
@@ -139,7 +138,7 @@ class Glm4VoiceDecoderModel(PreTrainedModel):
             prompt_codes (`torch.LongTensor` of shape `(batch, 1, prompt_codes)`, *optional*): Codes before, as many
                 in each row ...
             prompt_mel (`torch.FloatTensor` of shape `(batch, mel, prompt_frames)`, *optional*): ... and the log-mel
-                frames of their sound, which is not given out again. The two go together.
+                frames of their audio, which is not returned again. The two go together.
             num_inference_steps (`int`, *optional*, defaults to the configuration's 10): Euler steps of the flow.
             guidance_scale (`float`, *optional*, defaults to the configuration's 0.7): Classifier-free guidance; 0 is
                 none, at half the cost.
@@ -216,7 +215,7 @@ class Glm4VoiceDecoderModel(PreTrainedModel):
         """The prompt's codes `(batch, prompt_codes)`, after both halves of the prompt were held against the batch."""
         if prompt_codes is None or prompt_mel is None:
             raise ValueError(
-                "`prompt_codes` and `prompt_mel` go together: the codes before, and the frames of their sound."
+                "`prompt_codes` and `prompt_mel` go together: the codes before, and the frames of their audio."
             )
         codes = checked_codes(prompt_codes, self.config.codebook_size)
         if (codes == PADDING_CODE).any():

@@ -4,9 +4,8 @@ The flow of GLM-4-Voice: codes -> log-mel frames.
     codes -> block-causal encoder -> mel bands -> length regulator (6.890625 frames per code) -> mean
     noise --- Euler steps along the velocity of the U-Net, given mean, speaker and known frames --> log-mel
 
-Knows codes, frames and how noise becomes frames. Knows no waveform, and draws no noise: it is given. Follows
-CosyVoice (Du et al., 2024), with the block-causal encoder of GLM-4-Voice (Zeng et al., 2024). There is no dropout:
-this is for speaking, not for training.
+Follows CosyVoice (Du et al., 2024), with the block-causal encoder of GLM-4-Voice (Zeng et al., 2024). Noise is an
+argument. There is no dropout: this is for inference, not for training. Independent of waveforms.
 """
 
 import math
@@ -131,11 +130,11 @@ class FlowLengthRegulator(nn.Module):
             F.interpolate(row[:codes].T[None], size=frames, mode="nearest")[0].T
             for row, codes, frames in zip(hidden_states, num_codes, num_frames, strict=True)
         ]
-        stretched = nn.utils.rnn.pad_sequence(rows, batch_first=True).transpose(1, 2)
-        mask = frame_mask(num_frames, stretched.device)
+        regulated = nn.utils.rnn.pad_sequence(rows, batch_first=True).transpose(1, 2)
+        mask = frame_mask(num_frames, regulated.device)
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            stretched = zero_padding(F.mish(norm(conv(stretched), mask)), mask)
-        return zero_padding(self.output_projection(stretched), mask)
+            regulated = zero_padding(F.mish(norm(conv(regulated), mask)), mask)
+        return zero_padding(self.output_projection(regulated), mask)
 
 
 def frame_mask(num_frames: list[int], device: torch.device) -> torch.Tensor | None:

@@ -5,8 +5,7 @@ The vocoder of GLM-4-Voice (HiFT): log-mel frames -> samples at 22.05 kHz.
     log-mel -> upsampling, at each stage joined by the STFT of the source -> magnitude and phase
             -> inverse STFT -> samples
 
-Knows frames, pitch and samples, and how far one depends on the other. Knows no codes; random phases and noise are
-given. It is HiFTNet (Li et al., 2023) over HiFi-GAN (Kong et al., 2020) with the source of NSF (Wang et al., 2019),
+Random phases and noise are arguments. Independent of codes. It is HiFTNet (Li et al., 2023) over HiFi-GAN (Kong et al., 2020) with the source of NSF (Wang et al., 2019),
 in CosyVoice's form. Computed in float32, the pitch in float64.
 """
 
@@ -180,7 +179,7 @@ class Glm4VoiceVocoder(nn.Module):
 
     def forward(self, mel: torch.Tensor, phase: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """
-        Sound of whole utterances of one length.
+        Decode whole utterances of one length.
 
         Args:
             mel (`torch.FloatTensor` of shape `(batch, mel, frames)`): Log-mel frames.
@@ -200,7 +199,7 @@ class Glm4VoiceVocoder(nn.Module):
 
     def synthesise(self, mel: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
         """
-        Sound of frames and their source.
+        Decode frames with their source.
 
         The samples of a frame depend on `config.context_frames` frames on each side and no others.
 
@@ -235,7 +234,7 @@ class Glm4VoiceVocoder(nn.Module):
         return samples.clamp(-config.audio_limit, config.audio_limit)
 
     def _residual(self, stage: int, hidden_states: torch.Tensor) -> torch.Tensor:
-        """The mean of a stage's residual blocks, which stand side by side."""
+        """The mean of a stage's parallel residual blocks."""
         count = len(self.config.resblock_kernel_sizes)
         blocks = self.resblocks[stage * count : (stage + 1) * count]
         return sum(block(hidden_states) for block in blocks) / count

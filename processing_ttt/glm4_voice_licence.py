@@ -1,7 +1,7 @@
 """
-The licence of the released GLM-4-Voice weights: what is shown at conversion and lies beside converted weights.
+The licence of the released GLM-4-Voice weights: the notice that conversion shows and writes beside converted weights.
 
-Knows the terms in short and where they stand in full. Nothing of the weights is part of this project.
+It has the terms in short and a link to the full text. None of the weights are part of this project.
 """
 
 import os

@@ -1,8 +1,8 @@
 """
-GLM-4-Voice while it happens: codes of sound that is still coming, and sound of codes that are still coming.
+GLM-4-Voice piece by piece: codes of audio that still arrives, and audio of codes that still arrive.
 
-Knows what may be given out already, what has to wait, and what has to be kept. Each call costs about as much as what
-it brings is long, however long the whole has become. Knows no tokens, no threads and no sound card.
+The cost of a call depends on the length of its piece and not on the length so far. Independent of token ids, threads
+and audio devices.
 """
 
 from typing import Any
@@ -21,13 +21,12 @@ MIN_PROMPT_FRAMES = 24
 
 class Glm4VoiceTokenizerStream:
     """
-    Codes of one sound while it is coming: only the open attention block (4 s) is encoded, after the keys and values
-    of those before it.
+    Encodes one audio signal while it arrives: only the open attention block (4 s), after the keys and values of the
+    blocks before it.
 
-    The codes of a block are given out when it is complete, and are those of the whole sound, with one exception that
-    the features of Whisper make: they cut off what is 80 dB below the loudest place of a segment of 30 s. Where a
-    louder place comes later and something earlier was that quiet, codes that were given out may differ from those of
-    the whole; `exact` says whether this happened.
+    The codes of a block are returned when it is complete, and equal those of the whole signal, with one exception:
+    the features of Whisper are clipped at 80 dB below the peak of a segment of 30 s. If a higher peak arrives after
+    codes of a part that quiet were returned, those may differ; `exact` is then `False`.
 
     Args:
         model ([`Glm4VoiceTokenizerModel`]): The speech tokenizer.
@@ -55,15 +54,15 @@ class Glm4VoiceTokenizerStream:
 
     def _start_segment(self) -> None:
         self._cache = DynamicCache()
-        self._blocks = 0  # complete ones whose codes were given out
+        self._blocks = 0  # complete ones whose codes were returned
         self._used_features = torch.zeros(self._model.config.num_mel_bins, 0)
 
     def push(self, samples: np.ndarray | torch.Tensor) -> list[int]:
         """
-        Hear more.
+        Take the next samples.
 
         Args:
-            samples (`np.ndarray` or `torch.Tensor` of shape `(samples,)`, float): Sound at `config.sampling_rate`, of
+            samples (`np.ndarray` or `torch.Tensor` of shape `(samples,)`, float): Audio at `config.sampling_rate`, of
                 any length.
 
         Returns:
@@ -73,13 +72,13 @@ class Glm4VoiceTokenizerStream:
             ValueError: If the samples are not one axis of finite floats.
         """
         if self._finished:
-            raise RuntimeError("This stream is finished: begin a new one for another sound.")
-        heard = torch.as_tensor(samples)
-        if heard.ndim != 1:
-            raise ValueError(f"A stream takes samples of one channel, (samples,), got the shape {tuple(heard.shape)}.")
-        if len(heard):
-            audio_lengths(heard[None, None], None)
-        self._samples = torch.cat([self._samples, heard.float().cpu()])
+            raise RuntimeError("This stream is finished: begin a new one for other audio.")
+        audio = torch.as_tensor(samples)
+        if audio.ndim != 1:
+            raise ValueError(f"A stream takes samples of one channel, (samples,), got the shape {tuple(audio.shape)}.")
+        if len(audio):
+            audio_lengths(audio[None, None], None)
+        self._samples = torch.cat([self._samples, audio.float().cpu()])
         longest, codes = self._model.config.max_segment_samples, []
         while len(self._samples) >= longest:
             rest = self._samples[longest:]
@@ -94,10 +93,10 @@ class Glm4VoiceTokenizerStream:
 
     def finish(self) -> list[int]:
         """
-        Hear that there is no more.
+        End the audio.
 
         Returns:
-            `list[int]`: Codes of what is left.
+            `list[int]`: The remaining codes.
         """
         codes = self._encode_rest() if len(self._samples) and not self._finished else []
         self._finished = True
@@ -105,7 +104,7 @@ class Glm4VoiceTokenizerStream:
 
     def open_codes(self) -> list[int]:
         """
-        What the open block would be if the sound ended now.
+        Encode the open block as if the audio ended now.
 
         Returns:
             `list[int]`: Codes that may still change.
@@ -127,7 +126,7 @@ class Glm4VoiceTokenizerStream:
         return self._encode_until(-(-len(self._samples) // self._block_samples))[: count - given]
 
     def _encode_until(self, blocks: int) -> list[int]:
-        """Codes of the blocks up to that one, as far as there is sound."""
+        """Codes of the blocks up to that one, as far as there is audio."""
         features, mask = self._model.features(self._samples)
         used = self._used_features
         self.exact = self.exact and torch.equal(features[:, : used.shape[1]], used)
@@ -148,7 +147,7 @@ class Glm4VoiceTokenizerStream:
 
 class VocoderStream:
     """
-    Samples of one reply while its frames are coming: the very samples that all frames at once would give.
+    Samples of one reply while its frames arrive: exactly those that all frames at once give.
 
     A frame waits until everything its samples depend on is there: `context_frames` and for their pitch
     `f0_context_frames` more. The phase of the harmonics is carried on, so nothing has to be faded.
@@ -166,7 +165,7 @@ class VocoderStream:
         self._source = torch.zeros(1, 1, 0, device=self._device)
         self._cycles: torch.Tensor | None = None
         self._origin = 0  # frame at which both buffers begin
-        self._given = 0  # frames whose samples were given out
+        self._given = 0  # frames whose samples were returned
 
     def push(self, mel: torch.Tensor, last: bool = False) -> torch.Tensor:
         """
@@ -177,7 +176,7 @@ class VocoderStream:
             last (`bool`, defaults to `False`): Whether these are the last ones.
 
         Returns:
-            `torch.FloatTensor` of shape `(samples,)`: Samples that are certain now.
+            `torch.FloatTensor` of shape `(samples,)`: Samples that became final.
         """
         config = self._vocoder.config
         self._mel = torch.cat([self._mel, mel.to(self._mel)], dim=-1)
@@ -217,12 +216,12 @@ class VocoderStream:
 
 class Glm4VoiceDecoderStream:
     """
-    Sound of one reply while its codes are coming.
+    Decodes one audio signal while its codes arrive.
 
-    The flow runs on the codes of complete encoder blocks (10), over a window: a prompt of frames that were given out,
-    and what is new. The last frames of each window wait for the next one, which knows what follows them, and fade
-    into its version. A window is not the whole: the flow looks at all frames at once, so frames differ from those of
-    `decode` (whole blocks in one piece are the same). From frames to samples nothing is approximated.
+    The flow runs on the codes of complete encoder blocks (10), over a window: a prompt of returned frames, then the
+    new ones. The last frames of each window are kept and cross-faded with those of the next window, which has what
+    follows them. The flow attends to all frames of a window, so frames differ from those of `decode`, except for whole
+    blocks in one piece. From frames to samples the result is exact.
 
     Args:
         model ([`Glm4VoiceDecoderModel`]): The decoder.
@@ -231,7 +230,7 @@ class Glm4VoiceDecoderStream:
         guidance_scale (`float`, *optional*, defaults to the configuration's 0.7): Classifier-free guidance.
         generator (`torch.Generator`, *optional*): Gives a seed, as in `decode`.
         prompt_frames (`int`, *optional*): Frames of the prompt; by default a third of the new ones and at least 24.
-        overlap_frames (`int`, *optional*, defaults to 10): Frames that wait and fade.
+        overlap_frames (`int`, *optional*, defaults to 10): Frames that are kept and cross-faded.
 
     Example:
         ```python

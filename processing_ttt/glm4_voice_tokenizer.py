@@ -1,12 +1,12 @@
 """
-The speech tokenizer of GLM-4-Voice: sound at 16 kHz -> 12.5 codes per second.
+The speech tokenizer of GLM-4-Voice: audio at 16 kHz -> 12.5 codes per second.
 
     samples -> segments of 30 s -> log-mel -> two causal convolutions -> block-causal Whisper layers
             -> mean of 4 frames -> nearest code
 
-Knows the network, its two published key layouts and how segments are batched. Knows nothing about decoding, tokens or
-files. The network is described in "GLM-4-Voice" (Zeng et al., 2024); it is the lower half of the encoder of
-Whisper-large-v3, and uses transformers' layers.
+The network is described in "GLM-4-Voice" (Zeng et al., 2024); it is the lower half of the encoder of
+Whisper-large-v3, on transformers' layers. Both published key layouts load. Independent of decoding, token ids and
+files.
 """
 
 import inspect
@@ -26,7 +26,7 @@ from transformers.utils import ModelOutput
 from .codec_interface_ttt import PADDING_CODE, audio_lengths
 from .glm4_voice_configuration import Glm4VoiceTokenizerConfig
 
-# Mel frames before a stretch on which its convolutions depend, and the encoder frames that these make.
+# Mel frames before a block on which its convolutions depend, and the encoder frames that they give.
 CONTEXT_MEL_FRAMES, CONTEXT_FRAMES = 4, 2
 # What transformers calls a cache among its arguments: up to 5.23 `past_key_values`.
 CACHE_NAME = "cache" if "cache" in inspect.signature(create_causal_mask).parameters else "past_key_values"
@@ -83,7 +83,7 @@ class Glm4VoiceTokenizerModel(PreTrainedModel):
         self.layers = nn.ModuleList(layers)
         self.codebook = nn.Embedding(config.quantize_vocab_size, width)
         self.embed_positions2 = nn.Embedding(positions // config.pooling_kernel_size, width)
-        # Statistics of the codebook's training, and what lies above it in a whole encoder.
+        # Statistics of the codebook's training, and the layers above it in a whole encoder.
         above = "|".join(str(index) for index in range(config.quantize_position, 100))
         self._keys_to_ignore_on_load_unexpected = [r"^(model\.)?ema_", rf"^layers\.({above})\.", r"^layer_norm\."]
         self.post_init()
@@ -103,7 +103,7 @@ class Glm4VoiceTokenizerModel(PreTrainedModel):
         return super().from_pretrained(*args, **kwargs)
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
+    def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, Glm4VoiceTokenizerModel):
             for table in (module.embed_positions, module.embed_positions2):
@@ -126,19 +126,18 @@ class Glm4VoiceTokenizerModel(PreTrainedModel):
         self, input_values: torch.Tensor, padding_mask: torch.Tensor | None = None, segments_per_batch: int = 16
     ) -> Glm4VoiceTokenizerOutput:
         """
-        Sound to codes. Sound is cut into segments of 30 s that know nothing of each other; segments of all rows are
-        encoded together.
+        Encode audio in independent segments of 30 s; segments of all rows are encoded together.
 
         Args:
-            input_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): Sound at `config.sampling_rate`.
-            padding_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for sound, 0 for padding *after*
-                the sound of a shorter row.
+            input_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): Audio at `config.sampling_rate`.
+            padding_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for audio, 0 for padding *after*
+                the audio of a shorter row.
             segments_per_batch (`int`, defaults to 16): Segments that go through the network together; a bound of
                 memory.
 
         Returns:
             [`Glm4VoiceTokenizerOutput`] with `audio_codes` of shape `(batch, 1, ceil(samples / 1280))`. A row of n
-            samples has ceil(n / 1280) codes, the same as alone; after them stands -1.
+            samples has ceil(n / 1280) codes, the same as alone, followed by -1.
 
         Raises:
             ValueError: If the input is not one channel of finite float samples, is empty, or the mask does not fit.
@@ -156,10 +155,10 @@ class Glm4VoiceTokenizerModel(PreTrainedModel):
 
     def features(self, segment: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """
-        Log-mel features of one segment, and which of its frames are sound.
+        Log-mel features of one segment, and which of its frames are audio.
 
         Args:
-            segment (`torch.FloatTensor` of shape `(samples,)`): At most 30 s of sound.
+            segment (`torch.FloatTensor` of shape `(samples,)`): At most 30 s of audio.
 
         Returns:
             `torch.FloatTensor` of shape `(mel, frames)` and `torch.LongTensor` of shape `(frames,)`; whole codes, 8
@@ -205,7 +204,7 @@ class Glm4VoiceTokenizerModel(PreTrainedModel):
 
         Args:
             input_features (`torch.FloatTensor` of shape `(batch, mel, mel_frames)`): Log-mel features.
-            attention_mask (`torch.LongTensor` of shape `(batch, mel_frames)`, *optional*): 1 for sound, 0 for padding
+            attention_mask (`torch.LongTensor` of shape `(batch, mel_frames)`, *optional*): 1 for audio, 0 for padding
                 after it.
 
         Returns:
@@ -232,7 +231,7 @@ class Glm4VoiceTokenizerModel(PreTrainedModel):
         Args:
             input_features (`torch.FloatTensor` of shape `(1, mel, context + mel_frames)`): Features of the block and,
                 unless it is the first one, of the `CONTEXT_MEL_FRAMES` before it.
-            attention_mask (`torch.LongTensor` of shape `(1, all_mel_frames)`): 1 for sound, from the segment's
+            attention_mask (`torch.LongTensor` of shape `(1, all_mel_frames)`): 1 for audio, from the segment's
                 beginning to the block's end.
             start (`int`): First encoder frame of the block; a multiple of the block size.
             cache (`DynamicCache`): Keys and values of the blocks before; those of this block are added.

@@ -1,10 +1,9 @@
 """
 The network of the flow of GLM-4-Voice: a 1-D U-Net over mel frames, with Transformer blocks at each level.
 
-Knows noisy frames, what they are conditioned on, and the time of the flow; gives the velocity. Knows no codes and no
-solver. It is Matcha-TTS's decoder (Mehta et al., 2024) in the shape that CosyVoice gave it (Du et al., 2024). Rows of
-a batch may have different lengths: convolutions see zeros after a row's end, attention and normalisation see nothing
-there, so each row is what it is alone.
+Noisy frames, their conditions and the time of the flow -> velocity. It is Matcha-TTS's decoder (Mehta et al., 2024)
+in the form of CosyVoice (Du et al., 2024). Rows of a batch may have different lengths: convolutions see zeros after a
+row's end, attention and normalisation nothing, so each row gives the same as alone. Independent of codes and solvers.
 """
 
 import math

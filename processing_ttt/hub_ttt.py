@@ -1,7 +1,7 @@
 """
-Processors and codecs on the way to the Hub, with a card.
+Upload processors and codecs to the Hub, with a card.
 
-Knows folders, repositories and what a codec's card says. Knows no tokens and no waveform.
+Independent of token ids and waveforms.
 """
 
 import os
@@ -25,9 +25,8 @@ TAG = "text-to-talk"
 
 _CODEC_BODY = """# {title}
 
-A speech codec with one codebook for Text-to-Talk models: hears at {sampling_rate} Hz, speaks at \
-{output_sampling_rate} Hz, {frame_rate:g} codes per
-second out of {codebook_size}.{about}
+A speech codec with one codebook for Text-to-Talk models: {sampling_rate} Hz in, {output_sampling_rate} Hz out, \
+{frame_rate:g} codes per second out of {codebook_size}.{about}
 
 ## Use
 
@@ -37,7 +36,7 @@ from transformers import AutoModel
 codec = AutoModel.from_pretrained("{name}", trust_remote_code=True)
 codes = codec.encode(waveform[None, None]).audio_codes  # waveform: float32 (samples,) at {sampling_rate} Hz; \
 codes: (1, 1, frames)
-sound = codec.decode(codes).audio_values  # (1, 1, samples) at {output_sampling_rate} Hz
+audio = codec.decode(codes).audio_values  # (1, 1, samples) at {output_sampling_rate} Hz
 ```
 
 ## Measured
@@ -68,12 +67,12 @@ def codec_card(
     Args:
         name (`str`): Hub id or folder, as `from_pretrained` takes it.
         config (`PreTrainedConfig`): The codec's configuration.
-        language (`str` or sequence of `str`, *optional*): Language codes of what it learnt from.
+        language (`str` or sequence of `str`, *optional*): Language codes of its training data.
         license (`str`, *optional*): Licence of the weights, by its name on the Hub.
-        base_model (`str` or sequence of `str`, *optional*): Hub ids of what it was made from.
-        measured (`Mapping[str, Any]`, *optional*): What was measured, and the number; a row of the card's table each.
-        tags (sequence of `str`, *optional*): Besides `text-to-talk` and `speech-codec`.
-        about (`str`, *optional*): What else a reader should know, in Markdown.
+        base_model (`str` or sequence of `str`, *optional*): Hub ids of the models that it was made from.
+        measured (`Mapping[str, Any]`, *optional*): What was measured, and the number: the rows of the card's table.
+        tags (sequence of `str`, *optional*): In addition to `text-to-talk` and `speech-codec`.
+        about (`str`, *optional*): More text, in Markdown.
         metadata: Further fields of `huggingface_hub.ModelCardData`.
 
     Returns:
@@ -102,7 +101,7 @@ def codec_card(
 
 
 def processor_card(name: str) -> ModelCard:
-    """Write the card of a repository that has a processor and no model yet; the model's card takes its place."""
+    """Write the card of a repository that has a processor and no model yet; the model's card replaces it."""
     data = ModelCardData(library_name="transformers")
     title = os.path.basename(os.path.normpath(name))
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{_PROCESSOR_BODY.format(title=title)}")
@@ -122,12 +121,12 @@ def push_with_card(
     Upload what `save_pretrained` writes, folders in folders included, and a card, in one commit.
 
     Args:
-        saved (`Any`): What has a `save_pretrained(folder)`.
+        saved (`Any`): An object with `save_pretrained(folder)`.
         repo_id (`str`): Repository, made if needed.
-        card (`huggingface_hub.ModelCard`, *optional*): A card to write; `None` leaves the repository's own in place.
-        plain_card (`huggingface_hub.ModelCard`): For a repository that has none then.
+        card (`huggingface_hub.ModelCard`, *optional*): Card to write; with `None` the repository keeps its own.
+        plain_card (`huggingface_hub.ModelCard`): Card for a repository that has none.
         private (`bool`, *optional*): Whether a new repository is private.
-        token (`str` or `bool`, *optional*): As everywhere on the Hub.
+        token (`str` or `bool`, *optional*): Access token of the Hub.
         revision (`str`, *optional*): Branch to commit to, made if needed.
         commit: `commit_message`, `commit_description`, `create_pr`.
 

@@ -1,17 +1,16 @@
 """
-The layout of a Text-to-Talk sequence: prompts, the interleaving of a reply's text and audio, and the way back.
+The layout of a Text-to-Talk sequence: prompts, the interleaving of a reply's text and audio, and the inverse.
 
-Knows token ids, codec codes and the tasks of `tasks_ttt`. Knows no waveform, no file and no model. A training example
-(`TttLayout.build_example`) and an inference prompt (the processor's `apply_chat_template`) come from the same
-template and are equal id for id.
-
-A reply is made of pieces, each some text followed by some audio (method of the paper, section 3.1):
+A training example (`TttLayout.build_example`) and an inference prompt (the processor's `apply_chat_template`) come from
+the same template and are equal token for token. A reply is a list of pieces, each text followed by audio (section 3.1
+of the paper):
 
     text <|begin_of_audio|> codes <|end_of_audio_new|>  text <|begin_of_audio|> codes <|end_of_audio_new|>  ...
     text <|begin_of_quad|> codes <|end_of_audio_span_last|> <|im_end|>
 
-One rule says which markers a span has: the span that holds the reply's last code is the last span; all others are
-ordinary.
+The span with the reply's last code is the last span; all others are ordinary.
+
+Depends on the vocabulary and the tasks. Independent of waveforms, files and models.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from .reply_parser_ttt import AudioSpan, ParsedReply, ReplyParser
 from .tasks_ttt import CHAT_TEMPLATE, RELEASED_SYSTEM_PROMPTS, TASKS, TttTask, chat_template, task_messages
 from .vocabulary_ttt import AUDIO_PLACEHOLDER, TttVocabulary
 
@@ -37,56 +37,16 @@ __all__ = [
     "task_messages",
 ]
 
-IGNORE_INDEX = -100  # the label where nothing is learnt, as everywhere in transformers
-
-
-@dataclass(frozen=True)
-class AudioSpan:
-    """
-    One audio span of a parsed reply.
-
-    Args:
-        codes (`list[int]`): Codec codes.
-        text_end (`int`): How many of the reply's text ids stand before the span.
-        is_last (`bool`): Whether `<|begin_of_quad|>` opened it.
-        closed (`bool`): Whether an end marker closed it; if not, it is unfinished or damaged.
-    """
-
-    codes: list[int]
-    text_end: int
-    is_last: bool
-    closed: bool
-
-
-@dataclass(frozen=True)
-class ParsedReply:
-    """
-    A reply taken apart.
-
-    Args:
-        text_ids (`list[int]`): The ids of all stretches of text, joined: a character may be split between two
-            stretches.
-        codes (`list[int]`): The codes of all spans, joined.
-        spans (`list[AudioSpan]`): The spans, in order.
-        finished (`bool`): Whether `<|im_end|>` ended the reply.
-        num_dropped (`int`): Number of ids that have no place in a reply (masks left over, stray markers, ids outside
-            the vocabulary).
-    """
-
-    text_ids: list[int]
-    codes: list[int]
-    spans: list[AudioSpan]
-    finished: bool
-    num_dropped: int
+IGNORE_INDEX = -100  # label of positions without loss, as in transformers
 
 
 @dataclass(frozen=True)
 class TttLayout:
     """
-    Builds prompts, replies and training examples as ids, and takes replies apart.
+    Builds prompts, replies and training examples as token ids, and parses replies.
 
     Args:
-        vocabulary (`TttVocabulary`): The ids of markers and codes.
+        vocabulary (`TttVocabulary`): Token ids of markers and codes.
         text_tokens (`int`, defaults to 13): Text tokens before each span of a reply.
         audio_tokens (`int`, defaults to 26): Codes in each span but the last (2.08 s at 12.5 codes per second).
     """
@@ -103,32 +63,32 @@ class TttLayout:
     # ---------------------------------------------------------------------------------------------------------- prompts
 
     def audio_prompt(self, codes: Iterable[int]) -> list[int]:
-        """Write a user's sound: `<|begin_of_audio|>` codes `<|end_of_audio|>`."""
+        """Write a user's audio: `<|begin_of_audio|>` codes `<|end_of_audio|>`."""
         vocabulary = self.vocabulary
         return [vocabulary.begin_audio_token_id, *vocabulary.codes_to_ids(codes), vocabulary.end_user_audio_token_id]
 
-    def fill_audio(self, ids: Sequence[int], sounds: Sequence[Iterable[int]]) -> list[int]:
+    def fill_audio(self, ids: Sequence[int], audio_codes: Sequence[Iterable[int]]) -> list[int]:
         """
-        Replace each `<|audio|>` placeholder of a tokenized prompt by its sound.
+        Replace each `<|audio|>` placeholder of a tokenized prompt by audio.
 
         Args:
             ids (`Sequence[int]`): A tokenized prompt.
-            sounds (sequence of codes): The codes of each sound, in order.
+            audio_codes (sequence of codes): The codes of each audio, in order.
 
         Returns:
             `list[int]`: The prompt with `<|begin_of_audio|>` codes `<|end_of_audio|>` in place of each placeholder.
 
         Raises:
-            ValueError: If there are not as many placeholders as sounds.
+            ValueError: If the numbers of placeholders and of audio differ.
         """
         placeholder = self.vocabulary.audio_token_start_id
         count = sum(token_id == placeholder for token_id in ids)
-        if count != len(sounds):
+        if count != len(audio_codes):
             raise ValueError(
-                f"The prompt has {count} {AUDIO_PLACEHOLDER} placeholders, but {len(sounds)} sounds came: give one "
-                "sound for each."
+                f"The prompt has {count} {AUDIO_PLACEHOLDER} placeholders, but audio for {len(audio_codes)}: give "
+                "one for each."
             )
-        remaining = iter(sounds)
+        remaining = iter(audio_codes)
         filled: list[int] = []
         for token_id in ids:
             filled.extend(self.audio_prompt(next(remaining)) if token_id == placeholder else [token_id])
@@ -150,12 +110,12 @@ class TttLayout:
             tokenizer (`PreTrainedTokenizerBase`): The tokenizer that `vocabulary` was read from.
             task (`str`): One of `TASKS`.
             text (`str`, *optional*): The user's text.
-            codes (iterable of `int`, *optional*): The codes of the user's sound.
-            system_prompt (`str`, *optional*): Instead of the task's own.
+            codes (iterable of `int`, *optional*): The codes of the user's audio.
+            system_prompt (`str`, *optional*): Replaces the task's own.
             template (`str`, *optional*): The chat template.
 
         Returns:
-            `list[int]`: Prompt ids.
+            `list[int]`: Token ids of the prompt.
         """
         messages = task_messages(task, text, codes, system_prompt)
         rendered = tokenizer.apply_chat_template(
@@ -168,22 +128,21 @@ class TttLayout:
 
     def build_reply(self, text_ids: Sequence[int], codes: Sequence[int] = ()) -> list[int]:
         """
-        Interleave a reply: `text_tokens` ids of text, `audio_tokens` codes, and so on (13 and 26 in the paper).
+        Interleave a reply: `text_tokens` text token ids, `audio_tokens` codes, and so on (13 and 26 in the paper).
 
-        The text decides: after its last id all remaining codes follow in the last span, of whatever length. If the
-        codes run out first, the span that takes the last of them is the last span, and the rest of the text follows
-        it in one stretch. Without codes a reply is its text, without text it is one last span. The end of the reply,
-        `<|im_end|>`, is the caller's.
+        After the last text token, all remaining codes follow in the last span, of any length. If the codes end first,
+        the span with the last of them is the last span, and the rest of the text follows it in one segment. Without
+        codes a reply is its text, without text it is one last span. The caller adds the end of the reply, `<|im_end|>`.
 
         Args:
-            text_ids (`Sequence[int]`): Text ids, without markers.
+            text_ids (`Sequence[int]`): Text token ids, without markers.
             codes (`Sequence[int]`): Codec codes.
 
         Returns:
-            `list[int]`: Ids of the reply.
+            `list[int]`: Token ids of the reply.
 
         Raises:
-            ValueError: If a text id is a marker or an audio id, or a code is not in the codebook.
+            ValueError: If a text token is a marker or audio, or a code is not in the codebook.
         """
         pieces = []
         text_start = code_start = 0
@@ -203,10 +162,10 @@ class TttLayout:
             text only its span.
 
         Returns:
-            `list[int]`: Ids of the reply, without `<|im_end|>`.
+            `list[int]`: Token ids of the reply, without `<|im_end|>`.
 
         Raises:
-            ValueError: If a text id is a marker or an audio id, or a code is not in the codebook.
+            ValueError: If a text token is a marker or audio, or a code is not in the codebook.
         """
         vocabulary = self.vocabulary
         pieces = [(self._checked_text(text_ids), vocabulary.codes_to_ids(codes)) for text_ids, codes in groups]
@@ -222,17 +181,17 @@ class TttLayout:
 
     def parse_reply(self, ids: Iterable[int]) -> ParsedReply:
         """
-        Take a reply apart, finished or not. Damaged input never fails: what has no place in a reply is dropped and
-        counted.
+        Parse a reply, finished or not. Damaged input never fails: token ids that do not belong in a reply are dropped
+        and counted.
 
-        Codes without a begin marker are kept as a span; a begin marker or a text id ends a span that was not closed;
-        padding is passed over; `<|im_end|>` ends the reply.
+        Codes without a begin marker are kept as a span; a begin marker or a text token ends a span that was not closed;
+        padding is ignored; `<|im_end|>` ends the reply.
 
         Args:
-            ids (iterable of `int`, 1-D tensor or array): Ids after the prompt.
+            ids (iterable of `int`, 1-D tensor or array): Token ids after the prompt.
 
         Returns:
-            `ParsedReply`: Text ids, codes, spans, and what was wrong.
+            `ParsedReply`: Text token ids, codes and spans.
         """
         parser = ReplyParser(self.vocabulary)
         parser.push(ids)
@@ -259,19 +218,19 @@ class TttLayout:
             tokenizer (`PreTrainedTokenizerBase`): The tokenizer that `vocabulary` was read from.
             task (`str`): One of `TASKS`.
             text (`str`, *optional*): The user's text.
-            codes (iterable of `int`, *optional*): The codes of the user's sound.
+            codes (iterable of `int`, *optional*): The codes of the user's audio.
             reply_text (`str`, *optional*): The reply's text.
-            reply_codes (`Sequence[int]`, *optional*): The codes of its sound, interleaved in this layout's pattern.
-            reply_groups (sequence of `(str, codes)`, *optional*): Instead of both: groups of words with their own
-            audio, from `aligned_groups`.
-            system_prompt (`str`, *optional*): Instead of the task's own.
+            reply_codes (`Sequence[int]`, *optional*): The codes of its audio, interleaved in this layout's pattern.
+            reply_groups (sequence of `(str, codes)`, *optional*): Replaces both: groups of words with their own
+                audio, from `aligned_groups`.
+            system_prompt (`str`, *optional*): Replaces the task's own.
 
         Returns:
             `dict`: `input_ids` and `labels` (-100 on the prompt), lists of `int` of equal length.
 
         Raises:
-            ValueError: If the reply is given twice or not at all, or has audio where the task has none (or the other
-            way round).
+            ValueError: If the reply is given twice or not at all, or has audio although the task has none, or lacks
+                it.
         """
         prompt = self.build_prompt(tokenizer, task, text, codes, system_prompt)
         if (reply_text is None) == (reply_groups is None) or (reply_groups is not None and len(reply_codes)):
@@ -307,76 +266,8 @@ class TttLayout:
         text_ids = [int(token_id) for token_id in text_ids]
         for token_id in text_ids:
             if token_id in markers or not 0 <= token_id < vocabulary.audio_token_start_id:
-                raise ValueError(f"Id {token_id} is not text: a reply's text holds no markers and no audio.")
+                raise ValueError(f"Token id {token_id} is not text: a reply's text has no markers and no audio.")
         return text_ids
-
-
-class ReplyParser:
-    """
-    Takes a reply apart as it comes, by the rules of `TttLayout.parse_reply`; the state is the span that is open, if
-    any.
-
-    Args:
-        vocabulary (`TttVocabulary`): The ids of markers and codes.
-    """
-
-    def __init__(self, vocabulary: TttVocabulary):
-        self.vocabulary = vocabulary
-        self.text_ids: list[int] = []
-        self.codes: list[int] = []
-        self.spans: list[AudioSpan] = []
-        self.open_codes: list[int] | None = None
-        self.open_is_last = False
-        self.finished = False
-        self.num_dropped = 0
-
-    def push(self, ids: Iterable[int]) -> None:
-        """Take the next ids; what follows the end of the reply is passed over."""
-        for token_id in map(int, ids):
-            self.finished = self.finished or token_id == self.vocabulary.eos_token_id
-            if self.finished:
-                break
-            self._take(token_id)
-
-    def finish(self) -> ParsedReply:
-        """Give the reply as far as it came."""
-        self._end_span(closed=False)
-        return ParsedReply(self.text_ids, self.codes, self.spans, self.finished, self.num_dropped)
-
-    def _take(self, token_id: int) -> None:
-        vocabulary = self.vocabulary
-        if vocabulary.is_code(token_id):
-            if self.open_codes is None:
-                self.open_codes, self.open_is_last = [], False
-            self.open_codes.append(token_id - vocabulary.audio_code_offset)
-            self.codes.append(self.open_codes[-1])
-        elif token_id in (vocabulary.begin_audio_token_id, vocabulary.begin_last_audio_token_id):
-            self._begin_span(is_last=token_id == vocabulary.begin_last_audio_token_id)
-        elif self.open_codes is not None and token_id in (
-            vocabulary.end_audio_token_id,
-            vocabulary.end_last_audio_token_id,
-        ):
-            self._end_span(closed=True)
-        elif token_id == vocabulary.pad_token_id:
-            pass
-        elif self._is_text(token_id):
-            self._end_span(closed=False)
-            self.text_ids.append(token_id)
-        else:
-            self.num_dropped += 1
-
-    def _is_text(self, token_id: int) -> bool:
-        markers = (self.vocabulary.end_user_audio_token_id, self.vocabulary.begin_message_token_id)
-        return 0 <= token_id < self.vocabulary.audio_token_start_id and token_id not in markers
-
-    def _begin_span(self, is_last: bool) -> None:
-        self._end_span(closed=False)
-        self.open_codes, self.open_is_last = [], is_last
-
-    def _end_span(self, closed: bool) -> None:
-        if self.open_codes is not None:
-            self.spans.append(AudioSpan(self.open_codes, len(self.text_ids), self.open_is_last, closed))
-        self.open_codes = None
 
 
 def aligned_groups(
@@ -385,9 +276,9 @@ def aligned_groups(
     """
     Cut an utterance into groups of words, each with exactly its own codes.
 
-    A cut lies half-way between the end of a group's last word and the start of the next group's first word, rounded
-    to a frame; the silence before the first word and after the last one stays with them. No code is lost, and each
-    group has at least one.
+    A cut is half-way between the end of a group's last word and the start of the next group's first word, rounded to
+    a frame; the silence before the first word and after the last one belongs to their groups. Every code belongs to a
+    group, and each group has at least one.
 
     Args:
         words (sequence of `(word, start, end)`): The words in order, with times in seconds.
@@ -396,8 +287,7 @@ def aligned_groups(
         words_per_group (`int`, defaults to 2): Words per group; the last group may have fewer.
 
     Returns:
-        `list[tuple[str, list[int]]]`: Text and codes of each group. The texts joined are the words joined by spaces:
-        every group but the first begins with a space.
+        `list[tuple[str, list[int]]]`: Text and codes of each group. Every text but the first begins with a space.
 
     Raises:
         ValueError: If there are no words or fewer codes than groups.
@@ -407,7 +297,7 @@ def aligned_groups(
     groups = [words[start : start + words_per_group] for start in range(0, len(words), words_per_group)]
     if not groups or len(codes) < len(groups):
         raise ValueError(
-            f"{len(codes)} codes cannot be shared by {len(groups)} groups of words: each group needs a word and a code."
+            f"{len(codes)} codes cannot be divided among {len(groups)} groups of words: each group needs a word and a code."
         )
     codes = [int(code) for code in codes]
     bounds = [0]

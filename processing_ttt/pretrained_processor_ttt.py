@@ -1,42 +1,49 @@
 """
-A processor as files: loaded from a folder or the Hub, saved and pushed, with its codec beside it.
+A processor and its codec: loaded from a folder or the Hub, saved and pushed, and the codec's calls.
 
-Knows folders, repositories and where a codec lies. Knows no tokens and no waveform.
+Depends on the vocabulary only for the size of its codebook. Independent of the layout, prompts and replies.
 """
 
 import copy
 import os
 from typing import Any
 
+import numpy as np
 from huggingface_hub import CommitInfo, ModelCard
 from transformers import ProcessorMixin
 from typing_extensions import Self
 
+from .audio_input_ttt import Waveform, load_audio
+from .codec_adapter_ttt import adapted_config
+from .codec_interface_ttt import Codec, CodecConfig, CodecStream
 from .codec_loading_ttt import CodecHandle
 from .hub_ttt import processor_card, push_with_card
+from .vocabulary_ttt import TttVocabulary
 
-# A pipeline names its task when it loads a processor. Those that make audio of text give the processor bare texts.
+# A pipeline names its task when it loads a processor. A text-to-audio pipeline passes bare texts to the processor.
 _SPEAKING_PIPELINES = ("text-to-audio", "text-to-speech")
 _CODEC_KWARGS = ("cache_dir", "force_download", "local_files_only", "token", "trust_remote_code")
 
 
 class TttPreTrainedProcessor(ProcessorMixin):
-    """Loading and saving of [`TttProcessor`], which sets the codec's name and its handle."""
+    """Loading, saving and codec of [`TttProcessor`], which sets the attributes below."""
 
+    vocabulary: TttVocabulary
     codec_name_or_path: str
+    max_audio_seconds: float | None
     _codec_handle: CodecHandle
-    bare_text_task: str | None = None  # what a text that is no rendered prompt asks for
+    bare_text_task: str | None = None  # task of a text that is no rendered prompt
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, *args: Any, **kwargs: Any) -> Self:
         """
-        Load a processor; its codec waits in the same folder or Hub repository (same revision, same token) until it is
-        needed.
+        Load a processor; its codec is loaded on first use from the same folder or Hub repository (same revision, same
+        token).
 
         Args:
             pretrained_model_name_or_path (`str` or `os.PathLike`): Folder or Hub id.
             args: As for `ProcessorMixin.from_pretrained`.
-            kwargs: As for `ProcessorMixin.from_pretrained`; also the arguments of the class, to change a setting.
+            kwargs: As for `ProcessorMixin.from_pretrained`; also the arguments of the class, which override settings.
 
         Returns:
             [`TttProcessor`]: The processor.
@@ -63,7 +70,7 @@ class TttPreTrainedProcessor(ProcessorMixin):
             save_directory (`str` or `os.PathLike`): The folder.
             push_to_hub (`bool`, defaults to `False`): Also upload it; `repo_id`, `token`, ... are those of
                 `push_to_hub`.
-            kwargs: Of `push_to_hub`, with `repo_id`; without it they change nothing.
+            kwargs: Arguments of `push_to_hub`, `repo_id` among them; ignored without it.
 
         Returns:
             `list[str]`: The path of `processor_config.json`.
@@ -84,7 +91,7 @@ class TttPreTrainedProcessor(ProcessorMixin):
 
         Args:
             repo_id (`str`): Repository, made if needed.
-            card (`huggingface_hub.ModelCard`, *optional*): By default the repository's own stays.
+            card (`huggingface_hub.ModelCard`, *optional*): By default the repository keeps its own.
             kwargs: `private`, `token`, `revision`, `create_pr`, `commit_message`, `commit_description`.
 
         Returns:
@@ -95,12 +102,81 @@ class TttPreTrainedProcessor(ProcessorMixin):
 
     def to_dict(self) -> dict[str, Any]:
         """
-        Write the processor's settings. The codec is there by its name.
+        Collect the processor's settings, with the codec's name.
 
         Returns:
-            `dict[str, Any]`: What `processor_config.json` holds.
+            `dict[str, Any]`: The content of `processor_config.json`.
         """
         output = super().to_dict()
         if output.get("system_prompts") is None:
             output.pop("system_prompts", None)
         return output
+
+    # Codec
+
+    @property
+    def codec(self) -> Any:
+        """The [`Codec`], loaded on first use. Assign one of your own; move it with `processor.codec.to("cuda")`."""
+        self._check_codec(self._codec_handle.config)
+        return self._codec_handle.model
+
+    @codec.setter
+    def codec(self, codec: Codec) -> None:
+        self._check_codec(adapted_config(codec.config))
+        self._codec_handle.model = codec
+
+    @property
+    def codec_config(self) -> CodecConfig:
+        """The codec's configuration (rates, frame rate, size of the codebook); reading it does not load the codec."""
+        self._check_codec(self._codec_handle.config)
+        return self._codec_handle.config
+
+    def encode_audio(self, audio: Any, sampling_rate: int | None = None) -> list[int]:
+        """
+        Encode audio.
+
+        Args:
+            audio: Audio in any form that `load_audio` takes: path, bytes, open file, array with rate,
+                `datasets.Audio` value.
+            sampling_rate (`int`, *optional*): Rate of a bare array, in Hz.
+
+        Returns:
+            `list[int]`: Codes, `codec_config.frame_rate` of them per second.
+        """
+        return self._codec_handle.encode(self._waveform(audio, sampling_rate))
+
+    def decode_codes(self, codes: list[int]) -> np.ndarray:
+        """
+        Decode codes.
+
+        Args:
+            codes (`list[int]`): Codec codes; no codes give no samples and do not load the codec.
+
+        Returns:
+            `np.ndarray` of shape `(samples,)`, float32, at `codec_config.output_sampling_rate`.
+        """
+        if len(codes) == 0:
+            return np.zeros(0, dtype=np.float32)
+        self._check_codec(self._codec_handle.config)
+        return self._codec_handle.decode(codes)
+
+    def codec_stream(self) -> CodecStream:
+        """
+        Begin to decode codes that arrive piece by piece.
+
+        Returns:
+            [`CodecStream`]: Takes codes with `push(codes)`, ends with `finish()`; both return samples as `decode_codes`
+            does.
+        """
+        self._check_codec(self._codec_handle.config)
+        return self._codec_handle.stream()
+
+    def _check_codec(self, config: CodecConfig) -> None:
+        if config.codebook_size != self.vocabulary.codebook_size:
+            raise ValueError(
+                f"The codec {self.codec_name_or_path!r} has {config.codebook_size} codes, but the tokenizer's audio "
+                f"alphabet has {self.vocabulary.codebook_size}: they must be the same codec's."
+            )
+
+    def _waveform(self, audio: Any, sampling_rate: int | None) -> Waveform:
+        return load_audio(audio, self.codec_config.sampling_rate, sampling_rate, self.max_audio_seconds)

@@ -1,13 +1,13 @@
 """
-Reading a given text aloud: the text of the reply is the given one, token for token, however long it is.
+Read a given text aloud: the text of the reply is the given one, token for token, at any length.
 
     text ── spoken_text, split_sentences ──► sentences ── generate, each under ExactTextLogitsProcessor ──► ids
-    ids of the sentences ── join_sentences, or SentenceStreamer as they come ──► ids of one reply
+    ids of the sentences ── join_sentences, or SentenceStreamer as they arrive ──► ids of one reply
 
 [`TextReader`] does all of it.
 
-The text is fixed; where audio begins stays the model's choice, so that each model keeps the layout that it was trained
-with (a span after each word, or 26 codes after 13 tokens).
+The text is fixed; where audio begins is the model's choice, so that each model keeps the layout of its training
+(a span after each word, or 26 codes after 13 tokens).
 
 Depends on the processor and on `generate`. Independent of waveforms and of how blocks of audio are denoised.
 """
@@ -23,8 +23,10 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
 from .layout_ttt import TttLayout
+from .processing_ttt import TttProcessor
 from .reply_ttt import TttReply
 from .spoken_text_ttt import spoken_text
+from .streaming_ttt import GeneratesReplies
 
 LONGEST_SENTENCE = 25  # words
 SENTENCES_AT_ONCE = 8
@@ -34,10 +36,10 @@ _SENTENCE_END = re.compile(r"(?<=[.!?…;])\s+|\s*\n\s*")
 @dataclass(frozen=True)
 class ReadingOutput:
     """
-    What was run for a text that was streamed.
+    Statistics of a text that was streamed.
 
     Args:
-        num_forwards (`int`): Forwards of all sentences.
+        num_forwards (`int`): Forward passes of all sentences.
     """
 
     num_forwards: int
@@ -48,12 +50,12 @@ class TextReader:
     Reads texts aloud, word for word.
 
     Args:
-        model (`TttForConditionalGeneration`): Generates.
-        processor (`TttProcessor`): Of the same checkpoint.
+        model (`TttForConditionalGeneration`): The model.
+        processor (`TttProcessor`): Processor of the same checkpoint.
         options: Arguments of every `generate` call.
     """
 
-    def __init__(self, model: Any, processor: Any, **options: Any):
+    def __init__(self, model: GeneratesReplies, processor: TttProcessor, **options: Any):
         self.model, self.processor, self.options = model, processor, options
 
     def read(
@@ -63,7 +65,7 @@ class TextReader:
         Read texts, `SENTENCES_AT_ONCE` sentences in a batch.
 
         Args:
-            texts (`Sequence[str]`): What to say.
+            texts (`Sequence[str]`): The texts.
             language (`str`, *optional*): Language tag of the prompt.
             system_prompt (`str`, *optional*): Replaces the task's own prompt.
 
@@ -96,18 +98,18 @@ class TextReader:
             text, language, system_prompt: As for `read`.
 
         Returns:
-            [`ReadingOutput`]: What was run, also of a text that was cancelled.
+            [`ReadingOutput`]: Also of a text that was cancelled.
 
         Raises:
             ValueError: The text is empty.
         """
         prepared = [self._prepared([s], language, system_prompt) for s in self._sentences(text, language)]
-        told = SentenceStreamer(streamer, self.processor.layout, self._space, len(prepared))
+        sentence_streamer = SentenceStreamer(streamer, self.processor.layout, self._space, len(prepared))
         num_forwards = 0
         for inputs, options in prepared:
-            if told.is_cancelled:
+            if sentence_streamer.is_cancelled:
                 break
-            output = self.model.generate(**inputs, **options, streamer=told, return_dict_in_generate=True)
+            output = self.model.generate(**inputs, **options, streamer=sentence_streamer, return_dict_in_generate=True)
             num_forwards += output.num_forwards
         return ReadingOutput(num_forwards)
 
@@ -147,7 +149,7 @@ class ExactTextLogitsProcessor(LogitsProcessor):
     | the last token of the text | the begin of the last span |
     | the end of the last span | the end of the reply |
 
-    The state is read from the ids of each call, so that a batch, a stream and decoding without a cache agree.
+    The state is read from the token ids of each call, so that a batch, a stream and decoding without a cache agree.
 
     Args:
         layout ([`TttLayout`]): How replies are written.
@@ -174,11 +176,11 @@ class ExactTextLogitsProcessor(LogitsProcessor):
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """
-        Process the scores of the next ids.
+        Mask the scores of the next token ids.
 
         Args:
             input_ids (`torch.LongTensor` of shape `(batch, length)`): Prompts and replies so far.
-            scores (`torch.FloatTensor` of shape `(batch, vocabulary)`): Of the next ids.
+            scores (`torch.FloatTensor` of shape `(batch, vocabulary)`): Scores of the next token ids.
 
         Returns:
             `torch.FloatTensor` of shape `(batch, vocabulary)`: -inf where an id is not allowed.
@@ -192,7 +194,7 @@ class ExactTextLogitsProcessor(LogitsProcessor):
 
     def allowed_ids(self, text: list[int], reply: list[int]) -> list[int]:
         """
-        List the ids that may follow.
+        List the token ids that may follow.
 
         Args:
             text (`list[int]`): The whole text.
@@ -280,7 +282,7 @@ class SentenceStreamer(BaseStreamer):
     def __init__(self, streamer: Any, layout: TttLayout, space: Sequence[int], count: int):
         self.streamer, self.layout, self.space, self.remaining = streamer, layout, list(space), count
         self.expects_prompt = True
-        self.has_told_a_prompt = False
+        self.has_passed_prompt = False
         if hasattr(streamer, "put_draft"):
             self.put_draft = streamer.put_draft
 
@@ -293,8 +295,8 @@ class SentenceStreamer(BaseStreamer):
         """Take a sentence's prompt, then its ids."""
         if self.expects_prompt:
             self.expects_prompt = False
-            if not self.has_told_a_prompt:
-                self.has_told_a_prompt = True
+            if not self.has_passed_prompt:
+                self.has_passed_prompt = True
                 self.streamer.put(value)
         elif self.remaining == 1:
             self.streamer.put(value)
@@ -302,7 +304,7 @@ class SentenceStreamer(BaseStreamer):
             self.streamer.put(torch.tensor(ids))
 
     def end(self) -> None:
-        """End a sentence; the stream itself is ended by who began it."""
+        """End a sentence; the caller ends the stream itself."""
         self.remaining -= 1
         self.expects_prompt = True
         if self.remaining and not self.is_cancelled:

@@ -1,32 +1,33 @@
 """
-A reply's ids, as they come, to text and sound, as they are final.
+Decode a reply while its token ids arrive: events with text and audio that are final.
 
-Knows the layout, the tokenizer's bytes and the codec through the processor. Knows no threads, no queue and no model:
-ids go in, events come out. Joined, the texts of all events are those of `TttProcessor.decode_reply`, and so are the
-sounds, but for a codec that streams by windows of its own (GLM-4-Voice's).
+The joined text of all events equals that of `TttProcessor.decode_reply`, and so does the audio, except for a codec with
+a stream of its own (GLM-4-Voice's).
+
+Depends on a processor for vocabulary, tokenizer and codec. Independent of threads, queues and models.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from .codec_interface_ttt import CodecStream
+from .codec_interface_ttt import CodecConfig, CodecStream
 from .layout_ttt import ReplyParser
 from .reply_ttt import TttReply
 from .vocabulary_ttt import TttVocabulary
 
-REPLACEMENT = "\ufffd"  # what a tokenizer writes for bytes that are no character, or not yet one
+REPLACEMENT = "\ufffd"  # a tokenizer's text for bytes that are no character, or an incomplete one
 
 
 @dataclass(frozen=True)
 class TttTextDelta:
     """
-    More of the reply's text.
+    The next part of the reply's text.
 
     Args:
-        text (`str`): Whole characters that follow the text so far.
+        text (`str`): Complete characters that follow the text so far.
     """
 
     text: str
@@ -35,10 +36,10 @@ class TttTextDelta:
 @dataclass(frozen=True)
 class TttAudioChunk:
     """
-    More of the reply's sound.
+    The next part of the reply's audio.
 
     Args:
-        audio (`np.ndarray` of shape `(samples,)`, float32): Samples that follow the sound so far.
+        audio (`np.ndarray` of shape `(samples,)`, float32): Samples that follow the audio so far.
         sampling_rate (`int`): Rate of `audio`, in Hz.
     """
 
@@ -54,13 +55,13 @@ class TttAudioChunk:
 @dataclass(frozen=True)
 class TttBlockDraft:
     """
-    A block of sound after a denoising step; the next draft, or its sound, takes its place.
+    A block of audio after a denoising step; the next draft, or its audio, replaces it.
 
     Args:
-        token_ids (`list[int]`): The block's ids: codes, end markers, and masks where nothing is revealed.
+        token_ids (`list[int]`): The block's token ids: codes, end markers, and masks where nothing is revealed.
         is_masked (`list[bool]`): Where the masks are.
-        confidence (`list[float]`): How probable the id is that the step proposed for each position; of those revealed
-            before, meaningless.
+        confidence (`list[float]`): Probability of the step's proposal for each position; without meaning for those
+            revealed before.
     """
 
     token_ids: list[int]
@@ -73,127 +74,128 @@ TttStreamEvent: TypeAlias = TttTextDelta | TttAudioChunk | TttBlockDraft
 
 class TextStream:
     """
-    Token ids to text, whole characters at a time.
+    Token ids to text, in complete characters.
 
-    Only the last ids are decoded again with each one, so the cost does not grow with the text. The deltas join to the
-    text of all ids wherever ids stand for bytes (byte-level BPE, as Qwen's and nano's), bytes that are no character
-    included.
+    Only the last token ids are decoded again with each one, so the cost does not grow with the text. The joined deltas
+    equal the text of all token ids of a byte-level tokenizer (such as Qwen's and nano's), also for bytes that are no
+    character.
 
     Args:
-        decode (`Callable`): Turns ids into text.
+        decode (`Callable`): Decodes token ids to text.
     """
 
     def __init__(self, decode: Callable[[list[int]], str]):
         self.decode = decode
-        # the ids of the last delta: tokenizers may treat the first id of what they decode in a way of its own
-        self._told: list[int] = []
-        self._held: list[int] = []
+        # Token ids of the last delta: a tokenizer may decode the first token id of a text differently.
+        self._decoded: list[int] = []
+        self._pending: list[int] = []
 
     def push(self, text_ids: list[int]) -> str:
         """
-        Take the next ids.
+        Take the next token ids.
 
         Args:
-            text_ids (`list[int]`): Ids of text.
+            text_ids (`list[int]`): Token ids of text.
 
         Returns:
-            `str`: The characters that are whole now.
+            `str`: The characters that became complete.
         """
-        self._held += text_ids
-        delta = self._untold()
+        self._pending += text_ids
+        delta = self._new_text()
         if not delta or delta.endswith(REPLACEMENT):  # perhaps the first bytes of a character
             return ""
-        self._told, self._held = self._held, []
+        self._decoded, self._pending = self._pending, []
         return delta
 
     def finish(self) -> str:
-        """Give what was held back: bytes that did not become a character."""
-        delta, self._held = self._untold(), []
+        """Return the rest: bytes that did not become a character."""
+        delta, self._pending = self._new_text(), []
         return delta
 
-    def _untold(self) -> str:
-        return self.decode(self._told + self._held)[len(self.decode(self._told)) :] if self._held else ""
+    def _new_text(self) -> str:
+        if not self._pending:
+            return ""
+        return self.decode(self._decoded + self._pending)[len(self.decode(self._decoded)) :]
 
 
 class DecodesReplies(Protocol):
-    """What of a [`TttProcessor`] a stream needs."""
+    """What a stream needs of a [`TttProcessor`]."""
 
     vocabulary: TttVocabulary
 
     @property
-    def codec_config(self) -> Any:
+    def codec_config(self) -> CodecConfig:
         """The codec's configuration."""
 
     def decode_text(self, text_ids: list[int]) -> str:
-        """Turn text ids into text."""
+        """Decode text token ids."""
 
     def codec_stream(self) -> CodecStream:
-        """Begin a sound."""
+        """Begin to decode codes that arrive piece by piece."""
 
 
 class ReplyDecoder:
     """
-    Turns one reply into events.
+    Decodes one reply to events.
 
     Args:
-        processor ([`TttProcessor`]): Its vocabulary, tokenizer and codec. The codec is loaded when the first code
-        comes.
+        processor ([`TttProcessor`]): Its vocabulary, tokenizer and codec. The codec is loaded with the first code.
     """
 
     def __init__(self, processor: DecodesReplies):
         self.processor = processor
         self.parser = ReplyParser(processor.vocabulary)
         self.text = TextStream(processor.decode_text)
-        self.sound: CodecStream | None = None
-        self._told: list[TttTextDelta | TttAudioChunk] = []
+        self.codec_stream: CodecStream | None = None
+        self._events: list[TttTextDelta | TttAudioChunk] = []
 
     def push(self, ids: Iterable[int]) -> list[TttStreamEvent]:
         """
-        Take the next ids of the reply.
+        Take the next token ids of the reply.
 
         Args:
-            ids (iterable of `int`): Ids, any number of them.
+            ids (iterable of `int`): Token ids, any number of them.
 
         Returns:
-            `list`: What they say, as far as it is final.
+            `list`: The events that became final.
         """
         num_text_ids, num_codes = len(self.parser.text_ids), len(self.parser.codes)
         self.parser.push(ids)
         text_ids, codes = self.parser.text_ids[num_text_ids:], self.parser.codes[num_codes:]
         events = self._text_events(self.text.push(text_ids)) if text_ids else []
         if codes:
-            if self.sound is None:
-                self.sound = self.processor.codec_stream()
-            events += self._audio_events(self.sound.push(codes))
+            if self.codec_stream is None:
+                self.codec_stream = self.processor.codec_stream()
+            events += self._audio_events(self.codec_stream.push(codes))
         return events
 
     def finish(self) -> list[TttStreamEvent]:
-        """End the reply, finished or not: give what was held back."""
+        """End the reply, finished or not, and return the remaining events."""
         events = self._text_events(self.text.finish())
-        return events if self.sound is None else events + self._audio_events(self.sound.finish())
+        return events if self.codec_stream is None else events + self._audio_events(self.codec_stream.finish())
 
     def reply(self) -> TttReply:
-        """Join the events so far: after `finish`, the reply as `decode_reply` gives it, without decoding again."""
-        chunks = [event.audio for event in self._told if isinstance(event, TttAudioChunk)]
+        """Join the events so far: after `finish`, the reply of `decode_reply`, without decoding again."""
+        chunks = [event.audio for event in self._events if isinstance(event, TttAudioChunk)]
         return TttReply(
-            text="".join(event.text for event in self._told if isinstance(event, TttTextDelta)),
+            text="".join(event.text for event in self._events if isinstance(event, TttTextDelta)),
             audio=np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.float32),
             sampling_rate=self.processor.codec_config.output_sampling_rate,
             finished=self.parser.finished,
         )
 
     def draft(self, ids: list[int], confidence: list[float]) -> TttBlockDraft:
-        """Describe a block that is being denoised, by its ids and how sure the model is of each."""
+        """Describe a block that is being denoised, by its token ids and the confidence of each."""
         mask_token_id = self.processor.vocabulary.mask_token_id
         return TttBlockDraft(ids, [token_id == mask_token_id for token_id in ids], confidence)
 
     def _text_events(self, text: str) -> list[TttStreamEvent]:
-        return self._tell([TttTextDelta(text)] if text else [])
+        return self._record([TttTextDelta(text)] if text else [])
 
     def _audio_events(self, audio: np.ndarray) -> list[TttStreamEvent]:
         rate = self.processor.codec_config.output_sampling_rate
-        return self._tell([TttAudioChunk(audio, rate)] if len(audio) else [])
+        return self._record([TttAudioChunk(audio, rate)] if len(audio) else [])
 
-    def _tell(self, events: list[TttTextDelta] | list[TttAudioChunk]) -> list[TttStreamEvent]:
-        self._told += events
+    def _record(self, events: list[TttTextDelta] | list[TttAudioChunk]) -> list[TttStreamEvent]:
+        self._events += events
         return list(events)

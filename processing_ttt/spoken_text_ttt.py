@@ -1,16 +1,16 @@
 """
-Numbers, dates, money and abbreviations in words, as they are read aloud.
+Write numbers, dates, money and abbreviations as words, as they are read aloud.
 
-`wetext` does it, with the rules of WeTextProcessing: `pip install "text-to-talk[numbers]"`. Depends on it alone.
+Depends on `wetext`, with the rules of WeTextProcessing: `pip install "text-to-talk[numbers]"`.
 """
 
 import re
 from functools import lru_cache
 from typing import Any
 
-# What is written otherwise than it is spoken: digits, signs between words, and abbreviations.
+# Text that is not read as it is written: digits, signs between words, and abbreviations.
 _WRITTEN_FORM = re.compile(r"[\d$€£¥%&@+=°§#]|\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|approx|No)\.")
-LANGUAGES = ("en", "zh", "ja")  # whose rules `wetext` has
+LANGUAGES = ("en", "zh", "ja")  # with rules in `wetext`
 
 
 def spoken_text(text: str, language: str | None = None) -> str:

@@ -1,11 +1,13 @@
 """
-Streamers: text and sound of a reply while `generate` runs in another thread.
+Streamers: text and audio of a reply while `generate` runs in another thread.
 
     generate ── put(ids) ──► ReplyFeed: ids to events ──► EventQueue ──► TttStreamer: `for event in ...`
         └──── is_cancelled ◄───────────────────────────────── cancel ◄──┘
 
-Knows threads, event loops and what `generate` tells a streamer. What ids say is `reply_stream_ttt`'s, how a queue
-ends `event_queue_ttt`'s. Sound is decoded in the thread of `generate`, so an event costs its consumer nothing.
+Audio is decoded in the thread of `generate`, so an event costs its consumer nothing.
+
+Depends on threads, event loops and transformers' streamer interface. `reply_stream_ttt` decodes token ids, and
+`event_queue_ttt` ends a queue.
 """
 
 import asyncio
@@ -15,7 +17,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from transformers.generation.streamers import BaseStreamer
@@ -27,17 +29,35 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+class GeneratesReplies(Protocol):
+    """What conversations, streams and talkers need of a model."""
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+
+    def generate(self, **kwargs: Any) -> Any:
+        """
+        Generate replies to the prompts `input_ids` and `attention_mask`.
+
+        Returns:
+            Token ids of shape `(batch, length)`, or with `return_dict_in_generate` an output with `sequences` and
+            `cache`.
+        """
+
+
 ONE_REPLY = "A streamer follows one reply: make a new one for the next."
 
 
 class ReplyFeed(BaseStreamer):
     """
-    The end of a stream that `generate` holds. It does not know its consumer, whose disappearance can so be noticed.
+    The producing end of a stream, held by `generate`. It has no reference to the consumer, so that the consumer can be
+    collected while `generate` runs.
 
     Args:
-        decoder ([`ReplyDecoder`]): Turns ids into events.
+        decoder ([`ReplyDecoder`]): Decodes token ids to events.
         queue ([`EventQueue`]): Takes the events.
-        drafts (`bool`): Whether drafts are events too.
+        drafts (`bool`): Whether blocks that are being denoised are events too.
     """
 
     def __init__(self, decoder: ReplyDecoder, queue: EventQueue[TttStreamEvent], drafts: bool):
@@ -46,19 +66,17 @@ class ReplyFeed(BaseStreamer):
         self.drafts = drafts
         self.token_ids: list[int] = []
         self.output: Any = None
-        self.is_whole = (
-            False  # the decoder was told all of the reply; a consumer that leaves later changes nothing about it
-        )
+        self.is_whole = False  # whether the decoder has the whole reply, even if the consumer leaves afterwards
         self._has_prompt = False
         self._thread: threading.Thread | None = None
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether the consumer wants no more."""
+        """Whether the consumer cancelled the reply."""
         return self.queue.is_cancelled
 
     def put(self, value: torch.Tensor) -> None:
-        """Take the prompt, then each text id, each block and each appended end marker."""
+        """Take the prompt, then each text token, each block and each appended end marker."""
         if self.is_cancelled:
             return
         if self.queue.is_closed:
@@ -70,12 +88,12 @@ class ReplyFeed(BaseStreamer):
         self._has_prompt = True
 
     def put_draft(self, value: torch.Tensor, confidence: torch.Tensor) -> None:
-        """Take a block after a denoising step, masks included, and how sure the model is of each position."""
+        """Take a block after a denoising step, masks included, and the confidence of each position."""
         if self.drafts and not self.is_cancelled:
             self.queue.put(self.decoder.draft(value.tolist(), confidence.tolist()))
 
     def fail(self, error: BaseException) -> None:
-        """Hand an exception to the consumer."""
+        """Pass an exception to the consumer."""
         self.queue.close(error)
 
     def end(self) -> None:
@@ -94,8 +112,8 @@ class ReplyFeed(BaseStreamer):
         """Run `talk(streamer=self)` in a thread."""
         if self._thread is not None:
             raise ValueError(ONE_REPLY)
-        # A daemon, because a process must not wait for a consumer that goes down with it; but stopped before the
-        # interpreter goes, which a thread inside PyTorch does not survive.
+        # A daemon, because the process must not wait for a consumer that ends with it; but stopped before the
+        # interpreter exits, which crashes a thread inside PyTorch.
         self._thread = threading.Thread(target=self._run, args=(talk,), name="ttt-generate", daemon=True)
         atexit.register(self.stop)
         self._thread.start()
@@ -106,7 +124,7 @@ class ReplyFeed(BaseStreamer):
             self._thread.join()
 
     def stop(self) -> None:
-        """Cancel, and wait until `generate` has returned: at most one forward and the sound of one block."""
+        """Cancel, and wait until `generate` has returned: at most one forward pass and the audio of one block."""
         self.queue.cancel()
         self.join()
 
@@ -114,7 +132,7 @@ class ReplyFeed(BaseStreamer):
         try:
             self.output = talk(streamer=self)
             self.end()
-        except BaseException as error:  # the consumer's thread is where it can be handled
+        except BaseException as error:  # the consumer's thread handles it
             self.fail(error)
         finally:
             atexit.unregister(self.stop)
@@ -125,25 +143,25 @@ class ReplyFeed(BaseStreamer):
 
 
 class _Streamer(BaseStreamer):
-    """What the two streamers share: all but how one waits for an event."""
+    """The common part of both streamers: everything but how to wait for an event."""
 
     def __init__(self, processor: DecodesReplies, drafts: bool = False, queue_size: int = 64):
         self._queue: EventQueue[TttStreamEvent] = EventQueue(queue_size)
         self._feed = ReplyFeed(ReplyDecoder(processor), self._queue, drafts)
-        weakref.finalize(self, self._queue.cancel).atexit = False  # nobody is left to consume
+        weakref.finalize(self, self._queue.cancel).atexit = False  # there is no consumer left
 
-    # What `generate` calls
+    # Called by `generate`
 
     def put(self, value: torch.Tensor) -> None:
         """See `BaseStreamer.put`; waits while the queue is full."""
         self._feed.put(value)
 
     def put_draft(self, value: torch.Tensor, confidence: torch.Tensor) -> None:
-        """Take a block after a denoising step, masks included, and how sure the model is of each position."""
+        """Take a block after a denoising step, masks included, and the confidence of each position."""
         self._feed.put_draft(value, confidence)
 
     def fail(self, error: BaseException) -> None:
-        """Take an exception of `generate`, which the consumer gets after the events before it."""
+        """Take an exception of `generate`, which the consumer gets after the earlier events."""
         self._feed.fail(error)
 
     def end(self) -> None:
@@ -155,16 +173,16 @@ class _Streamer(BaseStreamer):
         """Whether `generate` should stop."""
         return self._feed.is_cancelled
 
-    # What the consumer asks
+    # Called by the consumer
 
-    def start(self, model: Any, inputs: Mapping[str, Any], **generate_kwargs: Any) -> "Self":
+    def start(self, model: GeneratesReplies, inputs: Mapping[str, Any], **generate_kwargs: Any) -> "Self":
         """
         Run `model.generate` in a thread of its own, where torch's modes of this thread (autocast, current CUDA
-        stream) do not hold.
+        stream) do not apply.
 
         Args:
-            model (`TttForConditionalGeneration`): Generates.
-            inputs (`BatchFeature` or `dict`): One prompt, as `apply_chat_template` returns it, on the model's device.
+            model (`TttForConditionalGeneration`): The model.
+            inputs (`BatchFeature` or `dict`): One prompt from `apply_chat_template`, on the model's device.
             generate_kwargs: Further arguments of `generate`.
 
         Returns:
@@ -181,8 +199,8 @@ class _Streamer(BaseStreamer):
         Run a function that generates one reply, in a thread as `start` does.
 
         Args:
-            talk (`Callable`): Called as `talk(streamer=...)`; hands the streamer on to `generate`. What it returns is
-                the stream's `output`, what it raises is raised where the events are consumed.
+            talk (`Callable`): Called as `talk(streamer=...)`; passes the streamer to `generate`. Its result is the
+                stream's `output`, and its exception is raised where the events are consumed.
 
         Returns:
             The streamer itself.
@@ -194,12 +212,12 @@ class _Streamer(BaseStreamer):
         return self
 
     def cancel(self) -> None:
-        """Stop generating at the next forward, and end the iteration. Callable from any thread; does not wait."""
+        """Stop generating at the next forward pass, and end the iteration. Callable from any thread; does not wait."""
         self._queue.cancel()
 
     @property
     def token_ids(self) -> list[int]:
-        """The reply's ids so far, as `generate` told them: what `decode_reply` takes."""
+        """The reply's token ids so far, as `decode_reply` takes them."""
         return list(self._feed.token_ids)
 
     @property
@@ -221,21 +239,20 @@ class _Streamer(BaseStreamer):
 
 class TttStreamer(_Streamer):
     """
-    Iterates over a reply's text and sound while `generate` runs in another thread.
+    Iterates over a reply's text and audio while `generate` runs in another thread.
 
-    Yields [`TttTextDelta`] and [`TttAudioChunk`], which join to the text and sound of `processor.decode_reply` (see
-    [`ReplyDecoder`] and [`WindowedCodecStream`] for how exactly), and [`TttBlockDraft`] if asked to. Sound comes
-    block by block, held back by as many codes as the codec looks ahead. An exception of `generate` is raised where
-    the events are consumed.
+    Yields [`TttTextDelta`] and [`TttAudioChunk`], which join to the text and audio of `processor.decode_reply` (see
+    [`ReplyDecoder`] and [`WindowedCodecStream`] for the precision), and [`TttBlockDraft`] if `drafts` is set. Audio
+    follows block by block, delayed by the codec's look-ahead. An exception of `generate` is raised where the events
+    are consumed.
 
     Leaving a `with` block, `close()` or dropping the streamer stops a reply that `start` began; so does `cancel()`,
     from any thread.
 
     Args:
-        processor ([`TttProcessor`]): Decodes text and sound.
-        drafts (`bool`, defaults to `False`): Whether blocks are shown while they are denoised.
-        queue_size (`int`, defaults to 64): Most events that wait for the consumer; when there are more, `generate`
-            waits.
+        processor ([`TttProcessor`]): Decodes text and audio.
+        drafts (`bool`, defaults to `False`): Whether blocks are events while they are denoised.
+        queue_size (`int`, defaults to 64): Largest number of waiting events; beyond it `generate` waits.
 
     Example:
         ```python
@@ -259,7 +276,7 @@ class TttStreamer(_Streamer):
             raise StopIteration from None
 
     def close(self) -> None:
-        """Stop generating, and wait until it has stopped: at most one forward and the sound of one block."""
+        """Stop generating, and wait until it has stopped: at most one forward pass and the audio of one block."""
         self._feed.stop()
 
     def __enter__(self) -> "Self":
@@ -276,10 +293,9 @@ class AsyncTttStreamer(_Streamer):
     [`TttStreamer`] for `async for` and `async with`. Make it inside the running event loop, which it never blocks.
 
     Args:
-        processor ([`TttProcessor`]): Decodes text and sound.
-        drafts (`bool`, defaults to `False`): Whether blocks are shown while they are denoised.
-        queue_size (`int`, defaults to 64): Most events that wait for the consumer; when there are more, `generate`
-            waits.
+        processor ([`TttProcessor`]): Decodes text and audio.
+        drafts (`bool`, defaults to `False`): Whether blocks are events while they are denoised.
+        queue_size (`int`, defaults to 64): Largest number of waiting events; beyond it `generate` waits.
 
     Example:
         ```python
@@ -291,25 +307,25 @@ class AsyncTttStreamer(_Streamer):
 
     def __init__(self, processor: DecodesReplies, drafts: bool = False, queue_size: int = 64):
         super().__init__(processor, drafts, queue_size)
-        self._news = asyncio.Event()
-        self._queue.on_news = partial(_tell_loop, asyncio.get_running_loop(), self._news, self._queue)
+        self._changed = asyncio.Event()
+        self._queue.on_change = partial(_notify_loop, asyncio.get_running_loop(), self._changed, self._queue)
 
     def __aiter__(self) -> "Self":
         return self
 
     async def __anext__(self) -> TttStreamEvent:
         while True:
-            self._news.clear()
+            self._changed.clear()
             try:
                 event = self._queue.get_nowait()
             except QueueEnd:
                 raise StopAsyncIteration from None
             if event is not None:
                 return event
-            await self._news.wait()
+            await self._changed.wait()
 
     async def aclose(self) -> None:
-        """Stop generating, and wait until it has stopped: at most one forward and the sound of one block."""
+        """Stop generating, and wait until it has stopped: at most one forward pass and the audio of one block."""
         await asyncio.to_thread(self._feed.stop)
 
     async def __aenter__(self) -> "Self":
@@ -326,21 +342,20 @@ class ReplyStreamingMixin:
 
     def stream_reply(
         self: DecodesReplies,
-        model: Any,
+        model: GeneratesReplies,
         inputs: Mapping[str, Any],
         drafts: bool = False,
         queue_size: int = 64,
         **generate_kwargs: Any,
     ) -> TttStreamer:
         """
-        Generate a reply in a thread of its own, and iterate over its text and sound meanwhile.
+        Generate a reply in a thread of its own, and iterate over its text and audio meanwhile.
 
         Args:
-            model (`TttForConditionalGeneration`): Generates.
-            inputs (`BatchFeature` or `dict`): One prompt, as `apply_chat_template` returns it, on the model's device.
-            drafts (`bool`, defaults to `False`): Whether blocks of sound are shown while they are denoised.
-            queue_size (`int`, defaults to 64): Most events that wait for the consumer; when there are more,
-                `generate` waits.
+            model (`TttForConditionalGeneration`): The model.
+            inputs (`BatchFeature` or `dict`): One prompt from `apply_chat_template`, on the model's device.
+            drafts (`bool`, defaults to `False`): Whether blocks of audio are events while they are denoised.
+            queue_size (`int`, defaults to 64): Largest number of waiting events; beyond it `generate` waits.
             generate_kwargs: Further arguments of `generate`.
 
         Returns:
@@ -358,7 +373,7 @@ class ReplyStreamingMixin:
 
     def stream_reply_async(
         self: DecodesReplies,
-        model: Any,
+        model: GeneratesReplies,
         inputs: Mapping[str, Any],
         drafts: bool = False,
         queue_size: int = 64,
@@ -376,8 +391,8 @@ class ReplyStreamingMixin:
         return AsyncTttStreamer(self, drafts, queue_size).start(model, inputs, **generate_kwargs)
 
 
-def _tell_loop(loop: asyncio.AbstractEventLoop, news: asyncio.Event, queue: EventQueue[Any]) -> None:
+def _notify_loop(loop: asyncio.AbstractEventLoop, changed: asyncio.Event, queue: EventQueue[Any]) -> None:
     try:
-        loop.call_soon_threadsafe(news.set)
-    except RuntimeError:  # the loop is closed: nobody will come for the event
+        loop.call_soon_threadsafe(changed.set)
+    except RuntimeError:  # the loop is closed: there is no consumer left
         queue.cancel()

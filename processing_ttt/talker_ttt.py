@@ -1,5 +1,5 @@
 """
-The front door: a model with its processor, asked in audio or text, that answers with a [`TttReply`].
+The front door: a model with its processor, from audio or text to a [`TttReply`].
 
     audio or text ── messages, prepare ──► inputs ── model.generate ──► ids ── decode_reply ──► TttReply
 
@@ -16,9 +16,11 @@ from typing_extensions import Self
 
 from .conversation_ttt import TttConversation
 from .device_ttt import choose_device
+from .processing_ttt import TttProcessor
 from .reading_ttt import TextReader
 from .reply_ttt import TttReply
-from .streaming_ttt import TttStreamer
+from .streaming_ttt import GeneratesReplies, TttStreamer
+from .tasks_ttt import Messages
 from .tasks_ttt import system_prompt as task_system_prompt
 
 MODEL_TYPE = "ttt"
@@ -26,13 +28,14 @@ MODEL_TYPE = "ttt"
 
 class TttTalker:
     """
-    Answers questions: one call from audio or text to a reply.
+    One call from audio or text to a reply.
 
     Args:
-        model (`TttForConditionalGeneration` or `PeftModel`): Generates.
+        model (`TttForConditionalGeneration` or `PeftModel`): The model.
         processor (`TttProcessor`): Processor of the same checkpoint.
         language (`str`, *optional*): Language tag of every prompt (`it`); English needs none.
-        generation_options: Arguments of every `generate` call (`denoising_steps=8`, ...), instead of the checkpoint's.
+        generation_options: Arguments of every `generate` call (`denoising_steps=8`, ...); they override the
+            checkpoint's.
 
     Example:
         ```python
@@ -43,7 +46,13 @@ class TttTalker:
         ```
     """
 
-    def __init__(self, model: Any, processor: Any, language: str | None = None, **generation_options: Any):
+    def __init__(
+        self,
+        model: GeneratesReplies,
+        processor: TttProcessor,
+        language: str | None = None,
+        **generation_options: Any,
+    ):
         self.model = model
         self.processor = processor
         self.language = language
@@ -123,19 +132,19 @@ class TttTalker:
             audio (*optional*): The user's audio, in any form that `load_audio` takes: path, bytes, array with rate, ...
             text (`str`, *optional*): The user's text. Give either this or `audio`.
             task (`str`, defaults to `"chat"`): `chat`, `asr`, `tts`, `text` or `caption`.
-            language (`str`, *optional*): Language tag, instead of the talker's.
+            language (`str`, *optional*): Language tag; replaces the talker's.
             system_prompt (`str`, *optional*): Replaces the system prompt of the task, language included.
-            generate_kwargs: Arguments of this `generate` call, over those of the talker.
+            generate_kwargs: Arguments of this `generate` call, which override the talker's.
 
         Returns:
-            [`TttReply`]: Text, and audio of shape `(samples,)`; `(0,)` for a task that is answered in text only.
+            [`TttReply`]: Text, and audio of shape `(samples,)`; `(0,)` for a task with a text reply.
 
         Raises:
             ValueError: If both or neither of `audio` and `text` came, the task cannot take it, or audio is unusable.
         """
         _check_question(audio, text)
         messages = self._messages(task, language, system_prompt, text=text, audio=audio)
-        if task == "tts":
+        if task == "tts" and text is not None:
             return self._reader(generate_kwargs).read([text], language or self.language, system_prompt)[0]
         return self.reply_messages([messages], **generate_kwargs)[0]
 
@@ -156,8 +165,8 @@ class TttTalker:
 
         Args:
             audio, text, task, language, system_prompt, generate_kwargs: As for `reply`.
-            drafts (`bool`, defaults to `False`): Whether blocks of audio are shown while they are denoised.
-            queue_size (`int`, defaults to 64): Most events that wait for the consumer; beyond it `generate` waits.
+            drafts (`bool`, defaults to `False`): Whether blocks of audio are events while they are denoised.
+            queue_size (`int`, defaults to 64): Largest number of waiting events; beyond it `generate` waits.
 
         Returns:
             [`TttStreamer`]: A context manager; yields [`TttTextDelta`], [`TttAudioChunk`] and [`TttBlockDraft`].
@@ -173,7 +182,7 @@ class TttTalker:
             ```
         """
         inputs = self.prepare(audio, text, task, language, system_prompt)
-        if task == "tts":
+        if task == "tts" and text is not None:
             reader = self._reader(generate_kwargs)
             return TttStreamer(self.processor, drafts, queue_size).follow(
                 lambda streamer: reader.stream_to(streamer, text, language or self.language, system_prompt)
@@ -221,13 +230,13 @@ class TttTalker:
         prompts = [self._messages(task, language, system_prompt, **{name: question}) for question in questions]
         return self.reply_messages(prompts, **generate_kwargs)
 
-    def reply_messages(self, messages: list[list[dict[str, Any]]], **generate_kwargs: Any) -> list[TttReply]:
+    def reply_messages(self, messages: list[Messages], **generate_kwargs: Any) -> list[TttReply]:
         """
         Answer prompts of any form, tasks mixed, in one batch.
 
         Args:
             messages (`list[list[dict]]`): Messages of each prompt, as `processor.messages` writes them.
-            generate_kwargs: Arguments of this `generate` call, over those of the talker.
+            generate_kwargs: Arguments of this `generate` call, which override the talker's.
 
         Returns:
             `list[TttReply]`: In the order of the prompts.
@@ -237,11 +246,11 @@ class TttTalker:
 
     def conversation(self, system_prompt: str | None = None, **generate_kwargs: Any) -> TttConversation:
         """
-        Begin a conversation of several turns, which keeps what was said in the model's cache.
+        Begin a conversation of several turns over one cache.
 
         Args:
             system_prompt (`str`, *optional*): Replaces the system prompt of the task `chat`, language included.
-            generate_kwargs: Arguments of every `generate` call, over those of the talker.
+            generate_kwargs: Arguments of every `generate` call, which override the talker's.
 
         Returns:
             [`TttConversation`]: Takes turns with `say` and `stream`.
@@ -281,7 +290,7 @@ class TttTalker:
 
         Args:
             inputs (`BatchFeature` or `dict`): `input_ids` and `attention_mask` of shape `(batch, length)`, left-padded.
-            generate_kwargs: Arguments of this `generate` call, over those of the talker.
+            generate_kwargs: Arguments of this `generate` call, which override the talker's.
 
         Returns:
             `torch.LongTensor` of shape `(batch, reply_length)`: Token ids after the prompts, padded on the right.
@@ -292,9 +301,7 @@ class TttTalker:
     def _reader(self, generate_kwargs: dict[str, Any]) -> TextReader:
         return TextReader(self.model, self.processor, **self.generation_options | generate_kwargs)
 
-    def _messages(
-        self, task: str, language: str | None, system_prompt: str | None, **question: Any
-    ) -> list[dict[str, Any]]:
+    def _messages(self, task: str, language: str | None, system_prompt: str | None, **question: Any) -> Messages:
         return self.processor.messages(
             task, language=language or self.language, system_prompt=system_prompt, **question
         )

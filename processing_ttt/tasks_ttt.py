@@ -1,29 +1,50 @@
 """
-The tasks of a Text-to-Talk model and how a prompt asks for one: system prompts, the chat template, a one-turn
-conversation.
+The tasks of a Text-to-Talk model and their prompts: system prompts, chat template, the messages of one turn.
 
-Knows roles and messages as transformers' chat templates do. Knows no ids, no codes and no waveform.
+Roles and messages are those of transformers' chat templates. Independent of token ids, codes and waveforms.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias, TypedDict
 
 from .vocabulary_ttt import AUDIO_PLACEHOLDER
 
-DEFAULT_LANGUAGE = "en"
+
+class TextPart(TypedDict):
+    """Text of a message."""
+
+    type: Literal["text"]
+    text: str
+
+
+class AudioPart(TypedDict):
+    """Audio of a user message, in any form that `load_audio` takes."""
+
+    type: Literal["audio"]
+    audio: Any
+
+
+class Message(TypedDict):
+    """A message, as transformers' chat templates take it."""
+
+    role: str
+    content: str | list[TextPart | AudioPart]
+
+
+Messages: TypeAlias = list[Message]
 
 
 @dataclass(frozen=True)
 class TttTask:
     """
-    What a task is given and what it answers.
+    Input and output of a task.
 
     Args:
-        system_prompt (`str`): States the task to the model.
-        needs_audio (`bool`): Whether the user must send sound; if not, `takes_audio` says whether it may.
-        takes_audio (`bool`): Whether the user may send sound.
-        speaks (`bool`): Whether the reply is text and audio interleaved; if not, it is text only.
+        system_prompt (`str`): Instruction to the model.
+        needs_audio (`bool`): Whether the user must send audio.
+        takes_audio (`bool`): Whether the user may send audio.
+        speaks (`bool`): Whether the reply interleaves text and audio; otherwise it is text only.
     """
 
     system_prompt: str
@@ -42,8 +63,7 @@ TASKS = {
 
 DEFAULT_LANGUAGE = "en"  # its prompts carry no tag
 
-# The wording that the authors' released checkpoints were trained with, as far as their sample data shows it (there is
-# no sample for tts).
+# The wording that the released checkpoints were trained with, taken from their sample data (which has no tts).
 _RELEASED = "generate 13 text tokens followed by 26 audio tokens, and repeat this pattern until the {} is complete."
 RELEASED_SYSTEM_PROMPTS = {
     "chat": "You are an audio-to-audio chat model. The user will provide you with an audio input. Your task "
@@ -60,10 +80,10 @@ RELEASED_SYSTEM_PROMPTS = {
 
 def chat_template(default_system_prompt: str = TASKS["chat"].system_prompt) -> str:
     """
-    Write the Jinja chat template: Qwen's framing, with each sound as one `<|audio|>` placeholder.
+    Write the Jinja chat template: Qwen's framing, with one `<|audio|>` placeholder for each audio part.
 
     Args:
-        default_system_prompt (`str`): What stands in front of a conversation that does not begin with a system message.
+        default_system_prompt (`str`): Put in front of messages that do not begin with a system message.
 
     Returns:
         `str`: The template.
@@ -107,7 +127,7 @@ def system_prompt(
     default_language: str = DEFAULT_LANGUAGE,
 ) -> str:
     """
-    Write the system prompt that asks for a task in a language.
+    Write the system prompt of a task in a language.
 
     Args:
         task (`str`): One of `TASKS`.
@@ -131,24 +151,21 @@ def _check_task(task: str) -> None:
         raise ValueError(f"Unknown task {task!r}: choose one of {', '.join(TASKS)}.")
 
 
-def task_messages(
-    task: str, text: str | None = None, audio: Any = None, system_prompt: str | None = None
-) -> list[dict[str, Any]]:
+def task_messages(task: str, text: str | None = None, audio: Any = None, system_prompt: str | None = None) -> Messages:
     """
-    Write a conversation of one turn that asks for a task.
+    Write the messages of one turn that asks for a task.
 
     Args:
         task (`str`): One of `TASKS`.
-        text (`str`, *optional*): The user's text; beside audio it stands in front of it.
-        audio (*optional*): The user's sound, in any form the processor takes (the layout only looks whether it is
-        there).
-        system_prompt (`str`, *optional*): Instead of the task's own.
+        text (`str`, *optional*): The user's text; it comes before the audio.
+        audio (*optional*): The user's audio, in any form that the processor takes; it is passed through.
+        system_prompt (`str`, *optional*): Replaces the task's own.
 
     Returns:
         `list[dict]`: A system and a user message.
 
     Raises:
-        ValueError: If the task is unknown, or lacks what it needs, or gets what it cannot take.
+        ValueError: If the task is unknown, or its input is missing or of the wrong kind.
     """
     _check_task(task)
     if TASKS[task].needs_audio and audio is None:
@@ -159,7 +176,7 @@ def task_messages(
         raise ValueError(f"The task {task!r} needs text{' or audio' if TASKS[task].takes_audio else ''}.")
     if audio is None and not str(text).strip():
         raise ValueError(f"The text of the task {task!r} is empty: give some words.")
-    content = [] if text is None else [{"type": "text", "text": text}]
+    content: list[TextPart | AudioPart] = [] if text is None else [{"type": "text", "text": text}]
     if audio is not None:
         content.append({"type": "audio", "audio": audio})
     return [

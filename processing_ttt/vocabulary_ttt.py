@@ -1,11 +1,10 @@
 """
 The vocabulary of a Text-to-Talk model: the markers between text and audio, and the audio alphabet.
 
-Knows the strings of the markers, their order, and which ids they have in a tokenizer; turns codec codes into token
-ids and back. Knows no layout (which marker goes where), no waveform and no model.
+Defines the strings of the markers and their order, reads their token ids from a tokenizer, and maps codes to token ids.
 
-An id is an audio position if and only if it is >= `audio_token_start_id`: this rule is written here once, as
-`TttVocabulary.is_audio`.
+A token id is an audio position if and only if it is >= `audio_token_start_id`: the rule is written here once, as
+`TttVocabulary.is_audio`. Independent of the layout (where markers go), waveforms and models.
 """
 
 import re
@@ -15,12 +14,12 @@ from typing import Any
 
 from transformers import AddedToken, PreTrainedTokenizerBase
 
-# Text side: generated (or prompted) one after the other.
+# Text part: generated (or prompted) one after the other.
 BEGIN_OF_AUDIO = "<|begin_of_audio|>"  # opens the user's speech and every span of a reply but the last
 END_OF_AUDIO = "<|end_of_audio|>"  # closes the user's speech
 BEGIN_OF_LAST_AUDIO = "<|begin_of_quad|>"  # opens the last span of a reply, which has any length
-# Audio side: the audio alphabet, in the order of its ids.
-AUDIO_PLACEHOLDER = "<|audio|>"  # stands for one sound in a rendered prompt; the first id of the alphabet
+# Audio part: the audio alphabet, in the order of its token ids.
+AUDIO_PLACEHOLDER = "<|audio|>"  # placeholder of audio in a rendered prompt; the first token id of the alphabet
 AUDIO_CODE = "<|audio_{}|>"  # code 0, 1, ... of the codec
 MASK = "<|mask_token|>"  # the absorbing state of the diffusion: an input, never an output
 END_OF_SPAN = "<|end_of_audio_new|>"  # closes a span of a reply
@@ -28,7 +27,7 @@ END_OF_LAST_SPAN = "<|end_of_audio_span_last|>"  # closes the last span of a rep
 # Chat framing.
 BEGIN_OF_MESSAGE = "<|im_start|>"
 END_OF_MESSAGE = "<|im_end|>"  # also the end of a reply
-PADDING = "<|endoftext|>"  # added only to a tokenizer that has nothing to pad with
+PADDING = "<|endoftext|>"  # added only to a tokenizer without a padding token
 
 _TEXT_MARKERS = (BEGIN_OF_AUDIO, END_OF_AUDIO, BEGIN_OF_LAST_AUDIO)
 _CODE_PATTERN = re.compile(r"<\|audio_(\d+)\|>")
@@ -37,14 +36,14 @@ _CODE_PATTERN = re.compile(r"<\|audio_(\d+)\|>")
 @dataclass(frozen=True)
 class TttVocabulary:
     """
-    The ids of all markers and of the audio alphabet in one tokenizer.
+    Token ids of all markers and of the audio alphabet in one tokenizer.
 
     Args:
         begin_audio_token_id (`int`): `<|begin_of_audio|>`.
-        end_user_audio_token_id (`int`): `<|end_of_audio|>`, which closes the sound of a prompt.
+        end_user_audio_token_id (`int`): `<|end_of_audio|>`, which closes the audio of a prompt.
         begin_last_audio_token_id (`int`): `<|begin_of_quad|>`.
-        audio_token_start_id (`int`): `<|audio|>`, the first id of the audio alphabet: every id from here on is an
-            audio position.
+        audio_token_start_id (`int`): `<|audio|>`, the first token id of the audio alphabet: every one from here on
+            is an audio position.
         audio_code_offset (`int`): Id of code 0.
         codebook_size (`int`): Number of codes; they have the ids `audio_code_offset` to `audio_code_offset +
             codebook_size - 1`.
@@ -53,8 +52,8 @@ class TttVocabulary:
         end_last_audio_token_id (`int`): `<|end_of_audio_span_last|>`.
         begin_message_token_id (`int`): `<|im_start|>`.
         eos_token_id (`int`): `<|im_end|>`, the end of a reply.
-        pad_token_id (`int`): What fills a batch.
-        vocab_size (`int`): One more than the highest id in use: a model needs at least as many rows.
+        pad_token_id (`int`): Padding of a batch.
+        vocab_size (`int`): One more than the highest token id: a model needs at least as many embedding rows.
     """
 
     begin_audio_token_id: int
@@ -172,7 +171,7 @@ class TttVocabulary:
 
     def is_audio(self, ids: Any) -> Any:
         """
-        Say which ids are audio positions.
+        Find the audio positions.
 
         Args:
             ids (`int`, `torch.Tensor` or `np.ndarray`): Token ids of any shape.
@@ -183,12 +182,12 @@ class TttVocabulary:
         return ids >= self.audio_token_start_id
 
     def is_code(self, token_id: int) -> bool:
-        """Say whether one id is a code of the codec."""
+        """Whether one token id is a code of the codec."""
         return 0 <= token_id - self.audio_code_offset < self.codebook_size
 
     def codes_to_ids(self, codes: Iterable[int]) -> list[int]:
         """
-        Turn the codec's codes into token ids.
+        Map codes to token ids.
 
         Args:
             codes (iterable of `int`, 1-D tensor or array): Codes, each from 0 to `codebook_size - 1`.
@@ -202,7 +201,7 @@ class TttVocabulary:
         codes = [int(code) for code in codes]
         if codes and not 0 <= min(codes) <= max(codes) < self.codebook_size:
             raise ValueError(
-                f"Codes must lie between 0 and {self.codebook_size - 1}, but {min(codes)} to {max(codes)} came."
+                f"Codes must lie between 0 and {self.codebook_size - 1}, but are {min(codes)} to {max(codes)}."
             )
         return [self.audio_code_offset + code for code in codes]
 

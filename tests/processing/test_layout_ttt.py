@@ -217,7 +217,7 @@ def test_an_example_that_does_not_fit_its_task_is_an_error(arguments, message):
 
 
 def test_placeholders_and_sounds_must_be_equally_many():
-    with pytest.raises(ValueError, match=r"1 <\|audio\|> placeholders, but 0 sounds"):
+    with pytest.raises(ValueError, match=r"1 <\|audio\|> placeholders, but audio for 0"):
         LAYOUT.build_prompt(TOKENIZER, "chat", text="<|audio|>")
 
 
@@ -250,5 +250,5 @@ def test_groups_share_all_codes_whatever_the_word_times_say(times, num_codes, wo
 
 
 def test_fewer_codes_than_groups_is_an_error():
-    with pytest.raises(ValueError, match="1 codes cannot be shared by 2 groups"):
+    with pytest.raises(ValueError, match="1 codes cannot be divided among 2 groups"):
         aligned_groups([("a", 0, 1), ("b", 1, 2)], [1], 25, words_per_group=1)

@@ -187,15 +187,15 @@ def test_a_text_prompt_needs_no_codec(processor):
 
 
 def test_sounds_and_placeholders_are_matched(processor):
-    with pytest.raises(ValueError, match=r"1 .* placeholders, but 2 sounds"):
+    with pytest.raises(ValueError, match=r"1 .* placeholders, but audio for 2"):
         processor("<|audio|>", audio=[(tone(), RATE), (tone(), RATE)])
-    with pytest.raises(ValueError, match=r"1 .* placeholders, but 0 sounds"):
+    with pytest.raises(ValueError, match=r"1 .* placeholders, but audio for 0"):
         prompt_ids(processor, processor.conversation("text", text="say <|audio|>"))
     with pytest.raises(ValueError, match="Give `text`"):
         processor(audio=(tone(), RATE))
     with pytest.raises(ValueError, match="text and audio only"):
         processor("Hello", images=[0])
-    with pytest.raises(ValueError, match="needs its sound"):
+    with pytest.raises(ValueError, match="needs its audio"):
         prompt_ids(processor, [{"role": "user", "content": [{"type": "audio"}]}])
 
 

@@ -210,7 +210,7 @@ def test_an_answer_that_takes_too_long_is_stopped_and_says_so():
     service = tiny_service(Limits(seconds_per_request=1.0))
     with service.gate.shut(), service.stream(ASK) as stream:
         service.gate.wait_for(1)
-        stream.streamer._queue.on_news = service.gate.open  # the clock ends the queue, and the forward then goes on
+        stream.streamer._queue.on_change = service.gate.open  # the clock ends the queue, and the forward then goes on
         with pytest.raises(DemoError, match="longer than 1 s"):
             list(stream)
     wait_until_free(service)
