@@ -119,7 +119,7 @@ class CodecAdapter:
             hop = math.prod(self.model.config.downsampling_ratios)
             codes = self.model.encode(F.pad(audio, (0, -audio.shape[-1] % hop)), n_quantizers=1).audio_codes
         elif self.config.model_type == "encodec":
-            # (chunks, batch, codebooks, frames): one chunk at the smallest bandwidth, of which the first codebook is used.
+            # (chunks, batch, codebooks, frames): the first codebook of one chunk, at the smallest bandwidth
             codes = self.model.encode(audio).audio_codes[0, :, :1]
         else:
             features = self.feature_extractor(

@@ -23,7 +23,8 @@ class TttCodecConfig(PreTrainedConfig):
     log-mel frames.
 
     The defaults are the codec of the nano checkpoint: 16 kHz in and out, 25 codes per second, 1024 codes.
-    A look-ahead list gives, layer by layer, how many later steps a convolution of the *decoding* half sees; its length is the number of layers.
+    A look-ahead list gives, layer by layer, how many later steps a convolution of the *decoding* half sees; its length
+    is the number of layers.
 
     Args:
         sampling_rate (`int`, *optional*, defaults to 16000): Samples per second, in and out.

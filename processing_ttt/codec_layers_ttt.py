@@ -103,7 +103,7 @@ class TttCodecLogMel(nn.Module):
         return torch.from_numpy(filters).float()
 
     def forward(self, samples: torch.Tensor) -> torch.Tensor:
-        """As the class says."""
+        """Compute log-mel frames; see the class for shapes."""
         config = self.config
         padded = F.pad(samples.float(), (config.window_overhang, config.window_overhang))
         spectrum = torch.stft(
@@ -134,7 +134,7 @@ class TttCodecEncoder(nn.Module):
         self.output_proj = nn.Linear(size, len(config.fsq_levels))
 
     def forward(self, mel: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """As the class says; `mask` is 0 on padded frames."""
+        """See the class for shapes; `mask` is 0 on padded frames."""
         mel_mask = None if mask is None else mask.repeat_interleave(self.ratio, dim=1)
         hidden_states = self.input_conv(mel if mel_mask is None else mel * mel_mask)
         hidden_states = hidden_states if mel_mask is None else hidden_states * mel_mask
@@ -229,7 +229,7 @@ class TttCodecDecoder(nn.Module):
         self.output_proj = nn.Linear(size, config.num_mel_bins)
 
     def forward(self, latents: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """As the class says; `mask` is 0 on padded frames."""
+        """See the class for shapes; `mask` is 0 on padded frames."""
         hidden_states = self.input_conv(latents if mask is None else latents * mask)
         hidden_states = hidden_states if mask is None else hidden_states * mask
         for layer in self.code_layers:
@@ -267,7 +267,7 @@ class TttCodecVocoder(nn.Module):
         self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
 
     def forward(self, mel: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """As the class says; `mask` is 0 on padded frames."""
+        """See the class for shapes; `mask` is 0 on padded frames."""
         hidden_states = self.input_conv(mel if mask is None else mel * mask)
         hidden_states = hidden_states if mask is None else hidden_states * mask
         for layer in self.layers:

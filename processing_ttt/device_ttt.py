@@ -1,4 +1,4 @@
-"""Where a model runs if nobody says so: the meaning of `--device auto`, for every command and for the demo."""
+"""The default device of a model: the meaning of `--device auto`, for every command and for the demo."""
 
 import torch
 
@@ -8,7 +8,7 @@ def choose_device(device: str | torch.device | None = "auto") -> str | torch.dev
     Resolve the name of a device.
 
     Args:
-        device (`str` or `torch.device`, *optional*, defaults to `"auto"`): A name that PyTorch knows (`cpu`, `cuda`,
+        device (`str` or `torch.device`, *optional*, defaults to `"auto"`): A device name of PyTorch (`cpu`, `cuda`,
             `cuda:1`, `mps`), or `auto`; `None` is `auto`.
 
     Returns:

@@ -67,8 +67,7 @@ VOCODER_NAMES: Names = (
     (r"^f0_predictor\.condnet\.(\d+)\.", lambda match: f"f0_predictor.convs.{int(match[1]) // 2}."),
 )
 
-# What the YAML may say of a network, but of which there is one kind only; a file that says something else is not this
-# decoder.
+# Settings of the YAML that must have these values; a file with other values is of another decoder.
 FLOW_CONSTANTS = {
     "encoder.normalize_before": True,
     "encoder.input_layer": "linear",

@@ -5,8 +5,8 @@ The vocoder of GLM-4-Voice (HiFT): log-mel frames -> samples at 22.05 kHz.
     log-mel -> upsampling, at each stage joined by the STFT of the source -> magnitude and phase
             -> inverse STFT -> samples
 
-Random phases and noise are arguments. Independent of codes. It is HiFTNet (Li et al., 2023) over HiFi-GAN (Kong et al., 2020) with the source of NSF (Wang et al., 2019),
-in CosyVoice's form. Computed in float32, the pitch in float64.
+Random phases and noise are arguments. Independent of codes. It is HiFTNet (Li et al., 2023) over HiFi-GAN (Kong et
+al., 2020) with the source of NSF (Wang et al., 2019), in CosyVoice's form. Computed in float32, the pitch in float64.
 """
 
 import math

@@ -21,7 +21,8 @@ The weights of the GLM-4-Voice speech tokenizer and decoder are not under this p
 under "The glm-4-voice
 License" ({LICENCE_LINK}); that text is what counts. In short, and without warranty:
 
-- Academic research is free. Commercial use is free after registration with the publisher (https://open.bigmodel.cn/mla/form).
+- Academic research is free. Commercial use is free after registration with the publisher \
+(https://open.bigmodel.cn/mla/form).
 - Whoever passes the weights on, converted ones too, or offers a product with them, must enclose the licence and \
 show "Built with glm-4".
 - A model that is created, trained or improved with them must have a name that begins with "glm-4".

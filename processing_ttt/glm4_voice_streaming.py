@@ -302,7 +302,7 @@ class Glm4VoiceDecoderStream:
     @torch.no_grad()
     def finish(self) -> np.ndarray:
         """
-        Say what is left.
+        Decode the remaining codes.
 
         Returns:
             `np.ndarray` of shape `(samples,)`, float32: The last samples of the reply.

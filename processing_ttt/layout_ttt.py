@@ -297,7 +297,7 @@ def aligned_groups(
     groups = [words[start : start + words_per_group] for start in range(0, len(words), words_per_group)]
     if not groups or len(codes) < len(groups):
         raise ValueError(
-            f"{len(codes)} codes cannot be divided among {len(groups)} groups of words: each group needs a word and a code."
+            f"{len(codes)} codes cannot be divided among {len(groups)} groups of words: each needs a word and a code."
         )
     codes = [int(code) for code in codes]
     bounds = [0]

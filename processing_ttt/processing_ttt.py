@@ -49,7 +49,8 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
             of its own.
         text_tokens (`int`, defaults to 13): Text tokens before each span of a reply.
         audio_tokens (`int`, defaults to 26): Codes in each span of a reply but the last.
-        max_audio_seconds (`float`, *optional*, defaults to 600): Longest audio accepted, in seconds; `None` for no limit.
+        max_audio_seconds (`float`, *optional*, defaults to 600): Longest audio that is accepted, in seconds; `None`
+            for no limit.
         system_prompts (`dict[str, str]`, *optional*): System prompts by task, where they differ from `TASKS`.
         chat_template (`str`, *optional*): Jinja template; by default that of `tasks_ttt`, with the system prompt of
             chat.
@@ -65,7 +66,7 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
     """
 
     # Defaults of `__call__`; arguments override them.
-    text_kwargs = {"padding": True, "padding_side": "left", "add_special_tokens": False}  # noqa: RUF012 - as in transformers
+    text_kwargs = {"padding": True, "padding_side": "left", "add_special_tokens": False}  # noqa: RUF012
 
     def __init__(
         self,
@@ -211,7 +212,7 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
             `BatchFeature`: `input_ids` and `attention_mask`, padded on the left.
 
         Raises:
-            ValueError: If there is no text, or the numbers of placeholders and of audio differ, or images or videos are given.
+            ValueError: If there is no text, placeholders and audio differ in number, or images or videos are given.
         """
         # transformers passes them as None. They are not in the signature, from which it reads the modalities.
         if kwargs.pop("images", None) is not None or kwargs.pop("videos", None) is not None:
@@ -281,7 +282,8 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
         Decode a batch of replies to text and audio.
 
         Args:
-            ids (`torch.LongTensor` of shape `(batch, length)`, array or list of `list[int]`): Token ids after the prompts.
+            ids (`torch.LongTensor` of shape `(batch, length)`, array or list of `list[int]`): Token ids after the
+                prompts.
 
         Returns:
             `list[TttReply]`: One for each sequence.
@@ -375,8 +377,8 @@ def default_chat_template(system_prompts: dict[str, str] | None) -> str:
 def _as_ids(ids: Any) -> list[int]:
     if getattr(ids, "ndim", 1) != 1:
         raise ValueError(
-            f"One reply has token ids of shape (length,), not {tuple(ids.shape)}: use `batch_decode_reply`, or pass one "
-            "sequence."
+            f"One reply has token ids of shape (length,), not {tuple(ids.shape)}: use `batch_decode_reply`, or pass "
+            "one sequence."
         )
     return ids.tolist() if isinstance(ids, (torch.Tensor, np.ndarray)) else list(ids)
 

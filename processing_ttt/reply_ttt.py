@@ -19,7 +19,7 @@ class TttReply:
 
     Args:
         text (`str`): The text of all segments, joined.
-        audio (`np.ndarray` of shape `(samples,)`, float32): The audio of all spans, joined; empty for a reply of text only.
+        audio (`np.ndarray` of shape `(samples,)`, float32): The audio of all spans, joined; empty for a text reply.
         sampling_rate (`int`): Rate of `audio`, in Hz.
         finished (`bool`): Whether the model ended the reply (it was not cut off).
     """

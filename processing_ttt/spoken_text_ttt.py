@@ -15,7 +15,7 @@ LANGUAGES = ("en", "zh", "ja")  # with rules in `wetext`
 
 def spoken_text(text: str, language: str | None = None) -> str:
     """
-    Write a text as it is spoken.
+    Write a text as it is read aloud.
 
     Args:
         text (`str`): Any text.

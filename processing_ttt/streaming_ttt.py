@@ -263,7 +263,7 @@ class TttStreamer(_Streamer):
                 elif isinstance(event, TttAudioChunk):
                     play(event.audio, event.sampling_rate)
         ```
-        With a thread of one's own: `Thread(target=model.generate, kwargs={**inputs, "streamer": streamer}).start()`.
+        With your own thread: `Thread(target=model.generate, kwargs={**inputs, "streamer": streamer}).start()`.
     """
 
     def __iter__(self) -> "Self":
