@@ -5,7 +5,6 @@ Depends on soundfile. Independent of replies, codecs and token ids.
 """
 
 import os
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -14,7 +13,7 @@ import torch
 AUDIO_FORMATS = ("WAV", "FLAC", "OGG", "MP3")
 
 
-def write_audio(audio: Any, path: str | os.PathLike, sampling_rate: int) -> None:
+def write_audio(audio: np.ndarray | torch.Tensor, path: str | os.PathLike, sampling_rate: int) -> None:
     """
     Write audio to a file, in the format of its extension (wav, flac, ogg, mp3).
 

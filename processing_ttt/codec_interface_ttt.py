@@ -10,7 +10,7 @@ Depends on tensors. Independent of any codec, of token ids and of files.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -69,14 +69,14 @@ class Codec(Protocol):
     """What a processor calls of a codec."""
 
     @property
-    def config(self) -> Any:
-        """The configuration, with the fields of [`CodecConfig`]."""
+    def config(self) -> CodecConfig:
+        """The configuration."""
 
     @property
     def device(self) -> torch.device:
         """Device of the weights."""
 
-    def encode(self, input_values: torch.Tensor, padding_mask: torch.Tensor | None = None) -> Any:
+    def encode(self, input_values: torch.Tensor, padding_mask: torch.Tensor | None = None) -> TttCodecOutput:
         """
         Encode audio.
 
@@ -86,10 +86,10 @@ class Codec(Protocol):
                 the audio of a shorter row.
 
         Returns:
-            An output like [`TttCodecOutput`], with `audio_codes` of shape `(batch, 1, frames)`.
+            [`TttCodecOutput`] or an output like it, with `audio_codes` of shape `(batch, 1, frames)`.
         """
 
-    def decode(self, audio_codes: torch.Tensor) -> Any:
+    def decode(self, audio_codes: torch.Tensor) -> TttCodecOutput:
         """
         Decode codes.
 
@@ -98,10 +98,10 @@ class Codec(Protocol):
                 row.
 
         Returns:
-            An output like [`TttCodecOutput`], with `audio_values` of shape `(batch, 1, samples)`.
+            [`TttCodecOutput`] or an output like it, with `audio_values` of shape `(batch, 1, samples)`.
         """
 
-    def save_pretrained(self, save_directory: str) -> Any:
+    def save_pretrained(self, folder: str, /) -> object:
         """Write the codec to a folder."""
 
 

@@ -215,7 +215,7 @@ class TttCodecDecoder(nn.Module):
         self.ratio = ratio
         input_lookahead, *code_lookaheads = config.decoder_code_lookaheads
 
-        def blocks(lookaheads: Sequence[int]):
+        def blocks(lookaheads: Sequence[int]) -> nn.ModuleList:
             return nn.ModuleList(
                 TttCodecBlock(size, config.intermediate_size, kernel, lookahead, config.layer_scale_init_value)
                 for lookahead in lookaheads

@@ -21,7 +21,7 @@ from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoConfig, AutoFeatureE
 from transformers.dynamic_module_utils import custom_object_save
 
 from .codec_adapter_ttt import ADAPTED_CODECS, FEATURE_CODECS, CodecAdapter, adapted_config
-from .codec_interface_ttt import CodecStream
+from .codec_interface_ttt import Codec, CodecConfig, CodecStream
 from .codec_stream_ttt import WholeCodecStream, WindowedCodecStream
 from .codec_ttt import TttCodecModel  # noqa: F401 - its module registers it with the Auto classes
 
@@ -62,13 +62,13 @@ class CodecHandle:
         self.subfolder = subfolder
         self.revision = revision
         self.loading_kwargs = loading_kwargs or {}
-        self._config: Any = None
-        self._model: Any = None
+        self._config: CodecConfig | None = None
+        self._model: Codec | None = None
         self._is_given = False
         self._lock = threading.RLock()
 
     @property
-    def config(self) -> Any:
+    def config(self) -> CodecConfig:
         """The codec's configuration; reading it does not load the weights."""
         if self._model is not None:
             return self._model.config
@@ -78,7 +78,7 @@ class CodecHandle:
         return self._config
 
     @property
-    def model(self) -> Any:
+    def model(self) -> Codec:
         """The codec, loaded in float32 on first use."""
         if self._model is None:
             with self._lock:
@@ -87,7 +87,7 @@ class CodecHandle:
         return self._model
 
     @model.setter
-    def model(self, model: Any) -> None:
+    def model(self, model: Codec) -> None:
         needs_adapter = not isinstance(model, CodecAdapter) and model.config.model_type in ADAPTED_CODECS
         with self._lock:
             self._model, self._is_given = CodecAdapter(model) if needs_adapter else model, True
@@ -104,7 +104,9 @@ class CodecHandle:
         """
         codec = self.model
         with torch.inference_mode():
-            codes = codec.encode(torch.from_numpy(waveform)[None, None].to(codec.device)).audio_codes  # (1, 1, frames)
+            codes: Any = codec.encode(
+                torch.from_numpy(waveform)[None, None].to(codec.device)
+            ).audio_codes  # (1, 1, frames)
         return codes[0, 0].tolist()
 
     def decode(self, codes: list[int]) -> np.ndarray:
@@ -119,7 +121,9 @@ class CodecHandle:
         """
         codec = self.model
         with torch.inference_mode():
-            values = codec.decode(torch.tensor(codes, device=codec.device)[None, None]).audio_values  # (1, 1, samples)
+            values: Any = codec.decode(
+                torch.tensor(codes, device=codec.device)[None, None]
+            ).audio_values  # (1, 1, samples)
         return values[0, 0].float().cpu().numpy()
 
     def stream(self) -> CodecStream:
@@ -137,7 +141,8 @@ class CodecHandle:
         """
         config = self.config
         if config.model_type in LARGE_CODECS:
-            return self.model.decode_stream()
+            codec: Any = self.model
+            return codec.decode_stream()
         context, lookahead = getattr(config, "decode_context", None), getattr(config, "decode_lookahead", None)
         if context is None or lookahead is None:
             return WholeCodecStream(self.decode)
@@ -194,7 +199,7 @@ class CodecHandle:
         subfolder = "/".join(part for part in (self.subfolder, self.name_or_path[2:]) if part)
         return (os.path.join(self.source, subfolder), "") if os.path.isdir(self.source) else (self.source, subfolder)
 
-    def _load_model(self) -> Any:
+    def _load_model(self) -> Codec:
         # Auto classes also look for a PEFT adapter, and without these arguments they ask the Hub for it even offline.
         cache = {
             key: self.loading_kwargs[key] for key in ("cache_dir", "local_files_only") if key in self.loading_kwargs

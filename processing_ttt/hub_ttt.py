@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from huggingface_hub import (
     CommitInfo,
@@ -20,6 +20,8 @@ from huggingface_hub import (
     create_repo,
     file_exists,
 )
+
+from .codec_interface_ttt import CodecConfig
 
 TAG = "text-to-talk"
 
@@ -50,9 +52,16 @@ The processor of a Text-to-Talk model: tokenizer with markers and audio alphabet
 """
 
 
+class SavesToFolder(Protocol):
+    """What can be uploaded."""
+
+    def save_pretrained(self, folder: str, /) -> object:
+        """Write everything to a folder."""
+
+
 def codec_card(
     name: str,
-    config: Any,
+    config: CodecConfig,
     language: str | Sequence[str] | None = None,
     license: str | None = None,
     base_model: str | Sequence[str] | None = None,
@@ -66,7 +75,7 @@ def codec_card(
 
     Args:
         name (`str`): Hub id or folder, as `from_pretrained` takes it.
-        config (`PreTrainedConfig`): The codec's configuration.
+        config ([`CodecConfig`]): The codec's configuration.
         language (`str` or sequence of `str`, *optional*): Language codes of its training data.
         license (`str`, *optional*): Licence of the weights, by its name on the Hub.
         base_model (`str` or sequence of `str`, *optional*): Hub ids of the models that it was made from.
@@ -108,7 +117,7 @@ def processor_card(name: str) -> ModelCard:
 
 
 def push_with_card(
-    saved: Any,
+    saved: SavesToFolder,
     repo_id: str,
     card: ModelCard | None,
     plain_card: ModelCard,
@@ -121,7 +130,7 @@ def push_with_card(
     Upload what `save_pretrained` writes, folders in folders included, and a card, in one commit.
 
     Args:
-        saved (`Any`): An object with `save_pretrained(folder)`.
+        saved ([`SavesToFolder`]): A model, processor or codec.
         repo_id (`str`): Repository, made if needed.
         card (`huggingface_hub.ModelCard`, *optional*): Card to write; with `None` the repository keeps its own.
         plain_card (`huggingface_hub.ModelCard`): Card for a repository that has none.

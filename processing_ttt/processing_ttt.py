@@ -7,7 +7,7 @@ Depends on the tokenizer, the layout and the codec. Independent of the Transform
 
 import os
 import threading
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -33,6 +33,8 @@ from .vocabulary_ttt import (
 
 # A call changes the settings of a fast tokenizer (padding, recognition of markers): one thread at a time.
 _TOKENIZING = threading.Lock()
+
+TokenIds: TypeAlias = torch.Tensor | np.ndarray | list[int]
 
 
 class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
@@ -258,7 +260,7 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
 
     # ---------------------------------------------------------------------------------------------------------- replies
 
-    def decode_reply(self, ids: Any) -> TttReply:
+    def decode_reply(self, ids: TokenIds) -> TttReply:
         """
         Decode a reply to text and audio.
 
@@ -277,7 +279,7 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
             finished=parsed.finished,
         )
 
-    def batch_decode_reply(self, ids: Any) -> list[TttReply]:
+    def batch_decode_reply(self, ids: torch.Tensor | np.ndarray | list[list[int]]) -> list[TttReply]:
         """
         Decode a batch of replies to text and audio.
 
@@ -292,7 +294,7 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
 
     def post_process_multimodal_output(
         self,
-        generated_outputs: Any,
+        generated_outputs: torch.Tensor | np.ndarray,
         skip_special_tokens: bool = True,
         generation_mode: str | None = None,
         **kwargs: Any,
@@ -334,7 +336,9 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
             return [torch.from_numpy(samples) for samples in audio]
         return super().decode(token_ids, **kwargs)
 
-    def save_audio(self, audio: Any, path: str | os.PathLike, sampling_rate: int | None = None) -> None:
+    def save_audio(
+        self, audio: TttReply | np.ndarray | torch.Tensor, path: str | os.PathLike, sampling_rate: int | None = None
+    ) -> None:
         """
         Write audio to a file, in the format of its extension (wav, flac, ogg, mp3).
 
@@ -347,7 +351,8 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
             ValueError: If there is no audio, or the extension is unknown.
         """
         if isinstance(audio, TttReply):
-            audio, sampling_rate = audio.audio, sampling_rate or audio.sampling_rate
+            sampling_rate = sampling_rate or audio.sampling_rate
+            audio = audio.audio
         write_audio(audio, path, sampling_rate or self.codec_config.output_sampling_rate)
 
     def decode_text(self, text_ids: list[int]) -> str:
@@ -374,13 +379,15 @@ def default_chat_template(system_prompts: dict[str, str] | None) -> str:
     return chat_template((system_prompts or {}).get("chat", TASKS["chat"].system_prompt))
 
 
-def _as_ids(ids: Any) -> list[int]:
-    if getattr(ids, "ndim", 1) != 1:
+def _as_ids(ids: TokenIds) -> list[int]:
+    if not isinstance(ids, (torch.Tensor, np.ndarray)):
+        return list(ids)
+    if ids.ndim != 1:
         raise ValueError(
             f"One reply has token ids of shape (length,), not {tuple(ids.shape)}: use `batch_decode_reply`, or pass "
             "one sequence."
         )
-    return ids.tolist() if isinstance(ids, (torch.Tensor, np.ndarray)) else list(ids)
+    return ids.tolist()
 
 
 TttProcessor.register_for_auto_class()

@@ -174,7 +174,7 @@ class ExactTextLogitsProcessor(LogitsProcessor):
             if self.texts.setdefault(tuple(prompt), text) != text:
                 raise ValueError("Two equal prompts are to be read aloud as different texts.")
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.Tensor:
         """
         Mask the scores of the next token ids.
 

@@ -53,7 +53,7 @@ class TttTalker:
         language: str | None = None,
         **generation_options: Any,
     ):
-        self.model = model
+        self.model: Any = model  # a PEFT model has further methods
         self.processor = processor
         self.language = language
         self.generation_options = generation_options
