@@ -37,38 +37,38 @@ class TorchcodecLikeDecoder:
         return Samples()
 
 
-def test_every_form_of_one_sound_gives_the_same_waveform(wav):
-    sound = tone()
+def test_every_form_of_one_waveform_gives_the_same_waveform(wav):
+    audio = tone()
     forms = [
         wav,
         str(wav),
         wav.read_bytes(),
         bytearray(wav.read_bytes()),
         io.BytesIO(wav.read_bytes()),
-        {"array": sound, "sampling_rate": RATE},
-        {"array": sound.tolist(), "sampling_rate": RATE, "path": "row.wav"},
+        {"array": audio, "sampling_rate": RATE},
+        {"array": audio.tolist(), "sampling_rate": RATE, "path": "row.wav"},
         {"bytes": wav.read_bytes(), "path": "row.wav"},
         {"bytes": None, "path": str(wav)},
-        (sound, RATE),
-        (RATE, sound),
-        (torch.from_numpy(sound), float(RATE)),
+        (audio, RATE),
+        (RATE, audio),
+        (torch.from_numpy(audio), float(RATE)),
         TorchcodecLikeDecoder(),
     ]
     for form in forms:
-        np.testing.assert_allclose(load_audio(form, RATE), sound, atol=1e-6)
-    for form in (sound, torch.from_numpy(sound), sound.tolist(), sound.astype(np.float64)):
-        np.testing.assert_allclose(load_audio(form, RATE, sampling_rate=RATE), sound, atol=1e-6)
+        np.testing.assert_allclose(load_audio(form, RATE), audio, atol=1e-6)
+    for form in (audio, torch.from_numpy(audio), audio.tolist(), audio.astype(np.float64)):
+        np.testing.assert_allclose(load_audio(form, RATE, sampling_rate=RATE), audio, atol=1e-6)
     with open(wav, "rb") as file:
-        np.testing.assert_allclose(load_audio(file, RATE), sound, atol=1e-6)
+        np.testing.assert_allclose(load_audio(file, RATE), audio, atol=1e-6)
     with tempfile.SpooledTemporaryFile() as file:
         file.write(wav.read_bytes())
         file.seek(0)
-        np.testing.assert_allclose(load_audio(file, RATE), sound, atol=1e-6)
+        np.testing.assert_allclose(load_audio(file, RATE), audio, atol=1e-6)
 
 
 def test_the_result_is_one_float32_axis(wav):
-    sound = load_audio(wav, RATE)
-    assert sound.dtype == np.float32 and sound.shape == (RATE // 2,)
+    audio = load_audio(wav, RATE)
+    assert audio.dtype == np.float32 and audio.shape == (RATE // 2,)
 
 
 def test_channels_are_averaged_whichever_axis_they_are_on():
@@ -85,19 +85,19 @@ def test_channels_are_averaged_whichever_axis_they_are_on():
     [("int8", 127, 0), ("int16", 32767, 0), ("int32", 2**31 - 2**8, 0), ("uint8", 127, 128)],
 )
 def test_integer_samples_are_divided_by_full_scale(dtype, scale, offset):
-    sound = tone()
-    integers = (np.round(sound.astype(np.float64) * scale) + offset).astype(dtype)
-    np.testing.assert_allclose(load_audio((integers, RATE), RATE), sound, atol=0.02 if "8" in dtype else 1e-4)
+    audio = tone()
+    integers = (np.round(audio.astype(np.float64) * scale) + offset).astype(dtype)
+    np.testing.assert_allclose(load_audio((integers, RATE), RATE), audio, atol=0.02 if "8" in dtype else 1e-4)
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 22050, 24000, 44100, 48000, 11127])
 def test_any_rate_becomes_the_rate_asked_for(rate):
-    sound = load_audio((tone(1.0, rate), rate), RATE)
-    assert abs(len(sound) - RATE) <= 5
+    audio = load_audio((tone(1.0, rate), rate), RATE)
+    assert abs(len(audio) - RATE) <= 5
     middle = slice(2000, 14000)
-    spectrum = np.abs(np.fft.rfft(sound[middle]))
+    spectrum = np.abs(np.fft.rfft(audio[middle]))
     assert abs(np.argmax(spectrum) * RATE / 12000 - 440) < 2
-    assert abs(np.abs(sound[middle]).max() - 0.5) < 0.01
+    assert abs(np.abs(audio[middle]).max() - 0.5) < 0.01
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_any_rate_becomes_the_rate_asked_for(rate):
 def test_common_file_formats_are_read(tmp_path, format, subtype):
     path = tmp_path / f"tone.{format.lower()}"
     path.write_bytes(encoded(tone(1.0), RATE, format=format, subtype=subtype))
-    sound = load_audio(path, RATE)
-    assert abs(np.abs(sound[4000:12000]).max() - 0.5) < 0.05
+    audio = load_audio(path, RATE)
+    assert abs(np.abs(audio[4000:12000]).max() - 0.5) < 0.05
 
 
 def test_what_soundfile_cannot_read_is_read_with_pyav(tmp_path):
@@ -119,13 +119,13 @@ def test_what_soundfile_cannot_read_is_read_with_pyav(tmp_path):
         frame.sample_rate = RATE
         for packet in [*stream.encode(frame), *stream.encode(None)]:
             container.mux(packet)
-    sound = load_audio(path, RATE)
-    assert abs(len(sound) - RATE) < 3000 and abs(np.abs(sound[4000:12000]).max() - 0.5) < 0.05
+    audio = load_audio(path, RATE)
+    assert abs(len(audio) - RATE) < 3000 and abs(np.abs(audio[4000:12000]).max() - 0.5) < 0.05
     with pytest.raises(ValueError, match=r"tone\.m4a' is longer than 0.5 s"):
         load_audio(path, RATE, max_seconds=0.5)
 
 
-def test_a_too_long_sound_names_the_setting_and_the_limit_itself_is_fine(wav):
+def test_a_too_long_audio_names_the_setting_and_the_limit_itself_is_fine(wav):
     with pytest.raises(ValueError, match=r"tone\.wav' is longer than 0\.4 s: .*`max_audio_seconds`"):
         load_audio(wav, RATE, max_seconds=0.4)
     assert len(load_audio(wav, RATE, max_seconds=0.5)) == RATE // 2
@@ -158,7 +158,7 @@ def test_missing_files_directories_and_web_addresses_are_named(tmp_path):
     ("content", "message"),
     [
         (b"", "is empty: it has no bytes"),
-        (b"this is no sound at all", "cannot be read as audio"),
+        (b"this is no audio at all", "cannot be read as audio"),
         (encoded(tone(), RATE)[:30], "cannot be read as audio|is empty"),
         (encoded(np.zeros(0, np.float32), RATE), "is empty: it has no samples"),
         (encoded(np.zeros(800, np.float32), RATE), "is silent"),
@@ -216,16 +216,16 @@ def test_an_impossible_rate_is_an_error(rate):
         ({"a": 1}, ValueError, "'a'"),
     ],
 )
-def test_what_is_no_sound_is_refused(audio, error, message):
+def test_what_is_no_audio_is_refused(audio, error, message):
     with pytest.raises(error, match=message):
         load_audio(audio, RATE)
 
 
 def test_resampling_is_torchaudios():
     torchaudio = pytest.importorskip("torchaudio")
-    sound = tone(0.5, 44100)
-    expected = torchaudio.functional.resample(torch.from_numpy(sound), 44100, RATE).numpy()
-    np.testing.assert_array_equal(load_audio((sound, 44100), RATE), expected)
+    audio = tone(0.5, 44100)
+    expected = torchaudio.functional.resample(torch.from_numpy(audio), 44100, RATE).numpy()
+    np.testing.assert_array_equal(load_audio((audio, 44100), RATE), expected)
 
 
 def test_a_playlist_opens_no_other_file(tmp_path, wav, monkeypatch):
@@ -243,12 +243,12 @@ def test_a_playlist_opens_no_other_file(tmp_path, wav, monkeypatch):
 
 
 @pytest.mark.parametrize("rate", [1, 999, 12_345_671, float("nan"), float("inf"), True, 8000.5])
-def test_a_rate_that_no_sound_has_is_refused_before_anything_is_resampled(rate):
+def test_a_rate_that_no_audio_has_is_refused_before_anything_is_resampled(rate):
     with pytest.raises(ValueError, match="sampling rate of the audio array"):
         load_audio({"array": tone(), "sampling_rate": rate}, RATE)
 
 
-def test_headerless_samples_are_no_sound(tmp_path):
+def test_headerless_samples_are_no_audio(tmp_path):
     (tmp_path / "noise.raw").write_bytes(np.random.default_rng(0).bytes(4000))
     with pytest.raises(ValueError, match=r"cannot be read as audio|contains no audio"):
         load_audio(tmp_path / "noise.raw", RATE)
@@ -285,6 +285,6 @@ def test_an_odd_rate_costs_no_more_than_others(monkeypatch, rate):
     assert abs(used / rate - 1) < 6e-4  # a cent
 
 
-def test_a_list_of_numpy_samples_is_one_sound():
+def test_a_list_of_numpy_samples_is_one_waveform():
     samples = list(tone())
     assert isinstance(samples[0], np.float32) and as_audio_list(samples) == [samples]

@@ -1,4 +1,4 @@
-"""Sound files that are written while the sound is still coming."""
+"""Audio files that are written while the audio is still coming."""
 
 import numpy as np
 import pytest
@@ -6,14 +6,14 @@ import soundfile
 
 from processing_ttt import AudioWriter
 
-SOUND = (0.5 * np.sin(np.arange(5000) / 20)).astype(np.float32)
+AUDIO = (0.5 * np.sin(np.arange(5000) / 20)).astype(np.float32)
 
 
 @pytest.mark.parametrize("ending", ["wav", "flac"])
 def test_pieces_make_the_file_of_the_whole(tmp_path, ending):
-    soundfile.write(tmp_path / f"whole.{ending}", SOUND, 16000)
+    soundfile.write(tmp_path / f"whole.{ending}", AUDIO, 16000)
     with AudioWriter(tmp_path / f"pieces.{ending}", 16000) as writer:
-        for piece in np.split(SOUND, [1, 640, 640, 4000]):
+        for piece in np.split(AUDIO, [1, 640, 640, 4000]):
             writer.write(piece)
         assert writer.seconds == 5000 / 16000
     assert (tmp_path / f"pieces.{ending}").read_bytes() == (tmp_path / f"whole.{ending}").read_bytes()
@@ -21,15 +21,15 @@ def test_pieces_make_the_file_of_the_whole(tmp_path, ending):
 
 def test_an_interruption_leaves_a_file_of_what_came(tmp_path):
     with pytest.raises(KeyboardInterrupt), AudioWriter(tmp_path / "reply.wav", 16000) as writer:
-        writer.write(SOUND)
+        writer.write(AUDIO)
         raise KeyboardInterrupt
     heard, rate = soundfile.read(tmp_path / "reply.wav", dtype="float32")
-    np.testing.assert_allclose(heard, SOUND, atol=2**-15)
+    np.testing.assert_allclose(heard, AUDIO, atol=2**-15)
     assert rate == 16000
 
 
-@pytest.mark.parametrize("pieces", [[], [SOUND[:0]]])
-def test_no_sound_is_no_file(tmp_path, pieces):
+@pytest.mark.parametrize("pieces", [[], [AUDIO[:0]]])
+def test_no_audio_is_no_file(tmp_path, pieces):
     with AudioWriter(tmp_path / "reply.wav", 16000) as writer:
         for piece in pieces:
             writer.write(piece)
@@ -44,12 +44,12 @@ def test_a_first_write_that_fails_leaves_no_file(tmp_path, room):
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))  # as on a full disk
     try:
         with pytest.raises(soundfile.LibsndfileError), writer:
-            writer.write(SOUND)
+            writer.write(AUDIO)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert writer.seconds == 0 and list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_ending_is_refused_before_there_is_any_sound(tmp_path):
+def test_an_unknown_ending_is_refused_before_there_is_any_audio(tmp_path):
     with pytest.raises(ValueError, match=r"reply\.txt. has no known audio extension"):
         AudioWriter(tmp_path / "reply.txt", 16000)

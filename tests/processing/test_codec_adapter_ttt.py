@@ -16,7 +16,7 @@ from transformers import (
 
 from processing_ttt.codec_adapter_ttt import CodecAdapter, adapted_config
 
-SOUND = (0.3 * np.sin(np.arange(8003) / 9)).astype(np.float32)
+AUDIO = (0.3 * np.sin(np.arange(8003) / 9)).astype(np.float32)
 FEATURE_CODEC = {
     "hidden_size": 32,
     "intermediate_size": 32,
@@ -59,9 +59,9 @@ def neucodec():
 def test_dac_speaks_with_its_first_codebook():
     model = dac()
     processor = processor_for(model)
-    codes = processor.encode_audio((SOUND, RATE))
+    codes = processor.encode_audio((AUDIO, RATE))
     with torch.no_grad():
-        padded = torch.nn.functional.pad(torch.from_numpy(SOUND), (0, 640 - 8003 % 640))
+        padded = torch.nn.functional.pad(torch.from_numpy(AUDIO), (0, 640 - 8003 % 640))
         expected = model.encode(padded[None, None], n_quantizers=1).audio_codes
         values = model.decode(audio_codes=expected).audio_values
     assert codes == expected[0, 0].tolist()
@@ -73,11 +73,11 @@ def test_dac_speaks_with_its_first_codebook():
 def test_encodec_speaks_with_its_first_codebook(bandwidth):
     model = encodec(target_bandwidths=[bandwidth, 2.0])
     with torch.no_grad():  # a fresh one has codebooks of zeros
-        model.quantizer.layers[0].codebook.embed.copy_(model.encoder(torch.from_numpy(SOUND)[None, None])[0].T[:16])
+        model.quantizer.layers[0].codebook.embed.copy_(model.encoder(torch.from_numpy(AUDIO)[None, None])[0].T[:16])
     processor = processor_for(model)
-    codes = processor.encode_audio((SOUND, RATE))
+    codes = processor.encode_audio((AUDIO, RATE))
     with torch.no_grad():
-        encoded = model.encode(torch.from_numpy(SOUND)[None, None])
+        encoded = model.encode(torch.from_numpy(AUDIO)[None, None])
         assert encoded.audio_codes.shape[2] == (1 if bandwidth == 0.2 else 2)
         expected = encoded.audio_codes[:, :, :1]
         values = model.decode(expected, encoded.audio_scales).audio_values
@@ -96,9 +96,9 @@ def test_an_encodec_that_needs_more_than_codes_is_refused(field):
 def test_xcodec2_hears_through_its_feature_extractor():
     model, extractor = xcodec2(), Xcodec2FeatureExtractor()
     processor = processor_for(CodecAdapter(model, extractor))
-    codes = processor.encode_audio((SOUND, RATE))
+    codes = processor.encode_audio((AUDIO, RATE))
     with torch.no_grad():
-        expected = model.encode(**extractor(SOUND, sampling_rate=RATE, return_tensors="pt")).audio_codes
+        expected = model.encode(**extractor(AUDIO, sampling_rate=RATE, return_tensors="pt")).audio_codes
     assert codes == expected[0, 0].tolist()
     assert len(processor.decode_codes(codes)) == 320 * len(codes)
     with pytest.raises(ValueError, match=r"give `CodecAdapter\(model, feature_extractor\)`"):
@@ -109,7 +109,7 @@ def test_neucodec_hears_at_one_rate_and_speaks_at_another():
     processor = processor_for(CodecAdapter(neucodec(), Xcodec2FeatureExtractor()))
     config = processor.codec_config
     assert (config.sampling_rate, config.output_sampling_rate, config.frame_rate) == (16000, 24000, 50)
-    codes = processor.encode_audio((SOUND, RATE))
+    codes = processor.encode_audio((AUDIO, RATE))
     assert len(processor.decode_codes(codes)) == 480 * len(codes)
 
 
@@ -125,15 +125,15 @@ CODECS = {
 @torch.no_grad()
 def test_a_row_of_a_batch_is_heard_and_spoken_as_alone(name):
     codec = CODECS[name]()
-    config, sounds = codec.config, [torch.from_numpy(SOUND), torch.from_numpy(SOUND[1000:4201])]
-    values = torch.nn.utils.rnn.pad_sequence(sounds, batch_first=True, padding_value=0.5)[:, None]
-    mask = torch.arange(len(SOUND)) < torch.tensor([[len(sound)] for sound in sounds])
+    config, waveforms = codec.config, [torch.from_numpy(AUDIO), torch.from_numpy(AUDIO[1000:4201])]
+    values = torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True, padding_value=0.5)[:, None]
+    mask = torch.arange(len(AUDIO)) < torch.tensor([[len(audio)] for audio in waveforms])
     together = codec.encode(values, mask).audio_codes
     spoken = codec.decode(together).audio_values
-    for row, sound in enumerate(sounds):
-        alone = codec.encode(sound[None, None]).audio_codes
+    for row, audio in enumerate(waveforms):
+        alone = codec.encode(audio[None, None]).audio_codes
         count = alone.shape[-1]
-        assert abs(count - len(sound) / config.sampling_rate * config.frame_rate) <= 1
+        assert abs(count - len(audio) / config.sampling_rate * config.frame_rate) <= 1
         assert torch.equal(together[row, :, :count], alone[0]) and (together[row, :, count:] == -1).all()
         own = codec.decode(alone).audio_values
         assert own.shape[-1] == count * config.output_sampling_rate / config.frame_rate
@@ -156,7 +156,7 @@ def test_in_a_stream_it_is_heard_at_the_end_and_whole(name):
         (torch.zeros(2, 1, 100), torch.zeros(2, 100), "ones followed by zeros"),
     ],
 )
-def test_what_is_no_sound_is_refused(values, mask, message):
+def test_what_is_no_audio_is_refused(values, mask, message):
     with pytest.raises(ValueError, match=message):
         CODECS["dac"]().encode(values, mask)
 
@@ -167,7 +167,7 @@ def test_an_adapted_codec_is_saved_and_found_again(codec, tmp_path):
     processor.save_pretrained(tmp_path)
     loaded = AutoProcessor.from_pretrained(tmp_path)
     assert loaded.codec_config.codebook_size == 16
-    assert loaded.encode_audio((SOUND, RATE)) == processor.encode_audio((SOUND, RATE))
+    assert loaded.encode_audio((AUDIO, RATE)) == processor.encode_audio((AUDIO, RATE))
 
 
 def test_a_codec_that_nobody_adapted_says_what_it_lacks():

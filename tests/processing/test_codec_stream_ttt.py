@@ -1,4 +1,4 @@
-"""Sound piece by piece equals sound at once."""
+"""Audio piece by piece equals audio at once."""
 
 import random
 
@@ -39,8 +39,8 @@ def pieces(codes, seed):
 def test_pieces_join_to_the_whole_however_the_codes_come(seed):
     codes = [random.Random(seed).randrange(100) for _ in range(seed * 6)]
     stream = WindowedCodecStream(CountingCodec(), CONTEXT, LOOKAHEAD, SAMPLES_PER_CODE)
-    sound = np.concatenate([*(stream.push(piece) for piece in pieces(codes, seed)), stream.finish()])
-    np.testing.assert_array_equal(sound, CountingCodec()(codes))
+    audio = np.concatenate([*(stream.push(piece) for piece in pieces(codes, seed)), stream.finish()])
+    np.testing.assert_array_equal(audio, CountingCodec()(codes))
 
 
 def test_what_has_its_lookahead_is_spoken_at_once():
@@ -67,10 +67,10 @@ def test_a_codec_with_a_receptive_field_speaks_while_codes_come(chunk):
     codes = [random.Random(0).randrange(16) for _ in range(60)]
     stream = processor.codec_stream()
     assert isinstance(stream, WindowedCodecStream)
-    sounds = [stream.push(codes[start : start + chunk]) for start in range(0, 60, chunk)]
-    assert sum(map(len, sounds)) == (60 - codec.config.decode_lookahead) * 640
+    waveforms = [stream.push(codes[start : start + chunk]) for start in range(0, 60, chunk)]
+    assert sum(map(len, waveforms)) == (60 - codec.config.decode_lookahead) * 640
     whole = processor.decode_codes(codes)
-    np.testing.assert_allclose(np.concatenate([*sounds, stream.finish()]), whole, rtol=0, atol=ROUNDING)
+    np.testing.assert_allclose(np.concatenate([*waveforms, stream.finish()]), whole, rtol=0, atol=ROUNDING)
 
 
 def test_a_codec_that_states_no_receptive_field_speaks_at_the_end_bit_for_bit():

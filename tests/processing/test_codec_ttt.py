@@ -62,7 +62,7 @@ def test_the_default_codec_fits_into_the_nano_checkpoint(codec):
 
 
 @pytest.mark.parametrize("samples", [1, 639, 640, 641, 16000])
-def test_sound_has_one_code_per_started_640_samples_and_codes_give_640_samples_each(codec, samples):
+def test_audio_has_one_code_per_started_640_samples_and_codes_give_640_samples_each(codec, samples):
     codes = codec.encode(speechlike(samples)[None, None]).audio_codes
     assert codes.shape == (1, 1, math.ceil(samples / 640))
     assert codes.dtype == torch.int64
@@ -74,10 +74,10 @@ def test_sound_has_one_code_per_started_640_samples_and_codes_give_640_samples_e
 
 
 def test_forward_is_encode_then_decode(codec):
-    sound = speechlike(6400)[None, None]
-    output = codec(sound)
-    codes, values = codec(sound, return_dict=False)
-    assert torch.equal(output.audio_codes, codec.encode(sound).audio_codes)
+    audio = speechlike(6400)[None, None]
+    output = codec(audio)
+    codes, values = codec(audio, return_dict=False)
+    assert torch.equal(output.audio_codes, codec.encode(audio).audio_codes)
     assert torch.equal(output.audio_values, codec.decode(output.audio_codes).audio_values)
     assert torch.equal(codes, output.audio_codes) and torch.equal(values, output.audio_values)
 
@@ -92,17 +92,19 @@ def test_silence_is_encoded_without_nan(codec):
 
 def test_padded_rows_have_the_codes_that_they_have_alone(codec):
     lengths = [16000, 9000, 640, 100]
-    sounds = [speechlike(length, seed) for seed, length in enumerate(lengths)]
-    batch = torch.nn.utils.rnn.pad_sequence(sounds, batch_first=True, padding_value=0.7)  # padding that would be heard
+    waveforms = [speechlike(length, seed) for seed, length in enumerate(lengths)]
+    batch = torch.nn.utils.rnn.pad_sequence(
+        waveforms, batch_first=True, padding_value=0.7
+    )  # padding that would be heard
     mask = torch.arange(16000) < torch.tensor(lengths)[:, None]
     codes = codec.encode(batch[:, None], padding_mask=mask.long()).audio_codes
-    for row, sound in enumerate(sounds):
-        alone = codec.encode(sound[None, None]).audio_codes[0, 0]
+    for row, audio in enumerate(waveforms):
+        alone = codec.encode(audio[None, None]).audio_codes[0, 0]
         assert torch.equal(codes[row, 0, : len(alone)], alone)
         assert (codes[row, 0, len(alone) :] == -1).all()
 
 
-def test_rows_padded_with_minus_one_sound_as_they_do_alone_followed_by_silence(codec):
+def test_rows_padded_with_minus_one_decode_as_they_do_alone_followed_by_silence(codec):
     long, short = random_codes(30), random_codes(12, seed=1)
     batch = torch.full((2, 1, 30), -1)
     batch[0], batch[1, :, :12] = long[0], short[0]
@@ -113,9 +115,9 @@ def test_rows_padded_with_minus_one_sound_as_they_do_alone_followed_by_silence(c
 
 
 @pytest.mark.parametrize("gain", [0.125, 4.0])
-def test_codes_do_not_depend_on_the_level_of_the_sound(codec, gain):
-    sound = speechlike(16000)[None, None]
-    assert torch.equal(codec.encode(gain * sound).audio_codes, codec.encode(sound).audio_codes)
+def test_codes_do_not_depend_on_the_level_of_the_audio(codec, gain):
+    audio = speechlike(16000)[None, None]
+    assert torch.equal(codec.encode(gain * audio).audio_codes, codec.encode(audio).audio_codes)
 
 
 def test_standard_level_is_the_power_of_the_stretches_within_30_db_of_the_strongest(codec):
@@ -130,7 +132,7 @@ def test_the_gain_is_limited_so_that_silence_stays_silence(codec):
     assert codec.level_gain(torch.zeros(1, 640)).item() == pytest.approx(10 ** (50 / 20))
 
 
-# --- what the sound of a code depends on ----------------------------------------------------------------------------
+# --- what the audio of a code depends on ----------------------------------------------------------------------------
 
 
 def test_lookahead_and_context_count_every_convolution_and_the_overlap_add(small_codec):
@@ -145,7 +147,7 @@ def test_lookahead_of_the_nano_codec_is_at_most_four_codes():
 
 
 @pytest.mark.parametrize("name", ["codec", "small_codec"])
-def test_a_code_further_ahead_than_the_lookahead_leaves_the_sound_bit_equal(name, request):
+def test_a_code_further_ahead_than_the_lookahead_leaves_the_audio_bit_equal(name, request):
     model = request.getfixturevalue(name)
     codes, changed = 40, random_codes(60).clone()
     original = model.decode(random_codes(60)).audio_values[0, 0]
@@ -159,7 +161,7 @@ def test_a_code_further_ahead_than_the_lookahead_leaves_the_sound_bit_equal(name
     )
 
 
-def test_a_code_further_back_than_the_context_leaves_the_sound_bit_equal(small_codec):
+def test_a_code_further_back_than_the_context_leaves_the_audio_bit_equal(small_codec):
     changed, place, context = random_codes(30).clone(), 10, small_codec.config.decode_context
     original = small_codec.decode(changed).audio_values[0, 0]
     changed[..., place] = (changed[..., place] + 511) % 1024
@@ -178,8 +180,8 @@ def test_decoding_in_chunks_with_context_and_lookahead_equals_decoding_the_whole
     pieces = []
     for start in range(0, 120, chunk):
         first = max(0, start - config.decode_context)
-        sound = codec.decode(codes[..., first : start + chunk + config.decode_lookahead]).audio_values[0, 0]
-        pieces.append(sound[(start - first) * 640 :][: chunk * 640])
+        audio = codec.decode(codes[..., first : start + chunk + config.decode_lookahead]).audio_values[0, 0]
+        pieces.append(audio[(start - first) * 640 :][: chunk * 640])
         if chunk == 1 and start == 8:  # one code at a time is slow: the first few and the last few are enough
             break
     whole = codec.decode(codes).audio_values[0, 0]
@@ -191,20 +193,20 @@ def test_decoding_in_chunks_with_context_and_lookahead_equals_decoding_the_whole
 
 
 def test_log_mel_frames_are_those_of_torchaudio(codec):
-    sound = speechlike(6400)[None]
+    audio = speechlike(6400)[None]
     reference = torchaudio.transforms.MelSpectrogram(
         16000, n_fft=640, hop_length=160, power=1.0, n_mels=80, norm=None, mel_scale="slaney", center=False
-    )(torch.nn.functional.pad(sound, (240, 240)))
+    )(torch.nn.functional.pad(audio, (240, 240)))
     expected = (reference.clamp(min=0.01).log() + 2.0) / 2.0
-    torch.testing.assert_close(codec.log_mel(sound), expected.transpose(1, 2), rtol=0, atol=1e-4)
+    torch.testing.assert_close(codec.log_mel(audio), expected.transpose(1, 2), rtol=0, atol=1e-4)
 
 
-def test_overlap_add_of_the_spectra_of_a_sound_is_the_sound(codec):
-    sound = speechlike(6400)[None]
-    padded = torch.nn.functional.pad(sound, (240, 240))
+def test_overlap_add_of_the_spectra_of_audio_is_the_audio(codec):
+    audio = speechlike(6400)[None]
+    padded = torch.nn.functional.pad(audio, (240, 240))
     spectrum = torch.stft(padded, 640, 160, window=torch.hann_window(640), center=False, return_complex=True)
     rebuilt = codec.vocoder.overlap_add(spectrum.transpose(1, 2), None)
-    torch.testing.assert_close(rebuilt, sound, rtol=0, atol=1e-5)
+    torch.testing.assert_close(rebuilt, audio, rtol=0, atol=1e-5)
 
 
 def test_every_code_is_the_code_of_its_own_latents(codec):
@@ -241,8 +243,8 @@ def test_the_gradient_passes_the_quantiser_as_if_it_only_squashed(codec):
 def test_a_saved_codec_loads_through_the_auto_classes_and_computes_the_same_bits(codec, tmp_path, auto_class):
     codec.save_pretrained(tmp_path)
     loaded = auto_class.from_pretrained(tmp_path)
-    sound = speechlike(6400)[None, None]
-    output, expected = loaded.eval()(sound), codec(sound)
+    audio = speechlike(6400)[None, None]
+    output, expected = loaded.eval()(audio), codec(audio)
     assert torch.equal(output.audio_codes, expected.audio_codes)
     assert torch.equal(output.audio_values, expected.audio_values)
     assert AutoConfig.from_pretrained(tmp_path).fsq_levels == [8, 8, 4, 4]
@@ -285,7 +287,7 @@ def test_a_saved_folder_carries_its_code_and_loads_where_the_package_is_missing(
 
 
 @pytest.mark.parametrize(
-    ("sound", "message"),
+    ("audio", "message"),
     [
         (torch.zeros(1, 640), "shape"),
         (torch.zeros(1, 2, 640), "one channel"),
@@ -296,9 +298,9 @@ def test_a_saved_folder_carries_its_code_and_loads_where_the_package_is_missing(
         (torch.zeros(1, 1, 640, dtype=torch.int16), "floating point"),
     ],
 )
-def test_sound_that_cannot_be_encoded_is_a_clear_error(small_codec, sound, message):
+def test_audio_that_cannot_be_encoded_is_a_clear_error(small_codec, audio, message):
     with pytest.raises(ValueError, match=message):
-        small_codec.encode(sound)
+        small_codec.encode(audio)
 
 
 @pytest.mark.parametrize(

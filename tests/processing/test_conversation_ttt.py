@@ -9,7 +9,7 @@ from modeling_ttt import TttForConditionalGeneration, nano_checkpoint
 from processing_ttt import TttAudioChunk, TttConversation, TttTextDelta
 
 SHORT = {"max_new_tokens": 60}
-SOUND = {"array": 0.1 * np.sin(np.arange(8000) / 9).astype(np.float32), "sampling_rate": 16000}
+AUDIO = {"array": 0.1 * np.sin(np.arange(8000) / 9).astype(np.float32), "sampling_rate": 16000}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_a_first_turn_is_the_ordinary_prompt(model, processor):
 def test_every_turn_equals_starting_over_and_runs_only_what_is_new(model, processor, queries, max_new_tokens):
     """Replies cut in the text, inside a span, and not at all."""
     conversation = TttConversation(model, processor, max_new_tokens=max_new_tokens)
-    for turn in ({"text": "What is two plus two?"}, {"audio": SOUND}, {"text": "Hello.", "audio": SOUND}):
+    for turn in ({"text": "What is two plus two?"}, {"audio": AUDIO}, {"text": "Hello.", "audio": AUDIO}):
         said = conversation.ids
         queries.clear()
         conversation.say(**turn)
@@ -84,7 +84,7 @@ def test_rewinding_forgets_turns_and_goes_on_exactly(model, processor):
     conversation, other = (TttConversation(model, processor, **SHORT) for _ in range(2))
     for each in (conversation, other):
         each.say("What is two plus two?")
-    conversation.say(audio=SOUND)
+    conversation.say(audio=AUDIO)
     conversation.rewind()
     assert len(conversation.turns) == 1 and conversation.ids.tolist() == other.ids.tolist()
     assert conversation.say("Hello.").text == other.say("Hello.").text
@@ -186,17 +186,17 @@ def test_the_system_prompt_can_be_ones_own(model, processor):
 
 def test_a_streamed_conversation_says_and_keeps_what_one_at_a_time_does(model, processor):
     streamed, whole = (TttConversation(model, processor, max_new_tokens=200) for _ in range(2))
-    for turn in ({"text": "What is two plus two?"}, {"audio": SOUND}):
+    for turn in ({"text": "What is two plus two?"}, {"audio": AUDIO}):
         reply = whole.say(**turn)
         with streamed.stream(**turn) as stream:
             events = list(stream)
         assert "".join(event.text for event in events if isinstance(event, TttTextDelta)) == reply.text
-        sound = np.concatenate([event.audio for event in events if isinstance(event, TttAudioChunk)])
-        np.testing.assert_allclose(sound, reply.audio, rtol=0, atol=1e-6)
+        audio = np.concatenate([event.audio for event in events if isinstance(event, TttAudioChunk)])
+        np.testing.assert_allclose(audio, reply.audio, rtol=0, atol=1e-6)
         assert streamed.ids.tolist() == whole.ids.tolist()
         kept = streamed.turns[-1]
         assert (kept.text, kept.finished) == (reply.text, reply.finished) and stream.output is kept
-        np.testing.assert_array_equal(kept.audio, sound)
+        np.testing.assert_array_equal(kept.audio, audio)
         assert streamed.output.num_forwards == whole.output.num_forwards > 1
 
 

@@ -63,12 +63,12 @@ def test_it_has_the_interface_of_every_codec(codec):
 
 
 def test_a_row_of_a_batch_is_heard_and_spoken_as_alone(codec):
-    sounds = [noise(30000), noise(9000, seed=1)]
-    values = torch.nn.utils.rnn.pad_sequence(sounds, batch_first=True)
+    waveforms = [noise(30000), noise(9000, seed=1)]
+    values = torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True)
     mask = torch.arange(30000) < torch.tensor([[30000], [9000]])
     together = codec(values[:, None], mask)
-    for row, sound in enumerate(sounds):
-        alone = codec(sound[None, None])
+    for row, audio in enumerate(waveforms):
+        alone = codec(audio[None, None])
         count, samples = alone.audio_codes.shape[-1], alone.audio_values.shape[-1]
         assert torch.equal(together.audio_codes[row, :, :count], alone.audio_codes[0])
         assert (together.audio_codes[row, :, count:] == -1).all()
@@ -77,10 +77,10 @@ def test_a_row_of_a_batch_is_heard_and_spoken_as_alone(codec):
 
 
 def test_its_streams_are_its_own_halves(codec):
-    sound = noise(30000)
+    audio = noise(30000)
     hearing, speaking = codec.encode_stream(), codec.decode_stream(num_inference_steps=2)
-    codes = hearing.push(sound.numpy()) + hearing.finish()
-    assert codes == codec.encode(sound[None, None]).audio_codes[0, 0].tolist()
+    codes = hearing.push(audio.numpy()) + hearing.finish()
+    assert codes == codec.encode(audio[None, None]).audio_codes[0, 0].tolist()
     values = torch.from_numpy(np.concatenate([speaking.push(codes), speaking.finish()]))
     expected = codec.decode(torch.tensor(codes)[None, None], num_inference_steps=2).audio_values[0, 0]
     torch.testing.assert_close(values, expected, atol=2e-5, rtol=0)
@@ -152,7 +152,7 @@ if job["installed"]:
     assert not [name for name in sys.modules if "glm4_voice" in name], "imported before it is needed"
 from transformers import AutoProcessor
 processor = AutoProcessor.from_pretrained(job["folder"], trust_remote_code=not job["installed"])
-codes = processor.encode_audio((np.load(job["sound"]), 16000))
+codes = processor.encode_audio((np.load(job["audio"]), 16000))
 values = processor.decode_codes(codes)
 module = type(processor.codec).__module__
 assert module.startswith("processing_ttt." if job["installed"] else "transformers_modules."), module
@@ -163,8 +163,8 @@ print("RESULT" + json.dumps([codes, len(values), float(np.abs(values).sum())]))
 @pytest.mark.parametrize("installed", [True, False], ids=["installed", "as remote code"])
 def test_another_process_finds_it_when_it_is_needed(checkpoint, installed, tmp_path):
     folder, codes, values = checkpoint
-    np.save(tmp_path / "sound.npy", noise(30000).numpy())
-    job = {"folder": str(folder), "installed": installed, "sound": str(tmp_path / "sound.npy")}
+    np.save(tmp_path / "audio.npy", noise(30000).numpy())
+    job = {"folder": str(folder), "installed": installed, "audio": str(tmp_path / "audio.npy")}
     isolation = ["-c"] if installed else ["-I", "-c"]
     code = PROCESS if installed else NOT_INSTALLED + PROCESS
     process = subprocess.run([sys.executable, *isolation, code, json.dumps(job)], capture_output=True, text=True)

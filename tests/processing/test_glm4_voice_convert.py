@@ -34,7 +34,7 @@ def released(tmp_path):
     return tmp_path / "released", heard, spoken
 
 
-def test_the_released_decoder_sounds_as_the_one_it_was_written_from(released):
+def test_the_released_decoder_waveforms_as_the_one_it_was_written_from(released):
     folder, _, model = released
     converted = convert_decoder(folder / "glm-4-voice-decoder")
     assert not converted.training
@@ -150,9 +150,9 @@ def test_both_halves_become_one_folder_that_carries_its_licence(released, tmp_pa
     output = tmp_path / "codec"
     convert_codec(folder / "glm-4-voice-tokenizer", folder / "glm-4-voice-decoder", output)
     codec = Glm4VoiceCodec.from_pretrained(output)
-    sound = noise(60000)[None, None]
-    codes = codec.encode(sound).audio_codes
-    assert torch.equal(codes, heard.encode(sound).audio_codes)
+    audio = noise(60000)[None, None]
+    codes = codec.encode(audio).audio_codes
+    assert torch.equal(codes, heard.encode(audio).audio_codes)
     mel = codec.decoder.decode(codes, guidance_scale=0.7, num_inference_steps=3).mel
     torch.testing.assert_close(mel, spoken.decode(codes).mel, atol=1e-5, rtol=0)
     assert (output / "LICENSE-glm-4-voice-decoder").read_text() == "the text that came with the weights"

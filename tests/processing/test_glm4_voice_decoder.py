@@ -94,7 +94,7 @@ def test_every_stage_of_the_flow_is_that_of_the_original(case):
 
 
 @needs_recorded
-def test_the_vocoder_makes_the_sound_of_the_original():
+def test_the_vocoder_makes_the_audio_of_the_original():
     numbers, vocoder = recorded("decoder/hift_plain.npz"), released().vocoder
     with torch.no_grad():
         torch.testing.assert_close(vocoder.f0(numbers["mel"]), numbers["f0"], rtol=1e-4, atol=0)
@@ -119,7 +119,7 @@ def test_the_source_is_that_of_the_original_and_by_default_differs_only_by_its_r
 
 
 @needs_recorded
-def test_codes_become_the_sound_of_the_original():
+def test_codes_become_the_audio_of_the_original():
     numbers = recorded("decoder/offline.npz")
     output = released(float32_source=True).decode(
         numbers["token"][:, None],
@@ -188,7 +188,7 @@ def test_masked_normalisation_of_a_row_is_that_of_the_row_alone():
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 63, 64])
-def test_sound_has_256_samples_for_each_of_its_frames(count):
+def test_audio_has_256_samples_for_each_of_its_frames(count):
     output = tiny_decoder_model().decode(codes_of(count))
     assert output.audio_values.shape == (1, 1, count * 441 // 64 * HOP)
     assert output.mel.shape == (1, 8, count * 441 // 64)
@@ -261,8 +261,8 @@ def test_samples_depend_on_the_stated_number_of_frames():
         context, frames = vocoder.config.context_frames, 50
         mel = torch.randn(1, 8, frames, requires_grad=True)
         source = torch.randn(1, 1, frames * HOP, requires_grad=True)
-        sound = vocoder.synthesise(mel, source)[0, 25 * HOP : 26 * HOP].sum()
-        for gradient in torch.autograd.grad(sound, (mel, source)):
+        audio = vocoder.synthesise(mel, source)[0, 25 * HOP : 26 * HOP].sum()
+        for gradient in torch.autograd.grad(audio, (mel, source)):
             moved = gradient[0].abs().sum(0).view(frames, -1).sum(1).nonzero()
             assert 25 - context <= moved.min() and moved.max() <= 25 + context
             assert moved.max() > 25 + context / 3

@@ -18,7 +18,7 @@ HOP = 256
 
 
 def streamed(model, codes, sizes, **options):
-    """The sound of codes that come in pieces of these sizes."""
+    """The audio of codes that come in pieces of these sizes."""
     stream, pieces = Glm4VoiceDecoderStream(model, **options), []
     for piece in codes[0, 0].split(sizes):
         pieces.append(stream.push(piece))
@@ -26,7 +26,7 @@ def streamed(model, codes, sizes, **options):
 
 
 def vocoded(model, mel, sizes):
-    """The sound of frames that come in pieces of these sizes, each piece's length in frames beside it."""
+    """The audio of frames that come in pieces of these sizes, each piece's length in frames beside it."""
     stream = VocoderStream(model.vocoder, DecodingNoise(model.config))
     parts = mel.split(sizes, dim=-1)
     with torch.no_grad():
@@ -51,7 +51,7 @@ def test_2_frames_that_agree_are_not_changed_by_fading(monkeypatch):
 
 
 @pytest.mark.parametrize("sizes", [1, 7, [3, 1, 60, 26], [89, 1], [1, 89]])
-def test_3_and_4_frames_in_pieces_sound_as_the_frames_at_once_with_phases_carried_on(sizes):
+def test_3_and_4_frames_in_pieces_decode_as_the_frames_at_once_with_phases_carried_on(sizes):
     model = tiny_decoder_model()
     mel = torch.randn(1, 8, 90, generator=torch.Generator().manual_seed(0))
     noise = DecodingNoise(model.config)
@@ -103,7 +103,7 @@ def test_8_a_frame_starts_from_the_same_noise_however_long_the_reply_is():
     assert abs(float(mel.mean())) < 0.2 and abs(float(source.std()) - 1) < 0.02
 
 
-def test_9_a_row_of_a_batch_sounds_as_it_does_alone():
+def test_9_a_row_of_a_batch_waveforms_as_it_does_alone():
     model, rows = tiny_decoder_model(), [codes_of(count, seed) for seed, count in enumerate((21, 4, 13, 1, 21))]
     batch = torch.full((5, 1, 21), -1)
     for row, codes in enumerate(rows):

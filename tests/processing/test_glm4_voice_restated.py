@@ -1,4 +1,4 @@
-"""The codec of GLM-4-Voice beside its slow restatement: sounds, replies and options of which no recording exists."""
+"""The codec of GLM-4-Voice beside its slow restatement: waveforms, replies and options of which no recording exists."""
 
 import json
 
@@ -154,13 +154,13 @@ def test_samples_of_frames_of_any_number(decoder, counts):
     frames = [count * 441 // 64 for count in counts]
     mel, phase, samples = normal(len(counts), 8, max(frames)), normal(len(counts), 3, 1), max(frames) * 256
     source_noise = normal(len(counts), 3, samples, seed=1)
-    sound = model._vocode(mel, frames, phase, source_noise)
+    audio = model._vocode(mel, frames, phase, source_noise)
     for row, length in enumerate(frames):
         own, noise_of_row = mel[row : row + 1, :, :length], source_noise[row : row + 1, :, : length * 256]
         f0 = restated.pitch(weights, own)
         torch.testing.assert_close(model.vocoder.f0(own).double(), f0, rtol=1e-4, atol=0)
         source = restated.excitation(weights, f0, phase[row : row + 1], noise_of_row)
-        close(sound[row, :, : length * 256], restated.waveform(weights, own, source, **DILATIONS), 1e-4)
+        close(audio[row, :, : length * 256], restated.waveform(weights, own, source, **DILATIONS), 1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -171,9 +171,9 @@ def hearer(tmp_path_factory):
     return Glm4VoiceTokenizerModel.from_pretrained(folder), weights_of(folder / "model.safetensors")
 
 
-def assert_codes(codes, weights, sound):
+def assert_codes(codes, weights, audio):
     """They are the restated ones, wherever these are clear."""
-    distances = restated.code_distances(weights, sound, 3, 40, 2, SEGMENT)
+    distances = restated.code_distances(weights, audio, 3, 40, 2, SEGMENT)
     (best, second), places = distances.topk(2, largest=False)[0].T, distances.argmin(1)
     clear = second - best > 1e-3 * best.clamp(min=1e-3)
     assert len(codes) == len(places) and clear.float().mean() > 0.8
@@ -181,19 +181,19 @@ def assert_codes(codes, weights, sound):
 
 
 @pytest.mark.parametrize("samples", [1, 700, 1280, 1281, 12799, 12800, SEGMENT, SEGMENT + 1, 100003])
-def test_codes_of_a_sound_of_any_length(hearer, samples):
+def test_codes_of_audio_of_any_length(hearer, samples):
     model, weights = hearer
-    sound = noise(samples, seed=samples)
-    assert_codes(model.encode(sound[None, None]).audio_codes[0, 0], weights, sound)
+    audio = noise(samples, seed=samples)
+    assert_codes(model.encode(audio[None, None]).audio_codes[0, 0], weights, audio)
 
 
-def test_codes_of_sounds_of_several_lengths_at_once(hearer):
+def test_codes_of_waveforms_of_several_lengths_at_once(hearer):
     model, weights = hearer
-    sounds = [noise(samples, seed=samples) for samples in (20001, 60000, 300, SEGMENT)]
-    values = torch.nn.utils.rnn.pad_sequence(sounds, batch_first=True)
-    mask = torch.arange(60000) < torch.tensor([len(sound) for sound in sounds])[:, None]
-    for sound, codes in zip(sounds, model.encode(values[:, None], mask).audio_codes[:, 0], strict=True):
-        assert_codes(codes[codes != -1], weights, sound)
+    waveforms = [noise(samples, seed=samples) for samples in (20001, 60000, 300, SEGMENT)]
+    values = torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True)
+    mask = torch.arange(60000) < torch.tensor([len(audio) for audio in waveforms])[:, None]
+    for audio, codes in zip(waveforms, model.encode(values[:, None], mask).audio_codes[:, 0], strict=True):
+        assert_codes(codes[codes != -1], weights, audio)
 
 
 def test_a_whole_encoder_with_prefixed_names_gives_the_same_codes(hearer, tmp_path):
@@ -208,8 +208,8 @@ def test_a_whole_encoder_with_prefixed_names_gives_the_same_codes(hearer, tmp_pa
     (tmp_path / "config.json").write_text(json.dumps(config))
     loaded, info = Glm4VoiceTokenizerModel.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(info.values()), info
-    sound = noise(30000)
-    assert_codes(loaded.encode(sound[None, None]).audio_codes[0, 0], weights, sound)
+    audio = noise(30000)
+    assert_codes(loaded.encode(audio[None, None]).audio_codes[0, 0], weights, audio)
 
 
 def test_released_names_are_those_of_the_restatement(decoder):

@@ -9,10 +9,10 @@ from processing_ttt.glm4_voice_streaming import Glm4VoiceDecoderStream, Glm4Voic
 BLOCK = 40 * 320  # samples of an attention block of the small tokenizer; a segment has three and a half
 
 
-def heard(model, sound, sizes):
-    """Codes of a sound that comes in pieces of these sizes, and whether they are certain."""
+def heard(model, audio, sizes):
+    """Codes of audio that comes in pieces of these sizes, and whether they are certain."""
     stream, codes = Glm4VoiceTokenizerStream(model), []
-    for piece in sound.split(sizes):
+    for piece in audio.split(sizes):
         codes += stream.push(piece)
     return codes + stream.finish(), stream.exact
 
@@ -22,28 +22,28 @@ def heard(model, sound, sizes):
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("sizes", [1601, 12800, 200000, [12839, 1, 30000], [44800]])
-def test_codes_of_sound_that_is_coming_are_those_of_the_whole(sizes, attention):
-    model, sound = tiny_tokenizer_model(), noise(100003)
+def test_codes_of_audio_that_is_coming_are_those_of_the_whole(sizes, attention):
+    model, audio = tiny_tokenizer_model(), noise(100003)
     model.set_attn_implementation(attention)
     if isinstance(sizes, list):
-        sizes = [*sizes, len(sound) - sum(sizes)]
-    whole = model.encode(sound[None, None]).audio_codes[0, 0].tolist()
+        sizes = [*sizes, len(audio) - sum(sizes)]
+    whole = model.encode(audio[None, None]).audio_codes[0, 0].tolist()
     assert len(set(whole)) > 10
-    assert heard(model, sound, sizes) == (whole, True)
+    assert heard(model, audio, sizes) == (whole, True)
 
 
 @pytest.mark.parametrize("samples", [1, 1280, BLOCK, BLOCK + 1, 3 * BLOCK, 44800, 44801, 89600])
-def test_a_sound_of_any_length_ends_well(samples):
-    model, sound = tiny_tokenizer_model(), noise(samples)
-    whole = model.encode(sound[None, None]).audio_codes[0, 0].tolist()
-    assert heard(model, sound, 5000) == (whole, True)
+def test_audio_of_any_length_ends_well(samples):
+    model, audio = tiny_tokenizer_model(), noise(samples)
+    whole = model.encode(audio[None, None]).audio_codes[0, 0].tolist()
+    assert heard(model, audio, 5000) == (whole, True)
 
 
 def test_a_block_is_given_out_once_its_last_window_is_full():
     stream = Glm4VoiceTokenizerStream(tiny_tokenizer_model())
-    sound = noise(BLOCK + 200)
-    assert stream.push(sound[: BLOCK + 199]) == []
-    assert len(stream.push(sound[BLOCK + 199 :])) == 10
+    audio = noise(BLOCK + 200)
+    assert stream.push(audio[: BLOCK + 199]) == []
+    assert len(stream.push(audio[BLOCK + 199 :])) == 10
 
 
 def test_only_the_open_block_is_encoded():
@@ -54,23 +54,23 @@ def test_only_the_open_block_is_encoded():
 
 
 def test_the_open_block_can_be_asked_for_and_changes_nothing():
-    model, sound = tiny_tokenizer_model(), noise(60000)
+    model, audio = tiny_tokenizer_model(), noise(60000)
     asked, plain, codes = Glm4VoiceTokenizerStream(model), Glm4VoiceTokenizerStream(model), []
     assert asked.open_codes() == []
-    for index, piece in enumerate(sound.split(5000)):
+    for index, piece in enumerate(audio.split(5000)):
         given = asked.push(piece)
         assert given == plain.push(piece)
         codes += given
-        sofar = model.encode(sound[None, None, : 5000 * (index + 1)]).audio_codes[0, 0].tolist()
+        sofar = model.encode(audio[None, None, : 5000 * (index + 1)]).audio_codes[0, 0].tolist()
         assert codes + asked.open_codes() == sofar
     assert asked.finish() == plain.finish()
 
 
 def test_a_stream_says_when_a_louder_place_came_too_late():
     model = tiny_tokenizer_model()
-    sound = torch.cat([1e-7 * noise(BLOCK + 400), noise(BLOCK)])
-    assert heard(model, sound, 4000)[1] is False
-    assert heard(model, sound.flip(0), 4000)[1] is True
+    audio = torch.cat([1e-7 * noise(BLOCK + 400), noise(BLOCK)])
+    assert heard(model, audio, 4000)[1] is False
+    assert heard(model, audio.flip(0), 4000)[1] is True
 
 
 def test_a_finished_stream_hears_nothing_more():
@@ -88,7 +88,7 @@ def test_a_finished_stream_hears_nothing_more():
         (np.zeros((1, 9), np.float32), r"got the shape \(1, 9\)"),
     ],
 )
-def test_what_is_no_sound_of_one_channel_is_refused_as_it_comes(samples, message):
+def test_what_is_no_audio_of_one_channel_is_refused_as_it_comes(samples, message):
     with pytest.raises(ValueError, match=message):
         Glm4VoiceTokenizerStream(tiny_tokenizer_model()).push(samples)
 

@@ -57,7 +57,7 @@ def test_released_model_and_codec_are_converted_and_talk_in_a_process_without_ou
 
     soundfile.write(tmp_path / "question.wav", noise(20000).numpy(), 16000)
     run("-I", "-c", NOT_INSTALLED + TALK, ours, tmp_path / "question.wav", tmp_path / "answer.wav")
-    sound, rate = soundfile.read(tmp_path / "answer.wav")
+    audio, rate = soundfile.read(tmp_path / "answer.wav")
     assert rate == 22050
-    assert len(sound) > 0 and len(sound) % 256 == 0
-    assert abs(sound).max() > 0.001
+    assert len(audio) > 0 and len(audio) % 256 == 0
+    assert abs(audio).max() > 0.001

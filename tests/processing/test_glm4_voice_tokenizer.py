@@ -16,11 +16,11 @@ CASES = ("50ms", "1p234s", "5s", "batch")
 PER_CODE = 1280
 
 
-def encoded(model, *sounds):
-    """Codes of each sound, all encoded in one padded batch."""
-    longest = max(map(len, sounds))
-    values = torch.stack([torch.nn.functional.pad(sound, (0, longest - len(sound)), value=0.7) for sound in sounds])
-    mask = torch.stack([torch.arange(longest) < len(sound) for sound in sounds])
+def encoded(model, *waveforms):
+    """Codes of each waveform, all encoded in one padded batch."""
+    longest = max(map(len, waveforms))
+    values = torch.stack([torch.nn.functional.pad(audio, (0, longest - len(audio)), value=0.7) for audio in waveforms])
+    mask = torch.stack([torch.arange(longest) < len(audio) for audio in waveforms])
     codes = model.encode(values[:, None], mask).audio_codes
     assert codes.dtype == torch.int64
     return [row[row != -1].tolist() for row in codes[:, 0]]
@@ -35,9 +35,9 @@ def recorded_model(**kwargs):
 @pytest.mark.parametrize("case", CASES)
 def test_codes_are_those_of_the_original(case, attention):
     numbers = recorded(f"tokenizer/io_{case}.npz")
-    sounds = [numbers[f"wav{row}"] for row in range(3) if f"wav{row}" in numbers]
-    expected = [numbers[f"tokens{row}"].tolist() for row in range(len(sounds))]
-    assert encoded(recorded_model(attn_implementation=attention), *sounds) == expected
+    waveforms = [numbers[f"wav{row}"] for row in range(3) if f"wav{row}" in numbers]
+    expected = [numbers[f"tokens{row}"].tolist() for row in range(len(waveforms))]
+    assert encoded(recorded_model(attn_implementation=attention), *waveforms) == expected
 
 
 @needs_recorded
@@ -71,7 +71,7 @@ def test_features_and_every_stage_are_those_of_the_original(case):
 
 @needs_recorded
 @pytest.mark.parametrize("rate", [8000, 11025, 22050, 24000, 32000, 44100, 48000])
-def test_sound_of_another_rate_reaches_it_as_it_reached_the_original(rate):
+def test_audio_of_another_rate_reaches_it_as_it_reached_the_original(rate):
     numbers = recorded("resample.npz")
     heard = load_audio((numbers[f"in_{rate}"].numpy(), rate), 16000)
     np.testing.assert_allclose(heard, numbers[f"out_{rate}"].numpy(), atol=1e-6, rtol=0)
@@ -103,25 +103,25 @@ def test_the_released_size_has_the_published_number_of_parameters():
 
 
 @pytest.mark.parametrize("samples", [1, 800, PER_CODE - 1, PER_CODE, PER_CODE + 1, 44799, 44800, 44801, 100000])
-def test_a_sound_has_a_code_for_each_begun_80_ms_also_across_segments(samples):
+def test_audio_has_a_code_for_each_begun_80_ms_also_across_segments(samples):
     assert len(encoded(tiny_tokenizer_model(), noise(samples))[0]) == -(-samples // PER_CODE)
 
 
 def test_segments_know_nothing_of_each_other():
-    model, sound = tiny_tokenizer_model(), noise(100000)
+    model, audio = tiny_tokenizer_model(), noise(100000)
     segment = model.config.max_segment_samples
     assert segment == 44800
-    whole = encoded(model, sound)[0]
+    whole = encoded(model, audio)[0]
     assert len(set(whole)) > 5
-    assert whole == [code for part in sound.split(segment) for code in encoded(model, part)[0]]
+    assert whole == [code for part in audio.split(segment) for code in encoded(model, part)[0]]
 
 
 def test_a_row_of_a_batch_has_the_codes_that_it_has_alone():
-    # The fourth ends with a code: alone, its last window is mirrored at the very end of the sound.
-    sounds = [noise(length, seed) for seed, length in enumerate((100000, 3000, 30000, 8 * PER_CODE, 1))]
+    # The fourth ends with a code: alone, its last window is mirrored at the very end of the audio.
+    waveforms = [noise(length, seed) for seed, length in enumerate((100000, 3000, 30000, 8 * PER_CODE, 1))]
     model = tiny_tokenizer_model()
-    assert encoded(model, *sounds) == [encoded(model, sound)[0] for sound in sounds]
-    values = torch.nn.utils.rnn.pad_sequence(sounds, batch_first=True)[:, None]
+    assert encoded(model, *waveforms) == [encoded(model, audio)[0] for audio in waveforms]
+    values = torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True)[:, None]
     mask = values[:, 0] != 0
     one_by_one = model.encode(values, mask, segments_per_batch=1).audio_codes
     assert torch.equal(model.encode(values, mask).audio_codes, one_by_one)
@@ -189,6 +189,6 @@ def test_a_network_that_was_never_released_is_refused(change, message):
         (torch.full((1, 1, 10), float("nan")), "NaN or infinite"),
     ],
 )
-def test_what_is_no_sound_is_refused(values, message):
+def test_what_is_no_audio_is_refused(values, message):
     with pytest.raises(ValueError, match=message):
         tiny_tokenizer_model().encode(values)

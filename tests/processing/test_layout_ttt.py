@@ -161,7 +161,7 @@ def test_a_character_split_between_two_stretches_of_text_is_whole_again():
 # ------------------------------------------------------------------------------------------------------------ prompts, examples
 
 
-def test_a_prompt_is_the_chat_framing_with_the_users_sound_between_its_markers():
+def test_a_prompt_is_the_chat_framing_with_the_users_audio_between_its_markers():
     ids = LAYOUT.build_prompt(TOKENIZER, "asr", codes=[3, 60])
     assert TOKENIZER.decode(ids) == (
         f"<|im_start|>system\n{TASKS['asr'].system_prompt}<|im_end|>\n<|im_start|>user\n"
@@ -216,7 +216,7 @@ def test_an_example_that_does_not_fit_its_task_is_an_error(arguments, message):
         LAYOUT.build_example(TOKENIZER, **arguments)
 
 
-def test_placeholders_and_sounds_must_be_equally_many():
+def test_placeholders_and_waveforms_must_be_equally_many():
     with pytest.raises(ValueError, match=r"1 <\|audio\|> placeholders, but audio for 0"):
         LAYOUT.build_prompt(TOKENIZER, "chat", text="<|audio|>")
 

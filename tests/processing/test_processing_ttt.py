@@ -81,19 +81,19 @@ def prompt_ids(processor, conversation, **kwargs):
 )
 def test_a_training_example_begins_with_the_inference_prompt_id_for_id(processor, task, modality):
     text = "What is\nseven plus five?" if modality != "audio" else None
-    sound = (tone(), RATE) if modality != "text" else None
-    codes = processor.encode_audio(sound) if sound else None
+    audio = (tone(), RATE) if modality != "text" else None
+    codes = processor.encode_audio(audio) if audio else None
     reply_codes = [1, 2, 3] if TASKS[task].speaks else ()
     example = processor.layout.build_example(
         processor.tokenizer, task, text=text, codes=codes, reply_text="Twelve.", reply_codes=reply_codes
     )
     prompt = [token_id for token_id, label in zip(*example.values(), strict=True) if label == -100]
-    inputs = prompt_ids(processor, processor.conversation(task, text=text, audio=sound))
+    inputs = prompt_ids(processor, processor.conversation(task, text=text, audio=audio))
     assert inputs["input_ids"].tolist() == [prompt]
     assert processor.tokenizer.encode("Twelve.")[0] == example["labels"][len(prompt)]
 
 
-def test_a_sound_stands_between_its_markers_with_one_token_for_each_code(processor):
+def test_audio_stands_between_its_markers_with_one_token_for_each_code(processor):
     inputs = prompt_ids(processor, processor.conversation("asr", audio=(tone(), RATE)))
     codes = processor.encode_audio(tone(), sampling_rate=RATE)
     assert len(codes) == 8  # 0.3 s at 25 codes per second, the last one begun
@@ -105,7 +105,7 @@ def test_a_sound_stands_between_its_markers_with_one_token_for_each_code(process
     assert sorted(inputs) == ["attention_mask", "input_ids"]
 
 
-def test_every_form_of_a_sound_gives_the_same_prompt(processor, tmp_path):
+def test_every_form_of_audio_gives_the_same_prompt(processor, tmp_path):
     path = tmp_path / "question.wav"
     soundfile.write(path, tone(), RATE, subtype="FLOAT")
     value = {"array": tone(), "sampling_rate": RATE, "path": None}
@@ -158,7 +158,7 @@ def test_a_batch_is_padded_on_the_left_and_each_row_equals_its_own_prompt(proces
         assert set(row[~mask.bool()].tolist()) <= {processor.vocabulary.pad_token_id}
 
 
-def test_several_sounds_in_a_conversation_keep_their_order(processor):
+def test_several_waveforms_in_a_conversation_keep_their_order(processor):
     first, second = (tone(hz=200), RATE), (tone(0.5, hz=900), RATE)
     conversation = [
         *processor.conversation("chat", audio=first),
@@ -172,7 +172,7 @@ def test_several_sounds_in_a_conversation_keep_their_order(processor):
     assert codes == processor.encode_audio(first) + processor.encode_audio(second)
 
 
-def test_rendering_alone_reads_no_sound_and_leaves_the_conversation_as_it_was(processor):
+def test_rendering_alone_reads_no_audio_and_leaves_the_conversation_as_it_was(processor):
     conversation = processor.conversation("chat", audio="absent.wav")
     before = copy.deepcopy(conversation)
     assert "<|audio|>" in processor.apply_chat_template(conversation)
@@ -186,7 +186,7 @@ def test_a_text_prompt_needs_no_codec(processor):
     assert prompt_ids(processor, processor.conversation("text", text="Hello"))["input_ids"].shape[0] == 1
 
 
-def test_sounds_and_placeholders_are_matched(processor):
+def test_waveforms_and_placeholders_are_matched(processor):
     with pytest.raises(ValueError, match=r"1 .* placeholders, but audio for 2"):
         processor("<|audio|>", audio=[(tone(), RATE), (tone(), RATE)])
     with pytest.raises(ValueError, match=r"1 .* placeholders, but audio for 0"):
@@ -206,9 +206,9 @@ def test_sanitizing_spells_out_markers_that_a_user_wrote(processor):
     assert ids.count(processor.vocabulary.eos_token_id) == 2  # of the system and the user message
 
 
-def test_positional_text_and_bare_lists_of_sounds_work(processor):
-    sounds = [(tone(), RATE), {"array": tone(0.5), "sampling_rate": RATE}]
-    inputs = processor(["<|audio|>", "a <|audio|>"], sounds, return_tensors="pt")
+def test_positional_text_and_bare_lists_of_waveforms_work(processor):
+    waveforms = [(tone(), RATE), {"array": tone(0.5), "sampling_rate": RATE}]
+    inputs = processor(["<|audio|>", "a <|audio|>"], waveforms, return_tensors="pt")
     assert inputs["input_ids"].shape == (2, 2 + 13 + 2)
     assert (
         processor("<|audio|>", tone().tolist(), sampling_rate=RATE)["input_ids"][0][0]
@@ -231,7 +231,7 @@ def test_system_prompts_can_be_those_of_the_released_checkpoints(processor, tmp_
 # ------------------------------------------------------------------------------------------------------------------- replies
 
 
-def test_a_reply_becomes_its_text_and_the_sound_of_all_its_codes(processor, codec):
+def test_a_reply_becomes_its_text_and_the_audio_of_all_its_codes(processor, codec):
     codes = [1, 5, 9, 0, 15, 3, 2]
     text = "Seven plus five is twelve."
     ids = [*processor.layout.build_reply(processor.tokenizer.encode(text), codes), processor.vocabulary.eos_token_id]
@@ -275,7 +275,7 @@ def test_a_batch_of_replies_is_decoded_row_by_row(processor):
     assert [len(reply.audio) for reply in replies] == [2 * 640, 0]
 
 
-def test_the_pipelines_output_is_the_text_of_everything_or_the_sound_of_the_last_message(processor):
+def test_the_pipelines_output_is_the_text_of_everything_or_the_audio_of_the_last_message(processor):
     inputs = prompt_ids(processor, processor.conversation("chat", audio=(tone(), RATE)))
     reply = processor.layout.build_reply(processor.tokenizer.encode("Seven plus five is é."), [4, 5, 6])
     reply.append(processor.vocabulary.eos_token_id)
@@ -290,7 +290,7 @@ def test_the_pipelines_output_is_the_text_of_everything_or_the_sound_of_the_last
 
 
 @pytest.mark.parametrize("name", ["reply.wav", "reply.flac", "reply.ogg"])
-def test_a_saved_sound_is_read_back(processor, tmp_path, name):
+def test_a_saved_audio_is_read_back(processor, tmp_path, name):
     processor.save_audio(tone(), tmp_path / name)
     samples, rate = soundfile.read(tmp_path / name)
     assert rate == RATE
@@ -301,7 +301,7 @@ def test_a_saved_sound_is_read_back(processor, tmp_path, name):
     assert soundfile.info(tmp_path / name).samplerate == 22050
 
 
-def test_what_cannot_be_saved_as_one_sound_is_an_error(processor, tmp_path):
+def test_what_cannot_be_saved_as_one_waveform_is_an_error(processor, tmp_path):
     with pytest.raises(ValueError, match=r"reply\.txt. has no known audio extension"):
         processor.save_audio(tone(), tmp_path / "reply.txt")
     with pytest.raises(ValueError, match="each waveform to its own file"):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from streaming_fixtures import assert_same_reply, sound_of, text_of
+from streaming_fixtures import assert_same_reply, audio_of, text_of
 
 from modeling_ttt import nano_checkpoint
 from processing_ttt import TttBlockDraft, TttLayout, TttTalker
@@ -69,7 +69,7 @@ def test_a_long_text_is_read_whole_sentence_by_sentence_and_streamed_as_one_repl
     with talker.stream(text=text, task="tts", drafts=True) as stream:
         events = list(stream)
     assert text_of(events) == reply.text
-    np.testing.assert_allclose(sound_of(events), reply.audio, rtol=0, atol=1e-5)  # windows of a longer audio
+    np.testing.assert_allclose(audio_of(events), reply.audio, rtol=0, atol=1e-5)  # windows of a longer audio
     assert stream.finished and any(isinstance(event, TttBlockDraft) for event in events)
 
 

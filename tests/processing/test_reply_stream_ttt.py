@@ -136,7 +136,7 @@ def test_a_draft_shows_its_masks(processor):
     assert draft.confidence == [0.5, 0.25, 1.0]
 
 
-def test_text_and_sound_come_in_the_order_of_the_reply(processor):
+def test_text_and_audio_come_in_the_order_of_the_reply(processor):
     _, events = stream(processor, reply_ids(processor), seed=0)
     kinds = [type(event) for event in events]
     assert kinds.index(TttAudioChunk) < len(kinds) - 1 - kinds[::-1].index(TttTextDelta)

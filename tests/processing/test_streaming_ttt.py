@@ -14,8 +14,8 @@ from streaming_fixtures import (
     BLOCKS,
     WORDS,
     assert_same_reply,
+    audio_of,
     prompt,
-    sound_of,
     text_of,
     threads,
     tiny_talker,
@@ -133,7 +133,7 @@ def test_two_streams_at_once_are_those_of_one_after_the_other(talker):
     alone: dict = {}
     for seed in (1, 2):
         run(seed, alone)
-    assert not np.array_equal(sound_of(alone[1]), sound_of(alone[2]))
+    assert not np.array_equal(audio_of(alone[1]), audio_of(alone[2]))
     for _ in range(3):
         together: dict = {}
         runs = [threading.Thread(target=run, args=(seed, together)) for seed in (1, 2)]
@@ -143,7 +143,7 @@ def test_two_streams_at_once_are_those_of_one_after_the_other(talker):
             thread.join()
         for seed in (1, 2):
             assert text_of(together[seed]) == text_of(alone[seed])
-            np.testing.assert_array_equal(sound_of(together[seed]), sound_of(alone[seed]))
+            np.testing.assert_array_equal(audio_of(together[seed]), audio_of(alone[seed]))
 
 
 # ----------------------------------------------------------------------------------------------------------------- in time

@@ -52,7 +52,7 @@ def randomised(model_class, config, seed=0):
 
 
 def tiny_tokenizer_model(**changes):
-    """A small speech tokenizer whose codes are means that occur, so that different sounds have different codes."""
+    """A small speech tokenizer whose codes are means that occur, so that different audio has different codes."""
     model = randomised(Glm4VoiceTokenizerModel, Glm4VoiceTokenizerConfig(**{**TOKENIZER, **changes}))
     frames = []
     hook = model.layers[-1].register_forward_hook(lambda module, inputs, output: frames.append(output[0]))

@@ -60,30 +60,30 @@ def count_of(w, pattern):
 # -------------------------------------------------------------------------------------------------------------- speech tokenizer
 
 
-def segment_features(sound, num_mel_bins):
-    """Whisper's log-mel of sound at 16 kHz that is padded to whole codes, `(mel, frames)`."""
-    sound = np.pad(sound.numpy().astype(np.float64), (0, -len(sound) % 1280))
+def segment_features(audio, num_mel_bins):
+    """Whisper's log-mel of audio at 16 kHz that is padded to whole codes, `(mel, frames)`."""
+    audio = np.pad(audio.numpy().astype(np.float64), (0, -len(audio) % 1280))
     filters = mel_filter_bank(201, num_mel_bins, 0.0, 8000.0, 16000, norm="slaney", mel_scale="slaney")
-    log = spectrogram(sound, window_function(400, "hann"), 400, 160, power=2.0, mel_filters=filters, log_mel="log10")
+    log = spectrogram(audio, window_function(400, "hann"), 400, 160, power=2.0, mel_filters=filters, log_mel="log10")
     log = log[:, :-1].astype(np.float64)
     return torch.from_numpy((np.maximum(log, log.max() - 8.0) + 4.0) / 4.0)
 
 
-def code_distances(w, sound, heads, block, num_layers, segment_samples):
-    """Squared distance of each code of the sound to each entry of the codebook, `(codes, entries)`."""
-    if len(sound) > segment_samples:
+def code_distances(w, audio, heads, block, num_layers, segment_samples):
+    """Squared distance of each code of the audio to each entry of the codebook, `(codes, entries)`."""
+    if len(audio) > segment_samples:
         parts = [
-            code_distances(w, part, heads, block, num_layers, segment_samples) for part in sound.split(segment_samples)
+            code_distances(w, part, heads, block, num_layers, segment_samples) for part in audio.split(segment_samples)
         ]
         return torch.cat(parts)
-    x = segment_features(sound, w["conv1.weight"].shape[1])[None]
+    x = segment_features(audio, w["conv1.weight"].shape[1])[None]
     x = F.gelu(conv(w, "conv1", F.pad(x, (2, 0))))
     x = F.gelu(conv(w, "conv2", F.pad(x, (2, 0)), stride=2))[0].T
     frames, width = x.shape
     x = x + w["embed_positions.weight"][:frames]
-    # A mel frame counts if it begins within the sound, and an encoder frame if its first mel frame does.
-    is_sound = torch.arange(frames) * 320 < len(sound)
-    seen = own_and_earlier_blocks(frames, block) & is_sound
+    # A mel frame counts if it begins within the audio, and an encoder frame if its first mel frame does.
+    is_audio = torch.arange(frames) * 320 < len(audio)
+    seen = own_and_earlier_blocks(frames, block) & is_audio
     for layer in range(num_layers):
         name, size = f"layers.{layer}", width // heads
         normed = layer_norm(w, f"{name}.self_attn_layer_norm", x)

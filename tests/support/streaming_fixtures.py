@@ -38,7 +38,7 @@ def wait_until(condition, seconds=20.0):
 
 
 def tiny_codec() -> TttCodecModel:
-    """A random codec of 16 codes; a code's sound depends on the 5 codes before it and the 3 after it."""
+    """A random codec of 16 codes; a code's audio depends on the 5 codes before it and the 3 after it."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = TttCodecConfig(
@@ -77,7 +77,7 @@ class TinyTalker:
         return prompt(self.processor, "What is seven plus five?")
 
     def script(self, *words: str | None) -> dict[str, Any]:
-        """Options that force a reply's text; `None` stands for a span, whose sound is the model's own, and the last `None` for the last one."""
+        """Options that force a reply's text; `None` stands for a span, whose audio is the model's own, and the last `None` for the last one."""
         vocabulary, text_ids = self.processor.vocabulary, []
         last = max(index for index, word in enumerate(words) if word is None)
         for index, word in enumerate(words):
@@ -122,12 +122,12 @@ def text_of(events: list) -> str:
     return "".join(event.text for event in events if isinstance(event, TttTextDelta))
 
 
-def sound_of(events: list) -> np.ndarray:
+def audio_of(events: list) -> np.ndarray:
     chunks = [event.audio for event in events if isinstance(event, TttAudioChunk)]
     return np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.float32)
 
 
 def assert_same_reply(events: list, reply: TttReply) -> None:
     assert text_of(events) == reply.text
-    assert sound_of(events).shape == reply.audio.shape
-    np.testing.assert_allclose(sound_of(events), reply.audio, rtol=0, atol=ROUNDING)
+    assert audio_of(events).shape == reply.audio.shape
+    np.testing.assert_allclose(audio_of(events), reply.audio, rtol=0, atol=ROUNDING)
