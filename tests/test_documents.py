@@ -1,4 +1,7 @@
-"""README and docs: their blocks run as they stand or say why not, their links lead somewhere, and they stay short enough to read."""
+"""
+README and docs: their blocks run as they stand or say why not, their links lead somewhere, and they stay short enough
+to read.
+"""
 
 import os
 import re
@@ -90,7 +93,7 @@ def run_command(words: list[str]) -> str:
 
         result = CliRunner().invoke(app, words[1:])
         assert result.exit_code == 0, f"{shlex.join(words)}: {result.output} {result.exception}"
-        return result.stdout
+        return result.output
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     return subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout
 

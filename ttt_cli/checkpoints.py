@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .checks import check_new_folder, looks_like_path
+
 if TYPE_CHECKING:
     from huggingface_hub import ModelCard
     from transformers import PreTrainedTokenizerBase
@@ -38,6 +40,8 @@ def convert(
     revision: Revision = None,
 ) -> None:
     """Turn a released Text-to-Talk checkpoint into a folder that the Auto classes load."""
+    check_new_folder(output)
+    _check_source(source)
     from transformers import AutoTokenizer
 
     from modeling_ttt import convert_released_model, model_card
@@ -45,7 +49,6 @@ def convert(
     from processing_ttt import RELEASED_SYSTEM_PROMPTS, TttProcessor
     from processing_ttt.vocabulary_ttt import END_OF_MESSAGE, TttVocabulary
 
-    _check_output(output)
     folder = _download(source, revision, SOURCE_PATTERNS)
     config = read_released_config(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -65,8 +68,8 @@ def convert(
         language=origin.data.get("language") if origin else None,
         license=origin.data.get("license") if origin else None,
         base_model=None if os.path.isdir(source) else source,
-        about=f"Converted by `ttt convert` from `{Path(source).name if os.path.isdir(source) else source}`; the weights are the same. The "
-        "codec is a model of its own, under its own licence.",
+        about=f"Converted by `ttt convert` from `{Path(source).name if os.path.isdir(source) else source}`; the "
+        "weights are the same. The codec is a model of its own, under its own licence.",
     )
     card.save(output / "README.md")
     _report(
@@ -84,10 +87,12 @@ def init(
             min=1, help="Number of codes; by default the codec's, or GLM-4-Voice's 16384.", show_default=False
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the new rows.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the new embedding rows.")] = 0,
     revision: Revision = None,
 ) -> None:
     """Start a new Text-to-Talk model from a causal language model, ready for training."""
+    check_new_folder(output)
+    _check_source(language_model, may_lack_owner=True)
     import torch
     from transformers import AutoTokenizer
 
@@ -95,7 +100,6 @@ def init(
     from processing_ttt import TttProcessor
     from processing_ttt.codec_loading_ttt import CodecHandle
 
-    _check_output(output)
     if audio_codebook_size is None:
         audio_codebook_size = RELEASED_CODEBOOK_SIZE if codec is None else CodecHandle(codec).config.codebook_size
     tokenizer = AutoTokenizer.from_pretrained(language_model, revision=revision)
@@ -116,7 +120,7 @@ def init(
         output.name,
         model.config,
         base_model=None if os.path.isdir(language_model) else language_model,
-        about="Started by `ttt init`: it writes as its language model did, and has not learnt to hear and speak yet.",
+        about="Started by `ttt init`: it writes as its language model did, and is not trained to hear and speak yet.",
     )
     card.save(output / "README.md")
     _report(output, processor.vocabulary, ", when it has learnt to: it only writes so far")
@@ -137,25 +141,26 @@ def convert_codec(
     ] = None,
 ) -> None:
     """Turn the released speech tokenizer and decoder of GLM-4-Voice into one codec."""
+    check_new_folder(output)
     from processing_ttt import glm4_voice_convert as released
     from processing_ttt.glm4_voice_licence import LICENCE_NOTICE
 
-    _check_output(output)
     halves = tokenizer or f"{source}/{released.TOKENIZER_NAME}", decoder or f"{source}/{released.DECODER_NAME}"
     for given, folder in zip((tokenizer, decoder), halves, strict=True):
         if given is None and os.path.isdir(source) and not os.path.isdir(folder):
             raise FileNotFoundError(
-                f"There is no folder {folder!r}: give the folder that holds {released.TOKENIZER_NAME} and {released.DECODER_NAME}, or each "
-                "of the two by `--tokenizer` and `--decoder`."
+                f"There is no folder {folder!r}: give the folder that holds {released.TOKENIZER_NAME} and "
+                f"{released.DECODER_NAME}, or each of the two by `--tokenizer` and `--decoder`."
             )
     typer.echo(LICENCE_NOTICE)
     released.convert_codec(*halves, output)
     typer.echo(f"Written to {output}: `ttt convert SOURCE OUTPUT --codec {output}`")
 
 
-def _check_output(output: Path) -> None:
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise FileExistsError(f"{str(output)!r} is not empty: choose a new folder.")
+def _check_source(source: str, may_lack_owner: bool = False) -> None:
+    has_owner = source.count("/") == 1
+    if not os.path.isdir(source) and (looks_like_path(source) or not (has_owner or may_lack_owner)):
+        raise FileNotFoundError(f"There is no folder {source!r}, and it is no Hub id (owner/name) either.")
 
 
 def _download(source: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
@@ -164,8 +169,6 @@ def _download(source: str, revision: str | None, patterns: tuple[str, ...]) -> P
 
     if os.path.isdir(source):
         return Path(source)
-    if source.startswith((".", os.sep)) or source.count("/") != 1:
-        raise FileNotFoundError(f"There is no folder {source!r}, and it is no Hub id (owner/name) either.")
     return Path(snapshot_download(source, revision=revision, allow_patterns=[*patterns, "README.md"]))
 
 
@@ -179,8 +182,9 @@ def _check_tokens(tokenizer: "PreTrainedTokenizerBase", vocabulary: "TttVocabula
         encoded = tokenizer.encode(token, add_special_tokens=False)
         if encoded != [token_id]:
             raise ValueError(
-                f"The tokenizer writes {token} as {encoded} and not as its id {token_id}: added tokens are missing from its files "
-                "(tokenizer.json, or added_tokens.json and tokenizer_config.json)."
+                f"The tokenizer writes {token} as {encoded} and not as its id {token_id}: added tokens are missing "
+                "from "
+                "its files (tokenizer.json, or added_tokens.json and tokenizer_config.json)."
             )
 
 

@@ -10,6 +10,9 @@ from typing import Annotated
 
 import typer
 
+from .checks import check_device, check_model, looks_like_path
+from .options import interruptible, status
+
 CodecModel = Annotated[
     str,
     typer.Option(
@@ -39,7 +42,7 @@ Seed = Annotated[int, typer.Option(help="Chooses what is held out.")]
 
 
 class Engine(str, Enum):
-    """Who makes the rows."""
+    """Where records are made."""
 
     local = "local"
     ray = "ray"
@@ -53,7 +56,7 @@ class Align(str, Enum):
 
 
 class SplitBy(str, Enum):
-    """What stays together when rows are held out."""
+    """What stays together when records are held out."""
 
     hash = "hash"
     speaker = "speaker"
@@ -64,7 +67,8 @@ def prepare(
     source: Annotated[
         str,
         typer.Argument(
-            help="A manifest (.jsonl, .json, .parquet, .csv, .tsv), an audio folder, an unpacked Common Voice folder, or a Hub id."
+            help="A manifest (.jsonl, .json, .parquet, .csv, .tsv), an audio folder, an unpacked Common Voice folder, "
+            "or a Hub id."
         ),
     ],
     out: Annotated[
@@ -72,26 +76,26 @@ def prepare(
     ],
     model: CodecModel = "",
     language: Annotated[
-        str | None, typer.Option(help="Language of rows that do not say theirs, as it.", show_default=False)
+        str | None, typer.Option(help="Language of records that do not say theirs, as it.", show_default=False)
     ] = None,
     speaker: Annotated[
-        str | None, typer.Option(help="Speaker of rows that do not say theirs.", show_default=False)
+        str | None, typer.Option(help="Speaker of records that do not say theirs.", show_default=False)
     ] = None,
     column: Columns = [],  # noqa: B006 - typer reads it
     align: Annotated[
         Align,
         typer.Option(
-            help="Add word times for aligned layouts, as nano's: proportional shares out the sound by length."
+            help="Add word times for aligned layouts, as nano's: proportional divides the audio by length of words."
         ),
     ] = Align.none,
     split_by: Annotated[
         SplitBy, typer.Option(help="Hold out whole sentences (hash), whole speakers, or what the source holds out.")
     ] = SplitBy.hash,
-    validation: Annotated[float, typer.Option(min=0, max=0.9, help="Share of the rows.")] = 0.05,
-    test: Annotated[float, typer.Option(min=0, max=0.9, help="Share of the rows.")] = 0.05,
+    validation: Annotated[float, typer.Option(min=0, max=0.9, help="Share of the records.")] = 0.05,
+    test: Annotated[float, typer.Option(min=0, max=0.9, help="Share of the records.")] = 0.05,
     seed: Seed = 0,
-    min_seconds: Annotated[float, typer.Option(min=0, help="Shortest sound.")] = 0.1,
-    max_seconds: Annotated[float, typer.Option(min=0, help="Longest sound.")] = 30.0,
+    min_seconds: Annotated[float, typer.Option(min=0, help="Shortest audio, in seconds.")] = 0.1,
+    max_seconds: Annotated[float, typer.Option(min=0, help="Longest audio, in seconds.")] = 30.0,
     max_characters: Annotated[int, typer.Option(min=1, help="Longest transcript.")] = 1000,
     hub_config: HubConfig = None,
     hub_split: HubSplit = None,
@@ -100,30 +104,42 @@ def prepare(
     num_proc: Annotated[int, typer.Option(min=1, help="Processes, or Ray actors.")] = 1,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Sounds encoded together: 16 on a GPU, 1 on a CPU by default.", show_default=False),
+        typer.Option(
+            min=1, help="Recordings encoded together: 16 on a GPU, 1 on a CPU by default.", show_default=False
+        ),
     ] = None,
     device: Device = "auto",
 ) -> None:
     """Turn recordings and texts into a dataset of codes, ready for training."""
+    _check_arguments(source, model, device)
+    status("Loading PyTorch ...")
     from finetune.data.prepare import Splitting
     from finetune.data.prepare import prepare as run
     from finetune.data.record_maker import Limits
     from finetune.data.report import readable
     from finetune.data.sources import open_source
 
-    report = run(
-        open_source(source, _columns(column), hub_config, hub_split, streaming),
-        out,
-        _checkpoint(model),
-        Limits(min_seconds, max_seconds, max_characters, align.value, language, speaker),
-        Splitting(split_by.value, validation, test, seed),
-        engine.value,
-        num_proc,
-        batch_size,
-        device,
-    )
+    with interruptible("The same command goes on where it was stopped."):
+        report = run(
+            open_source(source, _columns(column), hub_config, hub_split, streaming),
+            out,
+            _checkpoint(model),
+            Limits(min_seconds, max_seconds, max_characters, align.value, language, speaker),
+            Splitting(split_by.value, validation, test, seed),
+            engine.value,
+            num_proc,
+            batch_size,
+            device,
+        )
     typer.echo(readable(report | {"examples": {}}).rstrip())
     typer.echo(f"\nIn {out}; what was left out and why: {out / 'report.md'}")
+
+
+def _check_arguments(source: str, model: str, device: str) -> None:
+    if looks_like_path(source) and not Path(source).expanduser().exists():
+        raise FileNotFoundError(f"There is no file or folder {source!r}.")
+    check_model(model)
+    check_device(device)
 
 
 def _columns(given: list[str]) -> dict[str, str]:
@@ -149,12 +165,13 @@ def codec_check(
     judge: Annotated[
         str,
         typer.Option(
-            help="Who writes down what is said: a speech recognition model (folder or Hub id), pocketsphinx (English), or model: the checkpoint itself."
+            help="What transcribes: a speech recognition model (folder or Hub id), pocketsphinx (English), or model: "
+            "the checkpoint itself."
         ),
     ] = "model",
     model: CodecModel = "",
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the report and some sounds to listen to.", show_default=False)
+        Path | None, typer.Option(help="Folder for the report and some audio to listen to.", show_default=False)
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Recordings.")] = 100,
     language: Annotated[
@@ -167,7 +184,9 @@ def codec_check(
     streaming: Streaming = False,
     device: Device = "auto",
 ) -> None:
-    """Hear what the codec leaves of real speech, before any training: the ceiling of what can be reached."""
+    """Measure what the codec preserves of real speech: an upper limit of what training can reach."""
+    _check_arguments(source, model, device)
+    status("Loading PyTorch ...")
     from finetune.adapters.loading import load_model, load_processor
     from finetune.data.record_maker import Limits
     from finetune.data.sources import open_source
@@ -186,4 +205,4 @@ def codec_check(
     check = check_codec(recordings, processor, make_judge(judge, checkpoint), count, limits, out, name)
     typer.echo(readable(check).rstrip())
     if out is not None:
-        typer.echo(f"\nThe report and some sounds to listen to are in {out}.")
+        typer.echo(f"\nThe report and some audio to listen to are in {out}.")

@@ -7,9 +7,11 @@ The application `ttt`: which commands there are, and how errors are shown.
 Depends on the commands' functions. Independent of what they do.
 """
 
+import importlib.metadata
 import logging
-import sys
+import os
 import warnings
+from typing import Annotated
 
 import typer
 
@@ -25,9 +27,29 @@ app = typer.Typer(
     name="ttt",
     help="Text-to-Talk: ask in speech or text, get text and speech back.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            typer.echo(f"text-to-talk {importlib.metadata.version('text-to-talk')}")
+        except importlib.metadata.PackageNotFoundError:  # a checkout that was not installed
+            typer.echo("text-to-talk, not installed")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Text-to-Talk: ask in speech or text, get text and speech back."""
+
+
 for command in (
     convert,
     convert_codec,
@@ -48,20 +70,17 @@ for command in (
 
 def _quiet() -> None:
     """Leave the screen to the answer: no progress bars or notes of the libraries."""
-    # torchao, where it is installed, makes this logger write on import.
-    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    logging.getLogger("torch").setLevel(logging.ERROR)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when transformers is imported
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # The second writes when torchao is imported, the third where a kernel of bitsandbytes is missing.
+    for name in ("torch", "torch.utils._pytree", "bitsandbytes"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
 
 
 def main() -> None:
     """Run the command line; an error is one line, not a traceback."""
-    if not {"--help", "-h"} & set(sys.argv):
-        _quiet()
+    _quiet()
     try:
         app()
     except (ValueError, OSError, RuntimeError, ImportError) as error:

@@ -1,9 +1,28 @@
-"""Options that several commands share: their names, types and help texts."""
+"""What several commands share: options with their types and help texts, and the way out of an interrupted command."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from typing import Annotated
 
 import typer
+
+
+@contextmanager
+def interruptible(advice: str) -> Iterator[None]:
+    """End a command that Ctrl-C interrupts with one line that says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"\nInterrupted. {advice}", err=True)
+        raise typer.Exit(130) from None  # as a shell reports a process that Ctrl-C ended
+
+
+def status(text: str) -> None:
+    """Tell a person at a terminal what takes time; programs read no such line."""
+    if sys.stderr.isatty():
+        typer.echo(text, err=True)
 
 
 class Dtype(str, Enum):
@@ -32,7 +51,7 @@ Temperature = Annotated[
 ]
 AudioTemperature = Annotated[
     float | None,
-    typer.Option(min=0, help="Of the sound; 0 is greedy. The checkpoint's setting by default.", show_default=False),
+    typer.Option(min=0, help="Of the audio; 0 is greedy. The checkpoint's setting by default.", show_default=False),
 ]
 Steps = Annotated[
     int | None,
@@ -43,12 +62,15 @@ Steps = Annotated[
 MaxNewTokens = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Longest reply, in ids of text and sound. The checkpoint's setting by default.", show_default=False
+        min=1,
+        help="Longest reply, in tokens of text and audio. The checkpoint's setting by default.",
+        show_default=False,
     ),
 ]
 Stream = Annotated[
     bool, typer.Option("--stream", help="Print and write the reply as it comes. Ctrl-C ends it, and keeps what came.")
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, an object in each line.")]
 Adapters = Annotated[
     list[str] | None,
     typer.Option(
@@ -60,7 +82,7 @@ Adapters = Annotated[
 Language = Annotated[
     str | None,
     typer.Option(
-        help="Tag of the language, as an adapter was trained with it: it. That of the adapter by default, if it has one.",
+        help="Tag of the language, as an adapter was trained with it: it. By default the adapter's, if it has one.",
         show_default=False,
     ),
 ]

@@ -9,6 +9,9 @@ from typing import Annotated
 
 import typer
 
+from .checks import check_device, check_model, check_new_folder, check_repository, looks_like_path
+from .options import interruptible, status
+
 Set = Annotated[
     list[str] | None,
     typer.Option(
@@ -28,9 +31,17 @@ def train(
 ) -> None:
     """Train on prepared data, or go on where a run stopped. Several GPUs: accelerate launch -m finetune.train."""
     from finetune.training.recipe import read_recipe
+
+    read = read_recipe(recipe, assignments or [])
+    read.require("model", "data", "output_dir")
+    check_model(read.model)
+    if not Path(read.data).exists():
+        raise FileNotFoundError(f"There is no prepared folder and no data file {read.data!r}.")
+    status("Loading PyTorch ...")
     from finetune.training.train import train as run
 
-    folder = run(read_recipe(recipe, assignments or []))
+    with interruptible(f"The same command goes on from the last checkpoint in {read.output_dir}, if there is one yet."):
+        folder = run(read)
     typer.echo(f"Trained: {folder}. Next: ttt evaluate {folder} --data ..., ttt publish {folder} ...")
 
 
@@ -43,14 +54,14 @@ def evaluate(
     ],
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("evaluation"),
     task: Annotated[
-        list[str] | None, typer.Option(help="asr, tts, qa; all that the data has rows for.", show_default=False)
+        list[str] | None, typer.Option(help="asr, tts, qa; all that the data has records for.", show_default=False)
     ] = None,
     judge: Annotated[
         list[str] | None,
         typer.Option(help="Of speech: model, pocketsphinx, or an ASR model's Hub id.", show_default=False),
     ] = None,
     answer_judge: Annotated[str, typer.Option(help="Of answers: exact, contains, or a chat model's Hub id.")] = "exact",
-    limit: Annotated[int | None, typer.Option(min=1, help="Rows of each set.", show_default=False)] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Records of each set.", show_default=False)] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Questions answered together.")] = 16,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, ...; a GPU if there is one.", show_default=False)
@@ -69,6 +80,14 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure models on test sets: word and character errors, speech, answers, speed."""
+    check_device(device)
+    for name in models:
+        check_model(name.partition("=")[2] or name)
+    for name in data:
+        folder = name.rpartition(":")[0]
+        if looks_like_path(name) and not (Path(name).is_dir() or (folder and Path(folder).is_dir())):
+            raise FileNotFoundError(f"There is no prepared folder {name!r}.")
+    status("Loading PyTorch ...")
     from finetune.evaluation.evaluate import TASKS, EvaluationOptions
     from finetune.evaluation.evaluate import evaluate as run
     from finetune.evaluation.results_table import markdown
@@ -85,8 +104,9 @@ def evaluate(
         default_language=default_language,
         generation={name: value for name, value in generation.items() if value is not None},
     )
-    typer.echo(markdown(run(models, data, out, options)))
-    typer.echo(f"Written to {out}: results.md, results.json, plots and sounds.")
+    with interruptible(f"What was measured so far is in {out / 'results.json'}; the same command begins again."):
+        typer.echo(markdown(run(models, data, out, options)))
+    typer.echo(f"Written to {out}: results.md, results.json, plots and audio.")
 
 
 Trained = Annotated[str, typer.Argument(help="Folder of a run: an adapter or a whole model; also BASE+ADAPTER.")]
@@ -112,10 +132,33 @@ def publish(
     license: License = None,
     private: Annotated[bool, typer.Option("--private", help="A new repository is private.")] = False,
     revision: Annotated[str | None, typer.Option(help="Branch.", show_default=False)] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="Write what would be uploaded to this new folder, and upload nothing.", show_default=False),
+    ] = None,
 ) -> None:
     """Upload what was trained to the Hub, with a card of data, training and measurements."""
+    check_repository(repository)
+    check_model(trained)
+    if to is not None:
+        check_new_folder(to)
     from finetune.publishing.publish import publish as run
+    from finetune.publishing.publish import write_published
 
+    if to is not None:
+        write_published(
+            trained,
+            to,
+            repository,
+            merge,
+            base_model,
+            results=results,
+            label=label,
+            datasets=dataset or (),
+            license=license,
+        )
+        typer.echo(f"Written: {to}. Nothing was uploaded.")
+        return
     commit = run(
         trained,
         repository,
@@ -139,6 +182,8 @@ def merge(
     license: License = None,
 ) -> None:
     """Write an adapter into the weights of its base: a folder that needs no PEFT."""
+    check_model(trained)
+    check_new_folder(out)
     from finetune.publishing.publish import write_published
 
     write_published(trained, out, merge=True, results=results, label=label, license=license)

@@ -17,11 +17,12 @@ import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from .corruption import Objective
+if TYPE_CHECKING:
+    from .corruption import Objective
 
 METHODS = ("lora", "qlora", "rows", "full")
 OPTIMIZERS = ("adamw", "muon")
@@ -165,7 +166,7 @@ class Recipe:
             "warmup_ratio",
         ):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"`{name}` lies between 0 and 1, but is {getattr(self, name)}.")
+                raise ValueError(f"`{name}` must be from 0 to 1, but is {getattr(self, name)}.")
         for name in (
             "lora_r",
             "per_device_train_batch_size",
@@ -200,8 +201,10 @@ class Recipe:
             if getattr(self, name) < 1:
                 raise ValueError(f"`metric_for_best_model: {metric}` needs `{name}` of at least 1; `loss` needs none.")
 
-    def objective(self, block_length: int) -> Objective:
+    def objective(self, block_length: int) -> "Objective":
         """Give the strategies, for a model that decodes blocks of this length."""
+        from .corruption import Objective  # needs PyTorch, which reading a recipe does not
+
         return Objective(
             self.clean_audio_prob,
             self.prefix_preservation_prob,

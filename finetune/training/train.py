@@ -94,6 +94,8 @@ def _train_stage(recipe: Recipe) -> None:
     model, processor = load_trainable(recipe)
     data = read_data(recipe, processor, block_length(model))
     resumed = last_complete_checkpoint(folder)
+    if resumed is not None:
+        logger.warning("The run in %s goes on from %s.", folder, resumed.name)
     marks = CheckpointMarker(resumed)
     trainer = build_trainer(recipe, model, processor, data)
     trainer.add_callback(marks)
@@ -297,6 +299,7 @@ def training_arguments(recipe: Recipe, validates: bool, transcribes: bool) -> Tr
         use_cpu=not torch.cuda.is_available(),
         seed=recipe.seed,
         logging_steps=recipe.logging_steps,
+        disable_tqdm=False,  # by default the level of transformers' messages decides
         eval_steps=recipe.eval_steps,
         save_steps=recipe.eval_steps,
         save_total_limit=recipe.save_total_limit,

@@ -1,4 +1,4 @@
-"""The command line, run as a user does: in a process of its own, on the checkpoint in the box and on sounds that are wrong."""
+"""The command line, run as a user does: in a process of its own, on the checkpoint in the box and on bad audio."""
 
 import json
 import re
@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import IO
 
 import numpy as np
 import pytest
@@ -24,23 +25,24 @@ from ttt_cli.talk import Talker, _each_adapter
 QUESTIONS = sorted((ROOT / "checkpoints" / "ttt-nano" / "questions").glob("?.wav"))
 
 
-def ttt(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+def ttt(*arguments: str | Path, cwd: Path, stdin: IO | None = None) -> subprocess.CompletedProcess[str]:
     """Run `ttt` in a folder."""
     command = [sys.executable, "-m", "ttt_cli", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=own_packages(), capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        command, cwd=cwd, env=own_packages(), capture_output=True, text=True, timeout=300, stdin=stdin
+    )
 
 
-def test_talk_answers_a_spoken_question_in_text_and_sound(tmp_path):
+def test_talk_answers_a_spoken_question_in_text_and_audio(tmp_path):
     done = ttt("talk", "--audio", QUESTIONS[0], "--out", "reply.wav", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    text, summary = done.stdout.strip().splitlines()
+    (text,), (summary,) = done.stdout.splitlines(), done.stderr.splitlines()
     assert len(text.split()) >= 2
     audio, rate = soundfile.read(tmp_path / "reply.wav")
     assert rate == 16_000
     assert len(audio) > rate // 4
     assert f"{len(audio) / rate:.2f} s of speech in reply.wav" in summary
     assert "real-time factor" in summary
-    assert done.stderr == ""
 
 
 def test_talk_answers_a_written_question_and_a_seed_repeats_it(tmp_path):
@@ -55,6 +57,31 @@ def test_transcribe_writes_what_is_said(tmp_path):
     done = ttt("transcribe", "--audio", QUESTIONS[0], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.split()) >= 2
+
+
+def test_several_recordings_are_transcribed_in_one_run_and_a_bad_one_does_not_end_it(tmp_path):
+    (tmp_path / "noise.wav").write_bytes(b"no audio")
+    done = ttt("transcribe", QUESTIONS[0], "noise.wav", "--audio", QUESTIONS[1], cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr.startswith("Error: ") and "noise.wav" in done.stderr
+    first, second = done.stdout.splitlines()
+    assert first.startswith(f"{QUESTIONS[0]}: ") and second.startswith(f"{QUESTIONS[1]}: ")
+    with QUESTIONS[0].open("rb") as file:
+        alone = ttt("transcribe", "-", "--json", cwd=tmp_path, stdin=file)
+    assert json.loads(alone.stdout) == {"audio": "-", "text": first.partition(": ")[2]}
+
+
+def test_a_question_or_text_needs_no_option_and_may_come_from_stdin(tmp_path):
+    named = ttt("talk", QUESTIONS[0], "--json", cwd=tmp_path)
+    assert named.returncode == 0 and named.stderr == ""
+    answer = json.loads(named.stdout)
+    assert answer["audio"] == "reply.wav" and answer["finished"] and len(answer["text"].split()) >= 2
+    assert answer["seconds"] == pytest.approx(soundfile.info(tmp_path / "reply.wav").duration, abs=0.01)
+    (tmp_path / "text.txt").write_text("Two.\n")
+    with (tmp_path / "text.txt").open() as file:
+        piped = ttt("speak", "-", "--out", "piped.wav", cwd=tmp_path, stdin=file)
+    written = ttt("speak", "Two.", cwd=tmp_path)
+    assert piped.returncode == written.returncode == 0, piped.stderr + written.stderr
+    assert (tmp_path / "piped.wav").read_bytes() == (tmp_path / "speech.wav").read_bytes()
 
 
 def test_speak_reads_a_text_aloud(tmp_path):
@@ -92,14 +119,14 @@ def test_talk_and_speak_stream_what_they_say_whole(tmp_path):
     assert streamed.stdout.splitlines()[0] == whole.stdout.splitlines()[0]
     expected, heard = soundfile.read(tmp_path / "reply.wav")[0], soundfile.read(tmp_path / "stream.wav")[0]
     np.testing.assert_allclose(heard, expected, rtol=0, atol=2 / 2**15)  # 16-bit steps of the file
-    seconds, name, first, ending, total = SUMMARY.match(streamed.stdout.splitlines()[1]).groups()
+    seconds, name, first, ending, total = SUMMARY.match(streamed.stderr).groups()
     assert (seconds, name, ending) == (f"{len(heard) / 16_000:.2f}", "stream.wav", "all in")
     assert 0 < float(first) < float(total)
     assert ttt("speak", "--stream", "--text", "Two.", cwd=tmp_path).returncode == 0
     assert soundfile.info(tmp_path / "speech.wav").duration > 0.1
 
 
-def test_ctrl_c_leaves_the_sound_so_far_and_no_traceback(tmp_path):
+def test_ctrl_c_leaves_the_audio_so_far_and_no_traceback(tmp_path):
     shutil.copytree(nano_checkpoint(), tmp_path / "endless")
     weights = load_file(tmp_path / "endless" / "model.safetensors")
     eos = json.loads((tmp_path / "endless" / "config.json").read_text())["eos_token_id"]
@@ -124,15 +151,15 @@ def test_ctrl_c_leaves_the_sound_so_far_and_no_traceback(tmp_path):
         assert process.poll() is None and time.monotonic() < end
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=100)
+    _, stderr = process.communicate(timeout=100)
     assert process.returncode == 130
     assert "Traceback" not in stderr
-    seconds, _, _, ending, _ = SUMMARY.match(stdout.splitlines()[-1]).groups()
+    seconds, _, _, ending, _ = SUMMARY.match(stderr).groups()
     assert ending == "interrupted after"
     assert soundfile.info(cut).duration == pytest.approx(float(seconds), abs=0.006)
 
 
-def sound_file(path: Path, samples: np.ndarray) -> Path:
+def audio_file(path: Path, samples: np.ndarray) -> Path:
     """Write a wav file at 16 kHz."""
     soundfile.write(path, samples, 16_000)
     return path
@@ -142,11 +169,11 @@ def sound_file(path: Path, samples: np.ndarray) -> Path:
     ("make", "expected"),
     [
         (lambda folder: folder / "missing.wav", "missing.wav"),
-        (lambda folder: sound_file(folder / "empty.wav", np.zeros(0)), "empty.wav"),
-        (lambda folder: sound_file(folder / "silent.wav", np.zeros(16_000)), "silent.wav"),
+        (lambda folder: audio_file(folder / "empty.wav", np.zeros(0)), "empty.wav"),
+        (lambda folder: audio_file(folder / "silent.wav", np.zeros(16_000)), "silent.wav"),
     ],
 )
-def test_a_bad_sound_is_one_clear_line_and_no_file(tmp_path, make, expected):
+def test_bad_audio_is_one_clear_line_and_no_file(tmp_path, make, expected):
     done = ttt("talk", "--audio", make(tmp_path), "--out", "reply.wav", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("Error: ")
@@ -176,7 +203,7 @@ def test_a_bad_request_is_one_clear_line(tmp_path, arguments, expected):
     [
         (("speak", "--text", "Hello.", "--out", "o.m4a"), "'o.m4a' has no known audio extension"),
         (("speak", "--text", "Hello.", "--out", "."), "is a folder"),
-        (("speak", "--text", " "), "The text of the task 'tts' is empty"),
+        (("speak", "--text", " "), "The text to read aloud is empty"),
         (("speak", "--text", "Hello.", "--model", "./no/such/folder"), "There is no folder './no/such/folder'"),
         (("transcribe", "--audio", "noise.raw"), "'noise.raw' "),
     ],

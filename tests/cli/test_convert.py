@@ -1,4 +1,7 @@
-"""`ttt convert` and `ttt init`: what they write loads anywhere, and what they cannot read is refused with the reason, before anything is written."""
+"""
+`ttt convert` and `ttt init`: what they write loads anywhere, and what they cannot read is refused with the reason,
+before anything is written.
+"""
 
 import json
 import subprocess
@@ -113,10 +116,12 @@ folder, question, answer = sys.argv[1:]
 model = AutoModel.from_pretrained(folder, trust_remote_code=True)
 processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
 inputs = processor.apply_chat_template(
-    processor.conversation("chat", audio=question), add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt")
+    processor.conversation("chat", audio=question),
+    add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt")
 begin = torch.tensor([[model.config.begin_audio_token_id]])  # a random model would hardly speak by itself
 ids = torch.cat([inputs["input_ids"], begin], dim=1)
-reply = processor.decode_reply(model.generate(ids, max_new_tokens=60, generator=torch.Generator().manual_seed(0))[0, ids.shape[1]:])
+sequence = model.generate(ids, max_new_tokens=60, generator=torch.Generator().manual_seed(0))[0]
+reply = processor.decode_reply(sequence[ids.shape[1]:])
 processor.save_audio(reply, answer)
 """
 
@@ -131,7 +136,8 @@ def test_a_converted_checkpoint_talks_in_a_clean_process_from_wav_to_wav(convert
         "OMP_NUM_THREADS": "1",
     }
     done = subprocess.run(
-        [sys.executable, "-I", "-c", NOT_INSTALLED + CLEAN_PROCESS, str(converted["output"]), str(question), str(answer)],
+        [sys.executable, "-I", "-c", NOT_INSTALLED + CLEAN_PROCESS, str(converted["output"]), str(question),
+        str(answer)],
         env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -177,7 +183,8 @@ def refused(source: Path, **options) -> str:
 @pytest.mark.parametrize(
     "token",
     [
-        "<|im_start|>", "<|im_end|>", "<|begin_of_audio|>", "<|end_of_audio|>", "<|begin_of_quad|>", "<|audio|>", "<|audio_0|>",
+        "<|im_start|>", "<|im_end|>", "<|begin_of_audio|>", "<|end_of_audio|>", "<|begin_of_quad|>", "<|audio|>",
+        "<|audio_0|>",
         "<|mask_token|>", "<|end_of_audio_new|>", "<|end_of_audio_span_last|>",
     ],
 )  # fmt: skip
@@ -219,8 +226,10 @@ def test_a_vocabulary_smaller_than_the_ids_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda weights: weights.pop("model.norm.weight"), "lacks 1 tensor(s) that its config.json does call for: model.norm.weight"),
-        (lambda weights: weights.update({"audio_head.weight": torch.zeros(3)}), "has 1 tensor(s) .* not call for: audio_head.weight"),
+        (lambda weights: weights.pop("model.norm.weight"),
+        "lacks 1 tensor(s) that its config.json does call for: model.norm.weight"),
+        (lambda weights: weights.update({"audio_head.weight": torch.zeros(3)}),
+        "has 1 tensor(s) .* not call for: audio_head.weight"),
         (lambda weights: weights.update({"model.norm.weight": torch.zeros(3)}), "model.norm.weight .* has shape"),
     ],
     ids=["missing", "unexpected", "shape"],

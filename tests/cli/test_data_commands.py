@@ -1,6 +1,6 @@
 import pytest
 from finetune_fixtures import tiny_checkpoint
-from prepare_fixtures import write_manifest, write_sounds
+from prepare_fixtures import write_manifest, write_recordings
 from typer.testing import CliRunner
 
 import ttt_cli
@@ -17,7 +17,7 @@ def ttt(*arguments):
 
 
 def test_prepare_writes_a_dataset_and_says_what_it_holds(checkpoint, tmp_path):
-    records = [{"audio": record["audio"], "norm": record["text"]} for record in write_sounds(tmp_path, 6)]
+    records = [{"audio": record["audio"], "norm": record["text"]} for record in write_recordings(tmp_path, 6)]
     records[2]["audio"] = "missing.wav"
     manifest = write_manifest(tmp_path / "manifest.jsonl", records)
     command = (
@@ -41,7 +41,7 @@ def test_prepare_writes_a_dataset_and_says_what_it_holds(checkpoint, tmp_path):
 
 
 def test_codec_check_says_its_verdict(checkpoint, tmp_path):
-    manifest = write_manifest(tmp_path / "manifest.jsonl", write_sounds(tmp_path, 3))
+    manifest = write_manifest(tmp_path / "manifest.jsonl", write_recordings(tmp_path, 3))
     done = ttt(
         "codec-check", manifest, "--model", checkpoint, "--judge", "model", "--count", 2, "--out", tmp_path / "out"
     )
@@ -55,6 +55,6 @@ def test_codec_check_says_its_verdict(checkpoint, tmp_path):
     [("text", "must be FIELD=NAME"), ("voice=x", "with a field of id, audio"), ("text=", "must be FIELD=NAME")],
 )
 def test_a_column_that_cannot_be_meant_is_refused(tmp_path, given, message):
-    manifest = write_manifest(tmp_path / "manifest.jsonl", write_sounds(tmp_path, 1))
+    manifest = write_manifest(tmp_path / "manifest.jsonl", write_recordings(tmp_path, 1))
     done = ttt("prepare", manifest, "--out", tmp_path / "out", "--column", given)
     assert isinstance(done.exception, ValueError) and message in str(done.exception)

@@ -25,7 +25,9 @@ def base(tmp_path_factory):
 
 @pytest.fixture
 def without(monkeypatch):
-    """Hide a module: importing it fails as if it were not installed, also for our modules that had imported it already."""
+    """
+    Hide a module: importing it fails as if it were not installed, also for our modules that had imported it already.
+    """
 
     def ours() -> dict:
         return {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "finetune"}
@@ -70,7 +72,10 @@ def test_a_missing_extra_is_one_sentence_that_names_it(
 
 
 def test_what_a_library_misses_is_found_behind_its_own_error():
-    """transformers says "Could not import module", from the error that names it; metadata that is missing names the package."""
+    """
+    transformers says "Could not import module", from the error that names it; metadata that is missing names the
+    package.
+    """
     try:
         try:
             raise ModuleNotFoundError("No module named 'peft.tuners'", name="peft.tuners")

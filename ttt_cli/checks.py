@@ -1,0 +1,62 @@
+"""
+Checks of arguments before anything heavy is imported: files, folders, names, devices.
+
+Depends on the file system. Independent of PyTorch and of all packages.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+AUDIO_FILES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".webm", ".aiff")
+WRITTEN_FORMATS = (".wav", ".flac", ".ogg", ".mp3")
+DEVICE = re.compile(r"auto|mps|(cpu|cuda|xpu|npu|hpu|mps)(:\d+)?")
+
+
+def looks_like_path(name: str) -> bool:
+    """Ask whether a name can only be a path, because no Hub id looks like it."""
+    return name.startswith((".", "~", "/")) or name.count("/") > 1
+
+
+def check_model(name: str) -> None:
+    """Refuse a checkpoint or adapter, or one of `BASE+ADAPTER`, that is neither a folder nor a Hub id."""
+    for part in name.split("+"):
+        if looks_like_path(part) and not Path(part).is_dir():
+            raise FileNotFoundError(f"There is no folder {part!r}, and it is no Hub id (owner/name) either.")
+
+
+def check_device(device: str | None) -> None:
+    """Refuse a device that PyTorch has no name for."""
+    if device is not None and not DEVICE.fullmatch(device):
+        raise ValueError(f"There is no device {device!r}: use auto, cpu, cuda, cuda:1 or mps.")
+
+
+def check_readable(files: Iterable[Path]) -> None:
+    """Refuse files that are not there."""
+    for file in files:
+        if file.is_dir():
+            raise IsADirectoryError(f"{str(file)!r} is a folder: name the files in it.")
+        if not file.is_file():
+            raise FileNotFoundError(f"There is no file {str(file)!r}.")
+
+
+def check_written(out: Path) -> None:
+    """Refuse an audio file that could not be written."""
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"The folder of {str(out)!r} does not exist; create it, or choose another --out.")
+    if out.is_dir():
+        raise IsADirectoryError(f"{str(out)!r} is a folder; give --out the name of a file in it.")
+    if out.suffix.lower() not in WRITTEN_FORMATS:
+        raise ValueError(f"{str(out)!r} has no known audio extension: use {', '.join(WRITTEN_FORMATS)}.")
+
+
+def check_new_folder(out: Path) -> None:
+    """Refuse a folder that holds something."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"{str(out)!r} is not empty: choose a new folder.")
+
+
+def check_repository(name: str) -> None:
+    """Refuse a name that the Hub does not take."""
+    if not re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", name):
+        raise ValueError(f"{name!r} is no repository of the Hub (owner/name): `--to FOLDER` writes to a folder.")
