@@ -303,6 +303,11 @@ class SentenceStreamer(BaseStreamer):
         elif ids := within_a_reply(self.layout, value.tolist()):
             self.streamer.put(torch.tensor(ids))
 
+    def fail(self, error: BaseException) -> None:
+        """Hand an exception to the streamer that can take it."""
+        if hasattr(self.streamer, "fail"):
+            self.streamer.fail(error)
+
     def end(self) -> None:
         """End a sentence; the caller ends the stream itself."""
         self.remaining -= 1
