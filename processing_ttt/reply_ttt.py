@@ -4,15 +4,19 @@ A decoded reply: text and audio.
 Independent of token ids, codes and codecs.
 """
 
+import base64
+import html
+import io
 import os
 from dataclasses import dataclass
 
 import numpy as np
+import soundfile
 
 from .audio_output_ttt import write_audio
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TttReply:
     """
     A decoded reply of the model.
@@ -33,6 +37,20 @@ class TttReply:
     def seconds(self) -> float:
         """Length of the audio, in seconds."""
         return len(self.audio) / self.sampling_rate
+
+    def __repr__(self) -> str:
+        audio = f"{self.seconds:.2f} s of audio at {self.sampling_rate} Hz" if len(self.audio) else "no audio"
+        return f"TttReply({self.text!r}, {audio}{'' if self.finished else ', unfinished'})"
+
+    def _repr_html_(self) -> str:
+        """Show the text and a player in a notebook."""
+        text = f"<p>{html.escape(self.text)}</p>"
+        if not len(self.audio):
+            return text
+        with io.BytesIO() as file:
+            soundfile.write(file, self.audio, self.sampling_rate, format="WAV")
+            encoded = base64.b64encode(file.getvalue()).decode()
+        return f'{text}<audio controls src="data:audio/wav;base64,{encoded}"></audio>'
 
     def save(self, path: str | os.PathLike) -> None:
         """
