@@ -164,7 +164,7 @@ def published(reply: Reply, **options: Any) -> torch.LongTensor:
     """Decode one row as published: for-loops, the whole sequence at every step, logits of the whole vocabulary at every position."""
     model, config, ids = reply.model, reply.model.config, reply.inputs["input_ids"]
     options = {**vars(model.generation_config), **reply.options, **options}
-    eligible, ends = model.eligible_audio_ids(), set(config.end_of_span_token_ids)
+    eligible, ends = model.eligible_audio_ids(), set(config.markers().end_token_ids)
     total = reply.prompt_length + options["max_new_tokens"]
     while ids.shape[1] < total:
         logits = model(ids, use_cache=False).logits[:, -1]

@@ -17,10 +17,10 @@ from transformers import (
 from .configuration_ttt import TttConfig
 from .convert_ttt_to_hf import convert_released_model
 from .generation_ttt import TttGenerateOutput
+from .masking_ttt import audio_span_ids
 from .model_card_ttt import model_card
 from .modeling_ttt import TttForConditionalGeneration, TttOutput
 from .pretrained_ttt import TttPreTrainedModel
-from .spans_ttt import audio_span_ids
 
 AutoConfig.register(TttConfig.model_type, TttConfig, exist_ok=True)
 for _auto_class in (AutoModel, AutoModelForCausalLM, AutoModelForMultimodalLM, AutoModelForTextToWaveform):

@@ -1,174 +1,219 @@
 """
-The keys and values of rows that advance on their own, and what their queries may see of them.
+Keys and values of sequences that advance independently.
 
-Knows transformers' caches, how many positions of each row are final, and which queries see each other. Knows no ids.
+Depends on transformers' caches and on `masking_ttt`. Independent of token ids, weights and options: the decoder says
+how many positions of each sequence are final.
 
-The slots of a `DynamicCache` are shared by all rows, so where a row keeps less of a forward than another, its slots
-are holes, which the attention mask hides. A static cache, whose shapes never change so that a compiled forward can be
-used again, has a slot for each position:
+A forward follows one protocol, `SequenceCache`, whatever the memory behind it:
 
-    RowCache         k k k k k k k            StaticRowCache   k k k k k k k . . .
-                     . k k . k k .                             k k k k . . . . . .
+    prepare(query) ─► mask ─► backbone(..., cache.cache) ─► keep(counts): what is not final is discarded
+
+`DynamicSequenceCache` grows. All sequences share its slots: where one keeps less of a forward than another, its
+slots stay unused, and the mask hides them. `StaticSequenceCache` has a slot for each position, so that shapes never
+change and a compiled forward can be used again:
+
+    dynamic   k k k k k k k            static   k k k k k k k . . .
+              . k k . k k .                     k k k k . . . . . .
 """
 
-import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, StaticLayer
-from transformers.masking_utils import create_masks_for_generate
 
-# What transformers calls a cache among its arguments and outputs: up to 5.23 `past_key_values`. Ours take both names,
-# always.
-CACHE_NAME = "cache" if "cache" in inspect.signature(create_masks_for_generate).parameters else "past_key_values"
+from .masking_ttt import AttentionMask, modality_aware_mask, slot_mask
 
 
-@dataclass
+@dataclass(frozen=True)
 class Query:
     """
-    What one forward runs, each `(rows, queries)`; rows are left-aligned and padded to the longest.
+    The positions that one forward computes; sequences are left-aligned and padded to the longest.
 
     Args:
-        ids (`torch.LongTensor`): Token ids.
-        is_real (`torch.BoolTensor`): Where the ids are not padding.
-        position_ids (`torch.LongTensor`): Positions.
-        is_apart (`torch.BoolTensor`, *optional*):
-            A second copy of a row's block, which sees nothing but itself: the unconditional branch of guidance.
+        span_ids (`torch.LongTensor` of shape `(sequences, queries)`): Positions with equal numbers see each other; -1
+            for text and padding.
+        is_real (`torch.BoolTensor` of shape `(sequences, queries)`): False for padding.
+        position_ids (`torch.LongTensor` of shape `(sequences, queries)`): Positions in the sequence, 0 for padding.
+        cached_lengths (`torch.LongTensor` of shape `(sequences, 1)`): Positions of each sequence in the cache.
+        is_isolated (`torch.BoolTensor` of shape `(sequences, queries)`, *optional*):
+            A second copy of a block, which sees nothing but itself: the unconditional branch of guidance.
     """
 
-    ids: torch.Tensor
+    span_ids: torch.Tensor
     is_real: torch.Tensor
     position_ids: torch.Tensor
-    is_apart: torch.Tensor | None = None
+    cached_lengths: torch.Tensor
+    is_isolated: torch.Tensor | None = None
 
 
-class RoomyLayer(DynamicLayer):
+class SequenceCache(Protocol):
+    """
+    What the decoder needs of a cache.
+
+    Attributes:
+        cache (`Cache`, *optional*): As the backbone takes it; `None` decodes without a cache.
+        can_select (`bool`): Whether finished sequences may leave.
+    """
+
+    @property
+    def cache(self) -> Cache | None: ...  # noqa: D102 - above
+    @property
+    def can_select(self) -> bool: ...  # noqa: D102 - above
+
+    def prefilled_lengths(self) -> list[int]:
+        """Positions of each prompt that are in the cache before the first forward."""
+
+    def num_columns(self, num_queries: int) -> int:
+        """How many columns a forward of `num_queries` positions should have, padding included."""
+
+    def prepare(self, query: Query, inputs_embeds: torch.Tensor) -> AttentionMask:
+        """
+        Prepare for forwards of a query, and give their attention mask.
+
+        Args:
+            query ([`Query`]): What is computed.
+            inputs_embeds (`torch.FloatTensor` of shape `(sequences, queries, hidden_size)`): Its embeddings; only
+                their shape, dtype and device count.
+
+        Returns:
+            What the backbone takes, see `AttentionMask`.
+        """
+
+    def keep(self, num_queries: int, counts: Sequence[int]) -> None:
+        """
+        Keep what is final of the last forward, and discard the rest.
+
+        Args:
+            num_queries (`int`): Columns of the forward.
+            counts (`Sequence[int]`): How many of its first positions each sequence keeps.
+        """
+
+    def select(self, indices: Sequence[int]) -> None:
+        """Remove all sequences but these."""
+
+    def align(self, is_real: torch.Tensor, cached_lengths: Sequence[int]) -> DynamicCache | None:
+        """
+        Move keys and values to the columns of their token ids, up to the first column that is not cached in some
+        sequence.
+
+        Args:
+            is_real (`torch.BoolTensor` of shape `(sequences, length)`): False where prompts and replies are padding.
+            cached_lengths (`Sequence[int]`): Positions of each sequence in the cache.
+
+        Returns:
+            `DynamicCache`: A cache whose columns are the first ones of `is_real`; `None` if there is none.
+        """
+
+
+class BufferedLayer(DynamicLayer):
     """A `DynamicLayer` with spare capacity: new keys and values are written in place instead of concatenated."""
 
     keys: torch.Tensor
     values: torch.Tensor
-    _key_memory: torch.Tensor | None = None
-    _value_memory: torch.Tensor | None = None
+    _key_buffer: torch.Tensor | None = None
+    _value_buffer: torch.Tensor | None = None
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Put new states `(rows, heads, queries, size)` behind the old ones; return all."""
+        """Write new states `(sequences, heads, queries, size)` after the old ones; return all."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        self._key_memory, self.keys = _append(self._key_memory, self.keys, key_states)
-        self._value_memory, self.values = _append(self._value_memory, self.values, value_states)
+        self._key_buffer, self.keys = _append(self._key_buffer, self.keys, key_states)
+        self._value_buffer, self.values = _append(self._value_buffer, self.values, value_states)
         return self.keys, self.values
 
 
-def _append(memory: torch.Tensor | None, states: torch.Tensor, new: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Put `new` behind `states`, mostly the first positions of `memory`; return the memory and all that is in it."""
+def _append(buffer: torch.Tensor | None, states: torch.Tensor, new: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Write `new` after `states`, mostly a view of `buffer`'s first positions; return the buffer and a view of all."""
     length = states.shape[-2] if states.numel() else 0
     end = length + new.shape[-2]
-    lies_there = memory is not None and states.data_ptr() == memory.data_ptr() and len(memory) == len(new)
-    if memory is None or not lies_there or end > memory.shape[-2]:
-        with torch.inference_mode(False):  # the cache outlives decoding
-            memory = new.new_empty(*new.shape[:2], 2 * end, new.shape[-1])
+    is_view = buffer is not None and states.data_ptr() == buffer.data_ptr() and len(buffer) == len(new)
+    if buffer is None or not is_view or end > buffer.shape[-2]:
+        with torch.inference_mode(False):  # the cache is used after decoding, too
+            buffer = new.new_empty(*new.shape[:2], 2 * end, new.shape[-1])
         if length:
-            memory[:, :, :length] = states
-    memory[:, :, length:end] = new
-    return memory, memory[:, :, :end]
+            buffer[:, :, :length] = states
+    buffer[:, :, length:end] = new
+    return buffer, buffer[:, :, :end]
 
 
-class RowCache:
+class DynamicSequenceCache:
     """
-    A cache with holes, or none at all.
+    A [`SequenceCache`] that grows, or keeps nothing.
 
     Args:
+        text_config (`PreTrainedConfig`): Configuration of the backbone.
         cache (`DynamicCache`, *optional*): Holds the first columns of the prompts already; `None` keeps nothing.
-        is_real (`torch.BoolTensor` of shape `(rows, prompt)`): Where the prompts are not padding.
+        is_real (`torch.BoolTensor` of shape `(sequences, prompt)`): False where the prompts are padding.
 
     Attributes:
-        slots (`torch.BoolTensor` of shape `(rows, slots)`): Which slots hold a key of the row.
+        slots (`torch.BoolTensor` of shape `(sequences, slots)`): Which slots hold a key of the sequence.
     """
 
-    def __init__(self, cache: DynamicCache | None, is_real: torch.Tensor):
+    can_select = True
+
+    def __init__(self, text_config: PreTrainedConfig, cache: DynamicCache | None, is_real: torch.Tensor):
+        self.text_config = text_config
         self.cache = cache
         self.slots = is_real[:, : cache.get_seq_length() if cache is not None else 0]
 
-    def num_committed(self) -> list[int]:
-        """Positions of each row that are final."""
+    def prefilled_lengths(self) -> list[int]:
+        """Positions of each prompt that are in the cache before the first forward."""
         return self.slots.sum(-1).tolist()
 
     def num_columns(self, num_queries: int) -> int:
-        """How many columns a forward of so many queries should have."""
+        """As many columns as positions."""
         return num_queries
 
-    def attention_mask(self, model: PreTrainedModel, query: Query, inputs_embeds: torch.Tensor) -> Any:
-        """
-        Build the mask of a forward, as the backbone takes it.
-
-        Args:
-            model (`TttForConditionalGeneration`): Says which queries see each other whole.
-            query (`Query`): What is run.
-            inputs_embeds (`torch.FloatTensor` of shape `(rows, queries, hidden_size)`): Its embeddings.
-        """
-        return model.modality_aware_mask(
+    def prepare(self, query: Query, inputs_embeds: torch.Tensor) -> AttentionMask:
+        """Give the attention mask of a query; see [`SequenceCache`]."""
+        return modality_aware_mask(
+            self.text_config,
             inputs_embeds,
-            _span_ids(model, query),
+            query.span_ids,
             torch.cat([self.slots, query.is_real], dim=1),
             self.cache,
-            is_apart=query.is_apart,
+            is_isolated=query.is_isolated,
         )
 
-    def keep(self, num_queries: int, counts: list[int]) -> None:
-        """
-        Leave in the cache what is final of the last forward, and take the drafts back.
-
-        Args:
-            num_queries (`int`): Positions that the forward ran.
-            counts (`list[int]`): How many of the first of them each row keeps.
-        """
+    def keep(self, num_queries: int, counts: Sequence[int]) -> None:
+        """Crop the cache to the longest of `counts`, and mark the slots that are used; see [`SequenceCache`]."""
         if self.cache is None:
             return
         num_slots = max(counts)
         self.cache.crop(num_slots - num_queries)
-        if not num_slots:
-            return
-        columns = torch.arange(num_slots, device=self.slots.device)
-        self.slots = torch.cat([self.slots, columns < torch.tensor(counts, device=self.slots.device)[:, None]], dim=1)
+        if num_slots:
+            device = self.slots.device
+            used = torch.arange(num_slots, device=device) < torch.tensor(counts, device=device)[:, None]
+            self.slots = torch.cat([self.slots, used], dim=1)
 
-    def select(self, rows: list[int]) -> None:
-        """Let all but these rows leave."""
-        self.slots = self.slots[rows]
-        if self.cache is not None and rows:
-            self.cache.batch_select_indices(torch.tensor(rows, device=self.slots.device))
+    def select(self, indices: Sequence[int]) -> None:
+        """Remove all sequences but these."""
+        self.slots = self.slots[indices]
+        if self.cache is not None and indices:
+            self.cache.batch_select_indices(torch.tensor(indices, device=self.slots.device))
 
-    def align(self, is_real: torch.Tensor) -> DynamicCache | None:
-        """
-        Move every row's keys and values to the columns of its ids, and cut at the first column that is not final in
-        some row.
-
-        Args:
-            is_real (`torch.BoolTensor` of shape `(rows, length)`): Where prompts and replies are not padding.
-
-        Returns:
-            `DynamicCache`: The cache, its columns those of `is_real`.
-        """
+    def align(self, is_real: torch.Tensor, cached_lengths: Sequence[int]) -> DynamicCache | None:
+        """Move keys and values to the columns of their token ids, in place; see [`SequenceCache`]."""
         if self.cache is None:
             return None
-        open_columns = [row.nonzero()[count:, 0] for row, count in zip(is_real, self.num_committed(), strict=True)]
-        width = min(int(columns[0]) if len(columns) else is_real.shape[1] for columns in open_columns)
+        width = _aligned_width(is_real, cached_lengths)
         source = torch.zeros(len(is_real), width, dtype=torch.long, device=is_real.device)
-        for row, slots in enumerate(self.slots):
-            columns = is_real[row, :width].nonzero()[:, 0]
-            source[row, columns] = slots.nonzero()[: len(columns), 0]
+        for index, slots in enumerate(self.slots):
+            columns = is_real[index, :width].nonzero()[:, 0]
+            source[index, columns] = slots.nonzero()[: len(columns), 0]
         for layer in self.cache.layers:
-            index = source[:, None, :, None].expand(-1, layer.keys.shape[1], -1, -1)
-            layer.keys = layer.keys.gather(2, index.expand(-1, -1, -1, layer.keys.shape[-1]))
-            layer.values = layer.values.gather(2, index.expand(-1, -1, -1, layer.values.shape[-1]))
+            layer.keys = _gather_slots(layer.keys, source)
+            layer.values = _gather_slots(layer.values, source)
         return self.cache
 
 
 class _SlotLayer(StaticLayer):
-    """Keys and values at the slots named by `slot_ids` `(rows, queries)`, not behind those of the last forward."""
+    """A layer that writes to the slots `slot_ids` `(sequences, queries)`, which differ between sequences."""
 
     slot_ids: torch.Tensor
 
@@ -183,101 +228,85 @@ class _SlotLayer(StaticLayer):
         return self.keys, self.values
 
     def get_seq_length(self) -> int:
-        return 0  # rows differ; positions and masks come from outside
+        return 0  # sequences differ; positions and masks come from the decoder
 
 
-class StaticRowCache:
+class StaticSequenceCache:
     """
-    A cache of fixed shape, in which position i of a row lies in slot i.
+    A [`SequenceCache`] of fixed shape, in which position i of a sequence has slot i.
 
-    Rows stay until the last one ends: leaving would change the shape.
+    Sequences stay until the last one is finished: removing one would change the shape. Slots need no clearing between
+    two batches, because none is seen before it is written.
 
     Args:
-        num_layers (`int`): Layers of the backbone.
-        num_rows (`int`): Rows of the batch.
-        max_length (`int`): Positions that a row can reach, drafts and copies included.
+        text_config (`PreTrainedConfig`): Configuration of the backbone.
+        num_sequences (`int`): Sequences of the batch.
+        max_length (`int`): Positions that a sequence can reach, masks and copies of blocks included.
         block_length (`int`): Forwards have 1 column, or 1 more than a multiple of this, so that few shapes are
             compiled.
     """
 
-    def __init__(self, num_layers: int, num_rows: int, max_length: int, block_length: int):
-        self.cache = Cache(layers=[_SlotLayer(max_cache_len=max_length + 1) for _ in range(num_layers)])
-        self.max_length = max_length  # the slot behind it takes what padding writes
-        self.block_length = block_length
-        self.committed = [0] * num_rows
+    can_select = False
 
-    def fits(self, num_rows: int, max_length: int, block_length: int, model: PreTrainedModel) -> bool:
-        """Say whether the cache can be used again for such a batch."""
+    def __init__(self, text_config: PreTrainedConfig, num_sequences: int, max_length: int, block_length: int):
+        self.text_config = text_config
+        self.num_slots = max_length + 1  # padding is written to the last one
+        num_layers = text_config.num_hidden_layers
+        self.cache = Cache(layers=[_SlotLayer(max_cache_len=self.num_slots) for _ in range(num_layers)])
+        self.shape = (num_sequences, max_length, block_length)
+
+    def fits(
+        self, num_sequences: int, max_length: int, block_length: int, device: torch.device, dtype: torch.dtype
+    ) -> bool:
+        """Whether the cache can be used again for such a batch."""
         layer = self.cache.layers[0]
-        shapes_fit = (len(self.committed), self.max_length, self.block_length) == (num_rows, max_length, block_length)
-        return shapes_fit and (
-            not layer.is_initialized or (layer.keys.device, layer.keys.dtype) == (model.execution_device, model.dtype)
-        )
+        has_right_type = not layer.is_initialized or (layer.keys.device, layer.keys.dtype) == (device, dtype)
+        return has_right_type and self.shape == (num_sequences, max_length, block_length)
 
-    def clear(self) -> None:
-        """Forget all rows. What lies in the slots is not seen before it is overwritten."""
-        self.committed = [0] * len(self.committed)
-
-    def num_committed(self) -> list[int]:
-        """Positions of each row that are final."""
-        return self.committed
+    def prefilled_lengths(self) -> list[int]:
+        """Nothing is in the cache before the first forward."""
+        return [0] * self.shape[0]
 
     def num_columns(self, num_queries: int) -> int:
-        """How many columns a forward of so many queries should have."""
-        return 1 + -(-(num_queries - 1) // self.block_length) * self.block_length
+        """1 column, or 1 more than a multiple of the block length."""
+        block_length = self.shape[2]
+        return 1 + -(-(num_queries - 1) // block_length) * block_length
 
-    def attention_mask(self, model: PreTrainedModel, query: Query, inputs_embeds: torch.Tensor) -> Any:
-        """Build the mask of a forward, and set the slots of its keys and values; see `RowCache.attention_mask`."""
-        committed = torch.tensor(self.committed, device=query.ids.device)[:, None]
-        slots = torch.arange(self.max_length + 1, device=query.ids.device)
-        query_slots = committed + torch.arange(query.ids.shape[1], device=query.ids.device)
+    def prepare(self, query: Query, inputs_embeds: torch.Tensor) -> AttentionMask:
+        """Choose the slots that the next forwards write to, and give their attention mask; see [`SequenceCache`]."""
+        slot_ids = query.cached_lengths + torch.arange(query.is_real.shape[1], device=query.is_real.device)
         for layer in self.cache.layers:
-            layer.slot_ids = torch.where(query.is_real, query_slots, self.max_length)
+            layer.slot_ids = torch.where(query.is_real, slot_ids, self.num_slots - 1)
+        return slot_mask(
+            self.text_config, inputs_embeds, query.span_ids, query.cached_lengths, self.num_slots, query.is_isolated
+        )
 
-        span_ids = _span_ids(model, query)
-        columns = slots - committed  # (rows, slots): which query wrote the slot
-        is_written_now = (columns >= 0) & (columns < query.ids.shape[1])
-        written = span_ids.gather(1, columns.clamp(0, query.ids.shape[1] - 1)).masked_fill(~is_written_now, -1)
-        sees_span = (span_ids[:, :, None] >= 0) & (span_ids[:, :, None] == written[:, None])
-        sees_before = slots <= query_slots[:, :, None]
-        if query.is_apart is not None:
-            sees_before &= ~query.is_apart[:, :, None]
-        mask = (sees_before | sees_span)[:, None]  # (rows, 1, queries, slots)
-        if model.config.text_config._attn_implementation == "eager":
-            mask = torch.zeros_like(mask, dtype=inputs_embeds.dtype).masked_fill(
-                ~mask, torch.finfo(inputs_embeds.dtype).min
-            )
-        return model.modality_aware_mask(inputs_embeds, span_ids, mask)
+    def keep(self, num_queries: int, counts: Sequence[int]) -> None:
+        """Do nothing: what is not final is overwritten by the next forward."""
 
-    def keep(self, num_queries: int, counts: list[int]) -> None:
-        """Count what is final of the last forward; drafts are overwritten by the next one."""
-        self.committed = [before + count for before, count in zip(self.committed, counts, strict=True)]
+    def select(self, indices: Sequence[int]) -> None:
+        """Refuse: the shape is fixed."""
+        raise NotImplementedError("A static cache keeps all sequences of its batch.")
 
-    def align(self, is_real: torch.Tensor) -> DynamicCache:
-        """Give a cache that grows, its columns those of `is_real`; see `RowCache.align`."""
-        slots = is_real.cumsum(-1) - 1
-        width = min(int((row < count).sum()) for row, count in zip(slots, self.committed, strict=True))
-        index = slots[:, None, :width, None].clamp(min=0)
+    def align(self, is_real: torch.Tensor, cached_lengths: Sequence[int]) -> DynamicCache:
+        """Copy keys and values to a cache that grows, under the columns of `is_real`; see [`SequenceCache`]."""
+        width = _aligned_width(is_real, cached_lengths)
+        source = (is_real.cumsum(-1) - 1)[:, :width].clamp(min=0)
         aligned = DynamicCache()
-        # layers know no shapes before their first forward
-        for number, layer in enumerate(self.cache.layers if width else []):
-            shape = (-1, layer.num_heads, -1)
-            keys = layer.keys.gather(2, index.expand(*shape, layer.keys.shape[-1]))
-            values = layer.values.gather(2, index.expand(*shape, layer.values.shape[-1]))
-            aligned.update(keys, values, number)
+        for number, layer in enumerate(self.cache.layers if width else []):  # before a forward layers have no shape
+            aligned.update(_gather_slots(layer.keys, source), _gather_slots(layer.values, source), number)
         return aligned
 
 
-def has_windows(config: Any) -> bool:
-    """Say whether a backbone attends in windows, which count slots of the cache and not positions of a row."""
-    layer_types = getattr(config, "layer_types", None)
-    if layer_types is not None:
-        return set(layer_types) != {"full_attention"}
-    return any(getattr(config, name, None) is not None for name in ("sliding_window", "attention_chunk_size"))
+def _aligned_width(is_real: torch.Tensor, cached_lengths: Sequence[int]) -> int:
+    """Columns before the first one whose token id is not cached."""
+    ends = [row.nonzero()[count:, 0] for row, count in zip(is_real, cached_lengths, strict=True)]
+    return min(int(columns[0]) if len(columns) else is_real.shape[1] for columns in ends)
 
 
-def _span_ids(model: PreTrainedModel, query: Query) -> torch.Tensor:
-    span_ids = model.attention_span_ids(query.ids).masked_fill(~query.is_real, -1)
-    if query.is_apart is None:
-        return span_ids
-    return span_ids.masked_fill(query.is_apart, query.ids.shape[1] ** 2)  # the copy of a block is a span of its own
+def _gather_slots(states: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
+    """Take the `slots` `(sequences, columns)` of `states` `(sequences, heads, slots, size)`."""
+    return states.gather(2, slots[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[-1]))
+
+
+__all__ = ["BufferedLayer", "DynamicSequenceCache", "Query", "SequenceCache", "StaticSequenceCache"]

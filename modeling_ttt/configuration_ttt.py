@@ -1,53 +1,98 @@
 """
 Configuration of Text-to-Talk (TtT).
 
-Knows the backbone's configuration and which ids of the one vocabulary are sound. Knows no weights, no text and no
-waveform.
+Depends on the backbone's configuration. Independent of weights, text and waveforms.
 """
 
 import os
+from dataclasses import dataclass, fields
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from .released_ttt import is_foreign_layout, is_released_layout, nest_language_model, resolve_markers
+from .released_configuration_ttt import is_foreign_layout, is_released_layout, nest_language_model, resolve_markers
 
 ALIBI_BACKBONES = ("bloom", "mpt")
-# Layers that keep a running state instead of keys and values can neither see an audio span whole nor take a draft back.
+# Layers with a running state instead of keys and values cannot attend to a whole span, nor discard a denoising step.
 ATTENTION_LAYER_TYPES = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
+
+
+@dataclass(frozen=True)
+class TttMarkers:
+    """
+    The token ids of a [`TttConfig`] that have a meaning in a sequence, none of them missing.
+
+    Args:
+        audio_token_start_id (`int`): First id of the audio part of the vocabulary.
+        audio_code_offset (`int`): Id of code 0.
+        audio_codebook_size (`int`): Number of codes.
+        mask_token_id (`int`): The mask.
+        begin_audio_token_id (`int`): Opens a span.
+        begin_last_audio_token_id (`int`): Opens the last span of a reply.
+        end_audio_token_id (`int`): Closes a span of a reply.
+        end_last_audio_token_id (`int`): Closes the last span of a reply.
+    """
+
+    audio_token_start_id: int
+    audio_code_offset: int
+    audio_codebook_size: int
+    mask_token_id: int
+    begin_audio_token_id: int
+    begin_last_audio_token_id: int
+    end_audio_token_id: int
+    end_last_audio_token_id: int
+
+    @property
+    def begin_token_ids(self) -> tuple[int, int]:
+        """The two text token ids that open a span."""
+        return self.begin_audio_token_id, self.begin_last_audio_token_id
+
+    @property
+    def end_token_ids(self) -> tuple[int, int]:
+        """The two audio token ids that close a span."""
+        return self.end_audio_token_id, self.end_last_audio_token_id
+
+    @property
+    def codes(self) -> range:
+        """The token ids of the codes."""
+        return range(self.audio_code_offset, self.audio_code_offset + self.audio_codebook_size)
+
+    def end_of(self, begin_marker: int) -> int:
+        """The end marker that belongs to a begin marker."""
+        is_last = begin_marker == self.begin_last_audio_token_id
+        return self.end_last_audio_token_id if is_last else self.end_audio_token_id
 
 
 @strict
 class TttConfig(PreTrainedConfig):
     r"""
-    Configuration of [`TttForConditionalGeneration`]: a decoder-only backbone and the layout of its joint vocabulary
-    of text and sound.
+    Configuration of [`TttForConditionalGeneration`]: a decoder-only backbone and its joint vocabulary of text and
+    audio.
 
-    Every id from `audio_token_start_id` on is an audio position; a maximal run of audio positions is an audio span.
+    A token id of at least `audio_token_start_id` is an audio position; a maximal run of them is an audio span.
 
     Args:
         text_config (`PreTrainedConfig` or `dict`, *optional*, defaults to a Qwen2 config):
             Configuration of the backbone: any decoder-only causal language model of transformers.
-        audio_token_start_id (`int`, *optional*): First id of the audio alphabet. `None` while a released layout is
-            not resolved yet.
+        audio_token_start_id (`int`, *optional*): First id of the audio part of the vocabulary. `None` while a released
+            layout is not resolved.
         audio_codebook_size (`int`, *optional*, defaults to 16384): Number of codes of the codec's one codebook.
         audio_code_offset (`int`, *optional*, defaults to `audio_token_start_id`): Id of code 0.
-        mask_token_id (`int`, *optional*): The absorbing state of the diffusion; an audio position, never generated.
-        begin_audio_token_id (`int`, *optional*): Text id that opens a span of sound.
+        mask_token_id (`int`, *optional*): The mask, the absorbing state of the diffusion; an audio id, never generated.
+        begin_audio_token_id (`int`, *optional*): Text id that opens a span.
         begin_last_audio_token_id (`int`, *optional*): Text id that opens the last, free-length span of a reply.
         end_audio_token_id (`int`, *optional*): Audio id that closes a span of a reply.
         end_last_audio_token_id (`int`, *optional*): Audio id that closes the last span of a reply.
         span_attention (`str`, *optional*, defaults to `"full"`):
-            What a position of a span sees besides what comes before: `"full"` its whole span (the paper), `"block"`
-            its own block of `span_block_length` positions. Then earlier blocks are final and cached, so that a long
-            span costs no more per block than a short one.
-        span_block_length (`int`, *optional*): Length of a block, with `span_attention="block"`: that of training and
-            of decoding.
+            What a position of a span sees besides the positions before it: `"full"` its whole span (the paper),
+            `"block"` its own block of `span_block_length` positions. Finished blocks are then final and cached, so
+            that each block of a long span costs no more than the first.
+        span_block_length (`int`, *optional*): Positions of a block with `span_attention="block"`, in training and in
+            decoding.
         clean_audio_prob (`float`, *optional*, defaults to 0.3):
-            BANOM: probability that no audio of a training sample is masked, so that its text learns to follow clean
-            audio.
+            BANOM: probability that no audio of a training sample is masked, so that text is trained on clean audio.
         prefix_preservation_prob (`float`, *optional*, defaults to 0.3):
             PPM: probability that the spans before a random one of a training sample stay clean.
         pad_token_id (`int`, *optional*): Padding id.
@@ -55,12 +100,12 @@ class TttConfig(PreTrainedConfig):
         bos_token_id (`int`, *optional*): Beginning of sequence, for backbones that have one.
         tie_word_embeddings (`bool`, *optional*, defaults to the backbone's): Share the input embedding with the
             output projection.
-        initializer_range (`float`, *optional*, defaults to 0.02): Standard deviation of freshly initialised weights.
+        initializer_range (`float`, *optional*, defaults to 0.02): Standard deviation of newly initialised weights.
 
     Raises:
-        ValueError: naming the field, if an id lies outside the vocabulary or on the wrong side of
-        `audio_token_start_id`, if a marker is
-            also a code, if a probability is not in [0, 1], or if the backbone is not made of attention layers.
+        ValueError: naming the field, if an id is outside the vocabulary or on the wrong side of
+            `audio_token_start_id`, if a marker is also a code, if a probability is not in [0, 1], or if the backbone
+            is not made of attention layers.
     """
 
     model_type = "ttt"
@@ -88,9 +133,9 @@ class TttConfig(PreTrainedConfig):
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
-        """Resolve the backbone, fill what follows from other fields, and check that the ids fit together."""
+        """Resolve the backbone, derive the fields that depend on others, and check that the ids are consistent."""
         super().__post_init__(**kwargs)
-        # Tying is read from the outer config only: without this a tied checkpoint would get a random output projection.
+        # transformers reads tying from the outer config: without this a tied checkpoint gets a random output projection.
         self.tie_word_embeddings = self.tie_word_embeddings or bool(
             getattr(self.text_config, "tie_word_embeddings", False)
         )
@@ -143,19 +188,33 @@ class TttConfig(PreTrainedConfig):
         Args:
             config_dict (`dict[str, Any]`): Contents of a `config.json`; that of a plain language model becomes the
                 backbone's.
-            kwargs: Fields to change, and what `PreTrainedConfig.from_dict` takes.
+            kwargs: Fields to change, and arguments of `PreTrainedConfig.from_dict`.
 
         Returns:
-            [`TttConfig`]: The configuration; over a plain language model, one whose ids of sound are not set yet.
+            [`TttConfig`]: The configuration; over a plain language model, one whose audio ids are not set.
         """
         if is_foreign_layout(config_dict):
             config_dict = nest_language_model(config_dict)
         return super().from_dict(config_dict, **kwargs)
 
-    @property
-    def end_of_span_token_ids(self) -> tuple[int | None, int | None]:
-        """The two audio ids that close a span."""
-        return self.end_audio_token_id, self.end_last_audio_token_id
+    def markers(self) -> TttMarkers:
+        """
+        Give the token ids that decoding needs.
+
+        Returns:
+            [`TttMarkers`]: None of them is missing.
+
+        Raises:
+            ValueError: naming the fields that are not set.
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(TttMarkers)}
+        missing = [name for name, value in values.items() if value is None]
+        if missing:
+            raise ValueError(
+                f"The config lacks {', '.join(missing)}: run `ttt convert` on the checkpoint, or set them to the "
+                "tokenizer's ids."
+            )
+        return TttMarkers(**values)
 
     def _check_backbone(self) -> None:
         foreign = set(getattr(self.text_config, "layer_types", None) or ()) - ATTENTION_LAYER_TYPES
@@ -169,9 +228,9 @@ class TttConfig(PreTrainedConfig):
 
         if self.text_config.model_type in ALIBI_BACKBONES or getattr(self.text_config, "alibi", False):
             raise ValueError(
-                "`text_config` must describe a backbone that takes a mask of its user's; model type "
-                f"{self.text_config.model_type!r} tells positions by ALiBi and builds its own: start from one with "
-                "rotary positions (qwen2, llama, gemma3 ...)."
+                "`text_config` must describe a backbone that accepts an attention mask; model type "
+                f"{self.text_config.model_type!r} encodes positions by ALiBi and builds its own: start from one with "
+                "rotary positions (qwen2, llama, gemma3, ...)."
             )
 
     def _check_span_attention(self) -> None:
@@ -179,7 +238,7 @@ class TttConfig(PreTrainedConfig):
             raise ValueError(f'`span_attention` must be "full" or "block", got {self.span_attention!r}.')
         if (self.span_attention == "block") != (self.span_block_length is not None):
             raise ValueError(
-                '`span_block_length` belongs to `span_attention="block"`, and only to it; '
+                '`span_block_length` is required with `span_attention="block"`, and allowed with nothing else; '
                 f"got {self.span_block_length!r} with {self.span_attention!r}."
             )
         if self.span_block_length is not None and self.span_block_length < 1:
@@ -191,7 +250,7 @@ class TttConfig(PreTrainedConfig):
                 raise ValueError(f"`{name}` must be a probability in [0, 1], got {getattr(self, name)}.")
 
     def _check_vocabulary(self) -> None:
-        """Ids that are still `None` (an unresolved released layout) are not checked here: using them raises."""
+        """Check the ids that are set; `markers` raises for those that are missing (an unresolved released layout)."""
         ids = {name: getattr(self, name) for name in self if name.endswith("_token_id")}
         ids |= {"audio_token_start_id": self.audio_token_start_id, "audio_code_offset": self.audio_code_offset}
         for name, value in ids.items():
@@ -204,7 +263,7 @@ class TttConfig(PreTrainedConfig):
             return
         if self.audio_code_offset < self.audio_token_start_id:
             raise ValueError(
-                f"`audio_code_offset` ({self.audio_code_offset}) must not lie before `audio_token_start_id` "
+                f"`audio_code_offset` ({self.audio_code_offset}) must be at least `audio_token_start_id` "
                 f"({self.audio_token_start_id})."
             )
         codes = range(self.audio_code_offset, self.audio_code_offset + self.audio_codebook_size)
@@ -225,7 +284,10 @@ class TttConfig(PreTrainedConfig):
                     f"`{name}` ({token_id}) must be an audio id, at least `audio_token_start_id` "
                     f"({self.audio_token_start_id})."
                 )
-        if self.mask_token_id is not None and self.mask_token_id in self.end_of_span_token_ids:
+        if self.mask_token_id is not None and self.mask_token_id in (
+            self.end_audio_token_id,
+            self.end_last_audio_token_id,
+        ):
             raise ValueError(f"`mask_token_id` ({self.mask_token_id}) must differ from the end markers.")
         for name in (
             "begin_audio_token_id",
@@ -243,4 +305,4 @@ class TttConfig(PreTrainedConfig):
                     )
 
 
-__all__ = ["TttConfig"]
+__all__ = ["TttConfig", "TttMarkers"]

@@ -23,7 +23,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from .configuration_ttt import TttConfig
 from .modeling_ttt import TttForConditionalGeneration
 from .pretrained_ttt import AUTO_MAP
-from .released_ttt import MARKERS, PAPER_GENERATION, is_foreign_layout, is_released_layout, read_markers
+from .released_configuration_ttt import MARKERS, PAPER_GENERATION, is_foreign_layout, is_released_layout, read_markers
 
 # What a conversion reads: nothing else of a Hub repository needs downloading.
 SOURCE_PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.bin")

@@ -1,8 +1,8 @@
 """
-`generate`: the options of decoding, their defaults and checks, and what comes back.
+`generate`: the options of decoding, their defaults and checks.
 
-Knows transformers' generation machinery, whose hooks it overrides, and leaves the loop itself to `decoding_ttt.py`.
-Knows no waveform and no text.
+Depends on transformers' `GenerationMixin`, whose hooks are overridden; the loop itself is in `decoding_ttt.py`.
+Independent of waveforms and text.
 """
 
 import math
@@ -16,12 +16,13 @@ from transformers.cache_utils import DynamicCache
 from transformers.generation import GenerationMode, LogitsProcessorList, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
-from .cache_ttt import RoomyLayer, StaticRowCache, has_windows
+from .cache_ttt import BufferedLayer, DynamicSequenceCache, StaticSequenceCache
 from .decoding_ttt import BlockDecoder, TttGenerateOutput
+from .masking_ttt import has_windows
 from .samplers_ttt import REMASKING_RULES, REVEAL_SCHEDULES
 
-# Our own generation parameters live in a plain GenerationConfig, beside transformers' own; these hold when neither it
-# nor the caller says.
+# The options of this model are fields of a plain GenerationConfig, beside transformers' own; these are the defaults
+# where neither it nor the caller sets them.
 GENERATION_DEFAULTS: dict[str, Any] = {
     "block_length": 32,
     "first_block_length": None,
@@ -43,79 +44,77 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "reveal_schedule": REVEAL_SCHEDULES,
     "audio_guidance_context": ("masked", "none"),
 }
-ACCEPTANCE_OPTIONS = ("confidence_threshold", "entropy_bound")  # each instead of `reveal_schedule`
-STATIC_CACHE_STEP = (
-    256  # positions: a few more do not change the shape of a static cache, and nothing is compiled again
-)
+ACCEPTANCE_OPTIONS = ("confidence_threshold", "entropy_bound")  # each replaces `reveal_schedule`
+STATIC_CACHE_STEP = 256  # positions; lengths are rounded up to it, so that most calls need no new compilation
 UNSUPPORTED_OUTPUTS = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
 
 
 class TttGenerationMixin(GenerationMixin):
-    """`generate` for models that write text and speak in spans of audio tokens."""
+    """`generate` for models of text and audio spans."""
 
     def generate(
         self, inputs: torch.Tensor | None = None, *args: Any, **kwargs: Any
     ) -> torch.Tensor | TttGenerateOutput:
         """
-        Continue a conversation in text and sound.
+        Generate replies of text and audio.
 
-        An option that is not passed is the checkpoint's (`generation_config.json`), or else has the default below;
-        `None` switches off what can be off. Besides transformers' own options, which act on the text:
+        An option that is not passed has the checkpoint's value (`generation_config.json`), or the default below;
+        `None` switches an option off. Besides transformers' own options, which act on text:
 
         Args:
             inputs (`torch.LongTensor` of shape `(batch, length)`, *optional*): Prompts, left-padded; also as
                 `input_ids`.
-            block_length (`int`, *optional*, defaults to 32): Masks of a block of sound.
-            first_block_length (`int`, *optional*): Masks of the first block of a reply, if other: a shorter one is
-                heard sooner.
-            denoising_steps (`int`, *optional*, defaults to 10): Forward passes over a block; at most, under a
-                threshold or a bound.
-            reveal_schedule (`str`, *optional*, defaults to `"linear"`): How the masks are spread over the steps, or
-                `"cosine"`: few at first. Passing it switches off a threshold or a bound of the checkpoint.
-            remasking (`str`, *optional*, defaults to `"low_confidence"`): Which positions a step reveals:
-                `"low_confidence"` the surest ones, `"random"` any, `"calibrated"` the surest against the prior of
-                their code (one more forward for each begin marker in use), `"entropy"` those of the most decided
-                distributions, `"margin"` those furthest before their rival.
+            block_length (`int`, *optional*, defaults to 32): Masks of a block.
+            first_block_length (`int`, *optional*): Masks of the first block of a reply, if different: a shorter one
+                gives earlier audio.
+            denoising_steps (`int`, *optional*, defaults to 10): Forward passes over a block, at most.
+            reveal_schedule (`str`, *optional*, defaults to `"linear"`): How the masks are spread over the steps:
+                evenly, or with `"cosine"` few at first. Passing it switches off the checkpoint's threshold or bound.
+            remasking (`str`, *optional*, defaults to `"low_confidence"`): Which positions a step reveals first:
+                those of the most probable proposals; with `"random"` any; with `"calibrated"` those of the most
+                probable proposals relative to the prior of their code (one more forward for each begin marker in
+                use); with `"entropy"` those of the lowest entropy; with `"margin"` those whose proposal is furthest
+                ahead of the second best code.
             confidence_threshold (`float`, *optional*): Reveal all positions that are at least this probable, and one
-                in any case, instead of a fixed number; after `denoising_steps` all that is left. Passing it switches
-                off a bound of the checkpoint.
-            entropy_bound (`float`, *optional*): The same with as many positions, in the order of `remasking`, as have
-                entropies that sum to at most this many nats, but for the largest. Passing it switches off a threshold
-                of the checkpoint.
-            block_early_stop (`bool`, *optional*, defaults to `False`): End a block once everything before its first
-                end marker is revealed. What follows is cut anyway, so ids stay the same and forwards are saved; draws
-                of later blocks change.
-            audio_temperature (`float`, *optional*, defaults to 0.0): 0 takes the best code; above, codes are drawn ...
-            audio_top_k (`int`, *optional*): ... from this many best ones only ...
-            audio_top_p (`float`, *optional*): ... and from those that together are this probable.
-            audio_guidance_scale (`float`, *optional*): Classifier-free guidance of the sound, 0.1 in the paper.
+                in any case, instead of a fixed number; in the last step all. Passing it switches off the checkpoint's
+                bound.
+            entropy_bound (`float`, *optional*): Reveal positions in `remasking` order while the sum of their entropies
+                minus the largest stays within this bound, in nats; in the last step all. Passing it switches off the
+                checkpoint's threshold.
+            block_early_stop (`bool`, *optional*, defaults to `False`): Finish a block once everything before its first
+                end marker is revealed. The rest is cut anyway: the same token ids, fewer forwards; with sampling, the
+                draws of later blocks change.
+            audio_temperature (`float`, *optional*, defaults to 0.0): 0 takes the most probable codes; above, they are
+                drawn.
+            audio_top_k (`int`, *optional*): Draw from this many of the most probable codes.
+            audio_top_p (`float`, *optional*): Draw from the most probable codes that together are this probable.
+            audio_guidance_scale (`float`, *optional*): Scale of classifier-free guidance of audio, 0.1 in the paper.
             audio_guidance_context (`str`, *optional*, defaults to `"masked"`): What the unconditional branch sees:
-                `"masked"` the whole sequence with everything around the block masked, as published, at a second,
-                uncached forward per step; `"none"` the block alone, as more queries of the same forward.
-            max_span_length (`int`, *optional*): Generated ids of a span, after which it is closed. No limit but
-                `max_new_tokens` by default.
-            use_cache (`bool`, *optional*, defaults to `True`): `False` runs the whole sequence again at every step,
-                with the same result.
-            cache_implementation (`str`, *optional*, defaults to `"dynamic"`): `"static"` keeps all shapes of a step
-                the same and, on a GPU or with a `compile_config`, compiles them: one for a text id, one for a block.
-                Same ids; the first call takes long.
-            generator (`torch.Generator` or a list of one per row, *optional*): Source of all randomness; torch's
+                `"masked"` the whole sequence with everything around the block masked, as published, in a second,
+                uncached forward per step; `"none"` the block alone, within the same forward.
+            max_span_length (`int`, *optional*): Generated token ids of a span, after which it is closed. By default
+                only `max_new_tokens` limits it.
+            use_cache (`bool`, *optional*, defaults to `True`): `False` computes the whole sequence again at every
+                step, with the same result.
+            cache_implementation (`str`, *optional*, defaults to `"dynamic"`): `"static"` keeps the shapes of a step
+                constant and, on a GPU or with a `compile_config`, compiles two: text token id and block. The same
+                token ids; the first call is slow.
+            generator (`torch.Generator` or a list of one per sequence, *optional*): Source of all randomness; torch's
                 global generator by default.
-            streamer (`BaseStreamer`, *optional*): Is given the prompt, each text id, each block after cutting, and
-                appended end markers; and where it has the attribute: `put_draft(ids, confidence)` a block after each
-                denoising step, masks included, and how probable the ids are that the step proposed for its positions;
-                `fail(error)` an exception before it is raised; `is_cancelled` is asked before each forward, and ends
-                decoding with what there is.
+            streamer (`BaseStreamer`, *optional*): Is given the prompt, each text token id, each block after cutting,
+                and appended end markers. Optional attributes: `put_draft(ids, confidence)` gets a block after each
+                denoising step, masks included, with the probabilities of the step's proposals; `fail(error)` gets an
+                exception before it is raised; `is_cancelled` is read before each forward, and ends decoding.
             return_dict_in_generate (`bool`, *optional*, defaults to `False`): Return a [`TttGenerateOutput`].
             kwargs: As in `GenerationMixin.generate`.
 
         Returns:
-            `torch.LongTensor` of shape `(batch, length)`, prompt and reply, right-padded, or [`TttGenerateOutput`].
+            `torch.LongTensor` of shape `(batch, length)`, prompts and replies, right-padded, or [`TttGenerateOutput`].
 
         Raises:
             ValueError: for options out of their range or not supported (beam search, assisted decoding, ...), for a
-            prompt without its axis
-                of rows, for a streamer with more than one row, and for models whose config lacks the markers of sound.
+                prompt without a batch dimension, for a streamer with several sequences, and for models whose config
+                lacks markers.
         """
         streamer = kwargs.get("streamer")
         prompt = inputs if inputs is not None else kwargs.get("input_ids")
@@ -126,8 +125,8 @@ class TttGenerationMixin(GenerationMixin):
             _check_prompt(prompt)
             if prompt is not None and len(prompt) > 1:
                 raise ValueError(
-                    f"A streamer follows one row, got a batch of {len(prompt)}; generate row by row, or without a "
-                    "streamer."
+                    f"A streamer follows one sequence, got a batch of {len(prompt)}; generate one at a time, or "
+                    "without a streamer."
                 )
             return super().generate(inputs, *args, **kwargs)
         except Exception as error:
@@ -135,7 +134,7 @@ class TttGenerationMixin(GenerationMixin):
                 streamer.fail(error)
             raise
         finally:
-            streamer.end()  # a consumer that waits in another thread must not wait for ever
+            streamer.end()  # otherwise a consumer in another thread waits for ever
 
     def _prepare_generation_config(
         self, generation_config: GenerationConfig | None, **kwargs: Any
@@ -166,7 +165,7 @@ class TttGenerationMixin(GenerationMixin):
             )
         if "streamer" in generation_mode_kwargs and (generation_config.num_return_sequences or 1) > 1:
             raise ValueError(
-                f"A streamer follows one row, `num_return_sequences` asks for {generation_config.num_return_sequences}."
+                f"A streamer follows one sequence, `num_return_sequences` is {generation_config.num_return_sequences}."
             )
         if generation_mode_kwargs.get("synced_gpus"):
             raise ValueError("`synced_gpus=True` is not supported: gather the model on each device before `generate`.")
@@ -191,14 +190,14 @@ class TttGenerationMixin(GenerationMixin):
             model_kwargs["cache"] = model_kwargs.pop("past_key_values")
         cache = model_kwargs.get("cache")
         if cache is None and generation_config.use_cache is not False:
-            # Layers that keep everything, also for sliding windows (the mask narrows those): a draft can then always
-            # be taken back.
+            # Layers that keep all positions, also under sliding windows (which the mask applies): only then can a
+            # denoising step be discarded.
             model_kwargs["cache"] = DynamicCache()
-            model_kwargs["cache"].layer_class_to_replicate = RoomyLayer
+            model_kwargs["cache"].layer_class_to_replicate = BufferedLayer
         elif cache is not None and (type(cache) is not DynamicCache or any(cache.is_sliding)):
             raise ValueError("`cache` must be a `DynamicCache()` made without a config, as `generate` returns it.")
         elif cache is not None:
-            cache._is_user_defined = True  # as transformers marks it: the caller goes on with it
+            cache._is_user_defined = True  # as transformers marks a cache that the caller uses afterwards
 
     def _sample(
         self,
@@ -211,24 +210,27 @@ class TttGenerationMixin(GenerationMixin):
         **model_kwargs: Any,
     ) -> torch.Tensor | TttGenerateOutput:
         """Decode a batch (called by `generate`, greedy or sampling)."""
-        self._check_markers()
+        # The decoder makes its own position ids and masks: the rest of `model_kwargs` is not needed.
+        prompt_ids = input_ids.to(self.execution_device)
+        attention_mask = model_kwargs.get("attention_mask")
+        is_real = torch.ones_like(prompt_ids) if attention_mask is None else attention_mask.to(prompt_ids.device)
+        is_real = is_real.bool()
         is_static = generation_config.cache_implementation == "static"
-        # The rest of `model_kwargs` is not needed: the decoder makes its own position ids and masks.
         decoder = BlockDecoder(
             self,
-            input_ids,
+            prompt_ids,
+            is_real,
+            self._take_static_cache(len(prompt_ids), generation_config)
+            if is_static
+            else DynamicSequenceCache(self.model.config, model_kwargs.get("cache"), is_real),
+            generation_config,
             logits_processor,
             stopping_criteria,
-            generation_config,
             streamer,
-            attention_mask=model_kwargs.get("attention_mask"),
-            cache=model_kwargs.get("cache"),
             generator=model_kwargs.get("generator"),
-            static_cache=self._take_static_cache(input_ids, generation_config) if is_static else None,
             backbone=self._compiled_backbone(generation_config) if is_static else None,
         )
-        while not decoder.is_finished and not getattr(streamer, "is_cancelled", False):
-            decoder.step()
+        decoder.run()
         if is_static:
             self.__dict__["_static_cache"] = decoder.cache
         if not decoder.returns_cache and not generation_config.return_dict_in_generate:
@@ -245,19 +247,18 @@ class TttGenerationMixin(GenerationMixin):
         if has_windows(self.config.text_config):
             raise ValueError('A static cache needs attention without windows; use `cache_implementation="dynamic"`.')
 
-    def _take_static_cache(self, input_ids: torch.Tensor, generation_config: GenerationConfig) -> StaticRowCache:
-        """Take the cache of the last call if it fits, as compiled code is bound to it; other threads make their own."""
-        longest = generation_config.max_length + generation_config.block_length  # the copy of a block lies behind it
+    def _take_static_cache(self, num_sequences: int, generation_config: GenerationConfig) -> StaticSequenceCache:
+        """Take the last call's cache if it fits, because compiled code is bound to it; other threads make their own."""
+        block_length = generation_config.block_length
+        longest = generation_config.max_length + block_length  # with the copy of a block
         max_length = -(-longest // STATIC_CACHE_STEP) * STATIC_CACHE_STEP
-        num_layers = self.config.text_config.num_hidden_layers
         cache = self.__dict__.pop("_static_cache", None)
-        if cache is not None and cache.fits(len(input_ids), max_length, generation_config.block_length, self):
-            cache.clear()
+        if cache is not None and cache.fits(num_sequences, max_length, block_length, self.execution_device, self.dtype):
             return cache
-        return StaticRowCache(num_layers, len(input_ids), max_length, generation_config.block_length)
+        return StaticSequenceCache(self.model.config, num_sequences, max_length, block_length)
 
     def _compiled_backbone(self, generation_config: GenerationConfig) -> Callable[..., Any] | None:
-        """Compile the backbone, by default on GPUs only: on CPUs it rarely pays (`benchmarks/decode.py`)."""
+        """Compile the backbone, by default on GPUs only: on CPUs it is rarely faster (`benchmarks/decode.py`)."""
         config = generation_config.compile_config
         if generation_config.disable_compile or (config is None and self.device.type != "cuda"):
             return None
@@ -285,29 +286,14 @@ class TttGenerationMixin(GenerationMixin):
                 '`audio_guidance_context="none"`.'
             )
 
-    def _check_markers(self) -> None:
-        names = (
-            "audio_token_start_id",
-            "mask_token_id",
-            "begin_audio_token_id",
-            "begin_last_audio_token_id",
-            "end_audio_token_id",
-            "end_last_audio_token_id",
-        )
-        missing = [name for name in names if getattr(self.config, name) is None]
-        if missing:
-            raise ValueError(
-                f"The config lacks {', '.join(missing)}: run `ttt convert` on the checkpoint, or set them to the "
-                "tokenizer's ids."
-            )
-
 
 def _asked_options(generation_config: GenerationConfig | None, arguments: dict[str, Any]) -> dict[str, Any]:
     """
-    Gather what a caller asks for, which goes before the checkpoint's `generation_config.json`: arguments of
-    `generate`, then a config that is passed. An argument `None` switches off what can be off, as with transformers'
-    own options, and says nothing of the rest; one way to say how much a step reveals switches off the checkpoint's
-    other one.
+    Give the options that a caller sets: arguments of `generate`, then a config that is passed.
+
+    They go before the checkpoint's `generation_config.json`. An argument `None` switches an option off where it can
+    be off, as with transformers' own options, and is ignored otherwise; a rule of how many positions a step reveals
+    switches off the checkpoint's other one.
     """
     asked = {name: getattr(generation_config, name, None) for name in GENERATION_DEFAULTS}
     if any(arguments.get(name) is not None for name in ("reveal_schedule", *ACCEPTANCE_OPTIONS)):
@@ -326,7 +312,8 @@ def _asked_options(generation_config: GenerationConfig | None, arguments: dict[s
 def _check_prompt(input_ids: torch.Tensor | None) -> None:
     if input_ids is not None and input_ids.ndim != 2:
         raise ValueError(
-            f"`input_ids` is (batch, length), got the shape {tuple(input_ids.shape)}: of one row, pass input_ids[None]."
+            f"`input_ids` must be (batch, length), got the shape {tuple(input_ids.shape)}; of one sequence, pass "
+            "input_ids[None]."
         )
 
 
@@ -351,17 +338,17 @@ def _check_generation_config(config: GenerationConfig) -> None:
             raise ValueError(f"`{name}` must be a number between 0 and {upper:g}, got {value!r}.")
     if config.confidence_threshold is not None and config.entropy_bound is not None:
         raise ValueError(
-            "`confidence_threshold` and `entropy_bound` both say how much a step reveals; pass one of them, or set the "
-            "other to None."
+            "`confidence_threshold` and `entropy_bound` both decide how many positions a step reveals; pass one of them, "
+            "or set the other to None."
         )
     if config.guidance_scale not in (None, 1):
         raise ValueError(
-            "`guidance_scale` is not supported: its unconditional pass follows text id by id and misses the sound; "
-            "leave it out."
+            "`guidance_scale` is not supported: its unconditional branch is computed on text alone, without audio; leave "
+            "it out, or use `audio_guidance_scale`."
         )
     for name in UNSUPPORTED_OUTPUTS:
         if getattr(config, name):
-            raise ValueError(f"`{name}` is not supported: text and sound are scored over different ids; leave it out.")
+            raise ValueError(f"`{name}` is not supported: text and audio are scored over different ids; leave it out.")
 
 
 def _is_count(value: Any) -> bool:

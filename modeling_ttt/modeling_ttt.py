@@ -15,16 +15,14 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
-from transformers.masking_utils import create_masks_for_generate
 from transformers.utils import ModelOutput, can_return_tuple
 
-from .cache_ttt import CACHE_NAME
 from .configuration_ttt import TttConfig
 from .generation_ttt import TttGenerationMixin
-from .language_model_ttt import build_from_language_model
+from .initialization_ttt import build_from_language_model
+from .masking_ttt import CACHE_NAME, attention_span_ids, audio_span_ids, modality_aware_mask, positions_in_samples
 from .objective_ttt import Corruption, JointLoss, Targets, corrupt, find_targets, fixed_noise
 from .pretrained_ttt import TttPreTrainedModel
-from .spans_ttt import audio_span_ids, positions_in_samples, split_spans
 
 
 @dataclass
@@ -78,22 +76,6 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         self._tied_weights_keys = {"lm_head.weight": f"model.{name}"}
         self.post_init()
 
-    def attention_span_ids(self, input_ids: torch.Tensor, sample_ids: torch.Tensor | None = None) -> torch.Tensor:
-        """
-        Number what sees each other whole: the audio spans, or their blocks where `config.span_attention` says so.
-
-        Args:
-            input_ids (`torch.LongTensor` of shape `(batch, length)`): Token ids.
-            sample_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*): Packed samples, see `forward`.
-
-        Returns:
-            `torch.LongTensor` of shape `(batch, length)`: Numbers unique in the row, -1 for text.
-        """
-        span_ids = audio_span_ids(input_ids, self.audio_token_start_id, sample_ids)
-        if self.config.span_block_length is None:
-            return span_ids
-        return split_spans(span_ids, self.config.span_block_length)
-
     @classmethod
     def from_language_model(
         cls,
@@ -132,53 +114,6 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
             cls, pretrained_model_name_or_path, audio_codebook_size, tokenizer, generator, **kwargs
         )
 
-    def modality_aware_mask(
-        self,
-        inputs_embeds: torch.Tensor,
-        span_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        cache: Cache | None = None,
-        position_ids: torch.Tensor | None = None,
-        is_apart: torch.Tensor | None = None,
-    ) -> Any:
-        """
-        Build the attention mask that the backbone takes, by the library's own masking utilities.
-
-        Args:
-            inputs_embeds (`torch.FloatTensor` of shape `(batch, queries, hidden_size)`): Only its shape, dtype and
-                device count.
-            span_ids (`torch.LongTensor` of shape `(batch, queries)`): From `attention_span_ids`: equal numbers see
-                each other.
-            attention_mask (`torch.Tensor` of shape `(batch, cached + queries)`, *optional*): 0 hides a position. A
-                ready mask passes through.
-            cache (`Cache`, *optional*): What the queries attend to besides themselves.
-            position_ids (`torch.LongTensor` of shape `(batch, queries)`, *optional*): Packed samples show by
-                positions that start again at 0.
-            is_apart (`torch.BoolTensor` of shape `(batch, queries)`, *optional*): Queries that see their own span and
-                nothing before it.
-
-        Returns:
-            Whatever the attention implementation takes: a tensor, a `BlockMask`, `None`, or a dict of these by layer
-            type.
-        """
-        cached = cache.get_seq_length() if cache is not None else 0
-        sees_before = None
-        if is_apart is not None:
-            apart = F.pad(is_apart, (int(cached), 0))
-
-            def sees_before(batch, head, query, key):
-                return ~apart[batch, query]
-
-        return create_masks_for_generate(
-            config=self.model.config,
-            inputs_embeds=inputs_embeds,
-            attention_mask=attention_mask,
-            **{CACHE_NAME: cache},
-            position_ids=position_ids,
-            and_mask_function=sees_before,
-            block_sequence_ids=F.pad(span_ids, (int(cached), 0), value=-1),
-        )
-
     def text_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """
         Score the text ids, and nothing else, as the next id.
@@ -204,17 +139,14 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         Returns:
             `torch.FloatTensor` of shape `(..., audio_codebook_size + 2)`: Logits.
         """
-        first = self.config.audio_code_offset
-        codes = slice(first, first + self.config.audio_codebook_size)
-        return self._project(hidden_states, codes, list(self.config.end_of_span_token_ids))
+        markers = self.config.markers()
+        codes = slice(markers.codes.start, markers.codes.stop)
+        return self._project(hidden_states, codes, list(markers.end_token_ids))
 
     def eligible_audio_ids(self) -> torch.Tensor:
         """List the ids that the columns of `audio_logits` score, `(audio_codebook_size + 2,)`."""
-        first = self.config.audio_code_offset
-        return torch.tensor(
-            [*range(first, first + self.config.audio_codebook_size), *self.config.end_of_span_token_ids],
-            device=self.execution_device,
-        )
+        markers = self.config.markers()
+        return torch.tensor([*markers.codes, *markers.end_token_ids], device=self.execution_device)
 
     @property
     def execution_device(self) -> torch.device:
@@ -337,7 +269,9 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         cache = past_key_values if cache is None else cache
         inputs_embeds, span_ids = self._embed(input_ids, inputs_embeds, sample_ids)
         if attention_mask is None or _is_padding_mask(attention_mask):
-            attention_mask = self.modality_aware_mask(inputs_embeds, span_ids, attention_mask, cache, position_ids)
+            attention_mask = modality_aware_mask(
+                self.model.config, inputs_embeds, span_ids, attention_mask, cache, position_ids
+            )
 
         outputs = self.model(
             inputs_embeds=inputs_embeds,
@@ -376,7 +310,10 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Give embeddings `(batch, length, hidden_size)` and span ids `(batch, length)`; bare embeddings are text."""
         if input_ids is not None and inputs_embeds is None:
-            return self.model.get_input_embeddings()(input_ids), self.attention_span_ids(input_ids, sample_ids)
+            span_ids = attention_span_ids(
+                input_ids, self.audio_token_start_id, self.config.span_block_length, sample_ids
+            )
+            return self.model.get_input_embeddings()(input_ids), span_ids
         if inputs_embeds is not None and input_ids is None:
             return inputs_embeds, torch.full(inputs_embeds.shape[:2], -1, device=inputs_embeds.device)
         raise ValueError("Pass exactly one of `input_ids` and `inputs_embeds`.")

@@ -21,10 +21,9 @@ from transformers import DynamicCache
 
 from finetune.training.collate import IGNORE_INDEX, Example
 from modeling_ttt import TttForConditionalGeneration
-from modeling_ttt.cache_ttt import CACHE_NAME
+from modeling_ttt.masking_ttt import CACHE_NAME, audio_span_ids, modality_aware_mask
 from modeling_ttt.objective_ttt import Corruption, corrupt, joint_loss
-from modeling_ttt.samplers_ttt import Draft, FixedSchedule, LowConfidence, is_settled, propose, reveal_schedule
-from modeling_ttt.spans_ttt import audio_span_ids
+from modeling_ttt.samplers_ttt import FixedSchedule, LowConfidence, Proposal, is_settled, propose, reveal_schedule
 
 
 def truncate_reply(example: Example, rng: random.Random) -> Example:
@@ -118,7 +117,7 @@ def nar_loss(model: TttForConditionalGeneration, batch: dict[str, torch.Tensor])
     is_reply = batch["labels"] != IGNORE_INDEX
     span_ids = reply_span_ids(batch["input_ids"], is_reply, model.audio_token_start_id, batch["sample_ids"])
     embeds = model.get_input_embeddings()(batch["input_ids"])
-    mask = model.modality_aware_mask(embeds, span_ids, position_ids=batch["position_ids"])
+    mask = modality_aware_mask(model.model.config, embeds, span_ids, position_ids=batch["position_ids"])
     hidden = model.model(
         inputs_embeds=embeds, attention_mask=mask, position_ids=batch["position_ids"], use_cache=False
     ).last_hidden_state
@@ -175,7 +174,7 @@ def decode_nar(
     cache = DynamicCache()
     embeds = model.get_input_embeddings()(input_ids)
     span_ids = audio_span_ids(input_ids, model.audio_token_start_id).masked_fill(~is_real, -1)
-    mask = model.modality_aware_mask(embeds, span_ids, attention_mask)
+    mask = modality_aware_mask(model.model.config, embeds, span_ids, attention_mask)
     positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
     model.model(
         inputs_embeds=embeds, attention_mask=mask, position_ids=positions, **{CACHE_NAME: cache}, use_cache=True
@@ -229,9 +228,9 @@ def _reveal(logits: torch.Tensor, is_masked: torch.Tensor, count: int) -> tuple[
     rows, length = is_masked.shape
     lengths, generators = [length] * rows, [None] * rows
     proposed = propose(logits, lengths, 0.0, generators)
-    draft = Draft(is_masked, proposed, logits.log_softmax(-1), lengths, generators)
+    proposal = Proposal(is_masked, proposed, logits.log_softmax(-1), lengths, generators)
     counts = torch.full((rows,), count, device=logits.device)
-    return FixedSchedule()(draft, LowConfidence()(draft), counts), proposed
+    return FixedSchedule()(proposal, LowConfidence()(proposal), counts), proposed
 
 
 def _up_to(ids: list[int], end: int) -> list[int]:

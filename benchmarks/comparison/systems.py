@@ -30,8 +30,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from finetune.training.collate import Example, fill_blocks, lay_rows, truncate_last_span
 from modeling_ttt import TttConfig, TttForConditionalGeneration
+from modeling_ttt.masking_ttt import audio_span_ids
 from modeling_ttt.objective_ttt import corrupt
-from modeling_ttt.spans_ttt import audio_span_ids
 from processing_ttt.vocabulary_ttt import TttVocabulary
 
 from .nar import corrupt_reply, fill_reply, nar_loss, truncate_reply

@@ -15,8 +15,8 @@ from typing import cast
 import numpy as np
 import torch
 
+from modeling_ttt.masking_ttt import audio_span_ids
 from modeling_ttt.objective_ttt import corrupt
-from modeling_ttt.spans_ttt import audio_span_ids
 from processing_ttt.vocabulary_ttt import TttVocabulary
 
 from .collate import IGNORE_INDEX, Example, NoisedExample, fill_blocks, truncate_last_span

@@ -21,7 +21,7 @@ from modeling_fixtures import (
     tiny_model,
 )
 
-from modeling_ttt.spans_ttt import audio_span_ids, split_spans
+from modeling_ttt.masking_ttt import audio_span_ids, split_spans
 
 W, C = FIRST_WORD, CODE_0
 BLOCKS = {"span_attention": "block", "span_block_length": 4}

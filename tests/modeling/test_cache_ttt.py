@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from modeling_ttt.cache_ttt import RoomyLayer
+from modeling_ttt.cache_ttt import BufferedLayer
 
 
 def new_states(count: int, rows: int = 3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -17,11 +17,11 @@ def new_states(count: int, rows: int = 3, seed: int = 0) -> tuple[torch.Tensor, 
     )
 
 
-def both() -> tuple[RoomyLayer, DynamicLayer]:
-    return RoomyLayer(), DynamicLayer()
+def both() -> tuple[BufferedLayer, DynamicLayer]:
+    return BufferedLayer(), DynamicLayer()
 
 
-def assert_same(roomy: RoomyLayer, plain: DynamicLayer) -> None:
+def assert_same(roomy: BufferedLayer, plain: DynamicLayer) -> None:
     assert roomy.get_seq_length() == plain.get_seq_length()
     assert torch.equal(roomy.keys, plain.keys) and torch.equal(roomy.values, plain.values)
 
@@ -54,7 +54,7 @@ def test_whatever_is_kept_cropped_or_left_out_is_what_a_plain_layer_holds():
 
 
 def test_a_forward_is_written_behind_what_is_there_without_copying_it():
-    layer = RoomyLayer()
+    layer = BufferedLayer()
     layer.update(*new_states(10))
     where = layer.keys.data_ptr()
     for _ in range(20):  # denoising steps: a draft is written and taken back
@@ -64,7 +64,7 @@ def test_a_forward_is_written_behind_what_is_there_without_copying_it():
 
 
 def test_memory_grows_with_what_is_kept_and_not_by_every_forward():
-    layer, places = RoomyLayer(), set()
+    layer, places = BufferedLayer(), set()
     for seed in range(200):
         layer.update(*new_states(1, seed=seed))
         places.add(layer.keys.data_ptr())
@@ -73,7 +73,7 @@ def test_memory_grows_with_what_is_kept_and_not_by_every_forward():
 
 
 def test_a_copy_of_a_layer_goes_its_own_way():
-    layer = RoomyLayer()
+    layer = BufferedLayer()
     layer.update(*new_states(5))
     before = layer.keys.clone()
     other = copy.deepcopy(layer)
@@ -87,7 +87,7 @@ def test_a_copy_of_a_layer_goes_its_own_way():
 @pytest.mark.parametrize("inference", [True, False])
 def test_a_cache_filled_while_decoding_can_be_used_afterwards(inference):
     cache = DynamicCache()
-    cache.layer_class_to_replicate = RoomyLayer
+    cache.layer_class_to_replicate = BufferedLayer
     with torch.inference_mode(inference):
         cache.update(*new_states(4), 0)
     keys, _ = cache.update(*new_states(2, seed=1), 0)

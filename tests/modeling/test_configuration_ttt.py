@@ -127,7 +127,7 @@ def test_a_value_of_the_wrong_type_is_an_error_that_names_the_field(field, value
 
 @pytest.mark.parametrize(("backbone", "fields"), [("bloom", {}), ("mpt", {}), ("falcon", {"alibi": True})])
 def test_a_backbone_that_builds_its_own_mask_is_refused(backbone, fields):
-    with pytest.raises(ValueError, match="tells positions by ALiBi"):
+    with pytest.raises(ValueError, match="encodes positions by ALiBi"):
         TttConfig(text_config={"model_type": backbone, **fields})
 
 
@@ -146,3 +146,14 @@ def test_begin_markers_of_the_same_id_as_an_end_are_refused():
     with pytest.raises(ValueError, match="`begin_audio_token_id`"):
         tiny_config(begin_audio_token_id=END)
     assert tiny_config().begin_audio_token_id == BEGIN
+
+
+def test_markers_are_complete_or_an_error_names_what_is_missing():
+    config = tiny_config()
+    markers = config.markers()
+    assert (markers.mask_token_id, markers.end_token_ids) == (MASK, (END, END_LAST))
+    assert [markers.end_of(begin) for begin in markers.begin_token_ids] == [END, END_LAST]
+    assert markers.codes == range(CODE_0, CODE_0 + CODEBOOK_SIZE)
+    config.mask_token_id = config.end_audio_token_id = None
+    with pytest.raises(ValueError, match="lacks mask_token_id, end_audio_token_id: run `ttt convert`"):
+        config.markers()

@@ -94,7 +94,7 @@ def test_a_prompt_without_its_axis_of_rows_is_told_how_to_get_one(model):
 
 
 def test_generators_must_be_as_many_as_rows(model):
-    with pytest.raises(ValueError, match="2 generators for 1 rows"):
+    with pytest.raises(ValueError, match="2 generators for 1 sequences"):
         decode(model, do_sample=True, generator=[torch.Generator(), torch.Generator()])
 
 

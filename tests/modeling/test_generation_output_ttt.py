@@ -234,7 +234,7 @@ def test_a_streamer_is_ended_also_when_the_options_are_refused(model):
 @pytest.mark.parametrize("options", [{"input_ids": torch.full((2, 3), W)}, {"input_ids": torch.full((1, 3), W), "num_return_sequences": 2, "do_sample": True}])  # fmt: skip
 def test_a_streamer_follows_one_row_only(model, options):
     streamer = Recorder()
-    with pytest.raises(ValueError, match="one row"):
+    with pytest.raises(ValueError, match="one sequence"):
         model.generate(**options, **SPEECH, streamer=streamer)
     assert streamer.ends == 1 and streamer.puts == []
 

@@ -24,6 +24,7 @@ from modeling_fixtures import (
 from transformers import AutoModelForCausalLM
 
 from modeling_ttt import TttForConditionalGeneration
+from modeling_ttt.masking_ttt import modality_aware_mask
 
 IGNORED = -100
 W, C = FIRST_WORD, CODE_0
@@ -134,7 +135,7 @@ def test_a_ready_mask_passes_through(backbone, attention):
     model = tiny_model(backbone, attn_implementation=attention)
     ids = [W, BEGIN, C, C + 1, C + 2, END, W]
     embeddings = model.get_input_embeddings()(torch.tensor([ids]))
-    causal = model.modality_aware_mask(embeddings, torch.full((1, len(ids)), -1), torch.ones(1, len(ids)))
+    causal = modality_aware_mask(model.model.config, embeddings, torch.full((1, len(ids)), -1), torch.ones(1, len(ids)))
     visible = [[j <= i for j in range(len(ids))] for i in range(len(ids))]
     expected = slow_reference.SlowTtt(model).logits(ids, visible)
     torch.testing.assert_close(logits_of(model, ids, attention_mask=causal), expected, **CLOSE)

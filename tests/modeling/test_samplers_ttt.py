@@ -1,16 +1,19 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modeling_ttt.configuration_ttt import TttMarkers
 from modeling_ttt.samplers_ttt import (
     REMASKING_RULES,
     ConfidenceThreshold,
-    Draft,
+    DenoisingStep,
     EntropyBound,
     FixedSchedule,
+    Proposal,
     acceptance_rule,
     audio_warpers,
     choose_revealed,
@@ -31,10 +34,10 @@ def logs(*rows):
     return torch.tensor([rows]).log()
 
 
-def draft(*rows, masked=None, proposed=None, lengths=None, generators=None, log_prior=None):
-    """A draft of one row per argument; each row is a list of the positions' probabilities."""
+def proposal(*rows, masked=None, proposed=None, lengths=None, generators=None, log_prior=None):
+    """A proposal of one sequence per argument; each row is a list of the positions' probabilities."""
     log_probs = torch.tensor(rows).log()
-    return Draft(
+    return Proposal(
         is_masked=torch.ones(log_probs.shape[:2], dtype=torch.bool) if masked is None else torch.tensor(masked).bool(),
         proposed=log_probs.argmax(-1) if proposed is None else torch.tensor(proposed),
         log_probs=log_probs,
@@ -197,12 +200,12 @@ SURE_OF_A_RARE_ID = [0.20, 0.30, 0.50]
 
 def order(rule, *positions, **fields):
     """The positions of one row, first to last."""
-    priority = REMASKING_RULES[rule](draft(list(positions), **fields))
+    priority = REMASKING_RULES[rule](proposal(list(positions), **fields))
     return priority[0].argsort(descending=True).tolist()
 
 
-def test_a_draft_knows_the_confidence_and_entropy_of_its_positions():
-    positions = draft([SURE_OF_A_FREQUENT_ID, [1 / 3] * 3], proposed=[[0, 2]])
+def test_a_proposal_knows_the_confidence_and_entropy_of_its_positions():
+    positions = proposal([SURE_OF_A_FREQUENT_ID, [1 / 3] * 3], proposed=[[0, 2]])
     torch.testing.assert_close(positions.confidence, torch.tensor([[0.8, 1 / 3]]))
     expected = -sum(p * math.log(p) for p in SURE_OF_A_FREQUENT_ID)
     torch.testing.assert_close(positions.entropy, torch.tensor([[expected, math.log(3)]]))
@@ -225,7 +228,7 @@ def test_calibrated_reveals_first_what_is_likelier_here_than_anywhere():
 
 def test_calibrated_orders_even_what_is_too_unlikely_for_a_probability():
     """exp(-200) is 0 in float32, and its logarithm would be that of a position that is not masked."""
-    unlikely = Draft(
+    unlikely = Proposal(
         is_masked=torch.tensor([[True, True]]), proposed=torch.tensor([[0, 0]]), log_probs=torch.tensor([[[-210.0, 0.0], [-200.0, 0.0]]]),
         lengths=[2], generators=[None], log_prior=torch.tensor([[0.5, 0.5]]).log(),
     )  # fmt: skip
@@ -236,7 +239,7 @@ def test_calibrated_orders_even_what_is_too_unlikely_for_a_probability():
 
 def test_calibrated_without_a_prior_is_an_error():
     with pytest.raises(ValueError, match="prior"):
-        REMASKING_RULES["calibrated"](draft([SURE_OF_A_RARE_ID]))
+        REMASKING_RULES["calibrated"](proposal([SURE_OF_A_RARE_ID]))
 
 
 def test_entropy_and_margin_differ_where_two_ids_share_the_probability():
@@ -247,7 +250,7 @@ def test_entropy_and_margin_differ_where_two_ids_share_the_probability():
 
 def test_random_reveals_every_position_equally_often_whatever_its_confidence():
     count, generator = 6000, seeded()
-    positions = draft([[p, 1 - p] for p in (0.9, 0.7, 0.5, 0.1)], generators=[generator])
+    positions = proposal([[p, 1 - p] for p in (0.9, 0.7, 0.5, 0.1)], generators=[generator])
     first = torch.zeros(4)
     for _ in range(count):
         first[REMASKING_RULES["random"](positions)[0].argmax()] += 1
@@ -258,7 +261,7 @@ def test_random_reveals_every_position_equally_often_whatever_its_confidence():
 def test_random_draws_only_for_the_true_block():
     def draw(block):
         generator = seeded(3)
-        priority = REMASKING_RULES["random"](draft([[0.5, 0.5]] * block, lengths=[3], generators=[generator]))
+        priority = REMASKING_RULES["random"](proposal([[0.5, 0.5]] * block, lengths=[3], generators=[generator]))
         return priority[0, :3].tolist(), float(torch.rand(1, generator=generator))
 
     assert draw(3) == draw(7)
@@ -268,7 +271,7 @@ def test_random_draws_only_for_the_true_block():
 
 
 def accept(rule, *positions, masked=None, priority=None, count=1):
-    row = draft(list(positions), masked=masked)
+    row = proposal(list(positions), masked=masked)
     priority = row.confidence if priority is None else torch.tensor([priority])
     return rule(row, priority, torch.tensor([count]))[0].tolist()
 
@@ -370,3 +373,66 @@ def test_each_row_draws_from_its_own_generator():
     apart = [int(next_text_ids(scores[:1], True, [seeded(seed)])) for seed in (1, 2)]
     assert together == apart
     assert together[0] != together[1]
+
+
+# -------------------------------------------------------------------------------------------------------------- the step
+
+MASKED = 9
+MARKERS = TttMarkers(
+    audio_token_start_id=5,
+    audio_code_offset=5,
+    audio_codebook_size=2,
+    mask_token_id=MASKED,
+    begin_audio_token_id=0,
+    begin_last_audio_token_id=1,
+    end_audio_token_id=7,
+    end_last_audio_token_id=8,
+)
+
+
+def denoising(**options):
+    fields = {
+        "remasking": "low_confidence",
+        "confidence_threshold": None,
+        "entropy_bound": None,
+        "audio_temperature": 0.0,
+        "audio_top_k": None,
+        "audio_top_p": None,
+        "block_early_stop": False,
+    }
+    return DenoisingStep.from_options(SimpleNamespace(**(fields | options)), MARKERS, torch.tensor([5, 6, 7, 8]))
+
+
+# Position by position the best code is 6, 5 and the end marker 7; the second position is the most certain.
+THREE = [[0.2, 0.5, 0.2, 0.1], [0.9, 0.05, 0.03, 0.02], [0.1, 0.1, 0.7, 0.1]]
+
+
+def test_a_step_reveals_the_first_by_priority_and_leaves_its_arguments_alone():
+    block, logits = torch.tensor([MASKED] * 3), torch.tensor([THREE]).log()
+    before = logits.clone()
+    output = denoising().step(logits, [block], [1], [None])
+    assert output.blocks.tolist() == [[MASKED, 5, MASKED]]
+    assert output.is_finished == [False]
+    torch.testing.assert_close(output.confidence, torch.tensor([[0.5, 0.9, 0.7]]))
+    assert block.tolist() == [MASKED] * 3 and torch.equal(logits, before)
+
+
+@pytest.mark.parametrize("rule", [{}, {"confidence_threshold": 0.99}, {"entropy_bound": 0.0}])
+def test_the_last_step_reveals_every_mask_under_any_rule(rule):
+    output = denoising(**rule).step(torch.tensor([THREE]).log(), [torch.tensor([MASKED] * 3)], [3], [None])
+    assert output.blocks.tolist() == [[6, 5, 7]]
+    assert output.is_finished == [True]
+
+
+def test_what_is_revealed_stays_and_a_shorter_block_is_padded():
+    blocks = [torch.tensor([MASKED, 6, MASKED]), torch.tensor([MASKED, MASKED])]
+    output = denoising().step(torch.tensor([THREE, THREE]).log(), blocks, [1, 2], [None, None])
+    assert output.blocks.tolist() == [[MASKED, 6, 7], [6, 5, -1]]
+    assert output.is_finished == [False, True]
+
+
+def test_a_block_is_finished_early_where_a_rule_or_an_end_marker_says_so():
+    logits, block = torch.tensor([THREE]).log(), [torch.tensor([6, 7, MASKED])]
+    assert denoising(block_early_stop=True).step(logits, block, [0], [None]).is_finished == [True]
+    assert denoising().step(logits, block, [0], [None]).is_finished == [False]
+    assert denoising(confidence_threshold=0.1).step(logits, block, [0], [None]).is_finished == [True]

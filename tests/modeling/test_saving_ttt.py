@@ -26,18 +26,17 @@ MODULES = {
     "cache_ttt.py",
     "configuration_ttt.py",
     "decoding_ttt.py",
-    "unconditional_ttt.py",
-    "denoising_ttt.py",
+    "decoding_state_ttt.py",
     "generation_ttt.py",
-    "language_model_ttt.py",
+    "guidance_ttt.py",
+    "initialization_ttt.py",
+    "masking_ttt.py",
     "model_card_ttt.py",
     "modeling_ttt.py",
     "objective_ttt.py",
     "pretrained_ttt.py",
-    "released_ttt.py",
-    "rows_ttt.py",
+    "released_configuration_ttt.py",
     "samplers_ttt.py",
-    "spans_ttt.py",
 }
 PROMPT = [FIRST_WORD, FIRST_WORD + 1, BEGIN]
 OPTIONS = {"max_new_tokens": 25, "block_length": 6, "denoising_steps": 3}

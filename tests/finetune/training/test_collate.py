@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from modeling_fixtures import tiny_config, tiny_model
 
 from finetune.training.collate import assign_rows, fill_blocks, lay_rows, pad_batch, truncate_last_span
+from modeling_ttt.masking_ttt import audio_span_ids
 from modeling_ttt.objective_ttt import corrupt
-from modeling_ttt.spans_ttt import audio_span_ids
 from processing_ttt.vocabulary_ttt import TttVocabulary
 
 IGNORED = -100

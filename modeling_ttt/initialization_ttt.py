@@ -14,7 +14,7 @@ from torch import nn
 from transformers import AddedToken, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from .configuration_ttt import TttConfig
-from .released_ttt import AUDIO_CODE, MARKERS, PAPER_GENERATION
+from .released_configuration_ttt import AUDIO_CODE, MARKERS, PAPER_GENERATION
 
 # Standard deviations of the text rows: enough to tell codes apart, too little to disturb the scores of text (see
 # `initialise_new_rows`).

@@ -8,7 +8,7 @@ import torch
 from released_fixtures import AUDIO_ALPHABET, CODEBOOK_SIZE, released_tokenizer, write_released
 
 from modeling_ttt import TttConfig, TttForConditionalGeneration
-from modeling_ttt.released_ttt import AUDIO_CODE, MARKERS, nest_language_model
+from modeling_ttt.released_configuration_ttt import AUDIO_CODE, MARKERS, nest_language_model
 from processing_ttt import RELEASED_SYSTEM_PROMPTS, TttProcessor, TttVocabulary, vocabulary_ttt
 
 PROMPT = torch.tensor([[5, 6, 7, 8]])
@@ -59,7 +59,7 @@ def test_a_message_names_what_was_mapped(tmp_path, caplog):
     write_released(tmp_path)
     with caplog.at_level(logging.WARNING):
         config = TttConfig.from_pretrained(tmp_path)
-    (record,) = [record for record in caplog.records if record.name.endswith("released_ttt")]
+    (record,) = [record for record in caplog.records if record.name.endswith("released_configuration_ttt")]
     message = record.getMessage()
     for said in (
         f"mask_token -> mask_token_id {config.mask_token_id}",

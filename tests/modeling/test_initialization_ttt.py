@@ -7,7 +7,7 @@ from released_fixtures import write_language_model, write_released
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Gemma3Config
 
 from modeling_ttt import TttForConditionalGeneration
-from modeling_ttt.language_model_ttt import extend_tokenizer, initialise_new_rows
+from modeling_ttt.initialization_ttt import extend_tokenizer, initialise_new_rows
 from processing_ttt import add_ttt_tokens
 
 CODEBOOK_SIZE = 24
