@@ -1,8 +1,8 @@
 """
 Keys and values of sequences that advance independently.
 
-Depends on transformers' caches and on `masking_ttt`. Independent of token ids, weights and options: the decoder says
-how many positions of each sequence are final.
+Depends on transformers' caches and on `masking_ttt`. Independent of token ids, weights and options: the decoder passes
+the numbers of positions that are final.
 
 A forward follows one protocol, `SequenceCache`, whatever the memory behind it:
 

@@ -135,7 +135,7 @@ class TttConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         """Resolve the backbone, derive the fields that depend on others, and check that the ids are consistent."""
         super().__post_init__(**kwargs)
-        # transformers reads tying from the outer config: without this a tied checkpoint gets a random output projection.
+        # transformers reads it from the outer config: without this a tied checkpoint gets a random output projection.
         self.tie_word_embeddings = self.tie_word_embeddings or bool(
             getattr(self.text_config, "tie_word_embeddings", False)
         )

@@ -1,9 +1,9 @@
 """
-The model half of `ttt convert`: a released checkpoint folder becomes one of ours.
+The model part of `ttt convert`: a released checkpoint folder becomes a folder of this package.
 
-Knows the release's folder (config.json, tokenizer, weights) and what ours holds. Knows no processor and no codec: the
-command line joins them. Weights have the same names in both, so their files are checked by their headers and copied
-as they are: no tensor is read into memory.
+Depends on the folder's config.json, tokenizer and weights. Independent of processor and codec, which the command line
+converts. Weights have the same names in both, so their files are copied after a check of their headers: no tensor is
+read into memory.
 """
 
 import json
@@ -25,7 +25,7 @@ from .modeling_ttt import TttForConditionalGeneration
 from .pretrained_ttt import AUTO_MAP
 from .released_configuration_ttt import MARKERS, PAPER_GENERATION, is_foreign_layout, is_released_layout, read_markers
 
-# What a conversion reads: nothing else of a Hub repository needs downloading.
+# The files of a Hub repository that a conversion reads.
 SOURCE_PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.bin")
 
 
@@ -33,8 +33,7 @@ def convert_released_model(
     source: str | os.PathLike, output: str | os.PathLike, config: TttConfig | None = None
 ) -> TttConfig:
     """
-    Write the model of a released checkpoint as one of ours: weights, config, generation config with the paper's
-    settings, sources.
+    Convert the model of a released checkpoint: weights, config, generation config with the paper's settings, sources.
 
     Args:
         source (`str` or `os.PathLike`): Folder of a released checkpoint, sharded or not, tied or not.
@@ -46,8 +45,8 @@ def convert_released_model(
 
     Raises:
         ValueError: saying why, if the source is not in the released layout, its tokenizer lacks a marker, its
-        vocabulary is too small for
-            the ids, or its weights are not those of its config. No file is written then.
+            vocabulary is too small for the token ids, or its weights are not those of its config. No file is written
+            then.
     """
     source, output = Path(source), Path(output)
     config = config or read_released_config(source)

@@ -2,7 +2,7 @@
 The state of a sequence while it is decoded: the only place that changes its token ids.
 
 Depends on the markers and the limits of a reply. Independent of weights, logits and randomness: the decoder asks a
-state which positions to compute next, and tells it what was predicted.
+state which positions to compute next, and passes what was predicted to it.
 
 The token ids of a sequence are left-aligned in a buffer:
 

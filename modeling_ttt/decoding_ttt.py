@@ -23,7 +23,6 @@ Sequences advance independently: in one forward one may be in text and another i
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -35,9 +34,11 @@ from transformers.utils import ModelOutput
 
 from .cache_ttt import Query, SequenceCache
 from .decoding_state_ttt import DecodingPlan, DecodingState, open_states
-from .guidance_ttt import ScoringModel, UnconditionalBranch
-from .masking_ttt import CACHE_NAME, AttentionMask, attention_span_ids, has_windows
-from .samplers_ttt import DenoisingStep, Generators, guide, next_text_ids
+from .guidance_ttt import ScoringModel, UnconditionalBranch, guide
+from .masking_ttt import CACHE_NAME, AttentionMask, attention_span_ids
+from .samplers_ttt import DenoisingStep, Generators, next_text_ids
+
+HiddenStates = dict[int, torch.Tensor]  # of the sequence with this index, (queries, hidden)
 
 
 @dataclass
@@ -85,8 +86,7 @@ class BlockDecoder:
             but the prefill.
 
     Raises:
-        ValueError: for empty prompts, prompts that do not fit the cache or the model's positions, and a wrong number
-            of generators.
+        ValueError: for a cache that ends inside an open span, and a wrong number of generators.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class BlockDecoder:
         stopping_criteria: StoppingCriteriaList,
         streamer: BaseStreamer | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
-        backbone: Callable[..., Any] | None = None,
+        backbone: Callable[..., ModelOutput] | None = None,
     ):
         self.model = model
         self.backbone = backbone or model.model
@@ -131,10 +131,8 @@ class BlockDecoder:
             self._continue_span(state)
 
     def _open_states(self) -> tuple[torch.Tensor, list[DecodingState]]:
-        max_new_tokens = self.options.max_length - self.prompt_ids.shape[1]
-        _check_prompts(self.model, self.prompt_is_real, self.cache, max_new_tokens)
         plan = DecodingPlan(
-            max_new_tokens=max_new_tokens,
+            max_new_tokens=self.options.max_length - self.prompt_ids.shape[1],
             block_length=self.options.block_length,
             denoising_steps=self.options.denoising_steps,
             max_span_length=self.options.max_span_length,
@@ -161,15 +159,12 @@ class BlockDecoder:
         """Run one forward, and advance every sequence by it; the numbers are those of the drawing above."""
         in_text = [state for state in self.running if not state.is_finished and not state.in_span]
         in_span = [state for state in self.running if not state.is_finished and state.in_span]
-        hidden_states, copies = self._forward(*self._lay_out())  # 1, 2, 3: by the sequence's index, (queries, hidden)
+        query, token_ids = self._lay_out()  # 1
+        hidden_states, copies = self._forward(query, token_ids)  # 2, 3
         if in_text:
-            self._append_text(in_text, torch.stack([hidden_states[state.index][-1] for state in in_text]))  # 4
+            self._append_text(in_text, hidden_states)  # 4
         if in_span:
-            blocks = [hidden_states[state.index][-state.block_length :] for state in in_span]
-            unconditional = [copies[state.index] for state in in_span] if self.copies_blocks else None
-            self._denoise(
-                in_span, blocks, self._run_masked_context(in_span) if self.masks_context else unconditional
-            )  # 5
+            self._denoise(in_span, hidden_states, copies)  # 5
         self._remove_finished()  # 6
 
     # ------------------------------------------------------------------------------------------------ 1: the next query
@@ -210,19 +205,11 @@ class BlockDecoder:
     def _column(self, numbers: list[int]) -> torch.Tensor:
         return torch.tensor(numbers, device=self.buffer.device)[:, None]
 
-    # --------------------------------------------------------------------------------------------- 2, 3: forward and keep
+    # ------------------------------------------------------------------------------------------- 2, 3: forward and keep
 
     @torch.inference_mode()  # saves bookkeeping in each of the many small operations
-    def _forward(
-        self, query: Query, token_ids: torch.Tensor
-    ) -> tuple[dict[int, torch.Tensor], dict[int, torch.Tensor]]:
-        """
-        Compute hidden states, and keep in the cache what is final.
-
-        Returns:
-            `tuple`: The hidden states `(queries, hidden)` of each running sequence by its index, and those of the
-            isolated copy of its block, if it has one.
-        """
+    def _forward(self, query: Query, token_ids: torch.Tensor) -> tuple[HiddenStates, HiddenStates]:
+        """Compute the hidden states of the running sequences and of their blocks' copies; keep what is final."""
         inputs_embeds = self.model.get_input_embeddings()(token_ids)
         if self._mask is None:
             self._mask = self.cache.prepare(query, inputs_embeds)
@@ -252,9 +239,10 @@ class BlockDecoder:
 
     # ---------------------------------------------------------------------------------------------------------- 4: text
 
-    def _append_text(self, states: list[DecodingState], hidden_states: torch.Tensor) -> None:
-        """Append the next text token id, from the hidden states `(sequences, hidden)` of the last positions."""
-        scores = self._process(states, self.model.text_logits(hidden_states).float())
+    def _append_text(self, states: list[DecodingState], hidden_states: HiddenStates) -> None:
+        """Append the next text token id, which the last position of each sequence predicts."""
+        last = torch.stack([hidden_states[state.index][-1] for state in states])  # (sequences, hidden)
+        scores = self._process(states, self.model.text_logits(last).float())  # (sequences, vocabulary)
         generators = [self.generators[state.index] for state in states]
         token_ids = next_text_ids(scores, self.options.do_sample, generators).tolist()
         for state, token_id, own_scores in zip(states, token_ids, scores, strict=True):
@@ -273,16 +261,14 @@ class BlockDecoder:
             processed[members] = self.logits_processor(token_ids, scores[members])
         return processed
 
-    # ------------------------------------------------------------------------------------------------------- 5: denoising
+    # ----------------------------------------------------------------------------------------------------- 5: denoising
 
-    def _denoise(
-        self, states: list[DecodingState], blocks: list[torch.Tensor], unconditional: list[torch.Tensor] | None
-    ) -> None:
-        """Reveal some masks of the blocks, from hidden states `(block, hidden)` with their context and without."""
-        logits = self.model.audio_logits(pad_sequence(blocks, batch_first=True))  # (sequences, block, eligible ids)
-        if unconditional is not None:
-            unconditional_logits = self.model.audio_logits(pad_sequence(unconditional, batch_first=True))
-            logits = guide(logits, unconditional_logits, self.options.audio_guidance_scale)
+    def _denoise(self, states: list[DecodingState], hidden_states: HiddenStates, copies: HiddenStates) -> None:
+        """Reveal some masks of the blocks, which the last positions of each sequence predict."""
+        logits = self._audio_logits([hidden_states[state.index][-state.block_length :] for state in states])
+        if self.copies_blocks or self.masks_context:
+            blocks = self._run_masked_context(states) if self.masks_context else [copies[s.index] for s in states]
+            logits = guide(logits, self._audio_logits(blocks), self.options.audio_guidance_scale)
         output = self.denoising.step(
             logits,
             blocks=[state.block for state in states],
@@ -298,6 +284,10 @@ class BlockDecoder:
             if is_finished:
                 self._close_block(state)
                 self._continue_span(state)
+
+    def _audio_logits(self, blocks: list[torch.Tensor]) -> torch.Tensor:
+        """Score blocks of hidden states `(block, hidden)`: `(sequences, longest block, eligible ids)`."""
+        return self.model.audio_logits(pad_sequence(blocks, batch_first=True))
 
     def _run_masked_context(self, states: list[DecodingState]) -> list[torch.Tensor]:
         """Give hidden states of the blocks `(block, hidden)` with everything before them masked."""
@@ -381,34 +371,6 @@ class BlockDecoder:
             num_forwards=self.num_forwards + self.unconditional.num_forwards,
             tokens_per_forward=counts / forwards,
             cache=self.cache.align(is_real, [state.cached_length for state in self.states]),
-        )
-
-
-def _check_prompts(
-    model: ScoringModel, prompt_is_real: torch.Tensor, cache: SequenceCache, max_new_tokens: int
-) -> None:
-    text_config = model.config.text_config
-    if not prompt_is_real.shape[1]:
-        raise ValueError("`generate` needs `input_ids`: embeddings alone do not say which positions are audio.")
-    lengths = prompt_is_real.sum(-1).tolist()
-    if not all(lengths):
-        raise ValueError("A prompt is empty: every sequence of `attention_mask` needs at least one 1.")
-    cached_lengths = cache.prefilled_lengths()
-    if any(length <= cached for length, cached in zip(lengths, cached_lengths, strict=True)):
-        raise ValueError(
-            f"`cache` holds {max(cached_lengths)} positions and `input_ids` has nothing after them in some sequence: "
-            "pass the whole sequence, cached part included."
-        )
-    if len(lengths) > 1 and cache.cache is not None and has_windows(text_config):
-        raise ValueError(
-            "This backbone attends in windows, which count cache slots; decode its batches with `use_cache=False`, or "
-            "one sequence at a time."
-        )
-    context = getattr(text_config, "max_position_embeddings", None)
-    if context is not None and max(lengths) + max_new_tokens > context:
-        raise ValueError(
-            f"A prompt of {max(lengths)} token ids and {max_new_tokens} new ones need {max(lengths) + max_new_tokens} "
-            f"positions, this model has {context}: lower `max_new_tokens`, or shorten the prompt."
         )
 
 

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from transformers import CompileConfig, GenerationConfig, GenerationMixin
+from transformers import CompileConfig, GenerationConfig, GenerationMixin, PreTrainedConfig
 from transformers.cache_utils import DynamicCache
 from transformers.generation import GenerationMode, LogitsProcessorList, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
+from transformers.utils import ModelOutput
 
-from .cache_ttt import BufferedLayer, DynamicSequenceCache, StaticSequenceCache
+from .cache_ttt import BufferedLayer, DynamicSequenceCache, SequenceCache, StaticSequenceCache
 from .decoding_ttt import BlockDecoder, TttGenerateOutput
 from .masking_ttt import has_windows
 from .samplers_ttt import REMASKING_RULES, REVEAL_SCHEDULES
@@ -216,13 +217,18 @@ class TttGenerationMixin(GenerationMixin):
         is_real = torch.ones_like(prompt_ids) if attention_mask is None else attention_mask.to(prompt_ids.device)
         is_real = is_real.bool()
         is_static = generation_config.cache_implementation == "static"
+        cache: SequenceCache
+        if is_static:
+            cache = self._take_static_cache(len(prompt_ids), generation_config)
+        else:
+            cache = DynamicSequenceCache(self.model.config, model_kwargs.get("cache"), is_real)
+        max_new_tokens = generation_config.max_length - prompt_ids.shape[1]
+        _check_prompts(self.config.text_config, is_real, cache, max_new_tokens)
         decoder = BlockDecoder(
             self,
             prompt_ids,
             is_real,
-            self._take_static_cache(len(prompt_ids), generation_config)
-            if is_static
-            else DynamicSequenceCache(self.model.config, model_kwargs.get("cache"), is_real),
+            cache,
             generation_config,
             logits_processor,
             stopping_criteria,
@@ -232,7 +238,7 @@ class TttGenerationMixin(GenerationMixin):
         )
         decoder.run()
         if is_static:
-            self.__dict__["_static_cache"] = decoder.cache
+            self.__dict__["_static_cache"] = cache
         if not decoder.returns_cache and not generation_config.return_dict_in_generate:
             return decoder.sequences()
         output = decoder.output()  # also aligns a cache that the caller passed
@@ -257,7 +263,7 @@ class TttGenerationMixin(GenerationMixin):
             return cache
         return StaticSequenceCache(self.model.config, num_sequences, max_length, block_length)
 
-    def _compiled_backbone(self, generation_config: GenerationConfig) -> Callable[..., Any] | None:
+    def _compiled_backbone(self, generation_config: GenerationConfig) -> Callable[..., ModelOutput] | None:
         """Compile the backbone, by default on GPUs only: on CPUs it is rarely faster (`benchmarks/decode.py`)."""
         config = generation_config.compile_config
         if generation_config.disable_compile or (config is None and self.device.type != "cuda"):
@@ -317,6 +323,33 @@ def _check_prompt(input_ids: torch.Tensor | None) -> None:
         )
 
 
+def _check_prompts(
+    text_config: PreTrainedConfig, is_real: torch.Tensor, cache: SequenceCache, max_new_tokens: int
+) -> None:
+    if not is_real.shape[1]:
+        raise ValueError("`generate` needs `input_ids`: embeddings alone do not show which positions are audio.")
+    lengths = is_real.sum(-1).tolist()
+    if not all(lengths):
+        raise ValueError("A prompt is empty: every sequence of `attention_mask` needs at least one 1.")
+    cached_lengths = cache.prefilled_lengths()
+    if any(length <= cached for length, cached in zip(lengths, cached_lengths, strict=True)):
+        raise ValueError(
+            f"`cache` holds {max(cached_lengths)} positions and `input_ids` has nothing after them in some sequence: "
+            "pass the whole sequence, cached part included."
+        )
+    if len(lengths) > 1 and cache.cache is not None and has_windows(text_config):
+        raise ValueError(
+            "This backbone attends in windows, which count cache slots; decode its batches with `use_cache=False`, or "
+            "one sequence at a time."
+        )
+    context = getattr(text_config, "max_position_embeddings", None)
+    if context is not None and max(lengths) + max_new_tokens > context:
+        raise ValueError(
+            f"A prompt of {max(lengths)} token ids and {max_new_tokens} new ones need {max(lengths) + max_new_tokens} "
+            f"positions, this model has {context}: lower `max_new_tokens`, or shorten the prompt."
+        )
+
+
 def _check_generation_config(config: GenerationConfig) -> None:
     for name in ("block_length", "denoising_steps"):
         if not _is_count(getattr(config, name)):
@@ -338,24 +371,24 @@ def _check_generation_config(config: GenerationConfig) -> None:
             raise ValueError(f"`{name}` must be a number between 0 and {upper:g}, got {value!r}.")
     if config.confidence_threshold is not None and config.entropy_bound is not None:
         raise ValueError(
-            "`confidence_threshold` and `entropy_bound` both decide how many positions a step reveals; pass one of them, "
-            "or set the other to None."
+            "`confidence_threshold` and `entropy_bound` both decide how many positions a step reveals; pass one of "
+            "them, or set the other to None."
         )
     if config.guidance_scale not in (None, 1):
         raise ValueError(
-            "`guidance_scale` is not supported: its unconditional branch is computed on text alone, without audio; leave "
-            "it out, or use `audio_guidance_scale`."
+            "`guidance_scale` is not supported: its unconditional branch is computed on text alone, without audio; "
+            "leave it out, or use `audio_guidance_scale`."
         )
     for name in UNSUPPORTED_OUTPUTS:
         if getattr(config, name):
             raise ValueError(f"`{name}` is not supported: text and audio are scored over different ids; leave it out.")
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: object) -> bool:
     return isinstance(value, numbers.Integral) and int(value) >= 1
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, numbers.Real) and not math.isnan(value)
 
 

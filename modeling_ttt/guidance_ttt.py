@@ -7,10 +7,12 @@ missing, so nothing in the cache can be used.
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
+from torch import nn
 from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
 
 from .configuration_ttt import TttConfig
 from .masking_ttt import attention_span_ids, modality_aware_mask
@@ -20,11 +22,11 @@ class ScoringModel(Protocol):
     """What decoding needs of [`TttForConditionalGeneration`]."""
 
     config: TttConfig
-    model: Any  # the backbone, a module of transformers
+    model: PreTrainedModel  # the backbone
 
     @property
     def execution_device(self) -> torch.device: ...  # noqa: D102 - as there
-    def get_input_embeddings(self) -> Any: ...  # noqa: D102
+    def get_input_embeddings(self) -> nn.Module: ...  # noqa: D102
     def text_logits(self, hidden_states: torch.Tensor) -> torch.Tensor: ...  # noqa: D102
     def audio_logits(self, hidden_states: torch.Tensor) -> torch.Tensor: ...  # noqa: D102
     def eligible_audio_ids(self) -> torch.Tensor: ...  # noqa: D102
@@ -104,4 +106,19 @@ class UnconditionalBranch:
         return backbone(inputs_embeds=inputs_embeds, attention_mask=mask, use_cache=False).last_hidden_state
 
 
-__all__ = ["ScoringModel", "UnconditionalBranch"]
+def guide(conditional: torch.Tensor, unconditional: torch.Tensor, scale: float) -> torch.Tensor:
+    """
+    Apply classifier-free guidance: `u + (scale + 1)(c - u)`, so that a scale of 0 changes nothing.
+
+    Args:
+        conditional (`torch.FloatTensor`): Logits of the block in its sequence, c.
+        unconditional (`torch.FloatTensor` of the same shape): Logits of the block without its context, u.
+        scale (`float`): 0.1 in the paper.
+
+    Returns:
+        `torch.FloatTensor` of the same shape: Guided logits.
+    """
+    return unconditional + (scale + 1) * (conditional - unconditional)
+
+
+__all__ = ["ScoringModel", "UnconditionalBranch", "guide"]

@@ -1,8 +1,8 @@
 """
-A fresh Text-to-Talk model out of any causal language model of transformers.
+A new Text-to-Talk model from any causal language model of transformers.
 
-Knows how a tokenizer gets the markers and the audio alphabet, and with what values their rows of the embedding and of
-the output projection begin. Knows no weights but those rows: everything else is the language model's, untouched.
+Extends the tokenizer by markers and audio tokens, and initialises their rows in the embedding and in the output
+projection. All other weights stay the language model's.
 """
 
 import os
@@ -16,7 +16,7 @@ from transformers import AddedToken, AutoModelForCausalLM, AutoTokenizer, PreTra
 from .configuration_ttt import TttConfig
 from .released_configuration_ttt import AUDIO_CODE, MARKERS, PAPER_GENERATION
 
-# Standard deviations of the text rows: enough to tell codes apart, too little to disturb the scores of text (see
+# In standard deviations of the text rows: enough to distinguish codes, too little to change the scores of text (see
 # `initialise_new_rows`).
 ROW_NOISE = 0.1
 
@@ -36,12 +36,12 @@ _DOWNLOAD_OPTIONS = (
 @dataclass(frozen=True)
 class JointVocabulary:
     """
-    What became of a tokenizer's vocabulary.
+    The vocabulary of an extended tokenizer.
 
     Args:
-        first_new_id (`int`): Ids below are the language model's own, ids from here on are new.
-        size (`int`): One more than the highest id.
-        config_fields (`dict[str, int]`): The ids that a `TttConfig` states.
+        first_new_id (`int`): Smaller token ids are the language model's own, the others are new.
+        size (`int`): One more than the highest token id.
+        config_fields (`dict[str, int]`): The fields of a `TttConfig` that follow.
     """
 
     first_new_id: int
@@ -57,7 +57,7 @@ def build_from_language_model(
     generator: torch.Generator | None = None,
     **kwargs: Any,
 ) -> PreTrainedModel:
-    """Do what `TttForConditionalGeneration.from_language_model` says."""
+    """Implement `TttForConditionalGeneration.from_language_model`; arguments and errors are described there."""
     if tokenizer is None:
         options = {name: kwargs[name] for name in _DOWNLOAD_OPTIONS if name in kwargs}
         tokenizer = AutoTokenizer.from_pretrained(folder_or_hub_id, **options)
@@ -79,15 +79,15 @@ def build_from_language_model(
 
 def extend_tokenizer(tokenizer: PreTrainedTokenizerBase, audio_codebook_size: int) -> JointVocabulary:
     """
-    Add the markers and the audio alphabet to a language model's tokenizer, in place, as
-    `processing_ttt.add_ttt_tokens` does.
+    Add the markers and audio tokens to a language model's tokenizer, in place, as `processing_ttt.add_ttt_tokens`
+    does.
 
     Args:
-        tokenizer (`PreTrainedTokenizerBase`): A tokenizer without any of them; the ids of its text stay what they are.
+        tokenizer (`PreTrainedTokenizerBase`): A tokenizer without any of them; its own token ids do not change.
         audio_codebook_size (`int`): Number of codes of the codec.
 
     Returns:
-        [`JointVocabulary`]: What became of it.
+        [`JointVocabulary`]: The extended vocabulary.
 
     Raises:
         ValueError: if the tokenizer has audio tokens already, or the codebook is empty.
@@ -127,18 +127,18 @@ def extend_tokenizer(tokenizer: PreTrainedTokenizerBase, audio_codebook_size: in
 @torch.no_grad()
 def initialise_new_rows(weight: torch.Tensor, first_new_id: int, generator: torch.Generator | None = None) -> None:
     """
-    Give the rows of new ids values that leave the text side as it was: the mean of the text rows, and a little noise.
+    Initialise the rows of new token ids as the mean of the text rows plus a little noise, so that text stays as it was.
 
     For a hidden state `h`, the score of a new id is then the mean score of the text ids plus noise. By Jensen's
     inequality `exp(mean score) <= mean of exp(score)`: n such ids take at most n / (n + V) of the probability, V
     being the number of text ids, and in practice far less (Hewitt 2021, "Initializing new word embeddings for
-    pretrained language models"). Rows drawn from scratch can take nearly all of it. The noise, a tenth of the text
-    rows' standard deviation in each dimension, lets the codes differ from the start.
+    pretrained language models"). Independently drawn rows can take nearly all of it. The noise, a tenth of the text
+    rows' standard deviation in each dimension, distinguishes the codes.
 
     Args:
         weight (`torch.FloatTensor` of shape `(vocab_size, hidden_size)`): Embedding or output projection, changed in
             place.
-        first_new_id (`int`): Rows from here on are new.
+        first_new_id (`int`): First new row.
         generator (`torch.Generator`, *optional*): Source of the noise; torch's global one by default.
     """
     std, mean = torch.std_mean(weight[:first_new_id].float(), dim=0)
@@ -150,14 +150,12 @@ def initialise_new_rows(weight: torch.Tensor, first_new_id: int, generator: torc
 
 
 def _add_rows(language_model: PreTrainedModel, vocabulary: JointVocabulary, generator: torch.Generator | None) -> None:
-    """Make room for the new ids. Rows that a checkpoint holds in reserve (Qwen's has some hundreds) are used first."""
-    rows = max(vocabulary.size, language_model.get_input_embeddings().weight.shape[0])
-    with torch.random.fork_rng(devices=[]):  # the resized rows are drawn and thrown away
-        language_model.resize_token_embeddings(rows, mean_resizing=False)
-    embedding, projection = (
-        language_model.get_input_embeddings().weight,
-        language_model.get_output_embeddings().weight,
-    )
+    """Add rows for the new token ids; unused rows of a checkpoint (Qwen has some hundreds) are used first."""
+    num_rows = max(vocabulary.size, language_model.get_input_embeddings().weight.shape[0])
+    with torch.random.fork_rng(devices=[]):  # the drawn values are overwritten
+        language_model.resize_token_embeddings(num_rows, mean_resizing=False)
+    embedding = language_model.get_input_embeddings().weight
+    projection = language_model.get_output_embeddings().weight
     for weight in (embedding,) if projection is embedding else (embedding, projection):
         initialise_new_rows(weight, vocabulary.first_new_id, generator)
 
@@ -165,7 +163,7 @@ def _add_rows(language_model: PreTrainedModel, vocabulary: JointVocabulary, gene
 def _transplant(
     model_class: type[PreTrainedModel], language_model: PreTrainedModel, vocabulary: JointVocabulary
 ) -> PreTrainedModel:
-    """Put the language model's decoder and output projection, the very modules, into a Text-to-Talk model."""
+    """Move the language model's decoder and output projection into a Text-to-Talk model."""
     decoder, head = language_model.get_decoder(), language_model.get_output_embeddings()
     config = TttConfig(
         text_config=decoder.config,
@@ -186,7 +184,7 @@ def _transplant(
     longest = PAPER_GENERATION["max_new_tokens"]
     for name, value in {
         **PAPER_GENERATION,
-        "max_new_tokens": longest if context is None else min(longest, context // 2),  # a prompt needs room too
+        "max_new_tokens": longest if context is None else min(longest, context // 2),  # leave room for a prompt
         "eos_token_id": config.eos_token_id,
         "pad_token_id": config.pad_token_id,
     }.items():

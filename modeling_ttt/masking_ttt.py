@@ -23,6 +23,7 @@ CACHE_NAME = "cache" if "cache" in inspect.signature(create_masks_for_generate).
 
 # What a backbone takes as `attention_mask`: a tensor, a `BlockMask`, `None`, or a dict of these by layer type.
 AttentionMask = Any
+Index = int | torch.Tensor  # of transformers' mask functions
 
 
 def audio_span_ids(
@@ -146,7 +147,7 @@ def modality_aware_mask(
     if is_isolated is not None:
         isolated = F.pad(is_isolated, (num_cached, 0))
 
-        def sees_before(batch: Any, head: Any, query: Any, key: Any) -> torch.Tensor:
+        def sees_before(batch: Index, head: Index, query: Index, key: Index) -> torch.Tensor:
             return ~isolated[batch, query]
 
     return create_masks_for_generate(

@@ -1,7 +1,7 @@
 """
-The model card of a published Text-to-Talk model, and its way to the Hub.
+The model card of a published Text-to-Talk model, and its upload to the Hub.
 
-Knows what a card says: tags, language, licence, base model, measured numbers, how to load it. Knows no weights.
+A card has tags, language, licence, base model, measured numbers and a usage example. Independent of weights.
 """
 
 import os
@@ -29,8 +29,8 @@ TAG = "text-to-talk"
 
 _BODY = """# {title}
 
-A Text-to-Talk model: one Transformer ({backbone}) that writes text token by token and speaks by denoising blocks of \
-audio tokens
+A Text-to-Talk model: one Transformer ({backbone}) that generates text token by token and audio by denoising blocks \
+of audio tokens
 (codec with one codebook of {codebook_size} codes).{about}
 
 ## Use
@@ -47,7 +47,7 @@ print(reply.text)
 reply.save("reply.wav")
 ```
 
-With the package `text-to-talk` installed, `import modeling_ttt, processing_ttt` stands in for `trust_remote_code=True`.
+With the package `text-to-talk` installed, `import modeling_ttt, processing_ttt` replaces `trust_remote_code=True`.
 
 ## Measured
 
@@ -75,11 +75,12 @@ def model_card(
         config ([`TttConfig`]): The model's configuration.
         language (`str` or sequence of `str`, *optional*): Language codes: `"en"`.
         license (`str`, *optional*): Licence of the weights, by its name on the Hub: `"apache-2.0"`.
-        base_model (`str`, *optional*): Hub id of what it was made from.
-        datasets (sequence of `str`, *optional*): Hub ids of what it learnt from.
-        measured (`Mapping[str, Any]`, *optional*): What was measured, and the number; a row of the card's table each.
+        base_model (`str`, *optional*): Hub id of the model that it was made from.
+        datasets (sequence of `str`, *optional*): Hub ids of its training data.
+        measured (`Mapping[str, Any]`, *optional*): Name and value of each measurement, for the card's
+            table.
         tags (sequence of `str`, *optional*): Besides `text-to-talk`.
-        about (`str`, *optional*): What else a reader should know, in Markdown.
+        about (`str`, *optional*): Further text, in Markdown.
         metadata: Further fields of `huggingface_hub.ModelCardData` (`license_link`, `eval_results`, ...).
 
     Returns:
@@ -124,10 +125,10 @@ def push_with_card(
     Args:
         model (`PreTrainedModel`): The model.
         repo_id (`str`): Repository, made if needed.
-        card (`huggingface_hub.ModelCard`, *optional*): By default the repository's own stays if it has one of ours,
-            else a plain one is written.
+        card (`huggingface_hub.ModelCard`, *optional*): By default the repository's own stays if it is tagged
+            `text-to-talk`, else a plain one is written.
         private (`bool`, *optional*): Whether a new repository is private.
-        token (`str` or `bool`, *optional*): As everywhere on the Hub.
+        token (`str` or `bool`, *optional*): Token of the Hub.
         revision (`str`, *optional*): Branch to commit to, made if needed.
         max_shard_size (`int` or `str`, *optional*, defaults to `"5GB"`): Largest file of weights.
         commit: `commit_message`, `commit_description`, `create_pr`.
@@ -149,7 +150,7 @@ def push_with_card(
 
 
 def _card_in_place(repo_id: str, revision: str | None, token: str | bool | None) -> ModelCard | None:
-    """The repository's card, unless it has none or one that transformers wrote for want of a better."""
+    """The repository's card, unless it has none or only the one that transformers generates."""
     try:
         card = ModelCard.load(hf_hub_download(repo_id, "README.md", revision=revision, token=token))
     except EntryNotFoundError:

@@ -1,9 +1,9 @@
 """
 The Text-to-Talk model: any decoder-only backbone under modality-aware attention, with one output projection for text
-and sound.
+and audio.
 
-Knows token ids in and logits out. Knows no waveform, no text and no file format; decoding lives in
-`generation_ttt.py`, the objective in `objective_ttt.py`.
+Depends on `masking_ttt` for the mask and on `objective_ttt` for the losses; `generation_ttt` adds `generate`.
+Independent of waveforms, text and file formats.
 """
 
 import os
@@ -33,12 +33,12 @@ class TttOutput(ModelOutput):
     Args:
         loss (`torch.FloatTensor` of shape `()`, *optional*, returned with `labels`): `text_loss + audio_loss`.
         logits (`torch.FloatTensor` of shape `(batch, length, vocab_size)`, *optional*, left out by `skip_logits`):
-            Scores of the next text id, or, at a masked position, of its own id.
+            Scores of the next text token id or, at a masked position, of its own.
         text_loss (`torch.FloatTensor` of shape `()`, *optional*, returned with `labels`): Next-token loss on text, in
             nats.
         audio_loss (`torch.FloatTensor` of shape `()`, *optional*, returned with `labels`): Weighted loss at masked
             positions, in nats.
-        cache (`Cache`, *optional*): Keys and values of everything seen so far.
+        cache (`Cache`, *optional*): Keys and values of all positions so far.
         hidden_states (`tuple[torch.Tensor]`, *optional*): Of the backbone.
         attentions (`tuple[torch.Tensor]`, *optional*): Of the backbone.
     """
@@ -59,9 +59,9 @@ class TttOutput(ModelOutput):
 
 class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
     """
-    Text-to-Talk: writes text token by token and speaks by denoising blocks of audio tokens.
+    Text-to-Talk: generates text token by token, and audio by denoising blocks of audio tokens.
 
-    Query i sees key j iff j <= i or both lie in the same audio span (paper, section 3.2).
+    Query i sees key j if and only if j <= i or both are in the same audio span (paper, section 3.2).
     """
 
     _tp_plan = {"lm_head": "colwise_gather_output"}  # noqa: RUF012 - as in transformers
@@ -86,29 +86,28 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         **kwargs: Any,
     ) -> "TttForConditionalGeneration":
         """
-        Start a new Text-to-Talk model from a causal language model: its weights, and fresh rows for the markers and
-        the audio alphabet.
+        Start a new Text-to-Talk model from a causal language model: its weights, and new embedding rows for the
+        markers and audio tokens.
 
-        The text side stays what it was: logits of text ids after text are the language model's own, and the new ids
-        take next to nothing of their probability, because new rows are the mean of the text rows with a little noise
-        (`initialise_new_rows`).
+        Logits of text token ids after text are the language model's own. The new ones get very little probability,
+        because new embedding rows are the mean of the text rows with a little noise (`initialise_new_rows`).
 
         Args:
             pretrained_model_name_or_path (`str` or `os.PathLike`): Folder or Hub id of any causal language model of
                 transformers.
-            audio_codebook_size (`int`): Number of codes of the codec that it is to speak with.
-            tokenizer (`PreTrainedTokenizerBase`, *optional*): The language model's tokenizer, to be extended in
-                place; loaded by default. `processing_ttt.add_ttt_tokens` extends one in the same way.
-            generator (`torch.Generator`, *optional*): Source of the noise in the new rows; torch's global one by
-                default.
+            audio_codebook_size (`int`): Number of codes of the codec.
+            tokenizer (`PreTrainedTokenizerBase`, *optional*): The language model's tokenizer, which is extended
+                in place; loaded by default. `processing_ttt.add_ttt_tokens` extends one in the same way.
+            generator (`torch.Generator`, *optional*): Source of the noise in the new embedding rows; torch's
+                global one by default.
             kwargs: As for `AutoModelForCausalLM.from_pretrained`: `dtype`, `revision`, `token`, ...
 
         Returns:
             [`TttForConditionalGeneration`]: A model in eval mode, with the paper's generation settings.
 
         Raises:
-            ValueError: if the tokenizer has audio tokens already, or the model is no decoder with a plain linear
-            output projection.
+            ValueError: if the tokenizer has audio tokens already, or the model is not a decoder with a plain linear
+                output projection.
         """
         return build_from_language_model(
             cls, pretrained_model_name_or_path, audio_codebook_size, tokenizer, generator, **kwargs
@@ -116,7 +115,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
 
     def text_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """
-        Score the text ids, and nothing else, as the next id.
+        Score the text token ids as the next token.
 
         Args:
             hidden_states (`torch.FloatTensor` of shape `(..., hidden_size)`): Output of the backbone.
@@ -129,7 +128,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
 
     def audio_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """
-        Score the ids that a denoising step may reveal: the codes and the two end markers, in the order of
+        Score the token ids that a denoising step may reveal: the codes and the two end markers, in the order of
         `eligible_audio_ids`.
 
         Args:
@@ -144,13 +143,13 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         return self._project(hidden_states, codes, list(markers.end_token_ids))
 
     def eligible_audio_ids(self) -> torch.Tensor:
-        """List the ids that the columns of `audio_logits` score, `(audio_codebook_size + 2,)`."""
+        """Give the token ids of the columns of `audio_logits`, `(audio_codebook_size + 2,)`."""
         markers = self.config.markers()
         return torch.tensor([*markers.codes, *markers.end_token_ids], device=self.execution_device)
 
     @property
     def execution_device(self) -> torch.device:
-        """The device for ids: that of the weights, or, where accelerate offloads them, the one it moves them to."""
+        """The device for inputs: that of the weights or, where accelerate offloads them, the one it moves them to."""
         if self.device.type != "meta":
             return self.device
         hook = getattr(self.get_input_embeddings(), "_hf_hook", None)
@@ -158,12 +157,12 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         return torch.device("cpu" if device is None else device)
 
     def _project(self, hidden_states: torch.Tensor, *columns: slice | list[int]) -> torch.Tensor:
-        """Score some columns of the vocabulary, without touching the weights of the others."""
+        """Score some token ids of the vocabulary, without computing the others."""
         is_plain = type(self.lm_head) is nn.Linear and type(self.lm_head.weight) is nn.Parameter
         if is_plain and not hasattr(self.lm_head, "_hf_hook"):
             hidden_states = hidden_states.to(self.lm_head.weight.device)
             logits = [F.linear(hidden_states, self.lm_head.weight[part]) for part in columns]
-        else:  # a quantized, adapted, sharded or offloaded projection knows how to compute itself, and only as a whole
+        else:  # a quantized, adapted, sharded or offloaded projection can only be computed as a whole
             scores = self.lm_head(hidden_states)
             logits = [scores[..., part] for part in columns]
         return self._scale_logits(torch.cat(logits, dim=-1))
@@ -198,37 +197,36 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         **kwargs: Any,
     ) -> TttOutput:
         """
-        Score a sequence of text and sound, and learn from it where there are labels.
+        Score sequences of text and audio, and compute the losses where there are labels.
 
-        With `labels` and without `audio_mask` the model noises `input_ids` itself: in train mode from `generator`
-        (torch's global one by default), in eval mode from a fixed seed. With `audio_mask` and `mask_prob`,
-        `input_ids` are taken as noised already.
+        With `labels` and without `audio_mask` the model masks audio in `input_ids` itself: in train mode drawn from
+        `generator` (torch's global one by default), in eval mode from a fixed seed. With `audio_mask` and
+        `mask_prob`, `input_ids` are masked already.
 
         Args:
             input_ids (`torch.LongTensor` of shape `(batch, length)`): Token ids.
             attention_mask (`torch.Tensor` of shape `(batch, cached + length)`, *optional*):
-                0 hides a position. A mask made by `modality_aware_mask` passes through.
+                0 hides a position. A mask made by `masking_ttt.modality_aware_mask` passes through.
             position_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*):
-                Positions; in packed rows they start again with every sample and `attention_mask` is left out.
-            cache (`Cache`, *optional*): Keys and values of what came before; audio spans do not reach into it.
+                Positions; in packed rows they start again with every sample, without an `attention_mask`.
+            cache (`Cache`, *optional*): Keys and values of the positions before; audio spans must not begin in them.
             inputs_embeds (`torch.FloatTensor` of shape `(batch, length, hidden_size)`, *optional*):
-                Instead of `input_ids`, for text only: embeddings do not say which positions are sound.
-            labels (`torch.LongTensor` of shape `(batch, length)`, *optional*): Clean ids, -100 where nothing is learnt.
+                Instead of `input_ids`, for text only: embeddings do not show which positions are audio.
+            labels (`torch.LongTensor` of shape `(batch, length)`, *optional*): Clean token
+                ids, -100 where nothing is learnt.
             audio_mask (`torch.BoolTensor` of shape `(batch, length)`, *optional*): Masked positions, if the caller
-                drew the noise.
-            mask_prob (`torch.FloatTensor` of shape `(batch,)` or `(batch, length)`, *optional*): Probability the
-                caller masked with.
+                masked them.
+            mask_prob (`torch.FloatTensor` of shape `(batch,)` or `(batch, length)`, *optional*): Probability with
+                which the caller masked.
             sample_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*):
-                Sample of each position in packed rows: 0, 1, ... in each row, -1 for padding. Losses are means over
-                samples.
-            generator (`torch.Generator`, *optional*): Source of the noise in train mode.
+                Sample of each position: 0, 1, ... in each packed row, -1 for padding. Losses are means over samples.
+            generator (`torch.Generator`, *optional*): Source of the random masks in train mode.
             use_cache (`bool`, *optional*): Return `cache`.
             logits_to_keep (`int` or `torch.Tensor`, *optional*, defaults to 0): Score only the last positions (0:
                 all), or these ones.
             past_key_values (`Cache`, *optional*): `cache`, by its name before transformers 5.24.
             skip_logits (`bool`, *optional*, defaults to `False`): With `labels`: score only the positions that the
-                losses ask, and return no logits. The losses are the same; a training step that needs nothing else is
-                faster and smaller.
+                losses need, and return no logits. The losses are the same, in less time and memory.
             kwargs: For the backbone.
 
         Returns:
@@ -236,12 +234,12 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
 
         Raises:
             ValueError: if only one of `audio_mask` and `mask_prob` is given, or neither or both of `input_ids` and
-            `inputs_embeds`, or if
-                `labels` come without `input_ids` or with `logits_to_keep`, or `skip_logits` without `labels`.
+                `inputs_embeds`, or `labels` without `input_ids` or with `logits_to_keep`, or `skip_logits` without
+                `labels`.
         """
         if (audio_mask is None) != (mask_prob is None):
             raise ValueError(
-                "`audio_mask` and `mask_prob` belong together: pass both, or neither and let the model draw the noise."
+                "`audio_mask` and `mask_prob` belong together: pass both, or neither and let the model mask the audio."
             )
         if labels is not None and (input_ids is None or not _keeps_all(logits_to_keep)):
             raise ValueError(
@@ -249,21 +247,15 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
                 "`logits_to_keep`."
             )
         if skip_logits and labels is None:
-            raise ValueError(
-                "`skip_logits` leaves nothing to return without `labels`: pass labels, or let the logits be scored."
-            )
+            raise ValueError("`skip_logits` leaves nothing to return without `labels`: pass labels, or leave it out.")
         if labels is not None and input_ids is not None and audio_mask is None:
-            noised = self._draw_noise(input_ids, labels, sample_ids, generator)
-            input_ids, labels, audio_mask, mask_prob = (
-                noised.input_ids,
-                noised.labels,
-                noised.audio_mask,
-                noised.mask_prob,
-            )
+            corruption = self._corrupt(input_ids, labels, sample_ids, generator)
+            input_ids, labels = corruption.input_ids, corruption.labels
+            audio_mask, mask_prob = corruption.audio_mask, corruption.mask_prob
 
         if sample_ids is not None:
-            # They say what is padding and where samples begin; beside a 2-D mask the backbone would not look for the
-            # latter.
+            # Position ids mark where samples begin and -1 what is padding; with a 2-D mask the backbone ignores the
+            # former.
             position_ids = positions_in_samples(sample_ids) if position_ids is None else position_ids
             attention_mask = None if _is_padding_mask(attention_mask) else attention_mask
         cache = past_key_values if cache is None else cache
@@ -297,11 +289,11 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
 
     @property
     def audio_token_start_id(self) -> int:
-        """First id of the audio alphabet; a `ValueError` if the checkpoint does not say."""
+        """First id of the audio part of the vocabulary; a `ValueError` if it is not set."""
         if self.config.audio_token_start_id is None:
             raise ValueError(
-                "`config.audio_token_start_id` is not set, so text and sound cannot be told apart; set it to the first "
-                "audio id."
+                "`config.audio_token_start_id` is not set, so text and audio cannot be distinguished; set it to the "
+                "first audio id."
             )
         return self.config.audio_token_start_id
 
@@ -326,13 +318,15 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         skip_logits: bool,
     ) -> tuple[torch.Tensor | None, JointLoss | None]:
         """Give the logits unless they are skipped, and the losses if there are targets."""
-        if targets is not None and skip_logits:  # as one row of a batch: what a sharded or adapted projection expects
+        if (
+            targets is not None and skip_logits
+        ):  # as a batch of one: sharded and adapted projections expect 3 dimensions
             return None, targets.loss(self._scale_logits(self.lm_head(targets.gather(hidden_states)[None]))[0])
         kept = slice(-logits_to_keep or None, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self._scale_logits(self.lm_head(hidden_states[:, kept]))
         return logits, targets.loss(targets.gather(logits)) if targets is not None else None
 
-    def _draw_noise(
+    def _corrupt(
         self,
         input_ids: torch.Tensor,
         labels: torch.Tensor,
@@ -342,7 +336,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         if self.config.mask_token_id is None:
             raise ValueError(
                 "`config.mask_token_id` is not set, so audio cannot be masked for training; set it to the id of the "
-                "mask."
+                "mask token."
             )
         return corrupt(
             input_ids,
@@ -357,7 +351,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         )
 
 
-def _is_padding_mask(attention_mask: Any) -> bool:
+def _is_padding_mask(attention_mask: object) -> bool:
     return isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2
 
 

@@ -1,11 +1,10 @@
 """
 The training objective: absorbing diffusion over audio spans, next-token prediction over text, in one joint bound.
 
-Pure functions of tensors: they know ids, labels and logits, and neither a model nor a dataset. A *sample* is what the
-losses are averaged over: a row of the batch, or, in packed rows, the positions that share a sample id.
+Pure functions of token ids, labels and logits. Independent of models and data sets. A *sample* is what the losses are
+averaged over: a sequence of the batch or, in packed rows, the positions with the same sample id.
 
-Text-to-Talk (arXiv 2509.20072), section 3: partial-order factorisation, BANOM, PPM. (SST cuts the data before it gets
-here.)
+Text-to-Talk (arXiv 2509.20072), section 3: partial-order factorisation, BANOM, PPM. (SST cuts the data before.)
 """
 
 import zlib
@@ -15,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 IGNORE_INDEX = -100
-MIN_MASK_PROB = 1e-3  # eps: keeps the weight 1 / p of a barely noised sample finite
+MIN_MASK_PROB = 1e-3  # eps: keeps the weight 1 / p finite
 
 
 @dataclass
@@ -24,9 +23,9 @@ class Corruption:
     One draw of the forward process.
 
     Args:
-        input_ids (`torch.LongTensor` of shape `(batch, length)`): The ids with masked positions replaced by the mask.
-        labels (`torch.LongTensor` of shape `(batch, length)`): The clean ids; additionally -100 on audio that was
-            preserved.
+        input_ids (`torch.LongTensor` of shape `(batch, length)`): Token ids, masked positions replaced by the
+            mask.
+        labels (`torch.LongTensor` of shape `(batch, length)`): Clean token ids; also -100 on preserved audio.
         audio_mask (`torch.BoolTensor` of shape `(batch, length)`): The masked positions.
         mask_prob (`torch.FloatTensor` of shape `(batch, length)`): Probability p with which the position's sample was
             masked.
@@ -45,15 +44,15 @@ def number_samples(
     Number the samples of a batch.
 
     Args:
-        batch (`int`): Rows.
-        length (`int`): Positions of a row.
+        batch (`int`): Sequences or packed rows.
+        length (`int`): Positions of each.
         sample_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*):
-            0, 1, ... for the packed samples of a row, a negative number for padding. `None`: every row is one sample.
-        device (`torch.device`): Where the result lies.
+            0, 1, ... for the samples of a packed row, negative for padding. `None`: every sequence is a sample.
+        device (`torch.device`): Device of the result.
 
     Returns:
         `tuple`: the samples' numbers `(batch, length)`, consecutive over the whole batch, and how many samples there
-        are. Padding counts to the first sample of the batch; it carries no labels, so it adds nothing.
+        are. Padding gets the number of the batch's first sample; without labels it adds nothing.
     """
     if sample_ids is None:
         return torch.arange(batch, device=device)[:, None].expand(batch, length), batch
@@ -79,9 +78,9 @@ class Noise:
     The uniform numbers of the forward process.
 
     Args:
-        samples (`torch.FloatTensor` of shape `(4, samples)`): Of each sample its time, the coins of BANOM and PPM,
-            and PPM's choice.
-        positions (`torch.FloatTensor` of shape `(batch, length)`): Masked are those below the sample's probability.
+        samples (`torch.FloatTensor` of shape `(4, samples)`): For each sample its time, the draws of BANOM and PPM,
+            and PPM's choice of a span.
+        positions (`torch.FloatTensor` of shape `(batch, length)`): A position is masked below its sample's probability.
     """
 
     samples: torch.Tensor
@@ -90,24 +89,19 @@ class Noise:
 
 def fixed_noise(input_ids: torch.Tensor, labels: torch.Tensor, sample_ids: torch.Tensor | None = None) -> Noise:
     """
-    Give every sample noise that follows from its labelled ids alone: the same in any batch, at any place, with any
-    padding.
+    Give every sample noise that depends on its labelled token ids alone: the same in any batch, with any padding.
 
     Args:
-        input_ids (`torch.LongTensor` of shape `(batch, length)`): Clean ids.
+        input_ids (`torch.LongTensor` of shape `(batch, length)`): Clean token ids.
         labels (`torch.LongTensor` of shape `(batch, length)`): -100 where nothing is learnt.
         sample_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*): Packed samples, see `number_samples`.
 
     Returns:
-        [`Noise`]: For losses that can be compared, in evaluation.
+        [`Noise`]: For comparable losses, in evaluation.
     """
     numbers, num_samples = number_samples(input_ids.shape[0], input_ids.shape[1], sample_ids, input_ids.device)
-    device, numbers, input_ids, is_learnt = (
-        input_ids.device,
-        numbers.cpu(),
-        input_ids.cpu(),
-        (labels != IGNORE_INDEX).cpu(),
-    )
+    device, is_learnt = input_ids.device, (labels != IGNORE_INDEX).cpu()
+    numbers, input_ids = numbers.cpu(), input_ids.cpu()
     samples, positions = torch.zeros(4, num_samples), torch.ones(input_ids.shape)
     for number in range(num_samples):
         mine = (numbers == number) & is_learnt
@@ -134,20 +128,20 @@ def corrupt(
     masked with probability p.
 
     Maskable are the audio positions with a label. BANOM keeps all audio of a sample clean with `clean_audio_prob`;
-    otherwise PPM keeps the spans before a random one clean with `prefix_preservation_prob`, and takes their labels
-    away.
+    otherwise PPM keeps the spans before a random one clean with `prefix_preservation_prob`, and removes their labels.
 
     Args:
-        input_ids (`torch.LongTensor` of shape `(batch, length)`): Clean ids.
-        labels (`torch.LongTensor` of shape `(batch, length)`): Clean ids to learn, -100 elsewhere (prompt, padding).
+        input_ids (`torch.LongTensor` of shape `(batch, length)`): Clean token ids.
+        labels (`torch.LongTensor` of shape `(batch, length)`): Clean token ids to learn, -100 elsewhere (prompt,
+            padding).
         span_ids (`torch.LongTensor` of shape `(batch, length)`): From `audio_span_ids`.
-        mask_token_id (`int`): The absorbing state.
+        mask_token_id (`int`): The mask.
         clean_audio_prob (`float`): BANOM's probability.
         prefix_preservation_prob (`float`): PPM's probability.
         sample_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*): Packed samples, see `number_samples`.
         generator (`torch.Generator`, *optional*): Source of all randomness; torch's global generator, as dropout uses
             it, by default.
-        noise ([`Noise`], *optional*): What was drawn already, instead.
+        noise ([`Noise`], *optional*): Used instead of drawing.
 
     Returns:
         [`Corruption`].
@@ -199,7 +193,7 @@ class JointLoss:
 
     Args:
         loss (`torch.FloatTensor` of shape `()`): `text_loss + audio_loss`.
-        text_loss (`torch.FloatTensor` of shape `()`): Cross-entropy of the next text id, in nats.
+        text_loss (`torch.FloatTensor` of shape `()`): Cross-entropy of the next text token, in nats.
         audio_loss (`torch.FloatTensor` of shape `()`): Weighted cross-entropy at the masked positions, in nats.
     """
 
@@ -211,16 +205,16 @@ class JointLoss:
 @dataclass
 class Targets:
     """
-    What the objective asks at which positions. Only these positions' logits are needed: scoring the others over the
-    vocabulary is work that no loss sees.
+    What is to be predicted at which positions; the losses need no logits of other positions.
 
     Args:
-        text_labels (`torch.LongTensor` of shape `(num_text,)`): Ids of text to predict, each by the position before it.
-        audio_labels (`torch.LongTensor` of shape `(num_masked,)`): Ids of masked sound, each predicted by its own
+        text_labels (`torch.LongTensor` of shape `(num_text,)`): Text token ids, each predicted by the position
+            before it.
+        audio_labels (`torch.LongTensor` of shape `(num_masked,)`): Masked audio token ids, each predicted by its own
             position.
-        is_text (`torch.BoolTensor` of shape `(batch, length)`): Where the ids of text stand.
-        is_masked (`torch.BoolTensor` of shape `(batch, length)`): Where the masked sound stands.
-        is_audio (`torch.BoolTensor` of shape `(batch, length)`): Where there is sound to learn, masked or not.
+        is_text (`torch.BoolTensor` of shape `(batch, length)`): Positions of `text_labels`.
+        is_masked (`torch.BoolTensor` of shape `(batch, length)`): Positions of `audio_labels`.
+        is_audio (`torch.BoolTensor` of shape `(batch, length)`): Audio positions with a label, masked or not.
         mask_prob (`torch.FloatTensor` of shape `(batch, length)`): Probability with which the position's sample was
             masked.
         numbers (`torch.LongTensor` of shape `(batch, length)`): Sample of each position, from `number_samples`.
@@ -238,7 +232,7 @@ class Targets:
 
     def gather(self, states: torch.Tensor) -> torch.Tensor:
         """
-        Take what predicts the targets: the states before text, then those of masked sound.
+        Take the states that predict the targets: those before text, then those of masked audio.
 
         Args:
             states (`torch.FloatTensor` of shape `(batch, length, size)`): Hidden states, or logits.
@@ -279,14 +273,14 @@ def find_targets(
     sample_ids: torch.Tensor | None = None,
 ) -> Targets:
     """
-    Find what the objective asks of a noised sequence.
+    Find the targets of masked sequences.
 
     Args:
-        labels (`torch.LongTensor` of shape `(batch, length)`): Clean ids, -100 where nothing is learnt.
+        labels (`torch.LongTensor` of shape `(batch, length)`): Clean token ids, -100 where nothing is learnt.
         audio_mask (`torch.BoolTensor` of shape `(batch, length)`): The masked positions.
         mask_prob (`torch.FloatTensor` of shape `(batch,)` or `(batch, length)`): Probability with which the sample
             was masked.
-        audio_token_start_id (`int`): First id of the audio alphabet.
+        audio_token_start_id (`int`): First id of the audio part of the vocabulary.
         sample_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*): Packed samples, see `number_samples`.
 
     Returns:
@@ -321,19 +315,19 @@ def joint_loss(
     sample_ids: torch.Tensor | None = None,
 ) -> JointLoss:
     """
-    The joint bound of text and sound, from the logits of the noised sequence.
+    Compute the joint bound of text and audio from the logits of masked sequences.
 
-    Text is predicted by the position before it, and averaged over the sample's text targets. Sound is predicted by
+    Text is predicted by the position before it, and averaged over the sample's text targets. Audio is predicted by
     its own masked position, weighted 1 / p, summed and divided by the sample's maskable positions. Both are then
-    averaged over the samples; a sample without targets of one kind adds 0 to it.
+    averaged over the samples; a sample without targets of one kind adds 0 to its loss.
 
     Args:
-        logits (`torch.FloatTensor` of shape `(batch, length, vocab_size)`): Output of the model for the noised ids.
-        labels (`torch.LongTensor` of shape `(batch, length)`): Clean ids, -100 where nothing is learnt.
+        logits (`torch.FloatTensor` of shape `(batch, length, vocab_size)`): Output of the model for the masked ids.
+        labels (`torch.LongTensor` of shape `(batch, length)`): Clean token ids, -100 where nothing is learnt.
         audio_mask (`torch.BoolTensor` of shape `(batch, length)`): The masked positions.
         mask_prob (`torch.FloatTensor` of shape `(batch,)` or `(batch, length)`): Probability with which the sample
             was masked.
-        audio_token_start_id (`int`): First id of the audio alphabet.
+        audio_token_start_id (`int`): First id of the audio part of the vocabulary.
         sample_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*): Packed samples, see `number_samples`.
 
     Returns:

@@ -1,8 +1,7 @@
 """
-What loading, saving and publishing add to transformers' own: source files that travel along, a model card, the end of
-a reply.
+What loading, saving and publishing add to transformers' own: copied source files, a model card, the end of a reply.
 
-Knows folders and repositories. Knows no layers and no decoding.
+Depends on folders and repositories. Independent of layers and decoding.
 """
 
 import os
@@ -14,7 +13,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from .configuration_ttt import TttConfig
 from .model_card_ttt import push_with_card
 
-# By this a saved config tells every Auto class which of the source files beside it to take.
+# A saved config names for every Auto class the source file beside it.
 AUTO_MAP = {
     "AutoConfig": "configuration_ttt.TttConfig",
     "AutoModel": "modeling_ttt.TttForConditionalGeneration",
@@ -34,17 +33,17 @@ class TttPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flex_attn = True
-    _supports_flash_attn = False  # takes no mask, so it cannot show a span to itself whole
+    _supports_flash_attn = False  # takes no mask, so a span cannot attend to itself in both directions
     _supports_attention_backend = True
 
-    # Saving copies the source files, so that the folder loads with `trust_remote_code=True` where TtT is not installed.
+    # Saving copies the source files, so that the folder loads with `trust_remote_code=True` without this package.
     _auto_class = "AutoModel"
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
         """Save weights, config and source files; every Auto class that holds the model is named in the config."""
         self.config.auto_map = dict(AUTO_MAP)
         if self.can_generate():
-            # A generation config that is marked as derived from the model's loses our own options when it is loaded.
+            # transformers drops the options of this package from a config marked as derived from the model's.
             self.generation_config._from_model_config = False
         super().save_pretrained(save_directory, **kwargs)
 
@@ -58,7 +57,7 @@ class TttPreTrainedModel(PreTrainedModel):
                 base model and measured numbers. By default the repository's own card stays, and a repository without
                 one gets a plain one.
             kwargs: `private`, `token`, `revision`, `create_pr`, `commit_message`, `commit_description`,
-            `max_shard_size`.
+                `max_shard_size`.
 
         Returns:
             `huggingface_hub.CommitInfo`: The commit.
@@ -66,7 +65,7 @@ class TttPreTrainedModel(PreTrainedModel):
         return push_with_card(self, repo_id, card, **kwargs)
 
     def adjust_generation_fn(self, generation_config: GenerationConfig | None, *args: Any, **kwargs: Any) -> None:
-        """Load generation options; those of a plain language model also get the end marker of our replies."""
+        """Load generation options; those of a plain language model also get `config.eos_token_id`."""
         super().adjust_generation_fn(generation_config, *args, **kwargs)
         if generation_config is None and self.config.eos_token_id is not None:
             ends = [*_as_list(self.generation_config.eos_token_id), *_as_list(self.config.eos_token_id)]

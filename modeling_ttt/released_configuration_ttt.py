@@ -1,8 +1,8 @@
 """
-Configurations that are not ours yet: those of the authors' released checkpoints, and of plain language models.
+Configurations of the authors' released checkpoints and of plain language models, read as fields of `TttConfig`.
 
-Knows how the release spells its fields, which strings its markers have, and finds their ids in the tokenizer beside
-the config. Knows no weights: theirs have the names that ours have.
+Maps the names of the release's fields, and finds the ids of the markers in the tokenizer beside the config.
+Independent of weights, whose names are the same.
 
 A released `config.json` is that of its backbone (`model_type: qwen2`) with `architectures: ["Qwen2ForARDiffLM"]` and
 the fields of `RELEASED_FIELDS`; the ids of the markers are in the tokenizer only.
@@ -24,8 +24,7 @@ RELEASED_FIELDS = {
     "unmasked_audio_prob": "clean_audio_prob",
     "prefix_preservation_ratio": "prefix_preservation_prob",
 }
-# Field of the config -> its token. The other package has the same strings in `vocabulary_ttt.py`; a test holds the
-# two together.
+# Field of the config -> its token. `vocabulary_ttt.py` of the other package has the same strings, which a test holds.
 MARKERS = {
     "begin_audio_token_id": "<|begin_of_audio|>",
     "begin_last_audio_token_id": "<|begin_of_quad|>",
@@ -38,8 +37,7 @@ MARKERS = {
 }
 AUDIO_CODE = "<|audio_{}|>"
 
-# How the paper decodes (section 4): 10 steps for a block of 32, sampled text. Cutting a reply short is not the
-# paper's business: 2048 ids are about 100 seconds.
+# The paper's decoding settings (section 4). It does not limit replies; 2048 token ids are about 100 seconds.
 PAPER_GENERATION = {
     "do_sample": True,
     "top_k": 10,
@@ -58,7 +56,7 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 def is_released_layout(config_dict: dict[str, Any]) -> bool:
     """
-    Say whether a `config.json` is that of a released Text-to-Talk checkpoint.
+    Whether a `config.json` is that of a released Text-to-Talk checkpoint.
 
     Args:
         config_dict (`dict[str, Any]`): Its contents.
@@ -72,24 +70,23 @@ def is_released_layout(config_dict: dict[str, Any]) -> bool:
 
 
 def is_foreign_layout(config_dict: dict[str, Any]) -> bool:
-    """Say whether a `config.json` is a language model's, released Text-to-Talk or plain, and not ours."""
+    """Whether a `config.json` is not a `TttConfig` but a language model's, released Text-to-Talk or plain."""
     return "text_config" not in config_dict and config_dict.get("model_type", "ttt") != "ttt"
 
 
 def nest_language_model(config_dict: dict[str, Any]) -> dict[str, Any]:
     """
-    Write the config of a language model, released Text-to-Talk or plain, as one of ours with that model as the
-    backbone.
+    Turn the config of a language model, released Text-to-Talk or plain, into that of a model with it as the backbone.
 
     Args:
         config_dict (`dict[str, Any]`): Contents of its `config.json`.
 
     Returns:
-        `dict[str, Any]`: Fields of `TttConfig`. What only the tokenizer can tell is missing; so are, over a plain
-        language model, all ids of sound.
+        `dict[str, Any]`: Fields of `TttConfig`, without those that only the tokenizer has and, for a plain language
+            model, without all audio ids.
 
     Raises:
-        ValueError: naming the field, if a released one holds no id.
+        ValueError: naming the field, if the value of a released one is not a token id.
     """
     kept_out = {*RELEASED_FIELDS, *_NOT_THE_BACKBONES}
     nested = {name: config_dict.get(name) for name in _SPECIAL_IDS}
@@ -98,41 +95,41 @@ def nest_language_model(config_dict: dict[str, Any]) -> dict[str, Any]:
         "text_config": {name: value for name, value in config_dict.items() if name not in kept_out},
         "dtype": config_dict.get("dtype", config_dict.get("torch_dtype")),
     }
-    for theirs, ours in RELEASED_FIELDS.items():
-        value = config_dict.get(theirs)
+    for released_name, name in RELEASED_FIELDS.items():
+        value = config_dict.get(released_name)
         if value is None:
             continue
-        if ours.endswith("_id") and type(value) is not int:
-            raise ValueError(f"`{theirs}` of the released config.json must be a token id, got {value!r}.")
-        nested[ours] = value
+        if name.endswith("_id") and type(value) is not int:
+            raise ValueError(f"`{released_name}` of the released config.json must be a token id, got {value!r}.")
+        nested[name] = value
     if is_released_layout(config_dict):
-        nested |= _codes_until_the_tokenizer_tells(nested)
+        nested |= _codes_before_the_mask(nested)
     return nested
 
 
 def resolve_markers(nested: dict[str, Any], folder_or_hub_id: str | os.PathLike, **kwargs: Any) -> dict[str, Any]:
     """
-    Complete the config of a released checkpoint with the ids that its tokenizer gives to the markers, and say so in a
-    log message.
+    Complete the config of a released checkpoint with the markers' token ids in its tokenizer, and log them.
 
     Args:
         nested (`dict[str, Any]`): From `nest_language_model`.
-        folder_or_hub_id (`str` or `os.PathLike`): Where the tokenizer's files are; without any, nothing is added.
+        folder_or_hub_id (`str` or `os.PathLike`): Folder or repository of the tokenizer; without its files
+            nothing is added.
         kwargs: Of these, the options of a download are used: `revision`, `token`, `cache_dir`, ...
 
     Returns:
-        `dict[str, Any]`: Fields of `TttConfig`. A marker that the tokenizer lacks is missing here too.
+        `dict[str, Any]`: Fields of `TttConfig`, without markers that the tokenizer lacks.
 
     Raises:
         ValueError: if config and tokenizer contradict each other, or the codes are not numbered without a gap.
     """
     options = {name: kwargs[name] for name in _DOWNLOAD_OPTIONS if kwargs.get(name) is not None}
     found = read_markers(folder_or_hub_id, **options)
-    for theirs, ours in RELEASED_FIELDS.items():
-        if ours in found and nested.get(ours) not in (None, found[ours]):
+    for released_name, name in RELEASED_FIELDS.items():
+        if name in found and nested.get(name) not in (None, found[name]):
             raise ValueError(
-                f"`{theirs}` in config.json of {str(folder_or_hub_id)!r} is {nested[ours]}, but its tokenizer gives "
-                f"{MARKERS[ours]} the id {found[ours]}: config and tokenizer do not belong together."
+                f"`{released_name}` in config.json of {str(folder_or_hub_id)!r} is {nested[name]}, but its tokenizer "
+                f"gives {MARKERS[name]} the id {found[name]}: config and tokenizer do not belong together."
             )
     resolved = {**nested, **found}
     _report(resolved, found, folder_or_hub_id)
@@ -141,14 +138,14 @@ def resolve_markers(nested: dict[str, Any], folder_or_hub_id: str | os.PathLike,
 
 def read_markers(folder_or_hub_id: str | os.PathLike, **options: Any) -> dict[str, int]:
     """
-    Read what the tokenizer says about a config.
+    Read fields of a config from the tokenizer.
 
     Args:
-        folder_or_hub_id (`str` or `os.PathLike`): Where the tokenizer's files are.
+        folder_or_hub_id (`str` or `os.PathLike`): Folder or repository of the tokenizer.
         options: Of a download: `revision`, `token`, `cache_dir`, ...
 
     Returns:
-        `dict[str, int]`: Fields of `TttConfig`, as far as the tokenizer has the tokens; empty if there is no tokenizer.
+        `dict[str, int]`: Fields of `TttConfig` whose tokens the tokenizer has; empty without a tokenizer.
 
     Raises:
         ValueError: if the codes are not numbered without a gap.
@@ -169,8 +166,8 @@ def read_markers(folder_or_hub_id: str | os.PathLike, **options: Any) -> dict[st
     return found
 
 
-def _codes_until_the_tokenizer_tells(nested: dict[str, Any]) -> dict[str, int]:
-    """Take the ids between `<|audio|>` and the mask for codes: in the release they are."""
+def _codes_before_the_mask(nested: dict[str, Any]) -> dict[str, int]:
+    """Take the ids between `<|audio|>` and the mask as codes, as in the release, until the tokenizer is read."""
     start, mask = nested.get("audio_token_start_id"), nested.get("mask_token_id")
     if start is None or mask is None or mask - start < 2:
         return {}
@@ -191,7 +188,9 @@ def _count_codes(vocab: dict[str, int]) -> int:
 
 def _report(resolved: dict[str, Any], found: dict[str, int], folder_or_hub_id: str | os.PathLike) -> None:
     mapped = {
-        ours: f"{theirs} -> {ours} {resolved[ours]}" for theirs, ours in RELEASED_FIELDS.items() if ours in resolved
+        name: f"{released_name} -> {name} {resolved[name]}"
+        for released_name, name in RELEASED_FIELDS.items()
+        if name in resolved
     }
     added = [f"{name} {value}" for name, value in found.items() if name not in mapped]
     missing = [token for name, token in MARKERS.items() if name not in found]

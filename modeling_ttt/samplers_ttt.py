@@ -5,9 +5,7 @@ Pure functions of logits, tested on hand-made ones. Independent of models, cache
 
     logits ─► propose ─► Proposal ─► remasking rule: priorities ─► acceptance rule: revealed positions
            ─► DenoisingOutput: the blocks, the confidence, which blocks are finished
-
-To add a rule of order, write a class from a `Proposal` to priorities and name it in `REMASKING_RULES`; to add a rule
-of number, a class from a `Proposal` and its priorities to revealed positions, and choose it in `acceptance_rule`.
+CONTRIBUTING.md describes how to add a rule.
 """
 
 import itertools
@@ -66,21 +64,6 @@ def uniform(shape: tuple[int, ...], generator: torch.Generator | None, device: t
     return torch.rand(shape, generator=generator, device=generator.device if generator is not None else device).to(
         device
     )
-
-
-def guide(conditional: torch.Tensor, unconditional: torch.Tensor, scale: float) -> torch.Tensor:
-    """
-    Apply classifier-free guidance: `u + (scale + 1)(c - u)`, so that a scale of 0 changes nothing.
-
-    Args:
-        conditional (`torch.FloatTensor`): Logits of the block in its sequence, c.
-        unconditional (`torch.FloatTensor` of the same shape): Logits of the block without its context, u.
-        scale (`float`): The paper's guidance scale (0.1 there).
-
-    Returns:
-        `torch.FloatTensor`: Guided logits.
-    """
-    return unconditional + (scale + 1) * (conditional - unconditional)
 
 
 def audio_warpers(top_k: int | None, top_p: float | None) -> LogitsProcessorList:
@@ -245,16 +228,13 @@ REMASKING_RULES: dict[str, RemaskingRule] = {
 
 
 class AcceptanceRule(Protocol):
-    """
-    From a proposal, its priorities and the schedule's counts `(sequences,)` to the positions to reveal
-    `(sequences, block)`.
-    """
+    """From a proposal, its priorities and counts `(sequences,)` to the positions to reveal `(sequences, block)`."""
 
     def __call__(self, proposal: Proposal, priority: torch.Tensor, counts: torch.Tensor) -> torch.Tensor: ...
 
 
 class FixedSchedule:
-    """Reveal as many positions as the schedule says."""
+    """Reveal as many positions as the schedule has for this step."""
 
     def __call__(self, proposal: Proposal, priority: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         return choose_revealed(priority, proposal.is_masked, counts)
@@ -317,7 +297,9 @@ def choose_revealed(priority: torch.Tensor, is_masked: torch.Tensor, counts: tor
 
 
 def by_priority(priority: torch.Tensor, is_masked: torch.Tensor) -> torch.Tensor:
-    """Order the positions `(sequences, block)` of each block: highest priority first, ties left to right, unmasked last."""
+    """
+    Order the positions `(sequences, block)` of each block: highest priority first, ties left to right, unmasked last.
+    """
     return priority.masked_fill(~is_masked, -torch.inf).argsort(dim=-1, descending=True, stable=True)
 
 

@@ -29,9 +29,12 @@ def trained(model, steps=15, learning_rate=1e-2):
 
 def generated(model):
     return model.generate(
-        input_ids=torch.tensor([[FIRST_WORD, FIRST_WORD + 1]]), max_new_tokens=20, block_length=5, denoising_steps=2,
+        input_ids=torch.tensor([[FIRST_WORD, FIRST_WORD + 1]]),
+        max_new_tokens=20,
+        block_length=5,
+        denoising_steps=2,
         logits_processor=speaking(),
-    ).tolist()  # fmt: skip
+    ).tolist()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""`config.span_attention = "block"`: a position sees its own block and what comes before, in training and in decoding alike."""
+"""
+`config.span_attention = "block"`: a position sees its own block and what comes before, in training and in decoding
+alike.
+"""
 
 import pytest
 import slow_reference

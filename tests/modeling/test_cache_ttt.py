@@ -1,4 +1,6 @@
-"""The cache with room behind its keys and values: the same as transformers' own that is copied at every forward, in place."""
+"""
+The cache with room behind its keys and values: the same as transformers' own that is copied at every forward, in place.
+"""
 
 import copy
 

@@ -1,4 +1,7 @@
-"""The rules of denoising inside `generate`: each held against the slow restatement, against decoding without a cache, and row by row."""
+"""
+The rules of denoising inside `generate`: each held against the slow restatement, against decoding without a cache, and
+row by row.
+"""
 
 import pytest
 import slow_reference
@@ -101,7 +104,10 @@ def test_guidance_of_scale_zero_changes_nothing_and_costs_nothing(model, forward
 
 
 def test_what_guidance_and_the_prior_cost_in_forwards(endless, forwards):
-    """Queries of each forward: the masked context doubles the forwards of denoising, no context widens them, the prior comes once."""
+    """
+    Queries of each forward: the masked context doubles the forwards of denoising, no context widens them, the prior
+    comes once.
+    """
 
     def cost(**options):
         forwards.clear()

@@ -31,7 +31,7 @@ def speak(state, *block):
     return state.close_block()
 
 
-# ------------------------------------------------------------------------------------------------- how a prompt leaves off
+# ---------------------------------------------------------------------------------------------- how a prompt leaves off
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_prompt_leaves_off_in_text_or_in_an_open_span(prompt, span_start):
     assert state_after(*prompt).span_start == span_start
 
 
-# ----------------------------------------------------------------------------------------------------------- text and spans
+# ------------------------------------------------------------------------------------------------------- text and spans
 
 
 def test_a_word_is_appended_and_only_a_begin_marker_opens_a_span():
@@ -96,7 +96,7 @@ def test_either_end_marker_closes_any_span(begin, end):
     assert state.span_start is None
 
 
-# ------------------------------------------------------------------------------------------------------------------ limits
+# --------------------------------------------------------------------------------------------------------------- limits
 
 
 @pytest.mark.parametrize(("begin", "end"), [(BEGIN, END), (BEGIN_LAST, END_LAST)])
@@ -146,7 +146,7 @@ def test_no_end_marker_is_appended_where_the_reply_has_no_room():
     assert state.num_new_tokens == 4
 
 
-# ------------------------------------------------------------------------------------------------------- what may be cached
+# --------------------------------------------------------------------------------------------------- what may be cached
 
 
 def test_everything_up_to_the_begin_marker_is_final_while_the_row_speaks():

@@ -36,7 +36,7 @@ def decode(model, prompt=(W, W + 1), **kwargs):
     return model.generate(torch.tensor([prompt]), **kwargs)
 
 
-# --------------------------------------------------------------------------------------------------------------- randomness
+# ----------------------------------------------------------------------------------------------------------- randomness
 
 
 def test_greedy_decoding_leaves_the_global_random_state_alone(model):
@@ -98,7 +98,7 @@ def test_generators_must_be_as_many_as_rows(model):
         decode(model, do_sample=True, generator=[torch.Generator(), torch.Generator()])
 
 
-# ------------------------------------------------------------------------------------------------------ where options live
+# --------------------------------------------------------------------------------------------------- where options live
 
 
 def test_options_come_from_the_call_before_the_generation_config_before_the_defaults(model):
@@ -146,7 +146,7 @@ def test_more_steps_than_masks_reveal_one_position_each(model):
     assert decode(model, denoising_steps=5).tolist() == decode(model, denoising_steps=50).tolist()
 
 
-# -------------------------------------------------------------------------------------- processors and stopping criteria
+# ------------------------------------------------------------------------------------- processors and stopping criteria
 
 
 def test_logits_processors_see_the_rows_own_ids_and_act_on_text_only(endless):
@@ -194,7 +194,7 @@ def test_a_stopping_criterion_ends_the_reply_after_the_block_in_which_it_is_met(
     assert ids.shape[1] == 8
 
 
-# ------------------------------------------------------------------------------------------------------ how little it takes
+# -------------------------------------------------------------------------------------------------- how little it takes
 
 
 def test_a_denoising_step_projects_the_blocks_rows_onto_the_audio_alphabet_only(endless, monkeypatch):
@@ -217,7 +217,9 @@ def test_a_denoising_step_projects_the_blocks_rows_onto_the_audio_alphabet_only(
 
 
 def test_a_denoising_step_runs_the_span_alone(model, forwards):
-    """Whatever the prompt's length: after the first, which takes the begin marker along, only span and block are queries."""
+    """
+    Whatever the prompt's length: after the first, which takes the begin marker along, only span and block are queries.
+    """
     prompt = [*conversation(1, 60), W, BEGIN]
     decode(model, prompt, max_new_tokens=14, max_span_length=14)
     assert forwards[0] == len(prompt) + 5
@@ -242,7 +244,7 @@ def test_a_wrapped_output_projection_is_called_as_a_whole_and_decodes_the_same()
     assert decode(model).tolist() == expected
 
 
-# ------------------------------------------------------------------------------------------------------------------- errors
+# --------------------------------------------------------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""What `generate` hands back: sequences and what they took, the cache to go on with, and the stream while it decodes."""
+"""
+What `generate` hands back: sequences and what they took, the cache to go on with, and the stream while it decodes.
+"""
 
 import pytest
 import torch
@@ -31,7 +33,7 @@ def decode(model, prompt=(W, W + 1), **kwargs):
     return model.generate(torch.tensor([prompt]), **kwargs)
 
 
-# ------------------------------------------------------------------------------------------------------------------- output
+# --------------------------------------------------------------------------------------------------------------- output
 
 
 @pytest.mark.parametrize("use_cache", [True, False])
@@ -55,9 +57,11 @@ def test_a_reply_takes_one_forward_per_word_and_its_steps_per_block(endless, for
 
 def test_tokens_per_forward_of_each_row_ends_with_the_row(model):
     out = model.generate(
-        **left_padded([[W], [W + 1, W + 2]]), **SPEECH, return_dict_in_generate=True,
+        **left_padded([[W], [W + 1, W + 2]]),
+        **SPEECH,
+        return_dict_in_generate=True,
         logits_processor=[_row_that_starts_with_padding_ends],
-    )  # fmt: skip
+    )
     assert out.num_forwards == 20
     assert out.tokens_per_forward.tolist() == [1.0, 1.0]
     assert out.attention_mask.sum(1).tolist() == [2, 22]
@@ -81,13 +85,16 @@ def test_the_attention_mask_marks_the_ids_of_each_row(model):
         assert row[width - len(prompt) :][: int(length)].tolist() == decode(model, prompt)[0].tolist()
 
 
-# ------------------------------------------------------------------------------------------------------- cache and going on
+# --------------------------------------------------------------------------------------------------- cache and going on
 
 
 def first_turn(model, limit, rows=ROWS):
     return model.generate(
-        **left_padded(rows), **SPEECH | {"max_new_tokens": limit}, logits_processor=speaking(), return_dict_in_generate=True
-    )  # fmt: skip
+        **left_padded(rows),
+        **SPEECH | {"max_new_tokens": limit},
+        logits_processor=speaking(),
+        return_dict_in_generate=True,
+    )
 
 
 def second_turn(model, out, words, cache):
@@ -131,9 +138,11 @@ def test_going_on_with_the_cache_equals_starting_over(model, limit, words):
 
 def test_a_row_that_ended_early_may_go_on_with_the_cache_of_the_batch(model):
     out = model.generate(
-        **left_padded([[W], [W + 1, W + 2]]), **SPEECH, return_dict_in_generate=True,
+        **left_padded([[W], [W + 1, W + 2]]),
+        **SPEECH,
+        return_dict_in_generate=True,
         logits_processor=[_row_that_starts_with_padding_ends],
-    )  # fmt: skip
+    )
     assert second_turn(model, out, 2, out.cache).tolist() == second_turn(model, out, 2, None).tolist()
 
 
@@ -170,7 +179,7 @@ def test_a_cache_that_cannot_be_used_is_an_error_that_says_so(model):
         decode(model, cache_implementation="offloaded")
 
 
-# ----------------------------------------------------------------------------------------------------------------- streamer
+# ------------------------------------------------------------------------------------------------------------- streamer
 
 
 class Recorder(BaseStreamer):
@@ -231,7 +240,13 @@ def test_a_streamer_is_ended_also_when_the_options_are_refused(model):
     assert streamer.ends == 1 and streamer.puts == []
 
 
-@pytest.mark.parametrize("options", [{"input_ids": torch.full((2, 3), W)}, {"input_ids": torch.full((1, 3), W), "num_return_sequences": 2, "do_sample": True}])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"input_ids": torch.full((2, 3), W)},
+        {"input_ids": torch.full((1, 3), W), "num_return_sequences": 2, "do_sample": True},
+    ],
+)
 def test_a_streamer_follows_one_row_only(model, options):
     streamer = Recorder()
     with pytest.raises(ValueError, match="one sequence"):

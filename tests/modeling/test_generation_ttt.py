@@ -1,4 +1,6 @@
-"""What `generate` decodes: held against the published procedure, against each row alone and against the slow restatement."""
+"""
+What `generate` decodes: held against the published procedure, against each row alone and against the slow restatement.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -52,7 +54,9 @@ def decode(model, prompt, **kwargs):
 
 
 def decode_batch(model, prompts, **kwargs):
-    """Decode a ragged batch, whose rows leave it as they end, and give each row's ids without padding on either side."""
+    """
+    Decode a ragged batch, whose rows leave it as they end, and give each row's ids without padding on either side.
+    """
     inputs = left_padded(prompts)
     width = inputs["input_ids"].shape[1]
     kwargs = SPEECH | {"max_new_tokens": 22, "logits_processor": speaking()} | kwargs
@@ -74,7 +78,7 @@ def reply_spans(ids, prompt_length):
     return list(found.values())
 
 
-# -------------------------------------------------------------------------------------- one answer, however it is computed
+# ----------------------------------------------------------------------------------- one answer, however it is computed
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -184,7 +188,7 @@ def test_threads_that_share_a_model_do_not_disturb_each_other():
         assert list(pool.map(lambda prompt: decode(model, prompt), PROMPTS)) == alone
 
 
-# ------------------------------------------------------------------------------------------------------------------ limits
+# --------------------------------------------------------------------------------------------------------------- limits
 
 
 @pytest.mark.parametrize("max_span_length", [None, 7])
@@ -250,11 +254,13 @@ def test_max_length_bounds_prompt_and_reply_together():
     assert len(ids) == 9
 
 
-# ----------------------------------------------------------------------------------------------------------- what is eligible
+# ----------------------------------------------------------------------------------------------------- what is eligible
 
 
 def eager_for_everything_forbidden(seed):
-    """A model whose projection pulls hard to the mask, the placeholder and the unused ids in sound, and to sound in text."""
+    """
+    A model whose projection pulls hard to the mask, the placeholder and the unused ids in sound, and to sound in text.
+    """
     model = tiny_model(seed=seed)
     with torch.no_grad():
         model.lm_head.weight[AUDIO_START] *= 50
@@ -269,9 +275,13 @@ def test_text_holds_no_sound_and_blocks_hold_codes_and_at_most_one_end_marker_at
     spans = 0
     for seed in range(6):
         ids = decode(
-            eager_for_everything_forbidden(seed), [W], max_new_tokens=60, do_sample=sampled, audio_temperature=float(sampled),
+            eager_for_everything_forbidden(seed),
+            [W],
+            max_new_tokens=60,
+            do_sample=sampled,
+            audio_temperature=float(sampled),
             generator=torch.Generator().manual_seed(seed),
-        )  # fmt: skip
+        )
         for i, token_id in enumerate(ids[1:], start=1):
             if token_id >= AUDIO_START and ids[i - 1] < AUDIO_START:
                 assert ids[i - 1] in (BEGIN, BEGIN_LAST), "sound comes only after a begin marker"
@@ -317,15 +327,17 @@ def test_sound_is_sampled_from_the_softmax_over_codes_and_end_markers():
     assert ((shares - expected).abs() <= 4 * sigma + 1e-9).all()
 
 
-# ------------------------------------------------------------------------------------------------------------- ends of rows
+# --------------------------------------------------------------------------------------------------------- ends of rows
 
 
 def test_a_row_ends_at_eos_and_is_padded_on_the_right_until_the_longest_ends():
     model = tiny_model()
     out = model.generate(
-        **left_padded([[W], [W + 1, W + 2]]), **SPEECH, max_new_tokens=6,
+        **left_padded([[W], [W + 1, W + 2]]),
+        **SPEECH,
+        max_new_tokens=6,
         logits_processor=[lambda ids, scores: _end_when_begun_with_padding(ids, scores)],
-    )  # fmt: skip
+    )
     assert out.shape == (2, 2 + 6)
     assert out[0].tolist() == [PAD, W, EOS, PAD, PAD, PAD, PAD, PAD]
     assert out[1].tolist() == [W + 1, W + 2] + [W + 4] * 6

@@ -1,4 +1,7 @@
-"""A new Text-to-Talk model out of a language model: the text side stays, the new rows are harmless, the ids are the tokenizer's."""
+"""
+A new Text-to-Talk model out of a language model: the text side stays, the new rows are harmless, the ids are the
+tokenizer's.
+"""
 
 import pytest
 import torch
@@ -43,9 +46,16 @@ def test_of_a_model_that_also_sees_only_the_language_model_is_taken(tmp_path, te
     tokenizer = tiny_tokenizer()
     tokenizer.add_special_tokens({"eos_token": "<|endoftext|>"})
     text = {
-        "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "head_dim": 8, "bos_token_id": None, "pad_token_id": None,
-    }  # fmt: skip
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "bos_token_id": None,
+        "pad_token_id": None,
+    }
     vision = {
         "hidden_size": 16,
         "intermediate_size": 16,

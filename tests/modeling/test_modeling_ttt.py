@@ -41,7 +41,7 @@ def labels_of(ids, learnt_from):
     return [IGNORED] * learnt_from + ids[learnt_from:]
 
 
-# ------------------------------------------------------------------------------------------------------------------- mask
+# ----------------------------------------------------------------------------------------------------------------- mask
 
 
 def test_the_mask_of_a_worked_example():
@@ -76,7 +76,9 @@ def test_logits_equal_the_slow_restatement(backbone, attention, uncompiled_flex_
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_wrong_masks_give_other_logits(backbone):
-    """The negative control: a causal mask, spans that see each other, and everything visible are all far from the model."""
+    """
+    The negative control: a causal mask, spans that see each other, and everything visible are all far from the model.
+    """
     model = tiny_model(backbone)
     slow = slow_reference.SlowTtt(model)
     ids = [W, BEGIN, C, C + 1, C + 2, END, W, BEGIN_LAST, C + 3, C + 4, END_LAST, W]
@@ -160,7 +162,7 @@ def test_the_cache_is_also_known_by_its_old_name():
     torch.testing.assert_close(second.logits[0, 0], logits_of(model, [W, W + 1, W + 2])[2], **CLOSE)
 
 
-# ---------------------------------------------------------------------------------------------------------------- packing
+# -------------------------------------------------------------------------------------------------------------- packing
 
 
 def packed(rows, length):
@@ -214,21 +216,26 @@ def test_packed_samples_lose_as_padded_ones_do(model):
     attention_mask = stacked([[1] * len(row) for row in noisy], 12, 0)
     with torch.no_grad():
         padded = model(
-            ids, attention_mask, labels=stacked(clean, 12, IGNORED),
-            audio_mask=stacked(masks, 12, False), mask_prob=torch.tensor(probs),
-        )  # fmt: skip
+            ids,
+            attention_mask,
+            labels=stacked(clean, 12, IGNORED),
+            audio_mask=stacked(masks, 12, False),
+            mask_prob=torch.tensor(probs),
+        )
     groups = [[0, 1, 2], [3]]
     batch = packed([[noisy[i] for i in group] for group in groups], 22)
     with torch.no_grad():
         together = model(
-            **batch, labels=stacked(clean, 22, IGNORED), audio_mask=stacked(masks, 22, False),
+            **batch,
+            labels=stacked(clean, 22, IGNORED),
+            audio_mask=stacked(masks, 22, False),
             mask_prob=stacked([[p] * len(row) for p, row in zip(probs, noisy, strict=True)], 22, 1.0),
-        )  # fmt: skip
+        )
     for name in ("text_loss", "audio_loss", "loss"):
         torch.testing.assert_close(together[name], padded[name], **CLOSE)
 
 
-# ----------------------------------------------------------------------------------------------------- output projection
+# ---------------------------------------------------------------------------------------------------- output projection
 
 
 def test_text_and_audio_logits_are_the_columns_of_the_whole_projection(model):

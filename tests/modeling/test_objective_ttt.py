@@ -34,7 +34,10 @@ def four_sigma(share, count):
 
 
 def logits_of_bits(bits, targets, vocab_size=5):
-    """Give each position's target the probability 2 ** -bits, the other ids equal shares of the rest: `bits` is the loss in bits."""
+    """
+    Give each position's target the probability 2 ** -bits, the other ids equal shares of the rest: `bits` is the loss
+    in bits.
+    """
     logits = torch.empty(len(bits), vocab_size)
     for row, n, target in zip(logits, bits, targets, strict=True):
         row[:] = math.log((1 - 2.0**-n) / (vocab_size - 1))
@@ -155,7 +158,7 @@ def test_losses_equal_the_slow_restatement_on_random_batches(seed, packed):
     assert float(losses.audio_loss) == pytest.approx(audio, rel=1e-5)
 
 
-# --------------------------------------------------------------------------------------------- corruption: what is noised
+# ------------------------------------------------------------------------------------------- corruption: what is noised
 
 # A prompt with the user's sound, two spans of a reply, padding.
 PROMPT = [WORD, CODE, CODE, CODE, WORD]
@@ -225,7 +228,7 @@ def test_the_weight_of_a_barely_noised_sample_stays_finite():
     assert float((1 / drawn.mask_prob).max()) <= 1 / MIN_MASK_PROB == 1000
 
 
-# ------------------------------------------------------------------------------------------------------------------ BANOM
+# ---------------------------------------------------------------------------------------------------------------- BANOM
 
 
 def test_banom_keeps_whole_samples_clean_with_its_probability():
@@ -256,7 +259,7 @@ def test_clean_samples_keep_their_labels():
     assert (drawn.labels == labels).all() and (drawn.input_ids == ids).all()
 
 
-# -------------------------------------------------------------------------------------------------------------------- PPM
+# ------------------------------------------------------------------------------------------------------------------ PPM
 
 THREE_SPANS = [WORD, *[CODE] * 20, WORD, *[CODE] * 20, WORD, *[CODE] * 20, WORD]
 SPANS = [slice(1, 21), slice(22, 42), slice(43, 63)]
@@ -327,7 +330,7 @@ def test_samples_without_sound_pass_through_beside_others():
     assert not draw(ids[:1], ids[:1], clean=0.3, ppm=1.0).audio_mask.any()
 
 
-# ------------------------------------------------------------------------------------------------------------ packed rows
+# ---------------------------------------------------------------------------------------------------------- packed rows
 
 
 def packed(rows):
@@ -369,7 +372,7 @@ def test_a_span_that_touches_the_next_sample_is_not_joined_with_it():
     assert (drawn.mask_prob[:, 2] != drawn.mask_prob[:, 3]).all()
 
 
-# ------------------------------------------------------------------------------------------------------------- randomness
+# ----------------------------------------------------------------------------------------------------------- randomness
 
 
 def test_a_generator_makes_the_draw_reproducible_and_leaves_the_global_state_alone():

@@ -1,4 +1,7 @@
-"""Quantized weights load through transformers' own `quantization_config` and still talk; without the libraries these tests skip."""
+"""
+Quantized weights load through transformers' own `quantization_config` and still talk; without the libraries these tests
+skip.
+"""
 
 import pytest
 import torch

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeling_ttt.configuration_ttt import TttMarkers
+from modeling_ttt.guidance_ttt import guide
 from modeling_ttt.samplers_ttt import (
     REMASKING_RULES,
     ConfidenceThreshold,
@@ -17,7 +18,6 @@ from modeling_ttt.samplers_ttt import (
     acceptance_rule,
     audio_warpers,
     choose_revealed,
-    guide,
     is_settled,
     next_text_ids,
     propose,
@@ -47,7 +47,7 @@ def proposal(*rows, masked=None, proposed=None, lengths=None, generators=None, l
     )
 
 
-# --------------------------------------------------------------------------------------------------------------- schedule
+# ------------------------------------------------------------------------------------------------------------- schedule
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_cosine_schedule_reveals_all_masks_too_and_at_least_one_each_step(mask
     assert all(count >= 1 for count in schedule)
 
 
-# --------------------------------------------------------------------------------------------------------------- proposal
+# ------------------------------------------------------------------------------------------------------------- proposal
 
 
 def test_the_best_id_is_proposed():
@@ -158,7 +158,7 @@ def test_greedy_proposals_touch_no_generator():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-# ------------------------------------------------------------------------------------------------------------- acceptance
+# ----------------------------------------------------------------------------------------------------------- acceptance
 
 
 def revealed(priority, masked, count):
@@ -191,7 +191,7 @@ def test_each_row_reveals_its_own_count():
     assert chosen.tolist() == [[True, False, False], [False, True, True]]
 
 
-# ------------------------------------------------------------------------------------------------------------------ order
+# ---------------------------------------------------------------------------------------------------------------- order
 
 SURE_OF_A_FREQUENT_ID = [0.80, 0.15, 0.05]
 UNDECIDED_BETWEEN_TWO = [0.45, 0.10, 0.45]
@@ -229,9 +229,13 @@ def test_calibrated_reveals_first_what_is_likelier_here_than_anywhere():
 def test_calibrated_orders_even_what_is_too_unlikely_for_a_probability():
     """exp(-200) is 0 in float32, and its logarithm would be that of a position that is not masked."""
     unlikely = Proposal(
-        is_masked=torch.tensor([[True, True]]), proposed=torch.tensor([[0, 0]]), log_probs=torch.tensor([[[-210.0, 0.0], [-200.0, 0.0]]]),
-        lengths=[2], generators=[None], log_prior=torch.tensor([[0.5, 0.5]]).log(),
-    )  # fmt: skip
+        is_masked=torch.tensor([[True, True]]),
+        proposed=torch.tensor([[0, 0]]),
+        log_probs=torch.tensor([[[-210.0, 0.0], [-200.0, 0.0]]]),
+        lengths=[2],
+        generators=[None],
+        log_prior=torch.tensor([[0.5, 0.5]]).log(),
+    )
     assert REMASKING_RULES["calibrated"](unlikely)[0].tolist() == pytest.approx(
         [-210 - math.log(0.5), -200 - math.log(0.5)]
     )
@@ -267,7 +271,7 @@ def test_random_draws_only_for_the_true_block():
     assert draw(3) == draw(7)
 
 
-# ----------------------------------------------------------------------------------------------------------------- number
+# --------------------------------------------------------------------------------------------------------------- number
 
 
 def accept(rule, *positions, masked=None, priority=None, count=1):
@@ -347,7 +351,7 @@ def test_a_block_is_settled_when_nothing_before_its_first_end_marker_is_masked(b
     assert is_settled(torch.tensor([block]), MASK_ID, [8, END_ID]).tolist() == [expected]
 
 
-# ------------------------------------------------------------------------------------------------------------------- text
+# ----------------------------------------------------------------------------------------------------------------- text
 
 
 def test_greedy_text_takes_the_best_id_and_no_randomness():
@@ -375,7 +379,7 @@ def test_each_row_draws_from_its_own_generator():
     assert together[0] != together[1]
 
 
-# -------------------------------------------------------------------------------------------------------------- the step
+# ------------------------------------------------------------------------------------------------------------- the step
 
 MASKED = 9
 MARKERS = TttMarkers(

@@ -125,7 +125,8 @@ CLEAN_PROCESS = """
 import json
 from pathlib import Path
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMultimodalLM, AutoModelForTextToWaveform
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+from transformers import AutoModelForMultimodalLM, AutoModelForTextToWaveform
 
 torch.set_num_threads(1)
 job = json.loads(sys.argv[1])
@@ -167,8 +168,13 @@ def test_without_the_packages_the_folder_loads_as_remote_code_and_generates_the_
     }
     done = subprocess.run(
         [sys.executable, "-I", "-c", NOT_INSTALLED + CLEAN_PROCESS, json.dumps(job)],
-        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(done.stdout.split("RESULT")[1])
     assert result["fresh"] == result["reloaded"] == [generated(fresh)] * 4

@@ -27,7 +27,7 @@ def labels_of(ids, learnt_from):
     return [IGNORED] * learnt_from + ids[learnt_from:]
 
 
-# ------------------------------------------------------------------------------------------------------------------- loss
+# ----------------------------------------------------------------------------------------------------------------- loss
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -254,7 +254,7 @@ def test_only_the_asked_positions_are_scored(model):
         torch.testing.assert_close(model(ids, logits_to_keep=torch.tensor([2, 5])).logits, whole[:, [2, 5]])
 
 
-# --------------------------------------------------------------------------------------------------- training and precision
+# ----------------------------------------------------------------------------------------------- training and precision
 
 
 class _Rows(torch.utils.data.Dataset):
@@ -278,9 +278,19 @@ def test_accumulating_gradients_over_steps_is_one_large_batch(tmp_path):
     for batch_size, steps in ((4, 1), (1, 4)):
         model = tiny_model()
         arguments = TrainingArguments(
-            output_dir=str(tmp_path), max_steps=1, per_device_train_batch_size=batch_size, gradient_accumulation_steps=steps,
-            learning_rate=0.1, optim="sgd", lr_scheduler_type="constant", max_grad_norm=0.0, report_to=[], save_strategy="no", use_cpu=True, disable_tqdm=True,
-        )  # fmt: skip
+            output_dir=str(tmp_path),
+            max_steps=1,
+            per_device_train_batch_size=batch_size,
+            gradient_accumulation_steps=steps,
+            learning_rate=0.1,
+            optim="sgd",
+            lr_scheduler_type="constant",
+            max_grad_norm=0.0,
+            report_to=[],
+            save_strategy="no",
+            use_cpu=True,
+            disable_tqdm=True,
+        )
         Trainer(model=model, args=arguments, train_dataset=_Rows()).train()
         weights.append(model.lm_head.weight.detach().clone())
     moved = (weights[0] - tiny_model().lm_head.weight.detach()).abs().max()
@@ -301,7 +311,10 @@ def test_gradient_checkpointing_gives_the_same_gradients(model):
 
 
 def test_bfloat16_scores_and_learns_within_its_precision():
-    """bfloat16 keeps 8 bits: on logits of size about 5, through two layers, a mean error below 0.1 is rounding and not a fault."""
+    """
+    bfloat16 keeps 8 bits: on logits of size about 5, through two layers, a mean error below 0.1 is rounding and not a
+    fault.
+    """
     model = tiny_model()
     ids = torch.tensor([conversation(0)])
     with torch.no_grad():
@@ -338,7 +351,10 @@ def test_a_plain_language_model_loads_as_the_backbone(model, tmp_path):
 
 
 def test_evaluation_noise_belongs_to_the_sample_wherever_it_stands(model):
-    """Losses of a sample alone, at any place of a batch, behind padding and packed with others are the same, and not all samples are clean."""
+    """
+    Losses of a sample alone, at any place of a batch, behind padding and packed with others are the same, and not all
+    samples are clean.
+    """
     rows = [conversation(seed, 20) for seed in range(6)]
     padded = [[*row, 0, 0, 0] for row in rows]
     labels = [[*labels_of(row, 4), *[IGNORED] * 3] for row in rows]

@@ -72,7 +72,9 @@ class SlowTtt:
         text_rule: Callable[[torch.LongTensor, torch.FloatTensor], torch.FloatTensor] | None = None,
         **rules: float | str,
     ) -> list[int]:
-        """Decode greedily by the published procedure: the whole sequence again for every id and every denoising step."""
+        """
+        Decode greedily by the published procedure: the whole sequence again for every id and every denoising step.
+        """
         config = self.config
         begins = (config.begin_audio_token_id, config.begin_last_audio_token_id)
         ends = (config.end_audio_token_id, config.end_last_audio_token_id)
