@@ -2,24 +2,27 @@
 Decoding in one run, on the same weights: the published procedure, ours, and what a user would pick instead; speed,
 memory, and quality beside them.
 
-    python benchmarks/decode.py --out benchmarks/results/decode.json --plot docs/assets/decode.svg     # nano, a reply of 20 s; minutes
-    python benchmarks/decode.py --models 100M --seconds 10                                        # a random model of 100M parameters
-    python benchmarks/decode.py --speech data/nano                                                # also answers to spoken test questions
+    # nano, a reply of 20 s; minutes
+    python benchmarks/decode.py --out benchmarks/results/decode.json --plot docs/assets/decode.svg
+    # a random model of 100M parameters
+    python benchmarks/decode.py --models 100M --seconds 10
+    # also answers to spoken test questions
+    python benchmarks/decode.py --speech data/nano
 
 - "published": the whole sequence at every step, logits of the whole vocabulary at every position (paper, section 3.4).
 - "cached": `generate()` under the published rule; the same ids, which is checked.
 - "cached, ...": under another rule. Other ids: word error rate and right answers stand beside them.
 - "as shipped": under the checkpoint's own generation config.
 - "autoregressive": the same backbone as an ordinary causal language model under transformers' own `generate`, the
-  same number of ids, text and sound one at a time. Nano was not trained for that: its speed counts, it says nothing.
+  same number of ids, text and audio one at a time. Nano was not trained for that: its speed counts, it says nothing.
 
-A reply's form is forced, so that all decode the same: nano reads given words, a span of sound behind each; a random
+A reply's form is forced, so that all decode the same: nano reads given words, a span of audio behind each; a random
 model has 13 ids of text and a span of 26, again and again. Contenders run in turn, `--repeats` times; medians. "CPU
 seconds" are the process's own (`time.process_time`), which other work on the machine disturbs less than the clock;
 the speed-up is theirs. "Peak MB" is what decoding takes beyond what was there before (Linux). First audio: from a
-spoken question as a waveform to its first sound, streamed. WER: unseen sentences read aloud, heard by pocketsphinx
-(`sweep.py`). Answers right: spoken test questions whose answer's text is exactly right; the text is written id by id
-under every rule, but it sees the sound.
+spoken question as a waveform to its first audio, streamed. WER: unseen sentences read aloud, transcribed by
+pocketsphinx (`sweep.py`). Answers right: spoken test questions whose answer's text is exactly right; the text is
+written id by id under every rule, but it sees the audio.
 
 Two smaller tables: ids per second of batches, under the checkpoint's own config, and one long span under full and
 under block-causal attention (a random model of six layers of 256, blocks of 16, 8 steps), where earlier blocks of a
@@ -63,7 +66,10 @@ from processing_ttt import TttAudioChunk, TttTalker
 
 
 def settings(model: TttForConditionalGeneration, steps: int) -> dict[str, dict[str, Any]]:
-    """Say what `generate` is told: the published rule, rules that need at most as many steps, and what the checkpoint itself holds."""
+    """
+    The options of `generate`: the published rule, rules that need at most as many steps, and what the checkpoint
+    itself holds.
+    """
     shipped = {name: getattr(model.generation_config, name, None) for name in GENERATION_DEFAULTS}
     rules: dict[str, dict[str, Any]] = {
         "cached": {},
@@ -157,15 +163,15 @@ def answers_right(folder: Path, questions: int, options: dict[str, Any]) -> floa
     """Share of nano's answers to held-out spoken questions whose text is exactly right."""
     corpus = [(line, samples) for line, samples in read_corpus(folder) if line["split"] != "train"]
     corpus = corpus[:: max(1, len(corpus) // questions)]
-    sounds = [np.asarray(samples, np.float32) / 32768 for _, samples in corpus]
-    replies = Checkpoint.from_pretrained(nano_checkpoint(), device="cpu", **options).ask_all("chat", sounds)
+    waveforms = [np.asarray(samples, np.float32) / 32768 for _, samples in corpus]
+    replies = Checkpoint.from_pretrained(nano_checkpoint(), device="cpu", **options).ask_all("chat", waveforms)
     return statistics.mean(
         reply.text.strip() == line["answer"] for (line, _), reply in zip(corpus, replies, strict=True)
     )
 
 
 def first_audio(model: TttForConditionalGeneration, processor: Any, options: dict[str, Any]) -> float:
-    """Median seconds from a question's waveform to the first sound of its answer."""
+    """Median seconds from a question's waveform to the first audio of its answer."""
     talker = TttTalker(model, processor, **options)
     seconds = []
     for number in (1, 2, 3):
@@ -220,8 +226,10 @@ def measure_spans(lengths: list[int], repeats: int) -> list[dict[str, Any]]:
 
 
 COLUMNS = {
-    "model": "{}", "decoder": "{}", "forwards": "{:.0f}", "ids_per_forward": "{:.2f}", "seconds": "{:.1f}", "cpu_seconds": "{:.1f}", "speed_up": "{:.1f}x",
-    "real_time_factor": "{:.2f}", "peak_mb": "{:.0f}", "first_audio": "{:.2f}", "wer": "{:.3f}", "answers_right": "{:.2f}",
+    "model": "{}", "decoder": "{}", "forwards": "{:.0f}", "ids_per_forward": "{:.2f}", "seconds": "{:.1f}",
+    "cpu_seconds": "{:.1f}", "speed_up": "{:.1f}x",
+    "real_time_factor": "{:.2f}", "peak_mb": "{:.0f}", "first_audio": "{:.2f}", "wer": "{:.3f}",
+    "answers_right": "{:.2f}",
 }  # fmt: skip
 ROW_COLUMNS = {
     "weights": "{}",

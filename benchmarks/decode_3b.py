@@ -25,8 +25,10 @@ from modeling_ttt import TttConfig, TttForConditionalGeneration, nano_checkpoint
 from processing_ttt import TttCodecModel
 
 GEOMETRIES = {
-    "3B": {"hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16, "num_key_value_heads": 2},
-    "tiny": {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2},
+    "3B": {"hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16,
+    "num_key_value_heads": 2},
+    "tiny": {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2},
 }  # fmt: skip
 TEXT_IDS, CODES, PROMPT_LENGTH = 151_670, 16_384, 128
 
@@ -66,7 +68,7 @@ def seconds_of(run: Callable[[], object], device: str, repeats: int) -> float:
 
 
 def speak(codec: TttCodecModel, ids: torch.Tensor) -> torch.Tensor:
-    """Make sound of the codes among some ids `(ids,)`, and fetch it."""
+    """Make audio of the codes among some ids `(ids,)`, and fetch it."""
     codes = ids[ids > TEXT_IDS].to(codec.device) % codec.config.codebook_size
     waveform = codec.decode(codes[None, None]).audio_values
     assert waveform is not None
@@ -74,7 +76,9 @@ def speak(codec: TttCodecModel, ids: torch.Tensor) -> torch.Tensor:
 
 
 def memory_bandwidth(device: str) -> float:
-    """Bytes per second that a copy moves, those it reads and those it writes: the rate at which weights could be read."""
+    """
+    Bytes per second that a copy moves, those it reads and those it writes: the rate at which weights could be read.
+    """
     source = torch.empty(2**30 if device == "cuda" else 2**26, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return 2 * source.numel() / seconds_of(lambda: target.copy_(source), device, 10)
@@ -97,7 +101,8 @@ def main() -> None:
     asked = interleaved_reply(model, options.ids, PROMPT_LENGTH)
     to_sound = partial(speak, TttCodecModel.from_pretrained(nano_checkpoint() / "codec").to(options.device).eval())
     print(
-        "| steps | denoising steps | forwards per second | of the bound | real-time factor | with a codec | first block, ms | its sound, ms |\n"
+        "| steps | denoising steps | forwards per second | of the bound | real-time factor | with a codec | first "
+        "block, ms | its audio, ms |\n"
         "|---|---|---|---|---|---|---|---|"
     )
     for name, extra in {"eager": {}, "compiled": {"cache_implementation": "static"}}.items():
@@ -119,12 +124,14 @@ def main() -> None:
             speech = asked.seconds_of_speech(out.sequences)
             rate = out.num_forwards / seconds
             print(
-                f"| {name} | {steps} | {rate:.0f} | {rate / bound:.2f} | {seconds / speech:.3f} | {(seconds + spoken) / speech:.3f} "
+                f"| {name} | {steps} | {rate:.0f} | {rate / bound:.2f} | {seconds / speech:.3f} | "
+                f"{(seconds + spoken) / speech:.3f} "
                 f"| {first:.0f} | {first_sound:.0f} |"
             )
     if options.device == "cuda":
         print(
-            f"\npeak memory {torch.cuda.max_memory_allocated() / 1e9:.1f} GB; block of {BLOCK_LENGTH}, {ForcedForm.__doc__}"
+            f"\npeak memory {torch.cuda.max_memory_allocated() / 1e9:.1f} GB; block of {BLOCK_LENGTH}, "
+            f"{ForcedForm.__doc__}"
         )
 
 

@@ -5,7 +5,7 @@ What hearing and speaking with the GLM-4-Voice codec costs, with random weights,
     python benchmarks/glm4_voice.py --size tiny         # to see that it runs
     python benchmarks/glm4_voice.py --device cuda --dtype bfloat16
 
-- "hear": 5 s and 30 s of sound to codes; and 30 s in pieces of 80 ms, as they come from a microphone.
+- "hear": 5 s and 30 s of audio to codes; and 30 s in pieces of 80 ms, as they come from a microphone.
 - "speak at once": 60 codes (4.8 s) by `decode`; also its parts.
 - "speak in pieces": the same codes in blocks of 10 by `decode_stream`: new frames, a short prompt, a short overlap.
 
@@ -15,7 +15,7 @@ pieces, the flow over everything so far each time. The original itself was measu
 70 s. A bar of 30 s there is 30/70 of the last row here.
 
 CPU seconds are those of the process; on a GPU, wall seconds of finished work. Medians over the repeats. Real-time
-factor: seconds per second of sound. First sound: wall seconds until a stream gives its first samples.
+factor: seconds per second of audio. First audio: wall seconds until a stream gives its first samples.
 """
 
 import argparse
@@ -61,22 +61,25 @@ TINY: dict[str, Any] = {
 }
 
 
-def hear_in_pieces(codec: Glm4VoiceCodec, sound: torch.Tensor) -> list[int]:
-    """Codes of sound that comes 80 ms at a time."""
+def hear_in_pieces(codec: Glm4VoiceCodec, waveform: torch.Tensor) -> list[int]:
+    """Codes of audio that comes 80 ms at a time."""
     stream, codes = codec.encode_stream(), []
-    for piece in sound.split(1280):
+    for piece in waveform.split(1280):
         codes += stream.push(piece)
     return codes + stream.finish()
 
 
 def speak_in_pieces(codec: Glm4VoiceCodec, codes: torch.Tensor) -> np.ndarray:
-    """Sound of codes that come a block at a time."""
+    """Audio of codes that come a block at a time."""
     stream = codec.decode_stream()
     return np.concatenate([*(stream.push(block) for block in codes.split(BLOCK)), stream.finish()])
 
 
 def published_flow(codec: Glm4VoiceCodec, codes: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:
-    """Frames after those of the prompt, as the original makes them: the passes with and without conditions one after the other."""
+    """
+    Frames after those of the prompt, as the original makes them: the passes with and without conditions one after the
+    other.
+    """
     flow = codec.decoder.flow
     mean = flow.mean(codes[None], [len(codes)])
     given, speaker = torch.zeros_like(mean), flow.speaker_projection.bias[None, :, None].expand_as(mean)
@@ -92,7 +95,10 @@ def published_flow(codec: Glm4VoiceCodec, codes: torch.Tensor, prompt: torch.Ten
 
 
 def speak_as_published(codec: Glm4VoiceCodec, codes: torch.Tensor, block: int) -> None:
-    """The original's way with codes that come in blocks: the flow runs over all of them each time, and its last 34 frames wait."""
+    """
+    The original's way with codes that come in blocks: the flow runs over all of them each time, and its last 34 frames
+    wait.
+    """
     said = torch.zeros(1, codec.config.decoder_config.flow_config.num_mel_bins, 0, device=codec.device)
     for end in range(block, len(codes) + 1, block):
         frames = published_flow(codec, codes[:end], said)
@@ -102,15 +108,18 @@ def speak_as_published(codec: Glm4VoiceCodec, codes: torch.Tensor, block: int) -
 
 
 def whisper_encoder(codec: Glm4VoiceCodec) -> WhisperEncoder:
-    """The encoder from which the speech tokenizer was made, with as many layers as are left of it; it hears 30 s and nothing else."""
+    """
+    The encoder from which the speech tokenizer was made, with as many layers as are left of it; it hears 30 s and
+    nothing else.
+    """
     config = WhisperConfig(**codec.config.tokenizer_config.to_dict())
     config.encoder_layers = config.quantize_position
     return WhisperEncoder(config).eval().to(codec.device, codec.tokenizer.conv1.weight.dtype)
 
 
-def hear_with_whisper(codec: Glm4VoiceCodec, encoder: WhisperEncoder, sound: torch.Tensor) -> torch.Tensor:
+def hear_with_whisper(codec: Glm4VoiceCodec, encoder: WhisperEncoder, waveform: torch.Tensor) -> torch.Tensor:
     """Hidden states of 30 s."""
-    features, _ = codec.tokenizer.features(sound)
+    features, _ = codec.tokenizer.features(waveform)
     return encoder(features[None].to(encoder.conv1.weight)).last_hidden_state
 
 
@@ -181,8 +190,8 @@ def main() -> None:
     clock, unit = (gpu_clock, "wall s") if on_gpu else (time.process_time, "CPU s")
     wall = gpu_clock if on_gpu else time.perf_counter
 
-    sound = 0.1 * torch.randn(30 * codec.config.sampling_rate)
-    short = sound[: 5 * codec.config.sampling_rate]
+    waveform = 0.1 * torch.randn(30 * codec.config.sampling_rate)
+    short = waveform[: 5 * codec.config.sampling_rate]
     codes = torch.randint(codec.config.codebook_size, (NUM_CODES,), device=options.device)
     spoken = NUM_CODES / codec.config.frame_rate
     decoder = codec.config.decoder_config.flow_config
@@ -190,9 +199,9 @@ def main() -> None:
     encoder = whisper_encoder(codec)
     jobs: list[tuple[str, float, Callable[[], Any]]] = [
         ("hear 5 s", 5.0, lambda: codec.encode(short[None, None])),
-        ("hear 30 s", 30.0, lambda: codec.encode(sound[None, None])),
-        ("  Whisper's own encoder", 30.0, lambda: hear_with_whisper(codec, encoder, sound)),
-        ("hear 30 s in pieces of 80 ms", 30.0, lambda: hear_in_pieces(codec, sound)),
+        ("hear 30 s", 30.0, lambda: codec.encode(waveform[None, None])),
+        ("  Whisper's own encoder", 30.0, lambda: hear_with_whisper(codec, encoder, waveform)),
+        ("hear 30 s in pieces of 80 ms", 30.0, lambda: hear_in_pieces(codec, waveform)),
         (f"speak {NUM_CODES} codes at once", spoken, lambda: codec.decode(codes[None, None])),
         ("  of it the flow", spoken, lambda: flow_alone(codec, codes)),
         ("  of it the vocoder", spoken, lambda: vocode(codec, mel)),
@@ -202,14 +211,16 @@ def main() -> None:
     ]
     parameters = sum(parameter.numel() for parameter in codec.parameters())
     print(
-        f"{parameters:,} parameters, {options.device}, {options.dtype}, {options.threads} thread(s), torch {torch.__version__}"
+        f"{parameters:,} parameters, {options.device}, {options.dtype}, {options.threads} thread(s), torch "
+        f"{torch.__version__}"
     )
     print(f"| job | {unit} | real-time factor |\n|---|---|---|")
     for name, length, job in jobs:
         seconds = seconds_of(job, clock, options.repeats)
         print(f"| {name} | {seconds:.2f} | {seconds / length:.3f} |", flush=True)
     print(
-        f"| first sound of a stream (wall s) | {seconds_of(lambda: first_sound(codec, codes), wall, options.repeats):.2f} | |"
+        "| first audio of a stream (wall s) | "
+        f"{seconds_of(lambda: first_sound(codec, codes), wall, options.repeats):.2f} | |"
     )
 
 

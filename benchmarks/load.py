@@ -6,8 +6,8 @@ long does one wait?
 
 Starts a server in a process of its own, with nano. Each simulated person holds conversations of three turns over a
 kept cache, then has the last answer read aloud by `/v1/audio/speech`; every fourth person closes the connection in
-the middle of every second reply, and begins anew. Who is refused comes again when told. Afterwards every whole
-answer, its text and its sound, is compared with the same turns run alone.
+the middle of every second reply, and begins anew. Who is refused comes again when the server says. Afterwards every
+whole answer, its text and its audio, is compared with the same turns run alone.
 """
 
 import argparse
@@ -48,7 +48,7 @@ class Figures:
 
     answers: dict[tuple[str, ...], set[tuple[str, str]]] = field(
         default_factory=dict
-    )  # turns -> (text, hash of the sound)
+    )  # turns -> (text, hash of the audio)
     num_answers: int = 0
     num_left: int = 0
     waits: list[float] = field(default_factory=list)  # until the first piece
@@ -56,7 +56,7 @@ class Figures:
     failures: Counter[str] = field(default_factory=Counter)
 
 
-# -------------------------------------------------------------------------------------------------------------- the server
+# ----------------------------------------------------------------------------------------------------------- the server
 
 
 def serve(served_at_once: int, waiting: int) -> None:
@@ -142,7 +142,7 @@ def resident_mib(process_id: int) -> float:
     return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
 
 
-# ------------------------------------------------------------------------------------------------------------- the persons
+# ---------------------------------------------------------------------------------------------------------- the persons
 
 
 async def converse(client: httpx.AsyncClient, index: int, end: float, figures: Figures) -> None:
@@ -170,7 +170,7 @@ async def converse(client: httpx.AsyncClient, index: int, end: float, figures: F
 async def ask(
     client: httpx.AsyncClient, path: str, body: dict[str, Any], end: float, figures: Figures, stop_early: bool
 ) -> tuple[str, bytes] | None:
-    """Ask until there is a place; give text and sound, or nothing if the person left."""
+    """Ask until there is a place; give text and audio, or nothing if the person left."""
     while True:
         begun = time.monotonic()
         async with client.stream("POST", path, json=body) as response:
@@ -190,20 +190,20 @@ async def ask(
 
 async def read(response: httpx.Response, begun: float, figures: Figures, stop_early: bool) -> tuple[str, bytes] | None:
     """Read a reply of `/turn`; a whole one says that it is."""
-    text, sound, is_whole = "", b"", False
+    text, audio, is_whole = "", b"", False
     async for line in response.aiter_lines():
-        if not text and not sound:
+        if not text and not audio:
             figures.waits.append(time.monotonic() - begun)
         piece = json.loads(line)
-        text, sound = text + piece.get("text", ""), sound + bytes.fromhex(piece.get("audio", ""))
+        text, audio = text + piece.get("text", ""), audio + bytes.fromhex(piece.get("audio", ""))
         is_whole = is_whole or "end" in piece
-        if stop_early and sound:
+        if stop_early and audio:
             figures.num_left += 1
             return None
     if not is_whole:
         figures.failures["a reply broke off"] += 1
         return None
-    return text, sound
+    return text, audio
 
 
 async def read_aloud(client: httpx.AsyncClient, text: str, end: float, figures: Figures) -> None:
@@ -216,15 +216,15 @@ async def read_aloud(client: httpx.AsyncClient, text: str, end: float, figures: 
         figures.failures[f"speech: status {response.status_code}"] += 1
 
 
-def note(figures: Figures, asked: tuple[str, ...], text: str, sound: bytes) -> None:
+def note(figures: Figures, asked: tuple[str, ...], text: str, audio: bytes) -> None:
     """Count a whole answer, and remember it for the check."""
     figures.num_answers += 1
-    figures.answers.setdefault(asked, set()).add((text, fingerprint(sound)))
+    figures.answers.setdefault(asked, set()).add((text, fingerprint(audio)))
 
 
-def fingerprint(sound: bytes) -> str:
-    """Tell sounds apart."""
-    return hashlib.sha256(sound).hexdigest()
+def fingerprint(audio: bytes) -> str:
+    """Hash audio."""
+    return hashlib.sha256(audio).hexdigest()
 
 
 async def run(
@@ -246,7 +246,7 @@ async def run(
     return figures, memory, state
 
 
-# --------------------------------------------------------------------------------------------------------------- the check
+# ------------------------------------------------------------------------------------------------------------ the check
 
 
 def wrong_answers(figures: Figures) -> list[str]:
@@ -267,7 +267,7 @@ def wrong_answers(figures: Figures) -> list[str]:
         else:
             right = turns_alone(service, asked, alone)
         wrong += [
-            f"{asked}: {text!r}, alone {right[0]!r}" for text, sound in figures.answers[asked] if (text, sound) != right
+            f"{asked}: {text!r}, alone {right[0]!r}" for text, audio in figures.answers[asked] if (text, audio) != right
         ]
     return wrong
 
@@ -299,7 +299,8 @@ def report(figures: Figures, memory: list[tuple[float, float]], state: dict[str,
         print(f"refused {count} times: {message}")
     if settled:
         print(
-            f"memory of the server: {settled[0]:.0f} MiB once warm, {settled[-1]:.0f} at the end, {max(settled):.0f} at most"
+            f"memory of the server: {settled[0]:.0f} MiB once warm, {settled[-1]:.0f} at the end, {max(settled):.0f} "
+            "at most"
         )
 
 

@@ -2,9 +2,10 @@
 The paper's comparison at small scale: one backbone, the same data, order, tokens and steps; what differs is the
 objective.
 
-    python benchmarks/paper_comparison.py --work comparison --seeds 0 1 2       # resumable: the same command goes on where it stopped
+    python benchmarks/paper_comparison.py --work comparison --seeds 0 1 2    # the same command resumes
     python benchmarks/paper_comparison.py --work comparison --systems ar ttt --seeds 0 --steps 40 --runs trial
-    python benchmarks/paper_comparison.py --work comparison --table --out benchmarks/results/paper_comparison.json      # only what is finished
+    # a table of the finished runs
+    python benchmarks/paper_comparison.py --work comparison --table --out benchmarks/results/paper_comparison.json
 
 1. Data (`comparison/data.py`): a corner of nano's world is synthesised and encoded below `--work`, once.
 2. For each seed and system (`comparison/systems.py`): training (`comparison/training.py`) from the seed's random
@@ -130,7 +131,7 @@ def _run(
 
 
 def _fingerprint(codec: Path) -> str:
-    """Tell codecs apart by their weights: another voice is heard otherwise."""
+    """Tell codecs apart by their weights: another voice is transcribed differently."""
     return hashlib.sha256((codec / "model.safetensors").read_bytes()).hexdigest()[:12]
 
 
@@ -142,7 +143,9 @@ def _precision(options: argparse.Namespace) -> str:
 
 
 def _steps_in(minutes: float, work: Path, benchmark: Benchmark, options: TrainingOptions) -> int:
-    """Count the steps that fit; the speed is measured once, so that a resumed run and other systems get the same number."""
+    """
+    Count the steps that fit; the speed is measured once, so that a resumed run and other systems get the same number.
+    """
     path = work / f"speed-{options.device}-{options.precision}.json"
     if not path.exists():
         arguments = (SYSTEMS["ttt"], 0, benchmark.examples, benchmark.layout.vocabulary)

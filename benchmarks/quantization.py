@@ -62,7 +62,8 @@ def main() -> None:
     prompts = [processor.prepare(processor.messages("tts", text))["input_ids"] for text in SENTENCES]
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n")
     print(
-        "| weights | MB | seconds for three sentences | best next ids that agree | ids of the reply that agree |\n|---|---|---|---|---|"
+        "| weights | MB | seconds for three sentences | best next ids that agree | ids of the reply that agree "
+        "|\n|---|---|---|---|---|"
     )
     replies: list[torch.Tensor] = []
     best: list[torch.Tensor] = []
@@ -80,7 +81,8 @@ def main() -> None:
         size = sum(num_bytes(parameter) for parameter in [*model.parameters(), *model.buffers()])
         agreeing = statistics.mean(map(_share_before_first_difference, written, replies, prompts))
         print(
-            f"| {name} | {size / 1e6:.1f} | {statistics.median(seconds[1:]):.2f} | {forced.float().mean():.3f} | {agreeing:.3f} |"
+            f"| {name} | {size / 1e6:.1f} | {statistics.median(seconds[1:]):.2f} | {forced.float().mean():.3f} | "
+            f"{agreeing:.3f} |"
         )
 
 

@@ -57,17 +57,17 @@ def read_exactly(talker: TttTalker, texts: Sequence[str]) -> list[TttReply]:
 def measure(
     talker: TttTalker, read: Callable[[TttTalker, Sequence[str]], list[TttReply]], judge: PocketsphinxJudge
 ) -> dict[str, Any]:
-    """Read the sentences and the page, and compare what is written and heard with what was given."""
+    """Read the sentences and the page, and compare text and transcripts with what was given."""
     found = {}
     for name, texts in (("sentences", sentences()), ("page", split_sentences(page()))):
         replies = read(talker, texts)
         given = [normalise(spoken_text(text)) for text in texts]
-        heard = judge.transcribe([reply.audio for reply in replies], replies[0].sampling_rate, "en")
+        transcripts = judge.transcribe([reply.audio for reply in replies], replies[0].sampling_rate, "en")
         written = [normalise(reply.text) for reply in replies]
         found[name] = {
             "text WER": round(jiwer.wer(given, written), 4),
-            "audio WER": round(jiwer.wer(given, [normalise(text) for text in heard]), 4),
-            "audio CER": round(jiwer.cer(given, [normalise(text) for text in heard]), 4),
+            "audio WER": round(jiwer.wer(given, [normalise(text) for text in transcripts]), 4),
+            "audio CER": round(jiwer.cer(given, [normalise(text) for text in transcripts]), 4),
             "n": len(texts),
         }
     return found

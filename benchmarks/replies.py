@@ -21,7 +21,8 @@ from processing_ttt import TttProcessor
 
 TEXT_TOKENS, AUDIO_TOKENS, BLOCK_LENGTH, DENOISING_STEPS = 13, 26, 26, 10
 LONGEST_WORD = 16  # codes of a span of nano: a word
-PUBLISHED_RULE: dict[str, Any] = {  # the surest first, a fixed number at each step, whatever a generation config says
+# the most confident first, a fixed number at each step, whatever a generation config says
+PUBLISHED_RULE: dict[str, Any] = {
     "remasking": "low_confidence",
     "reveal_schedule": "linear",
     "confidence_threshold": None,
@@ -68,7 +69,9 @@ class Reply:
 
 
 class ForcedForm(LogitsProcessor):
-    """Lets 13 text ids pass, then forces a begin marker, then takes the next 13: a long reply in the layout of the paper."""
+    """
+    Lets 13 text ids pass, then forces a begin marker, then takes the next 13: a long reply in the layout of the paper.
+    """
 
     def __init__(self, config: TttConfig, prompt_length: int):
         self.config = config
@@ -87,7 +90,10 @@ class ForcedForm(LogitsProcessor):
 
 
 class ForcedWords(LogitsProcessor):
-    """Forces the words of a text one by one, a span of sound behind each as nano speaks, and ends the reply after so many codes."""
+    """
+    Forces the words of a text one by one, a span of audio behind each as nano speaks, and ends the reply after so many
+    codes.
+    """
 
     def __init__(self, config: TttConfig, words: list[list[int]], prompt_length: int, num_codes: int):
         self.config, self.words, self.prompt_length, self.num_codes = config, words, prompt_length, num_codes
@@ -148,7 +154,7 @@ def interleaved_reply(model: TttForConditionalGeneration, max_new_tokens: int, p
 
 
 def span_reply(length: int, span_block_length: int | None) -> Reply:
-    """One long span of sound of a random model of six layers of 256, which sees its spans whole, or block by block."""
+    """One long span of audio of a random model of six layers of 256, which sees its spans whole, or block by block."""
     attention: dict[str, Any] = (
         {"span_attention": "block", "span_block_length": span_block_length} if span_block_length else {}
     )
@@ -161,7 +167,10 @@ def span_reply(length: int, span_block_length: int | None) -> Reply:
 
 @torch.inference_mode()
 def published(reply: Reply, **options: Any) -> torch.LongTensor:
-    """Decode one row as published: for-loops, the whole sequence at every step, logits of the whole vocabulary at every position."""
+    """
+    Decode one row as published: for-loops, the whole sequence at every step, logits of the whole vocabulary at every
+    position.
+    """
     model, config, ids = reply.model, reply.model.config, reply.inputs["input_ids"]
     options = {**vars(model.generation_config), **reply.options, **options}
     eligible, ends = model.eligible_audio_ids(), set(config.markers().end_token_ids)
@@ -231,7 +240,7 @@ def autoregressive_twin(model: TttForConditionalGeneration) -> PreTrainedModel:
 
 
 class FirstBlock(BaseStreamer):
-    """Remembers when the first block of codes came, and when `speak` had made sound of it."""
+    """Remembers when the first block of codes came, and when `speak` had made audio of it."""
 
     def __init__(self, audio_token_start_id: int, speak: Callable[[torch.Tensor], object]):
         self.start_id, self.speak = audio_token_start_id, speak

@@ -4,15 +4,16 @@ and against right answers.
 
     python benchmarks/sweep.py --sentences 100                                  # 40 minutes of one core
     python benchmarks/sweep.py --sentences 100 --only denoising_steps entropy_bound
-    python benchmarks/sweep.py --sentences 100 --speech data/nano --out benchmarks/results/sweep.json  # and answers: half an hour more
+    # also answers: half an hour more
+    python benchmarks/sweep.py --sentences 100 --speech data/nano --out benchmarks/results/sweep.json
 
 Each setting reads the same held-out sentences aloud (task tts, several rows at a time); pocketsphinx writes down what
 it hears, with a bigram of the domain. What a setting does not say is as published, whatever nano's own config holds.
-Reported: word error rate; its difference to the published rule (8 steps, surest first, a fixed number in each) with
-the standard error that a bootstrap over the sentences gives; the share of sentences whose numbers and content words
-are all heard right; ids per forward, the mean over the rows. Settings that draw run with three seeds, and the spread
-of their error rates is shown. With `--speech`, the settings that can be the best point answer held-out spoken
-questions too: the text is written id by id under every rule, but it sees the sound of the words before it.
+Reported: word error rate; its difference to the published rule (8 steps, most confident first, a fixed number in each)
+with the standard error that a bootstrap over the sentences gives; the share of sentences whose numbers and content
+words are all transcribed right; ids per forward, the mean over the rows. Settings that draw run with three seeds, and
+the spread of their error rates is shown. With `--speech`, the settings that can be the best point answer held-out
+spoken questions too: the text is written id by id under every rule, but it sees the audio of the words before it.
 
 The best point, which nano's `generation_config.json` should hold: the most ids per forward among the settings that
 are neither understood less well nor answer less well than the published rule by more than one standard error of the
@@ -71,7 +72,7 @@ def unseen_sentences(limit: int) -> list[str]:
 
 
 class ReadAloud:
-    """Reads sentences aloud with one checkpoint and judges what is heard."""
+    """Reads sentences aloud with one checkpoint and judges their transcripts."""
 
     def __init__(self, folder: Path, texts: list[str]):
         self.model = TttForConditionalGeneration.from_pretrained(folder).eval()
@@ -81,7 +82,7 @@ class ReadAloud:
 
     def measure(self, setting: dict[str, Any], seed: int) -> dict[str, Any]:
         """Word error rate, the errors of each sentence, and cost of one setting."""
-        heard, ids_per_forward = [], []
+        transcripts, ids_per_forward = [], []
         for start in range(0, len(self.texts), BATCH_SIZE):
             texts = self.texts[start : start + BATCH_SIZE]
             inputs = self.processor.prepare([self.processor.messages("tts", text) for text in texts])
@@ -89,10 +90,10 @@ class ReadAloud:
             options = {"block_early_stop": True, "return_dict_in_generate": True} | PUBLISHED_RULE | setting
             out = self.model.generate(**inputs, generator=generators, **options)
             replies = self.processor.batch_decode_reply(out.sequences[:, inputs["input_ids"].shape[1] :])
-            heard += [self.judge.transcribe(reply.audio) if len(reply.audio) else "" for reply in replies]
+            transcripts += [self.judge.transcribe(reply.audio) if len(reply.audio) else "" for reply in replies]
             ids_per_forward += out.tokens_per_forward.tolist()
-        scores = score(self.texts, heard)
-        errors = [_word_errors(*pair) for pair in zip(self.texts, heard, strict=True)]
+        scores = score(self.texts, transcripts)
+        errors = [_word_errors(*pair) for pair in zip(self.texts, transcripts, strict=True)]
         return {
             "wer": scores.wer,
             "keywords_right": scores.keywords,
@@ -106,19 +107,22 @@ class Answers:
 
     def __init__(self, folder: Path, speech: Path):
         self.folder = folder
-        held_out = [(line, sound) for line, sound in read_corpus(speech / "test") if line["split"] != "train"]
+        held_out = [(line, waveform) for line, waveform in read_corpus(speech / "test") if line["split"] != "train"]
         self.lines = [line for line, _ in held_out]
-        self.sounds = [np.asarray(sound, np.float32) / 32768 for _, sound in held_out]
+        self.waveforms = [np.asarray(waveform, np.float32) / 32768 for _, waveform in held_out]
 
     def right(self, setting: dict[str, Any]) -> np.ndarray:
         """Which answers' texts are exactly right under a setting; drawn once."""
         options = {"block_early_stop": True} | PUBLISHED_RULE | setting
-        replies = Checkpoint.from_pretrained(self.folder, device="cpu", **options).ask_all("chat", self.sounds)
+        replies = Checkpoint.from_pretrained(self.folder, device="cpu", **options).ask_all("chat", self.waveforms)
         return np.array([is_exact(line, reply) for line, reply in zip(self.lines, replies, strict=True)], float)
 
 
 def compare_answers(answers: Answers, results: list[dict[str, Any]]) -> None:
-    """Add to each result that can be the best the share of right answers, and its difference to the first one, the published rule's."""
+    """
+    Add to each result that can be the best the share of right answers, and its difference to the first one, the
+    published rule's.
+    """
     published: np.ndarray | None = None
     asked = [
         one for one in results if is_heard_as_well(one) and one["ids_per_forward"] >= results[0]["ids_per_forward"]
@@ -132,8 +136,8 @@ def compare_answers(answers: Answers, results: list[dict[str, Any]]) -> None:
         result["questions"] = len(right)
 
 
-def _word_errors(reference: str, heard: str) -> int:
-    found = jiwer.process_words(normalise(reference), normalise(heard))
+def _word_errors(reference: str, transcript: str) -> int:
+    found = jiwer.process_words(normalise(reference), normalise(transcript))
     return found.substitutions + found.deletions + found.insertions
 
 
@@ -202,7 +206,8 @@ def table(results: list[dict[str, Any]]) -> str:
         seeds = result["wer_by_seed"]
         spread = f" ({min(seeds):.3f} to {max(seeds):.3f})" if len(seeds) > 1 else ""
         rows.append(
-            f"| {setting} | {result['wer']:.3f}{spread} | {result['difference']:+.3f} ± {result['standard_error']:.3f} | "
+            f"| {setting} | {result['wer']:.3f}{spread} | {result['difference']:+.3f} ± {result['standard_error']:.3f} "
+            "| "
             f"{result['keywords_right']:.2f} | {_answers(result)} | {result['ids_per_forward']:.2f} |"
         )
     return "\n".join(rows)

@@ -1,14 +1,16 @@
 """
 How fast training is, beside plain supervised fine-tuning of the same backbone, and packed beside padded.
 
-    python benchmarks/train.py                                     # a small random model, nano's tokenizer; lengths as recordings have them
+    # a small random model, nano's tokenizer; lengths as of recordings
+    python benchmarks/train.py
     python benchmarks/train.py --data prepared/italian             # the lengths of prepared data
-    python benchmarks/train.py --hidden-size 1024 --layers 12 --peak-tflops 989   # larger, on a GPU (an H100's dense bfloat16)
+    # larger, on a GPU (an H100's dense bfloat16)
+    python benchmarks/train.py --hidden-size 1024 --layers 12 --peak-tflops 989
 
 1. ours, packed: an update of `ttt train` (collator with noise, modality-aware mask, joint loss, LoRA off: all
    weights) in full rows.
 2. plain SFT: transformers' Trainer on a `...ForCausalLM` of the same backbone and vocabulary, rows of the same length
-   and number, next-token loss on every id. It is what one would use without sound, and does less: no noise, no mask,
+   and number, next-token loss on every id. It is what one would use without audio, and does less: no noise, no mask,
    no second loss.
 3. ours, padded: the same examples as (1), batches of like length, padded. Counted in ids that are not padding, as (1).
 4. ours, padded at random: the same without sorting by length, as an ordinary collator does.
@@ -59,7 +61,10 @@ class Clock(TrainerCallback):
 
 
 def made_up_examples(processor: TttProcessor, count: int = 400) -> list[dict]:
-    """Read-aloud and dictation examples: 1 to 12 seconds, as short recordings are spread (log-normal, median 3 s), 13 characters a second."""
+    """
+    Read-aloud and dictation examples: 1 to 12 seconds, as short recordings are spread (log-normal, median 3 s), 13
+    characters a second.
+    """
     rng = random.Random(0)
     layout, tokenizer = processor.layout, processor.tokenizer
     examples = []
@@ -114,8 +119,10 @@ def run(variant: str, given: argparse.Namespace) -> dict[str, float]:
     text_config = backbone(given, vocabulary.vocab_size)
     clock = Clock()
     arguments = TrainingArguments(
-        output_dir=tempfile.mkdtemp(), max_steps=given.updates, per_device_train_batch_size=rows, report_to=[], save_strategy="no",
-        bf16=computes_bfloat16(), use_cpu=not torch.cuda.is_available(), disable_tqdm=True, remove_unused_columns=False, logging_strategy="no",
+        output_dir=tempfile.mkdtemp(), max_steps=given.updates, per_device_train_batch_size=rows, report_to=[],
+        save_strategy="no",
+        bf16=computes_bfloat16(), use_cpu=not torch.cuda.is_available(), disable_tqdm=True, remove_unused_columns=False,
+        logging_strategy="no",
         dataloader_pin_memory=torch.cuda.is_available(),
     )  # fmt: skip
     dataset = PlannedRows(examples, plan, given.updates)

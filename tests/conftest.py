@@ -1,4 +1,7 @@
-"""Settings of every test: one thread, and for hypothesis the same examples each time, however long they take. The helpers lie in `*_fixtures.py`."""
+"""
+Settings of every test: one thread, and for hypothesis the same examples each time, however long they take. The helpers
+lie in `*_fixtures.py`.
+"""
 
 import pytest
 import torch

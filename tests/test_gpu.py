@@ -1,4 +1,7 @@
-"""What a CUDA device must give: the CPU's ids in float32, the same ids with and without a cache, and bfloat16 within a stated tolerance."""
+"""
+What a CUDA device must give: the CPU's ids in float32, the same ids with and without a cache, and bfloat16 within a
+stated tolerance.
+"""
 
 import pytest
 import torch

@@ -1,4 +1,7 @@
-"""Publishing to a Hub and loading from it over HTTP, in processes of their own, against the small Hub of `loopback_hub.py`."""
+"""
+Publishing to a Hub and loading from it over HTTP, in processes of their own, against the small Hub of
+`loopback_hub.py`.
+"""
 
 import json
 import subprocess
@@ -34,11 +37,13 @@ from transformers import AutoModel, AutoProcessor
 
 folder = sys.argv[1]
 model, processor = AutoModel.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
-card = model_card("name/speaker", model.config, language=["en", "de"], license="apache-2.0", base_model="Qwen/Qwen2.5-0.5B",
+card = model_card("name/speaker", model.config,
+                  language=["en", "de"], license="apache-2.0", base_model="Qwen/Qwen2.5-0.5B",
                   measured={"WER of replies": 0.125}, tags=["my-tag"], about="It was made for a test.")
 model.push_to_hub("name/speaker", card=card)
 processor.push_to_hub("name/speaker")
-processor.codec.push_to_hub("name/codec", card=codec_card("name/codec", processor.codec.config, license="mit", measured={"codes": 16}))
+card = codec_card("name/codec", processor.codec.config, license="mit", measured={"codes": 16})
+processor.codec.push_to_hub("name/codec", card=card)
 model.config.clean_audio_prob = 0.5
 model.push_to_hub("name/speaker", revision="next", commit_message="Try")
 model.push_to_hub("name/plain")
@@ -53,14 +58,17 @@ torch.set_num_threads(1)
 model = AutoModel.from_pretrained("name/speaker", trust_remote_code=True)
 processor = AutoProcessor.from_pretrained("name/speaker", trust_remote_code=True)
 inputs = processor.apply_chat_template(
-    processor.conversation("chat", audio={"array": torch.sin(torch.arange(8000) / 8.0).numpy(), "sampling_rate": 16000}),
+    processor.conversation(
+        "chat", audio={"array": torch.sin(torch.arange(8000) / 8.0).numpy(), "sampling_rate": 16000}),
     add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt")
-prompt = torch.cat([inputs["input_ids"], torch.tensor([[model.config.begin_audio_token_id]])], dim=1)  # so that it speaks
+# With a begin marker, so that it speaks.
+prompt = torch.cat([inputs["input_ids"], torch.tensor([[model.config.begin_audio_token_id]])], dim=1)
 ids = model.generate(prompt, max_new_tokens=40, do_sample=False)
 reply = processor.decode_reply(ids[0, prompt.shape[1]:])
 codec = AutoModel.from_pretrained("name/codec", trust_remote_code=True)
 result = {"modules": [type(one).__module__.partition(".")[0] for one in (model, processor, codec)],
-          "ids": ids[0].tolist(), "prompt": prompt.shape[1], "samples": len(reply.audio), "codes": processor.codec.config.codebook_size,
+          "ids": ids[0].tolist(), "prompt": prompt.shape[1], "samples": len(reply.audio),
+          "codes": processor.codec.config.codebook_size,
           "codec": codec.config.codebook_size}
 print("RESULT" + json.dumps(result))
 """
@@ -100,7 +108,8 @@ from modeling_ttt import TttForConditionalGeneration
 direct = TttForConditionalGeneration.from_pretrained("name/released", revision="v1").config
 checkpoints.convert("name/released", Path("out"), revision="v1")
 converted = TttForConditionalGeneration.from_pretrained("out").config
-names = ("mask_token_id", "audio_code_offset", "audio_codebook_size", "begin_audio_token_id", "end_last_audio_token_id", "eos_token_id")
+names = ("mask_token_id", "audio_code_offset", "audio_codebook_size", "begin_audio_token_id",
+         "end_last_audio_token_id", "eos_token_id")
 result = {name: [getattr(config, name) for config in (direct, converted)] for name in names}
 result["card"] = Path("out/README.md").read_text()
 print("RESULT" + json.dumps(result))
@@ -110,7 +119,8 @@ print("RESULT" + json.dumps(result))
 def run(code: str, environment: dict[str, str], *arguments: str, cwd: Path) -> dict:
     """Run a program and give what it prints after RESULT."""
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], env=environment, cwd=cwd, capture_output=True, text=True, timeout=600, check=False,
+        [sys.executable, "-c", code, *arguments], env=environment, cwd=cwd, capture_output=True, text=True, timeout=600,
+        check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.partition("RESULT")[2] or "{}")
@@ -289,7 +299,8 @@ from transformers import AutoModel
 codec = AutoModel.from_pretrained("name/glm-4-codec", trust_remote_code=True)
 codes = codec.encode(torch.sin(torch.arange(9000) / 8.0)[None, None]).audio_codes
 sound = codec.decode(codes).audio_values
-print("RESULT" + json.dumps({"module": type(codec).__module__, "codes": codes[0, 0].tolist(), "samples": sound.shape[-1]}))
+result = {"module": type(codec).__module__, "codes": codes[0, 0].tolist(), "samples": sound.shape[-1]}
+print("RESULT" + json.dumps(result))
 """
 
 

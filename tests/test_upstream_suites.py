@@ -1,9 +1,9 @@
 """
 transformers' own common test suites on our classes.
 
-The suites are not installed with transformers and not kept here: they are fetched with the source distribution of the installed version
-(`upstream/source_distribution.py`) and run by a pytest of their own, on the CPU. What does not run or cannot pass is listed below with the
-reason, and a list that says too much or too little is a failure.
+The suites are not installed with transformers and not kept here: they are fetched with the source distribution of the
+installed version (`upstream/source_distribution.py`) and run by a pytest of their own, on the CPU. What does not run or
+cannot pass is listed below with the reason, and a list that says too much or too little is a failure.
 """
 
 import os
@@ -52,7 +52,7 @@ MODEL_SUITE = Suite(
         "test_can_load_with_global_device_set": "needs a GPU",
         "test_cpu_offload": "needs a GPU",
         "test_disk_offload_*": "needs a GPU",
-        "test_flex_attention_with_grads": "needs a GPU; flex attention is held against a slow restatement in test_modeling_ttt",
+        "test_flex_attention_with_grads": "needs a GPU; test_modeling_ttt tests flex attention",
         "test_kernels_can_load_without_crashing": "needs a GPU and kernels from the Hub",
         "test_model_parallelism": "needs several GPUs",
         "test_resize_*_with_deepspeed*": "needs a GPU and DeepSpeed",
@@ -60,12 +60,12 @@ MODEL_SUITE = Suite(
         "test_sdpa_can_dispatch_on_flash": "needs a GPU",
         "test_torch_compile_for_training": "needs a GPU",
         # The model.
-        "test_flash_attn_*": "flash attention takes no mask, so it cannot show a span of sound to itself whole: it is refused",
-        "test_causal_lm_loss_honors_shift_labels": "the joint loss is no shifted next-token loss: masked sound is not shifted",
+        "test_flash_attn_*": "flash attention takes no mask, so a span could not attend to itself: it is refused",
+        "test_causal_lm_loss_honors_shift_labels": "the joint loss does not shift masked audio",
         "test_encoder_decoder_loss_no_double_shift": "not an encoder-decoder",
         "test_sdpa_can_dispatch_composite_models": "sound has no tower of its own beside the backbone",
         "test_sdpa_can_dispatch_non_composite_models": "the model is a composite one, with the backbone in it",
-        "test_eager_matches_sdpa_inference_*_output_attentions": "forward hands output_attentions to the backbone without naming it",
+        "test_eager_matches_sdpa_inference_*_output_attentions": "forward does not name output_attentions",
         "test_can_load_from_already_mapped_keys": "no weight is renamed on loading",
         "test_reverse_loading_mapping": "no weight is renamed on loading",
         "test_keep_in_fp32_modules*": "no weight has to stay in float32",
@@ -80,11 +80,13 @@ MODEL_SUITE = Suite(
     },
     failing={
         "test_generation_tester_mixin_inheritance": (
-            "wants the generation suite, which is not in the source distribution; generation is held against a slow restatement "
+            "wants the generation suite, which is not in the source distribution; generation is held against a slow "
+            "restatement "
             "in test_generation_ttt"
         ),
         "test_bc_cache_name_forward": (
-            "wants `past_key_values` deprecated; we take both names of the cache for good, because transformers 5.23 knows only that one"
+            "wants `past_key_values` deprecated; we take both names of the cache for good, because transformers 5.23 "
+            "knows only that one"
         ),
     },
 )
@@ -102,9 +104,9 @@ PROCESSOR_SUITE = Suite(
         "test_chat_template_audio_from_video": NO_PICTURES,
         "test_processor_text_has_no_visual": NO_PICTURES,
         "test_apply_chat_template_tool_calls_no_content": "conversations have no tools",
-        "test_chat_template_audio_sampling_rate": "reads the rate from a feature extractor; a codec owns its features here",
+        "test_chat_template_audio_sampling_rate": "reads the rate from a feature extractor; here codecs have them",
         "test_get_num_multimodal_tokens_matches_processor_call*": "asks for a hook of vLLM's, which we do not offer",
-        "test_processor_with_multiple_inputs": "wants a feature extractor; test_model_input_names calls with text and sound",
+        "test_processor_with_multiple_inputs": "wants a feature extractor; test_model_input_names has text and audio",
     },
     failing={
         "test_subprocessor_defaults_3_audio": "wants a part that takes sound alone; a codec owns its features here",

@@ -9,12 +9,12 @@ is not trained on either. Tests are spoken at paces that no training question ha
 
 Replies are laid out as in the paper, with its proportions at this codec's 25 codes a second: `TEXT_TOKENS` ids of
 text, then a span of `AUDIO_TOKENS` codes of fixed length, and so on, and after the last text a span of free length
-with all that is left, a fifth of the sound on average. Nano's own layout, a span for each word filled to whole
+with all that is left, a fifth of the audio on average. Nano's own layout, a span for each word filled to whole
 blocks, is easier to learn, but the three strategies mean little there: a span that is filled shows its end by content
-already (SST). Here a reply has two to five spans (PPM), the sound lags a little behind its text (BANOM), and the last
+already (SST). Here a reply has two to five spans (PPM), the audio lags a little behind its text (BANOM), and the last
 span must be seen to end (SST), in the data's own ids: nothing is filled, so every system learns from the same ones.
 
-Knows corpora, codes, texts and ids. Knows no model.
+Depends on corpora, codes, texts and ids. Independent of models.
 """
 
 import random
@@ -41,7 +41,7 @@ TEST_QUESTIONS = 120  # held-out questions of facts that were trained on, for as
 TEST_SENTENCES = 60  # held-out sentences to read aloud: answers of unseen facts first, then questions
 TEMPLATE_SHARE = 1 / 3  # of the test questions have a template that training lacks
 SENTENCE_SHARE = 1 / 12  # of the questions are held out as sentences; their facts and templates are trained on
-TEXT_TOKENS = 2  # with three, the sound lags further behind its text, and 0.8M ids taught no intelligible word
+TEXT_TOKENS = 2  # with three, the audio lags further behind its text, and 0.8M ids taught no intelligible word
 AUDIO_TOKENS = 15  # and an end marker: a block of 16 is a span
 CORPORA = ("questions", "aloud", "test-questions", "test-aloud")
 
@@ -67,7 +67,10 @@ class Benchmark:
 
 
 def benchmark_items() -> list[Item]:
-    """All questions of the benchmark's corner of the domain; some more than the domain itself holds out are of the split `unseen_sentence`."""
+    """
+    All questions of the benchmark's corner of the domain; some more than the domain itself holds out are of the split
+    `unseen_sentence`.
+    """
     return [replace(item, split="unseen_sentence") if _is_held_out(item) else item for item in _corner()]
 
 
@@ -81,7 +84,9 @@ def _corner() -> list[Item]:
 
 
 def _spoken_in_training() -> list[Item]:
-    """The domain's own training split: its speech is made whole, and what is held out here is left aside when it is read."""
+    """
+    The domain's own training split: its speech is made whole, and what is held out here is left aside when it is read.
+    """
     return [item for item in _corner() if item.split == "train"]
 
 
@@ -115,7 +120,10 @@ def question_jobs(count: int = TRAIN_QUESTIONS, seed: int = 0) -> list[Job]:
 
 
 def aloud_jobs() -> list[Job]:
-    """Every training answer and every training question once, in the voice that answers: what is read aloud, and the answers' sound."""
+    """
+    Every training answer and every training question once, in the voice that answers: what is read aloud, and the
+    answers' audio.
+    """
     train = _spoken_in_training()
     answers = {item.answer: item for item in train}
     questions = {item.question: item for item in train}
@@ -125,7 +133,10 @@ def aloud_jobs() -> list[Job]:
 
 
 def test_question_jobs(count: int = TEST_QUESTIONS, seed: int = 2) -> list[Job]:
-    """Held-out questions of facts that training knows: sentences, and some templates; kinds equally often as far as they last."""
+    """
+    Held-out questions of facts that training knows: sentences, and some templates; kinds equally often as far as they
+    last.
+    """
     rng = random.Random(seed)
     of_templates = round(count * TEMPLATE_SHARE)
     chosen: list[Item] = []
@@ -173,7 +184,7 @@ def make_speech(work: Path) -> None:
 
 def encode_speech(work: Path, codec: Path) -> None:
     """
-    Encode all corpora below `work/codes`; what is there already stays. Training questions are heard at varied level
+    Encode all corpora below `work/codes`; what is there already stays. Training questions are encoded at varied level
     and noise.
 
     Args:

@@ -3,17 +3,17 @@ Measuring one trained system on the held-out tests: what it writes, what a judge
 
 - asr: held-out questions, at paces that training never had, written down: word error rate.
 - qa: the same questions answered: is the answer's text exactly right, are all numbers and content words of the right
-  answer heard and no others, and how much longer is the answer's sound than the right one's?
+  answer transcribed and no others, and how much longer is the answer's audio than the right one's?
 - tts: unseen sentences read aloud: word error rate and keywords, as pocketsphinx hears them with a bigram of nano's
   whole domain.
 - cost: forward passes of a spoken answer (mean over the qa replies), and wall and CPU seconds for one answer at a
   time (median), codec not included.
 
-Every system decodes greedily, and diffused sound by the paper's rule with more steps for its masks: the surest
+Every system decodes greedily, and diffused audio by the paper's rule with more steps for its masks: the most confident
 `CODES_PER_STEP` first. Two are measured again in other ways (`OTHER_DECODINGS`): a causal model that always takes the
 best code may fall into a loop, so `ar` draws its ids from ten best ones and 95 % (the paper's rule for text); the
-surest first favours frequent codes, so `ttt` reveals one code at a time, calibrated by how frequent it is; and in
-blocks of 8, to stand beside `ttt-block-8`.
+most confident first favours frequent codes, so `ttt` reveals one code at a time, calibrated by how frequent it is; and
+in blocks of 8, to stand beside `ttt-block-8`.
 
 Knows models, the processor and the judge. Changes nothing.
 """
@@ -137,7 +137,7 @@ class Measurement:
         right = [q["answer"] for q in self.questions]
         is_right = [reply.text.strip() == answer for reply, answer in zip(answers, right, strict=True)]
         too_long = [reply.seconds - self._seconds_of(q) for reply, q in zip(answers, self.questions, strict=True)]
-        heard = [_transcribe(judge, reply) for reply in answers]
+        transcripts = [_transcribe(judge, reply) for reply in answers]
         texts = [s["text"] for s in self.sentences]
         aloud = score(texts, [_transcribe(judge, reply) for reply in spoken])
         return {
@@ -145,7 +145,7 @@ class Measurement:
             "qa_exact": statistics.mean(is_right),
             "qa_exact_by_split": _means([q["split"] for q in self.questions], is_right),
             "qa_heard": statistics.mean(
-                keywords(h) == keywords(answer) for h, answer in zip(heard, right, strict=True)
+                keywords(h) == keywords(answer) for h, answer in zip(transcripts, right, strict=True)
             ),
             "seconds_too_long": statistics.mean(too_long),
             "tts_wer": aloud.wer,
@@ -171,11 +171,14 @@ class Measurement:
         return decoded, [found[i][1] for i in range(len(prompts))]
 
     def _seconds_of(self, question: dict[str, Any]) -> float:
-        """Length of the right answer's sound."""
+        """Length of the right answer's audio."""
         return question["answer_codes"] / self.processor.codec_config.frame_rate
 
     def _seconds(self, prompts: list[list[int]]) -> dict[str, float]:
-        """Median wall and CPU time of one reply at a time: on a machine that others use too, the second is the one to trust."""
+        """
+        Median wall and CPU time of one reply at a time: on a machine that others use too, the second is the one to
+        trust.
+        """
         wall, cpu = [], []
         for prompt in prompts:
             began, cpu_began = time.perf_counter(), time.process_time()
@@ -186,7 +189,7 @@ class Measurement:
 
 
 def _transcribe(judge: Judge, reply: TttReply) -> str:
-    """A reply without sound is nothing heard: a judge would find a word even in silence."""
+    """A reply without audio has an empty transcript: a judge would find a word even in silence."""
     return judge.transcribe(reply.audio) if len(reply.audio) else ""
 
 
@@ -198,7 +201,7 @@ def _means(groups: list[str], values: list[bool]) -> dict[str, float]:
 def codec_floor(benchmark: Benchmark) -> dict[str, Any]:
     """
     Measure the test sentences as the codec gives back the synthesiser's own speech, below which no system can be
-    expected; and each sentence against the sound of another one, which is what the judge makes of speech that has
+    expected; and each sentence against the audio of another one, which is what the judge makes of speech that has
     nothing to do with the text.
 
     Args:
@@ -208,9 +211,9 @@ def codec_floor(benchmark: Benchmark) -> dict[str, Any]:
         `dict`: `tts_wer` and `tts_keywords`, and these of other sentences in `unrelated`.
     """
     judge = Judge(text_corpus())
-    heard = [judge.transcribe(benchmark.processor.decode_codes(s["codes"])) for s in benchmark.sentences]
+    transcripts = [judge.transcribe(benchmark.processor.decode_codes(s["codes"])) for s in benchmark.sentences]
     texts = [s["text"] for s in benchmark.sentences]
-    floor, unrelated = score(texts, heard), score(texts, heard[1:] + heard[:1])
+    floor, unrelated = score(texts, transcripts), score(texts, transcripts[1:] + transcripts[:1])
     return {
         "tts_wer": floor.wer,
         "tts_keywords": floor.keywords,

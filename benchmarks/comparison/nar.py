@@ -4,13 +4,13 @@ The baseline without any order: the whole reply is diffused, its text too.
 A masked diffusion language model (LLaDA, arXiv 2502.09992) on the same ids, differing from Text-to-Talk in one thing
 only: text has no order either. The reply, from its first id to `<|im_end|>`, is one span: its positions see the
 prompt and one another; the prompt is as in Text-to-Talk. Learnt is the same weighted cross-entropy at masked
-positions (`joint_loss` with every id taken for sound). How long a reply will be is unknown when it is decoded, and a
+positions (`joint_loss` with every id taken for audio). How long a reply will be is unknown when it is decoded, and a
 model that always saw it whole would read it from the number of masks. So half of the examples are cut at 30 to 90 %
 of the reply, as SST does with the last span, and the others are filled with `<|im_end|>` to whole blocks, as LLaDA's
-are. Decoding is Text-to-Talk's with `<|im_end|>` as the only end marker: blocks of masks, the surest ids first, until
-a finished block holds the end.
+are. Decoding is Text-to-Talk's with `<|im_end|>` as the only end marker: blocks of masks, the most confident ids first,
+until a finished block holds the end.
 
-Knows ids, the model's backbone and the samplers. Knows no text and no sound.
+Depends on ids, the model's backbone and the samplers. Independent of texts and audio.
 """
 
 import random
@@ -63,7 +63,7 @@ def reply_span_ids(
     input_ids: torch.Tensor, is_reply: torch.Tensor, audio_token_start_id: int, sample_ids: torch.Tensor
 ) -> torch.Tensor:
     """
-    Number what sees itself whole: sounds of the prompt, and each sample's reply.
+    Number what sees itself whole: audio of the prompt, and each sample's reply.
 
     Args:
         input_ids (`torch.LongTensor` of shape `(batch, length)`): Token ids.
@@ -80,7 +80,7 @@ def reply_span_ids(
 
 def corrupt_reply(batch: dict[str, torch.Tensor], mask_token_id: int, generator: torch.Generator) -> Corruption:
     """
-    Mask ids of each sample's reply with its own probability, as `corrupt` does with sound; no strategy applies.
+    Mask ids of each sample's reply with its own probability, as `corrupt` does with audio; no strategy applies.
 
     Args:
         batch (`dict`): Packed rows: clean `input_ids`, `labels` and `sample_ids`.
@@ -126,7 +126,7 @@ def nar_loss(model: TttForConditionalGeneration, batch: dict[str, torch.Tensor])
         batch["labels"],
         batch["audio_mask"],
         batch["mask_prob"],
-        audio_token_start_id=0,  # every id of the reply is learnt as sound is
+        audio_token_start_id=0,  # every id of the reply is learnt as audio is
         sample_ids=batch["sample_ids"],
     )
     return losses.loss
@@ -224,7 +224,7 @@ def _run_reply(
 
 
 def _reveal(logits: torch.Tensor, is_masked: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Choose the surest masked positions and their ids, both `(batch, block)`."""
+    """Choose the most confident masked positions and their ids, both `(batch, block)`."""
     rows, length = is_masked.shape
     lengths, generators = [length] * rows, [None] * rows
     proposed = propose(logits, lengths, 0.0, generators)

@@ -1,23 +1,23 @@
 """
 The systems that are compared: one backbone, and what each of them makes of the same ids.
 
-| name | text | sound | what is different |
+| name | text | audio | what is different |
 |---|---|---|---|
 | `ar` | next id | next id | transformers' own causal language model, its loss (a mean over ids) and its `generate` |
-| `nar` | diffused | diffused | the whole reply (text, markers, codes, `<\\|im_end\\|>`) is one span without order; see `nar.py` |
+| `nar` | diffused | diffused | the whole reply, its end too, is one span without order; see `nar.py` |
 | `ttt` | next id | diffused | the paper: BANOM .3, PPM .3, SST .5 |
 | `ttt-no-banom`, `ttt-no-ppm`, `ttt-no-sst` | next id | diffused | one probability is 0 |
-| `ttt-block`, `ttt-block-8` | next id | diffused | a span's blocks of 16 or 8 see themselves and what came before, not what follows |
-| `ttt-filled` | next id | diffused | not in the paper: the last span is filled with its end marker to whole blocks, which is what decoding opens |
+| `ttt-block`, `ttt-block-8` | next id | diffused | blocks of 16 or 8 attend to themselves and what precedes them |
+| `ttt-filled` | next id | diffused | not in the paper: the last span is filled with its end marker to whole blocks |
 
-Most spans of a reply are one block of 16 here, so what `ttt-block` hears otherwise is above all the question's sound;
+Most spans of a reply are one block of 16 here, so what `ttt-block` hears otherwise is above all the question's audio;
 they are two blocks of 8, and `ttt-block-8` is compared with TtT decoded in blocks of 8 as well.
 
 All begin with the same random weights (those of the seed) and see the same examples in the same rows. What is random
 in an example (its cut, its noise) is drawn from (seed, step) alone: two systems that both cut, cut alike, and a run
 that is resumed draws what it would have drawn.
 
-Knows ids, models and the project's objective. Knows no files and no sound.
+Depends on ids, models and the project's objective. Independent of files and audio.
 """
 
 import random

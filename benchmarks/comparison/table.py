@@ -2,7 +2,7 @@
 From the runs' results to one JSON file and two markdown tables: mean and spread over the seeds, and differences to
 TtT on the same seeds.
 
-Knows results. Knows no models.
+Depends on results. Independent of models.
 """
 
 import json
@@ -25,7 +25,7 @@ OWN_REFERENCE = {"ttt-block-8": "blocks_of_8"}  # compared with TtT decoded so a
 COLUMNS = {  # name in the results -> heading, digits
     "asr_wer": ("ASR WER", 3),
     "qa_exact": ("QA text exact", 3),
-    "qa_heard": ("QA heard right", 3),
+    "qa_heard": ("QA speech right", 3),
     "tts_wer": ("TTS WER", 3),
     "seconds_too_long": ("answer too long, s", 2),
     "finished": ("replies that end", 3),
@@ -144,8 +144,8 @@ def markdown_table(results: Sequence[dict[str, Any]], floor: dict[str, Any] | No
     Args:
         results (`Sequence[dict]`): From `collect`: `system`, `seed`, `measured`, `training`, and perhaps another
             decoding (`OTHER_ROWS`).
-        floor (`dict`, *optional*): What the codec alone leaves of the test sentences, and what other sentences' sound
-            is heard as (`unrelated`).
+        floor (`dict`, *optional*): What the codec alone leaves of the test sentences, and what other sentences' audio
+            is transcribed as (`unrelated`).
 
     Returns:
         `str`: Markdown; a system without results has no row.

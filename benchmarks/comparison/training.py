@@ -6,7 +6,7 @@ A run is a folder. `state.safetensors` holds weights and optimiser after some st
 with it. `model.safetensors` appears when the run is finished. Batches depend on (seed, step) alone and there is no
 dropout, so a run that was killed ends with the weights of one that was not.
 
-Knows examples, systems and files. Knows no sound.
+Depends on examples, systems and files. Independent of audio.
 """
 
 import json
@@ -207,7 +207,7 @@ def _add_to_curve(curve: list[dict[str, float]], step: int, losses: dict[str, fl
     point["step"] = step + 1
 
 
-# ------------------------------------------------------------------------------------------------------------------ files
+# ---------------------------------------------------------------------------------------------------------------- files
 
 
 def load_finished(folder: Path, model: nn.Module) -> dict[str, Any]:

@@ -194,7 +194,7 @@ def _target_modules(given: str) -> str | list[str]:
 
 
 def _check_fits(model: TttForConditionalGeneration, name: str, folder: str) -> None:
-    """Compare the embedding rows of an adapter with the model's vocabulary: PEFT would fail obscurely, or not at all."""
+    """Compare an adapter's embedding rows with the model's vocabulary: PEFT would fail obscurely, or not at all."""
     config = read_adapter_config(folder)
     base = config.base_model_name_or_path
     if base and PurePath(base).name != PurePath(model.name_or_path).name:  # the same folder has several paths

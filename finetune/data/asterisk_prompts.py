@@ -12,7 +12,7 @@ About 570 prompts and half an hour in each language (en, es, fr, it, ru), one sp
 silence) or whose transcript is not what is said (remarks in brackets, damaged letters) are left out and counted;
 digits in a transcript ("premere 1") stay digits.
 
-Knows the packages' files. Knows no codec and no tokens.
+Depends on the packages' files. Independent of codecs and tokens.
 """
 
 import argparse

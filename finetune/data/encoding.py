@@ -26,7 +26,7 @@ def codec_fingerprint(processor: TttProcessor) -> str:
         processor ([`TttProcessor`]): Its codec is loaded.
 
     Returns:
-        `str`: The same for the same codec, wherever it lies.
+        `str`: The same for the same codec, wherever it is stored.
     """
     codec, config = processor.codec, processor.codec_config
     model = codec.model if isinstance(codec, CodecAdapter) else codec

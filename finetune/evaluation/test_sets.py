@@ -94,7 +94,7 @@ def load_test_set(name: str, processor: TttProcessor, limit: int | None = None) 
     Args:
         name (`str`): See the module's docstring.
         processor ([`TttProcessor`]): Encodes the audio of sets from the Hub.
-        limit (`int`, *optional*): Take so many records, spread over the whole set (of a set from the Hub: the first ones).
+        limit (`int`, *optional*): At most so many records, spread over the set (of a set from the Hub: the first).
 
     Returns:
         [`TestSet`]
@@ -129,7 +129,7 @@ def _from_hub(name: str, described: HubSet, processor: TttProcessor, limit: int 
         found = list(_records(name, described, stream, processor, limit))
     except (ConnectionError, OSError) as error:
         raise ConnectionError(
-            f"The test set {name!r} lies on the Hub ({described.repository}), which cannot be reached: {error}. "
+            f"The test set {name!r} is on the Hub ({described.repository}), which cannot be reached: {error}. "
             "Evaluate on a prepared folder, or where there is a network."
         ) from error
     return TestSet(name, [record for record, _ in found], [accepted for _, accepted in found])

@@ -92,7 +92,7 @@ def replace_prompt_codes(
     input_ids: torch.Tensor, labels: torch.Tensor, largest_share: float, vocabulary: TttVocabulary, rng: random.Random
 ) -> torch.Tensor:
     """
-    Replace some codes of the prompt by random ones, so that a recording never sounds the same twice and cannot be
+    Replace some codes of the prompt by random ones, so that a recording is never the same twice and cannot be
     memorised.
 
     The share is drawn from 0 to `largest_share`. Codes that are learnt are never replaced, and neither are markers.

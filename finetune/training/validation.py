@@ -2,7 +2,7 @@
 Replies during validation: a few recordings transcribed, a few texts spoken.
 
 Speech is judged by the model's own transcription of its codes, which needs no codec and no second model; `ttt evaluate`
-has better judges. The audio goes to files and to the curves, because a number does not tell how a voice sounds.
+has better judges. The audio goes to files and to the curves, because a number does not describe a voice.
 
 Depends on prepared records and a processor. Independent of training.
 """

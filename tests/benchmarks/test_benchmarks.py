@@ -1,4 +1,7 @@
-"""What the benchmarks rest on: the slow decoder writes the fast one's ids, noise is estimated, and the best point is chosen as stated."""
+"""
+What the benchmarks rest on: the slow decoder writes the fast one's ids, noise is estimated, and the best point is
+chosen as stated.
+"""
 
 import sys
 from types import SimpleNamespace

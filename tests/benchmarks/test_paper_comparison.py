@@ -1,4 +1,7 @@
-"""The comparison is fair and says what it does: equal order, equal cuts, losses and decoders as defined, runs that survive a kill."""
+"""
+The comparison is fair and says what it does: equal order, equal cuts, losses and decoders as defined, runs that survive
+a kill.
+"""
 
 import random
 import sys
@@ -64,9 +67,9 @@ VOCABULARY = TttVocabulary(
 def example(seed: int, codes: int = 5) -> dict[str, list[int]]:
     """A heard question, answered by a word with a span and a word with the last span."""
     rng = random.Random(seed)
-    sound = [CODE_0 + rng.randrange(CODEBOOK_SIZE) for _ in range(3 * codes)]
-    prompt = [W + rng.randrange(5), BEGIN, *sound[:codes], END_USER]
-    reply = [W, BEGIN, *sound[codes : 2 * codes], END, W + 1, BEGIN_LAST, *sound[2 * codes :], END_LAST, EOS]
+    audio = [CODE_0 + rng.randrange(CODEBOOK_SIZE) for _ in range(3 * codes)]
+    prompt = [W + rng.randrange(5), BEGIN, *audio[:codes], END_USER]
+    reply = [W, BEGIN, *audio[codes : 2 * codes], END, W + 1, BEGIN_LAST, *audio[2 * codes :], END_LAST, EOS]
     return {"input_ids": prompt + reply, "labels": [-100] * len(prompt) + reply}
 
 
@@ -106,7 +109,7 @@ def logits_alone(model, ids: list[int], spans: list[tuple[int, int]]) -> torch.T
     return model.lm_head(out.last_hidden_state)[0]
 
 
-# ------------------------------------------------------------------------------------------------------------------ equal
+# ---------------------------------------------------------------------------------------------------------------- equal
 
 
 def test_all_systems_begin_with_the_same_weights():
@@ -162,7 +165,7 @@ def test_each_ablation_switches_off_one_strategy():
     }
 
 
-# ---------------------------------------------------------------------------------------------------------------- AR, NAR
+# -------------------------------------------------------------------------------------------------------------- AR, NAR
 
 
 def test_the_ar_loss_is_the_mean_cross_entropy_of_the_replies_next_ids():
@@ -178,7 +181,7 @@ def test_the_ar_loss_is_the_mean_cross_entropy_of_the_replies_next_ids():
     )
 
 
-def test_nar_masks_text_and_sound_of_the_reply_and_nothing_of_the_prompt():
+def test_nar_masks_text_and_audio_of_the_reply_and_nothing_of_the_prompt():
     batch = lay_rows([[example(0), example(1, codes=3)], [example(2)]], 64, PAD)
     is_reply = batch["labels"] != -100
     masked = torch.zeros_like(is_reply)
@@ -211,7 +214,7 @@ def test_the_nar_loss_weights_masked_ids_by_one_over_p_and_divides_by_the_reply(
         start, prompt = here.stop, found["labels"].count(-100)
         is_masked = batch["audio_mask"][0, here]
         assert is_masked.any()
-        spans = [(2, prompt - 1), (prompt, len(found["input_ids"]))]  # the question's sound; the reply
+        spans = [(2, prompt - 1), (prompt, len(found["input_ids"]))]  # the question's audio; the reply
         logits = logits_alone(model, batch["input_ids"][0, here].tolist(), spans)
         nats = F.cross_entropy(logits[is_masked], torch.tensor(found["labels"])[is_masked], reduction="none")
         expected.append(nats.sum() / batch["mask_prob"][0, here][0] / (len(found["labels"]) - prompt))
@@ -278,7 +281,7 @@ def test_nar_reveals_the_surest_masks_first():
     logits = torch.full((1, 3, 4), 0.0)
     logits[0, 0, 1], logits[0, 1, 2], logits[0, 2, 3] = 2.0, 9.0, 5.0
     revealed, ids = nar._reveal(logits, torch.tensor([[True, False, True]]), 1)
-    assert revealed.tolist() == [[False, False, True]]  # the surest of all is no mask any more
+    assert revealed.tolist() == [[False, False, True]]  # the most confident of all is no mask any more
     assert ids.tolist() == [[1, 2, 3]]
 
 
@@ -370,7 +373,7 @@ def test_a_reply_is_timed_alone(monkeypatch):
     assert taken.keys() == {"seconds", "cpu_seconds"} <= table.COLUMNS.keys() and min(taken.values()) >= 0
 
 
-# ---------------------------------------------------------------------------------------------------------------- training
+# ------------------------------------------------------------------------------------------------------------- training
 
 
 @pytest.mark.parametrize("name", ["ar", "nar", "ttt"])
@@ -399,7 +402,7 @@ def test_a_run_does_not_go_on_with_other_options(tmp_path):
         training.train(tmp_path, SYSTEMS["ar"], 0, EXAMPLES, VOCABULARY, options(5), backbone=BACKBONE)
 
 
-# ------------------------------------------------------------------------------------------------------------ data, table
+# ---------------------------------------------------------------------------------------------------------- data, table
 
 
 def test_tests_are_held_out_and_ask_for_known_facts_in_known_words():
@@ -411,7 +414,7 @@ def test_tests_are_held_out_and_ask_for_known_facts_in_known_words():
     asked = {item.question: item.answer for item in data.benchmark_items()}
     known = {asked[text] for text in trained if text in asked}
     assert {job.fields["answer"] for job in questions} <= known
-    assert known <= trained  # every answer has its sound
+    assert known <= trained  # every answer has its audio
     splits = [job.split for job in questions]
     assert splits.count("unseen_template") == 40 and splits.count("unseen_sentence") == 80
     assert data.question_jobs(50) == data.question_jobs(80)[:50]

@@ -1,4 +1,4 @@
-"""From a folder of sound files to a talking adapter from the Hub, by the commands a user types."""
+"""From a folder of audio files to a talking adapter from the Hub, by the commands a user types."""
 
 import csv
 import json
@@ -32,7 +32,9 @@ for command in json.loads(sys.argv[1]):
 
 
 def folder_of_recordings(folder: Path, count: int) -> Path:
-    """Sound files of two speakers with their transcripts, in the form of an `audiofolder`; one file is no sound at all."""
+    """
+    Audio files of two speakers with their transcripts, in the form of an `audiofolder`; one file is no audio at all.
+    """
     rng = random.Random(0)
     folder.mkdir()
     with (folder / "metadata.csv").open("w", newline="") as file:
@@ -41,8 +43,8 @@ def folder_of_recordings(folder: Path, count: int) -> Path:
         for index in range(count):
             seconds = rng.uniform(0.3, 0.7)
             time = np.arange(round(seconds * RATE)) / RATE
-            sound = 0.3 * np.sin(2 * np.pi * rng.uniform(100, 400) * time) * np.sin(np.pi * time / seconds)
-            soundfile.write(folder / f"{index}.wav", sound.astype(np.float32), RATE)
+            waveform = 0.3 * np.sin(2 * np.pi * rng.uniform(100, 400) * time) * np.sin(np.pi * time / seconds)
+            soundfile.write(folder / f"{index}.wav", waveform.astype(np.float32), RATE)
             lines.writerow(
                 [f"{index}.wav", " ".join(rng.choices(WORDS, k=2)) + f" {index}", "it", f"speaker {index % 2}"]
             )
@@ -60,15 +62,18 @@ def test_a_folder_of_wav_files_becomes_an_adapter_on_the_hub_that_talks(tmp_path
     commands = [
         ["prepare", "speech", "--out", "prepared", "--model", str(base), "--validation", "0.2", "--test", "0.2"],
         ["train", "recipe.yaml", "--set", "learning_rate=2e-2"],
-        ["evaluate", f"base={base}", "italian=run", "--data", "prepared", "--data", "prepared:train", "--limit", "3", "--out", "measured"],
-        ["publish", "run", "you/ttt-it", "--base-model", "you/base", "--results", "measured/results.json", "--label", "italian", "--license", "cc0-1.0"],
+        ["evaluate", f"base={base}", "italian=run", "--data", "prepared", "--data", "prepared:train", "--limit", "3",
+        "--out", "measured"],
+        ["publish", "run", "you/ttt-it", "--base-model", "you/base", "--results", "measured/results.json", "--label",
+        "italian", "--license", "cc0-1.0"],
         ["transcribe", *question, "--adapter", "run"],
         ["transcribe", *question, "--adapter", "you/ttt-it"],
         ["talk", *question, "--adapter", "it=you/ttt-it", "--out", "reply.wav"],
     ]  # fmt: skip
     with LoopbackHub() as hub:
         done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, json.dumps(commands)], cwd=tmp_path, capture_output=True, text=True, timeout=600,
+            [sys.executable, "-c", PROGRAM, json.dumps(commands)], cwd=tmp_path, capture_output=True, text=True,
+            timeout=600,
             env=hub.environment(tmp_path / "home", PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1"),
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]

@@ -16,7 +16,10 @@ pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU it i
 
 def test_the_peak_is_in_bytes_and_stays_when_memory_is_given_back():
     """In a process of its own, whose peak no other test has raised; what starts it is larger, which does not count."""
-    program = "import torch; from finetune.hardware import peak_memory as peak; print(peak()); taken = torch.ones(75_000_000); print(peak()); del taken; print(peak())"
+    program = (
+        "import torch; from finetune.hardware import peak_memory as peak; print(peak()); "
+        "taken = torch.ones(75_000_000); print(peak()); del taken; print(peak())"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, cwd=ROOT)
     before, during, after = map(int, done.stdout.split())
     assert during - before == pytest.approx(300e6, rel=0.2)
@@ -24,7 +27,10 @@ def test_the_peak_is_in_bytes_and_stays_when_memory_is_given_back():
 
 
 def test_every_system_is_asked_in_its_own_way(monkeypatch, tmp_path):
-    """Linux: kB in a file. macOS: bytes of `resource`; elsewhere its kB. Windows: no `resource`, but psutil, which accelerate brings."""
+    """
+    Linux: kB in a file. macOS: bytes of `resource`; elsewhere its kB. Windows: no `resource`, but psutil, which
+    accelerate brings.
+    """
     monkeypatch.setattr(hardware, "STATUS", tmp_path / "status")
     resource = types.SimpleNamespace(getrusage=lambda who: types.SimpleNamespace(ru_maxrss=7), RUSAGE_SELF=0)
     monkeypatch.setitem(sys.modules, "resource", resource)

@@ -1,4 +1,7 @@
-"""The sound of nano's codec: critics, crops of codes, adversarial training; recorded speech as a corpus; and what measures a codec."""
+"""
+The sound of nano's codec: critics, crops of codes, adversarial training; recorded speech as a corpus; and what measures
+a codec.
+"""
 
 import json
 import shutil

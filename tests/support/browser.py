@@ -100,7 +100,9 @@ def open_page(browser, url: str, **context):
 
 
 def recording(page) -> np.ndarray:
-    """Take what was played since the last time, as 16-bit samples; fails where these are not exactly what was played."""
+    """
+    Take what was played since the last time, as 16-bit samples; fails where these are not exactly what was played.
+    """
     samples = np.frombuffer(base64.b64decode(page.evaluate("takeRecording()")), "<f4").astype(np.float64) * 32768
     assert np.array_equal(samples, np.rint(samples)), "something was resampled, faded or mixed on the way"
     return samples.astype(int)

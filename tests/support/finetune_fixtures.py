@@ -1,4 +1,6 @@
-"""A tiny checkpoint and tiny prepared data, for the tests of `finetune`: seconds of training, no network, no sound files."""
+"""
+A tiny checkpoint and tiny prepared data, for the tests of `finetune`: seconds of training, no network, no audio files.
+"""
 
 import random
 from pathlib import Path
@@ -66,7 +68,8 @@ def recordings(count: int, seed: int = 0, language: str | None = "it") -> list[R
         words = rng.choices(WORDS, k=rng.randint(1, 4))
         codes = [rng.randrange(CODES) for _ in range(rng.randint(3, 14))]
         rows.append(
-            make_record(f"{seed}-{index}", "recording", text=" ".join(words), codes=codes, language=language, seconds=len(codes) / FRAME_RATE)
+            make_record(f"{seed}-{index}", "recording", text=" ".join(words), codes=codes, language=language,
+            seconds=len(codes) / FRAME_RATE)
         )  # fmt: skip
     return rows
 

@@ -1,4 +1,7 @@
-"""Small GLM-4-Voice codecs with random weights, and the recorded numbers of the original where the folder with them lies beside the checkout."""
+"""
+Small GLM-4-Voice codecs with random weights, and the recorded numbers of the original where the folder with them lies
+beside the checkout.
+"""
 
 import json
 import os
@@ -130,7 +133,7 @@ def tiny_codec(**changes):
     return codec.eval()
 
 
-# ------------------------------------------------------------------------------------------------------------- the released layout
+# -------------------------------------------------------------------------------------------------- the released layout
 
 RELEASED_YAML = """
 __set_seed1: !apply:os.system ["echo executed > {canary}"]
@@ -208,7 +211,10 @@ hift: !new:cosyvoice.hifigan.generator.HiFTGenerator
 
 
 def released_flow_name(name, regulator_layers=2):
-    """What the released file calls a weight of the flow: the other way round than the converter, and written down by itself."""
+    """
+    What the released file calls a weight of the flow: the other way round than the converter, and written down by
+    itself.
+    """
     head, _, rest = name.partition(".")
     if head == "speaker_projection":
         return f"spk_embed_affine_layer.{rest}"
@@ -282,7 +288,10 @@ def released_vocoder_weights(vocoder):
 
 
 def write_released_decoder(folder, model):
-    """config.yaml, flow.pt and hift.pt of a small decoder, in the released layout; returns a file that only executed YAML would make."""
+    """
+    config.yaml, flow.pt and hift.pt of a small decoder, in the released layout; returns a file that only executed YAML
+    would make.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     canary = folder / "canary"
     config = model.config.flow_config

@@ -57,7 +57,7 @@ def count_of(w, pattern):
     return next(index for index in range(1000) if not any(name.startswith(pattern.format(index)) for name in w))
 
 
-# -------------------------------------------------------------------------------------------------------------- speech tokenizer
+# ----------------------------------------------------------------------------------------------------- speech tokenizer
 
 
 def segment_features(audio, num_mel_bins):
@@ -97,7 +97,7 @@ def code_distances(w, audio, heads, block, num_layers, segment_samples):
     return torch.cdist(means, w["codebook.weight"]).square()
 
 
-# ---------------------------------------------------------------------------------------------------------------------- the flow
+# ------------------------------------------------------------------------------------------------------------- the flow
 
 
 def flow_mean(w, codes, heads, block):
@@ -190,7 +190,10 @@ def velocity(weights, frames, time, heads):
 
 
 def flow_mel(w, codes, noise, heads, block, unet_heads, steps=10, scale=0.7, voice=None, prompt_mel=None):
-    """Codes (a prompt's included) and noise `(1, 80, frames)` -> log-mel frames after those of the prompt, `(1, 80, frames)`."""
+    """
+    Codes (a prompt's included) and noise `(1, 80, frames)` -> log-mel frames after those of the prompt, `(1, 80,
+    frames)`.
+    """
     mean, mel = flow_mean(w, codes, heads, block), noise.double()
     voice = torch.zeros(1, w["spk_embed_affine_layer.weight"].shape[1]) if voice is None else voice
     voice = voice.double() / max(float(voice.double().norm()), 1e-12)
@@ -208,7 +211,7 @@ def flow_mel(w, codes, noise, heads, block, unet_heads, steps=10, scale=0.7, voi
     return mel[..., prompted:]
 
 
-# ------------------------------------------------------------------------------------------------------------------- the vocoder
+# ---------------------------------------------------------------------------------------------------------- the vocoder
 
 
 def pitch(w, mel):

@@ -169,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise HubError(401, "RepoNotFound", "Repository not found")
         return self.hub.repositories[repo_id]
 
-    # ------------------------------------------------------------------------------------------------------------ reading
+    # ---------------------------------------------------------------------------------------------------------- reading
 
     def _get(self, parts: list[str], query: dict[str, list[str]]) -> None:
         match parts:
@@ -250,7 +250,7 @@ class _Handler(BaseHTTPRequestHandler):
         with suppress(ConnectionError):
             self.wfile.write(data)
 
-    # ------------------------------------------------------------------------------------------------------------ writing
+    # ---------------------------------------------------------------------------------------------------------- writing
 
     def _post(self, parts: list[str], query: dict[str, list[str]]) -> None:
         match parts:
@@ -325,7 +325,7 @@ class _Handler(BaseHTTPRequestHandler):
         url = f"{self.hub.endpoint}/{repo_id}/commit/{commit.oid}"
         self._send_json({"commitUrl": url, "commitOid": commit.oid, "hookOutput": "", "success": True})
 
-    # ---------------------------------------------------------------------------------------------------------- answering
+    # -------------------------------------------------------------------------------------------------------- answering
 
     def _send_json(self, content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
         data = json.dumps(content).encode()

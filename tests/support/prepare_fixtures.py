@@ -10,14 +10,14 @@ RATE = 16_000
 
 
 def tone(seconds: float, seed: int = 0, rate: int = RATE) -> np.ndarray:
-    """A sound that is never silent, another one for each seed."""
+    """Audio that is never silent, another one for each seed."""
     time = np.arange(round(seconds * rate)) / rate
     rng = np.random.default_rng(seed)
     voice = sum(np.sin(2 * np.pi * f * time) for f in rng.uniform(100, 3000, 4)) * np.sin(2 * np.pi * 3 * time) ** 2
     return (0.1 * voice + 0.01 * rng.standard_normal(len(time))).astype(np.float32)
 
 
-def write_sounds(folder: Path, count: int) -> list[dict]:
+def write_recordings(folder: Path, count: int) -> list[dict]:
     """Write wav files of different lengths, and give a manifest's records of them: three speakers in turn."""
     folder.mkdir(parents=True, exist_ok=True)
     records = []

@@ -1,4 +1,7 @@
-"""Tiny checkpoints in exactly the layout of the authors' release, and tiny language models: written here, so that no test needs a download."""
+"""
+Tiny checkpoints in exactly the layout of the authors' release, and tiny language models: written here, so that no test
+needs a download.
+"""
 
 import json
 from pathlib import Path

@@ -77,7 +77,10 @@ class TinyTalker:
         return prompt(self.processor, "What is seven plus five?")
 
     def script(self, *words: str | None) -> dict[str, Any]:
-        """Options that force a reply's text; `None` stands for a span, whose audio is the model's own, and the last `None` for the last one."""
+        """
+        Options that force a reply's text; `None` stands for a span, whose audio is the model's own, and the last `None`
+        for the last one.
+        """
         vocabulary, text_ids = self.processor.vocabulary, []
         last = max(index for index, word in enumerate(words) if word is None)
         for index, word in enumerate(words):

@@ -1,4 +1,7 @@
-"""Run by each rank of `test_tensor_parallel.py`: a model shared between the ranks must score and generate as the whole one does."""
+"""
+Run by each rank of `test_tensor_parallel.py`: a model shared between the ranks must score and generate as the whole one
+does.
+"""
 
 import sys
 

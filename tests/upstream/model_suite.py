@@ -1,4 +1,6 @@
-"""transformers' common model and configuration suites on `TttForConditionalGeneration`; run by `test_upstream_suites.py`."""
+"""
+transformers' common model and configuration suites on `TttForConditionalGeneration`; run by `test_upstream_suites.py`.
+"""
 
 import copy
 import unittest

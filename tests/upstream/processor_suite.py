@@ -12,7 +12,8 @@ from processing_fixtures import tiny_tokenizer
 
 from processing_ttt import TttCodecConfig, TttCodecModel, TttProcessor, add_ttt_tokens
 
-# The suite guards its tests of sound files by a library that transformers does not read files with any more, and neither do we.
+# The suite guards its tests of sound files by a library that transformers does not read files with any more, and
+# neither do we.
 transformers.testing_utils.is_librosa_available = lambda: True
 
 from transformers_suites.test_processing_common import ProcessorTesterMixin  # noqa: E402
@@ -36,7 +37,10 @@ def save_tiny_codec(folder: Path) -> None:
 
 
 class TestTttProcessor(ProcessorTesterMixin, unittest.TestCase):
-    """The processor's only part is the tokenizer: what the suite asks of a feature extractor is asked of it, because sound becomes ids."""
+    """
+    The processor's only part is the tokenizer: what the suite asks of a feature extractor is asked of it, because sound
+    becomes ids.
+    """
 
     processor_class = TttProcessor
     audio_input_name = "input_ids"

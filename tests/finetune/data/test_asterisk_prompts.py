@@ -66,7 +66,8 @@ def test_the_manifest_holds_what_can_be_learnt_from_with_its_licence(root, tmp_p
 def test_what_is_left_out_has_a_reason():
     reasons = Counter(unusable(name, words) for name, words in read_transcripts(TRANSCRIPTS.lstrip("\ufeff")))
     assert reasons == {
-        None: 5, "no speech": 2, "damaged letters in the transcript": 1, "a remark in the transcript": 1, "no transcript": 1,
+        None: 5, "no speech": 2, "damaged letters in the transcript": 1, "a remark in the transcript": 1,
+        "no transcript": 1,
     }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from checkout import ROOT
 from finetune_fixtures import CODES, tiny_checkpoint
-from prepare_fixtures import RATE, tone, write_manifest, write_sounds
+from prepare_fixtures import RATE, tone, write_manifest, write_recordings
 
 from finetune.data.alignment import proportional_word_times
 from finetune.data.encoding import codec_fingerprint, encode_waveforms
@@ -37,7 +37,7 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sounds")
-    records = write_sounds(folder, COUNT)
+    records = write_recordings(folder, COUNT)
     records[5]["audio"] = "missing.wav"
     return write_manifest(folder / "manifest.jsonl", records)
 
@@ -53,19 +53,19 @@ def rows_of(out):
     return {split: rows.to_list() for split, rows in load_prepared(out).items()}
 
 
-# ------------------------------------------------------------------------------------------------------------------- rows
+# ----------------------------------------------------------------------------------------------------------------- rows
 
 
-def test_each_recording_becomes_a_row_with_the_codes_of_its_sound_alone(checkpoint, manifest, prepared):
+def test_each_recording_becomes_a_row_with_the_codes_of_its_audio_alone(checkpoint, manifest, prepared):
     processor = TttProcessor.from_pretrained(checkpoint)
     rows = [row for split in rows_of(prepared).values() for row in split]
     assert len(rows) == COUNT - 1
     for row in rows:
         number = int(row["text"].split()[-1])
-        sound = load_audio(str(manifest.parent / f"{number}.wav"), RATE)
-        assert row["codes"] == processor.encode_audio(sound, RATE)
+        waveform = load_audio(str(manifest.parent / f"{number}.wav"), RATE)
+        assert row["codes"] == processor.encode_audio(waveform, RATE)
         assert (row["kind"], row["language"], row["speaker"]) == ("recording", "it", f"s{number % 3}")
-        assert row["seconds"] == len(sound) / RATE and row["words"] is None
+        assert row["seconds"] == len(waveform) / RATE and row["words"] is None
 
 
 def test_the_information_names_the_codec_and_the_counts(checkpoint, prepared):
@@ -96,15 +96,15 @@ def test_a_voice_that_was_trained_on_leaves_the_codes_of_a_codec_its_own(checkpo
     assert codec_fingerprint(processor) == before
 
 
-def test_batches_encode_exactly_as_single_sounds_do():
+def test_batches_encode_exactly_as_single_recordings_do():
     processor = TttProcessor.from_pretrained(nano_checkpoint())
-    sounds = [tone(seconds, seed) for seed, seconds in enumerate((0.31, 1.7, 0.02, 0.9, 0.9, 2.4, 0.64))]
-    alone = [processor.encode_audio(sound, RATE) for sound in sounds]
+    waveforms = [tone(seconds, seed) for seed, seconds in enumerate((0.31, 1.7, 0.02, 0.9, 0.9, 2.4, 0.64))]
+    alone = [processor.encode_audio(waveform, RATE) for waveform in waveforms]
     for batch_size in (1, 2, 3, 7):
-        assert encode_waveforms(processor, sounds, batch_size) == alone
+        assert encode_waveforms(processor, waveforms, batch_size) == alone
 
 
-def test_a_sound_that_the_codec_refuses_does_not_take_its_batch_with_it(checkpoint):
+def test_audio_that_the_codec_refuses_does_not_take_its_batch_with_it(checkpoint):
     processor = TttProcessor.from_pretrained(checkpoint)
     good = tone(0.5)
     codes = encode_waveforms(processor, [good, np.zeros(0, np.float32), good], 3)
@@ -145,14 +145,18 @@ def test_items_survive_the_way_to_another_machine():
     assert unpack_items({"items": packed["items"], "files": list(packed["files"])}) == items
 
 
-# ------------------------------------------------------------------------------------------------- killed, run again, refused
+# ------------------------------------------------------------------------------------------- killed, run again, refused
 
 
 @pytest.fixture(scope="module")
 def killed(checkpoint, manifest, tmp_path_factory):
-    """Runs that were killed before their n-th rename, and run again. Four shards of two renames follow that of the settings."""
+    """
+    Runs that were killed before their n-th rename, and run again. Four shards of two renames follow that of the
+    settings.
+    """
     folder = tmp_path_factory.mktemp("killed")
-    command = [sys.executable, str(ROOT / "tests" / "support" / "prepare_kills.py"), checkpoint, str(manifest), str(folder), "3", "6", "9", "12", "17"]  # fmt: skip
+    command = [sys.executable, str(ROOT / "tests" / "support" / "prepare_kills.py"), checkpoint, str(manifest),
+        str(folder), "3", "6", "9", "12", "17"]  # fmt: skip
     done = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=folder
     )
@@ -178,11 +182,12 @@ def test_shards_that_were_there_are_not_made_again(killed):
 
 @pytest.mark.slow
 def test_a_run_killed_from_outside_at_any_time_is_resumed(checkpoint, tmp_path):
-    manifest = write_manifest(tmp_path / "manifest.jsonl", write_sounds(tmp_path, 60))
+    manifest = write_manifest(tmp_path / "manifest.jsonl", write_recordings(tmp_path, 60))
     prepare(open_source(str(manifest)), tmp_path / "whole", checkpoint)
     script = (
         "import sys; from finetune.data.prepare import prepare; from finetune.data.sources import open_source\n"
-        "if __name__ == '__main__': prepare(open_source(sys.argv[1]), sys.argv[2], sys.argv[3], num_proc=2, shard_items=2)\n"
+        "if __name__ == '__main__': prepare(open_source(sys.argv[1]), sys.argv[2], sys.argv[3], num_proc=2, "
+        "shard_items=2)\n"
     )
     (tmp_path / "run.py").write_text(script)
     command = [sys.executable, str(tmp_path / "run.py"), str(manifest), str(tmp_path / "out"), checkpoint]
@@ -229,7 +234,7 @@ def test_two_runs_do_not_write_into_one_folder(checkpoint, manifest, tmp_path):
         prepare(open_source(str(manifest)), tmp_path / "out", checkpoint)
 
 
-# ---------------------------------------------------------------------------------------------------------------- splits
+# --------------------------------------------------------------------------------------------------------------- splits
 
 
 def test_splits_by_speaker_share_no_speaker(checkpoint, manifest, tmp_path):
@@ -242,7 +247,8 @@ def test_splits_by_speaker_share_no_speaker(checkpoint, manifest, tmp_path):
     ("split", "names"),
     [
         ("train", ["train", "Train", "training", "train.clean.100", "train-other-500", "train_clean_360", "train960"]),
-        ("validation", ["validation", "valid", "val", "dev", "eval", "evaluation", "validation.clean", "dev-other", "DEV2"]),
+        ("validation", ["validation", "valid", "val", "dev", "eval", "evaluation", "validation.clean", "dev-other",
+        "DEV2"]),
         ("test", ["test", "test.clean", "test_meeting", "test_net", "test-other", "test1"]),
     ],
 )  # fmt: skip
@@ -257,7 +263,8 @@ def test_a_split_that_may_be_held_out_is_not_guessed_about(name):
 
 
 def test_a_manifest_keeps_its_splits_and_an_unknown_one_is_told_before_any_row_is_made(checkpoint, tmp_path):
-    records = [record | {"split": split} for record, split in zip(write_sounds(tmp_path, 4), ("train", "dev", "test_net", None), strict=True)]  # fmt: skip
+    records = [record | {"split": split} for record,
+        split in zip(write_recordings(tmp_path, 4), ("train", "dev", "test_net", None), strict=True)]  # fmt: skip
     good = write_manifest(tmp_path / "good.jsonl", records)
     report = prepare(open_source(str(good)), tmp_path / "out", checkpoint, splitting=Splitting("source"))
     texts = {split: [row["text"][-1] for row in rows] for split, rows in rows_of(tmp_path / "out").items()}
@@ -298,14 +305,14 @@ def test_few_large_groups_leave_the_largest_to_train_on(groups, expected):
     assert {split: splits.count(split) for split in SPLITS if split in splits} == expected
 
 
-# ------------------------------------------------------------------------------------------------------------- word times
+# ----------------------------------------------------------------------------------------------------------- word times
 
 
-def test_word_times_share_out_the_sounding_time_by_length():
-    sound = np.concatenate([np.zeros(1600), tone(1.0) + 0.2, np.zeros(3200), tone(1.0) + 0.2, np.zeros(800)]).astype(
+def test_word_times_share_out_the_time_without_pauses_by_length():
+    waveform = np.concatenate([np.zeros(1600), tone(1.0) + 0.2, np.zeros(3200), tone(1.0) + 0.2, np.zeros(800)]).astype(
         np.float32
     )
-    words = proportional_word_times("abcd efgh ij", sound, RATE)  # 0.8, 0.8 and 0.4 s of the two sounding seconds
+    words = proportional_word_times("abcd efgh ij", waveform, RATE)  # 0.8, 0.8 and 0.4 s of the two sounding seconds
     assert [word["word"] for word in words] == ["abcd", "efgh", "ij"]
     assert words[0]["start"] == pytest.approx(0.1, abs=0.011) and words[0]["end"] == pytest.approx(0.9, abs=0.011)
     assert words[1]["end"] == pytest.approx(1.9, abs=0.011), "the pause of 0.2 s is jumped over"

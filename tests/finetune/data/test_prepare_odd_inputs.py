@@ -1,4 +1,7 @@
-"""What people's data looks like: each odd row ends in a line of the report with its reason, each odd file in one clear sentence."""
+"""
+What people's data looks like: each odd row ends in a line of the report with its reason, each odd file in one clear
+sentence.
+"""
 
 import json
 from pathlib import Path
@@ -7,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from finetune_fixtures import tiny_checkpoint
-from prepare_fixtures import RATE, skipped, tone, write_manifest, write_sounds
+from prepare_fixtures import RATE, skipped, tone, write_manifest, write_recordings
 
 from finetune.data.prepare import Splitting, prepare
 from finetune.data.record_maker import Limits
@@ -36,8 +39,9 @@ ODD_ROWS = {
     "nul-in-text": ({"audio": AUDIO, "text": "ci\0ao"}, "text in an unknown encoding"),
     "half-a-surrogate": ({"audio": AUDIO, "text": "ciao \ud83d"}, "text in an unknown encoding"),
     "replacement-character": ({"audio": AUDIO, "text": "citt\ufffd"}, "text in an unknown encoding"),
-    "wrong-transcript": ({"audio": AUDIO, "text": "a b c d e f g h i j k l m n o p q r s t u v"}, "more words than codes"),
-    # sounds
+    "wrong-transcript": ({"audio": AUDIO, "text": "a b c d e f g h i j k l m n o p q r s t u v"},
+    "more words than codes"),
+    # audio
     "no-such-file": ({"audio": "nowhere.wav", "text": "ciao"}, "no audio file"),
     "null-audio": ({"audio": None, "text": "ciao"}, "no audio file"),
     "no-bytes-no-path": ({"audio": {"bytes": None, "path": None}, "text": "ciao"}, "no audio file"),
@@ -65,8 +69,10 @@ ODD_ROWS = {
     "marker-as-language": ({"audio": AUDIO, "text": "ciao", "language": "<|im_end|>"}, "bad language"),
     "two-line-speaker": ({"audio": AUDIO, "text": "ciao", "speaker": "a\nb"}, "bad speaker"),
     # word times
-    "words-out-of-order": ({"audio": AUDIO, "text": "a b", "words": [["a", 0.3, 0.5], ["b", 0.0, 0.2]]}, "bad word times"),
-    "words-after-the-end": ({"audio": AUDIO, "text": "a", "words": [{"word": "a", "start": 0, "end": 9}]}, "bad word times"),
+    "words-out-of-order": ({"audio": AUDIO, "text": "a b", "words": [["a", 0.3, 0.5], ["b", 0.0, 0.2]]},
+    "bad word times"),
+    "words-after-the-end": ({"audio": AUDIO, "text": "a", "words": [{"word": "a", "start": 0, "end": 9}]},
+    "bad word times"),
     "words-of-another-text": ({"audio": AUDIO, "text": "a", "words": [["b", 0.0, 0.2]]}, "bad word times"),
     "words-no-json": ({"audio": AUDIO, "text": "a", "words": "[["}, "bad word times"),
     "words-without-times": ({"audio": AUDIO, "text": "a", "words": ["a"]}, "bad word times"),
@@ -84,8 +90,10 @@ ODD_ROWS = {
     "unknown-role": ({"messages": [{"role": "narrator", "content": "ciao"}]}, "bad messages"),
     "message-of-nothing": ({"messages": [{"role": "assistant", "content": None}]}, "no text"),
     "user-has-the-last-word": ({"messages": [{"role": "user", "content": "ciao"}]}, "bad messages"),
-    "code-beyond-the-codebook": ({"messages": [{"role": "assistant", "content": "a <|audio_16|>"}]}, "code beyond the codebook"),
-    "mask-in-a-message": ({"messages": [{"role": "assistant", "content": "a <|mask_token|>"}]}, "special tokens in the text"),
+    "code-beyond-the-codebook": ({"messages": [{"role": "assistant", "content": "a <|audio_16|>"}]},
+    "code beyond the codebook"),
+    "mask-in-a-message": ({"messages": [{"role": "assistant", "content": "a <|mask_token|>"}]},
+    "special tokens in the text"),
     "mask-in-a-document": ({"text": "a <|mask_token|>"}, "special tokens in the text"),
 }  # fmt: skip
 
@@ -112,19 +120,20 @@ GOOD_ROWS = {
 }
 
 
-def write_odd_sounds(folder: Path) -> None:
-    sound = tone(0.8)
+def write_odd_audio(folder: Path) -> None:
+    waveform = tone(0.8)
     for name in ("good.wav", "good.flac", "good.ogg", "good.mp3"):
-        soundfile.write(folder / name, sound, RATE)
+        soundfile.write(folder / name, waveform, RATE)
     soundfile.write(folder / "stereo.wav", np.stack([tone(0.5, rate=44_100)] * 2, axis=1), 44_100, subtype="PCM_U8")
     (folder / "text.wav").write_text("This is not a sound. " * 50)
     (folder / "noise.mp3").write_bytes(np.random.default_rng(0).bytes(4000))
     (folder / "cut.wav").write_bytes((folder / "good.wav").read_bytes()[:20])
     (folder / "empty.wav").touch()
     for name, samples in {
-        "header": sound[:0], "silent": 0 * sound, "nan": np.where(np.arange(len(sound)) == 9, np.nan, sound),
-        "infinite": np.where(np.arange(len(sound)) == 9, np.inf, sound), "unscaled": sound * 1e6,
-        "long": tone(2.5), "short": sound[:900], "one": sound[500:501],
+        "header": waveform[:0], "silent": 0 * waveform,
+        "nan": np.where(np.arange(len(waveform)) == 9, np.nan, waveform),
+        "infinite": np.where(np.arange(len(waveform)) == 9, np.inf, waveform), "unscaled": waveform * 1e6,
+        "long": tone(2.5), "short": waveform[:900], "one": waveform[500:501],
     }.items():  # fmt: skip
         soundfile.write(folder / f"{name}.wav", samples, RATE, subtype="FLOAT")
 
@@ -137,7 +146,7 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(scope="module")
 def prepared(checkpoint, tmp_path_factory):
     folder = tmp_path_factory.mktemp("odd")
-    write_odd_sounds(folder)
+    write_odd_audio(folder)
     records = [{"id": name, **record} for name, record in GOOD_ROWS.items()]
     records += [{"id": name, **record} for name, (record, _) in ODD_ROWS.items()]
     records += [
@@ -193,7 +202,7 @@ def test_texts_are_stored_in_one_line_and_composed(prepared):
     assert rows["text"][rows["id"].index("decomposed-letters")] == "città e perché"
 
 
-# ------------------------------------------------------------------------------------------------------- files and folders
+# ---------------------------------------------------------------------------------------------------- files and folders
 
 
 def odd_source(folder: Path, name: str) -> str:
@@ -246,7 +255,7 @@ def test_an_odd_file_or_folder_is_an_error_in_one_sentence(checkpoint, tmp_path,
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused_before_any_work(tmp_path, options, message):
-    manifest = write_manifest(tmp_path / "m.jsonl", write_sounds(tmp_path, 1))
+    manifest = write_manifest(tmp_path / "m.jsonl", write_recordings(tmp_path, 1))
     with pytest.raises(ValueError, match=message):
         if "limits" in options:
             options = {"limits": Limits(**options["limits"])}
@@ -257,7 +266,7 @@ def test_settings_that_cannot_be_meant_are_refused_before_any_work(tmp_path, opt
 
 
 def test_a_folder_of_something_else_is_not_written_into(tmp_path):
-    manifest = write_manifest(tmp_path / "m.jsonl", write_sounds(tmp_path, 1))
+    manifest = write_manifest(tmp_path / "m.jsonl", write_recordings(tmp_path, 1))
     with pytest.raises(ValueError, match="is not empty and holds no prepared dataset"):
         prepare(open_source(str(manifest)), tmp_path, "unused")
     with pytest.raises(ValueError, match="is a file"):
@@ -269,7 +278,7 @@ def test_folders_of_the_user_are_not_taken_for_ours_by_their_names(checkpoint, t
     out = tmp_path / "home"
     (out / folder).mkdir(parents=True)
     (out / folder / "thesis.txt").write_text("years")
-    manifest = write_manifest(tmp_path / "m.jsonl", write_sounds(tmp_path, 1))
+    manifest = write_manifest(tmp_path / "m.jsonl", write_recordings(tmp_path, 1))
     with pytest.raises(ValueError, match="is not empty and holds no prepared dataset: choose another folder"):
         prepare(open_source(str(manifest)), out, checkpoint)
     assert [path.name for path in out.rglob("*")] == [folder, "thesis.txt"]

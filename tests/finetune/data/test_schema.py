@@ -34,7 +34,8 @@ def test_a_prepared_folder_reads_back_what_was_saved(tmp_path):
 
 def test_the_columns_are_those_that_training_reads():
     assert list(features()) == [
-        "id", "kind", "language", "speaker", "text", "codes", "answer_text", "answer_codes", "words", "answer_words", "messages", "seconds",
+        "id", "kind", "language", "speaker", "text", "codes", "answer_text", "answer_codes", "words", "answer_words",
+        "messages", "seconds",
     ]  # fmt: skip
     assert features()["codes"] == datasets.List(datasets.Value("int32"))
 

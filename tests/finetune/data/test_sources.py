@@ -7,7 +7,7 @@ import pyarrow.parquet
 import pytest
 import soundfile
 from finetune_fixtures import tiny_checkpoint
-from prepare_fixtures import RATE, tone, write_manifest, write_sounds
+from prepare_fixtures import RATE, tone, write_manifest, write_recordings
 
 from finetune.data.prepare import Splitting, prepare
 from finetune.data.records import as_item
@@ -19,13 +19,14 @@ def items_of(path, **options):
     return list(open_source(str(path), **options).items())
 
 
-# --------------------------------------------------------------------------------------------------------------- manifests
+# ------------------------------------------------------------------------------------------------------------ manifests
 
 
 @pytest.mark.parametrize(
     ("record", "expected"),
     [
-        ({"audio": "a.wav", "text": "x", "language": "it", "speaker": "s"}, {"text": "x", "language": "it", "speaker": "s"}),
+        ({"audio": "a.wav", "text": "x", "language": "it", "speaker": "s"},
+        {"text": "x", "language": "it", "speaker": "s"}),
         ({"audio_filepath": "a.wav", "transcript": "x", "lang": "it", "speaker_id": 7}, {"text": "x", "speaker": 7}),
         ({"path": "a.wav", "sentence": "x", "locale": "it", "client_id": "c"}, {"speaker": "c", "language": "it"}),
         ({"audio": "a.wav", "caption": "a bell", "instruction": "what?"}, {"kind": "caption", "answer_text": "a bell"}),
@@ -36,8 +37,10 @@ def items_of(path, **options):
         ({"text": "<|im_start|>user\nx<|im_end|>\n"}, {"kind": "messages"}),
         ({"audio": None, "text": "x"}, {"kind": "recording", "audio": None}),
         ({"audio": "", "text": "x"}, {"kind": "recording", "audio": None}),
-        ({"audio": "a.wav", "text": "x", "answer": "", "caption": "", "words": "", "messages": ""}, {"kind": "recording", "words": None}),
-        ({"audio": "a.wav", "text": "x", "answer": float("nan"), "caption": float("nan")}, {"kind": "recording", "answer_text": None}),
+        ({"audio": "a.wav", "text": "x", "answer": "", "caption": "", "words": "", "messages": ""},
+        {"kind": "recording", "words": None}),
+        ({"audio": "a.wav", "text": "x", "answer": float("nan"), "caption": float("nan")},
+        {"kind": "recording", "answer_text": None}),
         ({"audio": "a.wav", "text": "", "sentence": "x"}, {"kind": "recording", "text": "x"}),
     ],
 )  # fmt: skip
@@ -81,7 +84,7 @@ def test_a_fingerprint_changes_with_the_table_and_with_the_names_of_fields(tmp_p
     assert before != open_source(str(manifest)).fingerprint()
 
 
-# ----------------------------------------------------------------------------------------------------------------- folders
+# -------------------------------------------------------------------------------------------------------------- folders
 
 
 @pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
@@ -89,7 +92,8 @@ def test_an_audio_folder_is_read_by_its_metadata(tmp_path, name):
     if name.endswith("csv"):
         (tmp_path / name).write_text('file_name,transcription\nsub/a.wav,"uno, due"\nb.wav,tre\n')
     else:
-        write_manifest(tmp_path / name, [{"file_name": "sub/a.wav", "transcription": "uno, due"}, {"file_name": "b.wav", "transcription": "tre"}])  # fmt: skip
+        write_manifest(tmp_path / name, [{"file_name": "sub/a.wav", "transcription": "uno, due"}, {"file_name": "b.wav",
+            "transcription": "tre"}])  # fmt: skip
     found = items_of(tmp_path)
     assert [(item.id, item.audio, item.text) for item in found] == [
         ("sub/a.wav", str(tmp_path / "sub/a.wav"), "uno, due"),
@@ -133,7 +137,7 @@ def test_common_voice_that_nobody_validated_is_refused(tmp_path):
         open_source(str(tmp_path))
 
 
-# --------------------------------------------------------------------------------------------------- the released data format
+# --------------------------------------------------------------------------------------------- the released data format
 
 CONVERSATION = [
     {"role": "user", "content": "<|audio_1|><|audio_2|>"},
@@ -161,7 +165,7 @@ def test_the_released_format_is_read_in_each_of_its_forms(tmp_path, form):
     assert found == CONVERSATION and document.text == "un testo <|audio_4|>"
 
 
-# --------------------------------------------------------------------------------------------------------------------- Hub
+# ------------------------------------------------------------------------------------------------------------------ Hub
 
 
 def wav_bytes(seed):
@@ -172,7 +176,7 @@ def wav_bytes(seed):
 
 @pytest.fixture(scope="module")
 def hub_folder(tmp_path_factory):
-    """A data set as it lies in a repository: Parquet files with sounds in them, one a split."""
+    """A data set as it lies in a repository: Parquet files with audio in them, one a split."""
     folder = tmp_path_factory.mktemp("hub")
     features = datasets.Features({"audio": datasets.Audio(), "sentence": datasets.Value("string")})
     for split, count in (("train", 5), ("test", 2)):
@@ -225,13 +229,13 @@ def test_an_id_that_nobody_has_is_an_error_in_one_sentence():
         list(open_source("nobody/nothing").items())
 
 
-def test_parquet_tables_may_hold_the_sounds_themselves(tmp_path, hub_folder):
+def test_parquet_tables_may_hold_the_audio_itself(tmp_path, hub_folder):
     items = items_of(hub_folder / "train.parquet")
     assert [item.audio for item in items] == [wav_bytes(n) for n in range(5)]
 
 
 def test_sounds_of_a_manifest_may_lie_anywhere(tmp_path):
-    write_sounds(tmp_path / "sounds", 1)
+    write_recordings(tmp_path / "sounds", 1)
     manifest = write_manifest(tmp_path / "m.jsonl", [{"audio": str(tmp_path / "sounds" / "0.wav"), "text": "x"}])
     assert items_of(manifest)[0].audio == str(tmp_path / "sounds" / "0.wav")
 

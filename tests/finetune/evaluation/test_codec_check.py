@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from finetune_fixtures import tiny_checkpoint
-from prepare_fixtures import RATE, tone, write_manifest, write_sounds
+from prepare_fixtures import RATE, tone, write_manifest, write_recordings
 
 from finetune.data.record_maker import Limits
 from finetune.data.sources import open_source
@@ -13,7 +13,7 @@ from finetune.evaluation.codec_measures import code_usage, mel_distance, transcr
 from finetune.evaluation.metrics import ErrorRates
 from processing_ttt import TttProcessor
 
-# ---------------------------------------------------------------------------------------------------------------- measures
+# ------------------------------------------------------------------------------------------------------------- measures
 
 
 def test_transcript_similarity_is_one_for_the_same_and_zero_for_what_is_like_any_other():
@@ -37,13 +37,13 @@ def test_a_judge_that_heard_nothing_in_a_recording_misses_all_that_it_hears_late
     )
 
 
-def test_mel_distance_knows_no_level_but_knows_the_sound():
-    sound = tone(0.5)
-    assert mel_distance(sound, RATE, 0.1 * sound, RATE) == pytest.approx(0.0, abs=1e-2)
-    assert mel_distance(sound, RATE, np.pad(sound, (0, 4000)), RATE) < 0.5, (
+def test_mel_distance_knows_no_level_but_knows_the_audio():
+    waveform = tone(0.5)
+    assert mel_distance(waveform, RATE, 0.1 * waveform, RATE) == pytest.approx(0.0, abs=1e-2)
+    assert mel_distance(waveform, RATE, np.pad(waveform, (0, 4000)), RATE) < 0.5, (
         "what lies beyond the shorter one does not count"
     )
-    assert mel_distance(sound, RATE, tone(0.5, seed=1), RATE) > 5
+    assert mel_distance(waveform, RATE, tone(0.5, seed=1), RATE) > 5
 
 
 def test_mel_distance_of_a_level_in_one_band_is_that_level():
@@ -63,7 +63,7 @@ def test_usage_of_codes_is_counted_over_all_recordings():
     assert code_usage([list(range(16))]) == (16, 4.0)
 
 
-# ----------------------------------------------------------------------------------------------------------------- verdict
+# -------------------------------------------------------------------------------------------------------------- verdict
 
 
 def rates(cer):
@@ -77,7 +77,8 @@ def rates(cer):
         (0.02, 0.10, 0.9, ["loses a little", "worth while", "10.0%"]),
         (0.02, 0.25, 0.7, ["loses much"]),
         (0.02, 0.60, 0.3, ["does not carry this speech", "choose or train another codec"]),
-        (0.90, 0.91, 0.97, ["No ceiling could be measured", "90% of the characters", "97% similar", "weak evidence", "keeps this speech"]),
+        (0.90, 0.91, 0.97, ["No ceiling could be measured", "90% of the characters", "97% similar", "weak evidence",
+        "keeps this speech"]),
         (0.90, 0.91, 0.40, ["No ceiling could be measured", "does not carry"]),
     ],
 )  # fmt: skip
@@ -92,11 +93,11 @@ def test_the_verdict_warns_of_a_judge_that_uses_the_codec_and_of_one_that_knows_
     assert "pocketsphinx does not support the language" in verdict(None, None, 0.9, "pocketsphinx")
 
 
-# -------------------------------------------------------------------------------------------------------------- the whole
+# ------------------------------------------------------------------------------------------------------------ the whole
 
 
 class Listener:
-    """Hears how long a sound is, to the tenth of a second: the codec keeps that."""
+    """Hears how long audio is, to the tenth of a second: the codec keeps that."""
 
     name = "listener"
 
@@ -107,9 +108,9 @@ class Listener:
     def supports(self, language):
         return language in self.known
 
-    def transcribe(self, sounds, sampling_rate, language):
+    def transcribe(self, waveforms, sampling_rate, language):
         self.languages.add(language)
-        return [f"frase numero {round(10 * len(sound) / sampling_rate)}" for sound in sounds]
+        return [f"frase numero {round(10 * len(waveform) / sampling_rate)}" for waveform in waveforms]
 
 
 @pytest.fixture(scope="module")
@@ -119,14 +120,14 @@ def processor(tmp_path_factory):
 
 @pytest.fixture
 def manifest(tmp_path):
-    records = write_sounds(tmp_path / "sounds", 12)
+    records = write_recordings(tmp_path / "sounds", 12)
     for record in records:
         record["audio"] = f"sounds/{record['audio']}"
     records[0]["audio"] = "missing.wav"
     return write_manifest(tmp_path / "manifest.jsonl", [{"text": "no sound"}, *records])
 
 
-def test_a_check_measures_both_sides_and_leaves_a_report_and_sounds(processor, manifest, tmp_path):
+def test_a_check_measures_both_sides_and_leaves_a_report_and_audio(processor, manifest, tmp_path):
     listener = Listener()
     check = check_codec(open_source(str(manifest)), processor, listener, 6, out=tmp_path / "out")
     assert check.count == 6 and listener.languages == {"it"}

@@ -38,7 +38,7 @@ def checkpoint(base):
     return Checkpoint(load_model(str(base)), load_processor(str(base)), batch_size=3, options={"do_sample": False})
 
 
-# ------------------------------------------------------------------------------------------------------------------ metrics
+# -------------------------------------------------------------------------------------------------------------- metrics
 
 
 def test_error_rates_are_errors_over_words_and_characters_of_all_texts_together():
@@ -105,7 +105,8 @@ def test_a_chat_model_is_asked_with_its_own_template_and_its_word_counts(tmp_pat
     tokenizer.save_pretrained(tmp_path)
     model = PhiForCausalLM(
         PhiConfig(
-            vocab_size=len(vocabulary), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+            vocab_size=len(vocabulary), hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+            num_attention_heads=2,
             bos_token_id=1, eos_token_id=2, pad_token_id=0,
         )
     )  # fmt: skip
@@ -123,7 +124,7 @@ def test_a_chat_model_is_asked_with_its_own_template_and_its_word_counts(tmp_pat
     assert "Accepted answers : ten Given answer : eleven" in asked[0]
 
 
-# ------------------------------------------------------------------------------------------------------------------- asking
+# --------------------------------------------------------------------------------------------------------------- asking
 
 
 def test_answers_come_in_the_order_of_the_questions_and_are_those_of_each_alone(checkpoint):
@@ -211,10 +212,10 @@ def test_sounds_of_each_model_and_set_have_a_folder_of_their_own_inside_the_resu
     sets = [data_in(tmp_path / "it" / "tenth", "it"), data_in(tmp_path / "ru" / "tenth", "../../../elsewhere/x")]
     options = EvaluationOptions(tasks=("tts",), keep_audio=1)
     evaluate([f"..={base}", f"a/b={base}", f"../a/b={base}"], [*sets, sets[0] + ":test"], tmp_path / "out", options)
-    sounds = {path.relative_to(tmp_path / "out").parts for path in (tmp_path / "out").rglob("*.wav")}
-    assert len(sounds) == 9 and {len(parts) for parts in sounds} == {4}
-    assert {parts[0] for parts in sounds} == {"sounds"} and {parts[3] for parts in sounds} == {"1.wav"}
-    assert len({parts[1] for parts in sounds}) == 3 and len({parts[2] for parts in sounds}) == 3
+    written = {path.relative_to(tmp_path / "out").parts for path in (tmp_path / "out").rglob("*.wav")}
+    assert len(written) == 9 and {len(parts) for parts in written} == {4}
+    assert {parts[0] for parts in written} == {"sounds"} and {parts[3] for parts in written} == {"1.wav"}
+    assert len({parts[1] for parts in written}) == 3 and len({parts[2] for parts in written}) == 3
     assert not list(tmp_path.rglob("elsewhere")) and len(list(tmp_path.rglob("*.wav"))) == 9
 
 
@@ -228,7 +229,8 @@ class Unasked(Scripted):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"judges": ("pocketsphinx",)}, ValueError, r"pocketsphinx does not support 'it', the language of .*: choose another"),
+        ({"judges": ("pocketsphinx",)}, ValueError,
+        r"pocketsphinx does not support 'it', the language of .*: choose another"),
         ({"judges": ("no/such-judge",)}, OSError, "."),
         ({"answer_judge": "no/such-judge"}, OSError, "."),
     ],
@@ -250,9 +252,9 @@ def test_judges_are_made_once_for_all_models_and_sets_and_each_result_is_written
         def supports(self, language):
             return True
 
-        def transcribe(self, sounds, sampling_rate, language):
+        def transcribe(self, waveforms, sampling_rate, language):
             written.append(json.loads((tmp_path / "out" / "results.json").read_text()))
-            return ["" for _ in sounds]
+            return ["" for _ in waveforms]
 
     made, written = [], []
     monkeypatch.setattr("finetune.evaluation.evaluate.make_judge", lambda name: made.append(name) or Deaf())
@@ -264,7 +266,7 @@ def test_judges_are_made_once_for_all_models_and_sets_and_each_result_is_written
     assert [len(results) for results in written] == [1, 3, 5, 7], "transcription is written before speech is judged"
 
 
-# ----------------------------------------------------------------------------------------------------------- sets and judges
+# ------------------------------------------------------------------------------------------------------ sets and judges
 
 
 def test_a_prepared_folder_gives_the_split_that_is_asked_for_spread_over_all_of_it(base, tmp_path):
@@ -282,7 +284,7 @@ def test_a_prepared_folder_gives_the_split_that_is_asked_for_spread_over_all_of_
 
 
 class Stream(list):
-    """A streamed data set, whose sounds stay files."""
+    """A streamed data set, whose audio stays in files."""
 
     def cast_column(self, column, feature):
         assert column == "audio" and not feature.decode
@@ -290,13 +292,13 @@ class Stream(list):
 
 
 def test_a_set_from_the_hub_is_encoded_as_it_comes(base, monkeypatch):
-    sound = io.BytesIO()
-    soundfile.write(sound, (0.3 * np.sin(np.arange(8000) / 9)).astype(np.float32), 16_000, format="wav")
+    file = io.BytesIO()
+    soundfile.write(file, (0.3 * np.sin(np.arange(8000) / 9)).astype(np.float32), 16_000, format="wav")
     asked = []
 
     def load_dataset(repository, config, split, streaming):
         asked.append((repository, config, split, streaming))
-        row = {"audio": {"bytes": sound.getvalue(), "path": None}, "question": "who?", "answers": ["Ada", "A. L."]}
+        row = {"audio": {"bytes": file.getvalue(), "path": None}, "question": "who?", "answers": ["Ada", "A. L."]}
         return Stream([row] * 3)
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
@@ -314,7 +316,7 @@ def test_without_a_network_a_set_from_the_hub_is_one_clear_error(base, monkeypat
 
     monkeypatch.setattr(datasets, "load_dataset", offline)
     for name in HUB_SETS:
-        with pytest.raises(ConnectionError, match=r"lies on the Hub .* cannot be reached: no route"):
+        with pytest.raises(ConnectionError, match=r"is on the Hub .* cannot be reached: no route"):
             load_test_set(name, load_processor(str(base)))
 
 
@@ -331,12 +333,12 @@ def test_judges_are_found_by_name_and_say_what_they_cannot(checkpoint):
     assert [judge.supports(tag) for tag in ("en", "en_US", None, "it", "enm")] == [True, True, True, False, False]
 
 
-def test_a_model_judges_its_own_sound_as_it_hears_the_codes(checkpoint):
+def test_a_model_judges_its_own_audio_as_it_hears_the_codes(checkpoint):
     codes = [3, 1, 4, 1, 5, 9, 2, 6]
-    sound = checkpoint.processor.decode_codes(codes)
+    waveform = checkpoint.processor.decode_codes(codes)
     rate = checkpoint.processor.codec_config.output_sampling_rate
-    (heard,) = ModelJudge(checkpoint).transcribe([sound], rate, "it")
-    again = checkpoint.processor.encode_audio(sound, rate)
+    (heard,) = ModelJudge(checkpoint).transcribe([waveform], rate, "it")
+    again = checkpoint.processor.encode_audio(waveform, rate)
     assert heard == checkpoint.ask([Question("asr", codes=again, language="it")])[0].text
 
 

@@ -1,4 +1,6 @@
-"""Judges of speech on real software: transformers' recognition pipeline over checkpoints in their real layout, and DNSMOS."""
+"""
+Judges of speech on real software: transformers' recognition pipeline over checkpoints in their real layout, and DNSMOS.
+"""
 
 import json
 import sys
@@ -28,7 +30,7 @@ RATE = 8000  # not the recogniser's own: judges resample
 
 
 @pytest.fixture(scope="module")
-def sounds():
+def waveforms():
     rng = np.random.default_rng(0)
     return [(0.1 * rng.standard_normal(round(seconds * RATE))).astype(np.float32) for seconds in (0.4, 0.7, 0.5)]
 
@@ -48,8 +50,10 @@ def wav2vec2(tmp_path_factory):
         torch.manual_seed(0)
         model = Wav2Vec2ForCTC(
             Wav2Vec2Config(
-                vocab_size=len(letters), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-                conv_dim=[8, 8], conv_stride=[10, 16], conv_kernel=[10, 16], num_feat_extract_layers=2, num_conv_pos_embeddings=4,
+                vocab_size=len(letters), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+                intermediate_size=16,
+                conv_dim=[8, 8], conv_stride=[10, 16], conv_kernel=[10, 16], num_feat_extract_layers=2,
+                num_conv_pos_embeddings=4,
                 num_conv_pos_embedding_groups=2, feat_extract_norm="layer", initializer_range=1.0,
             )
         )  # fmt: skip
@@ -57,12 +61,12 @@ def wav2vec2(tmp_path_factory):
     return folder
 
 
-def test_a_ctc_recogniser_writes_what_its_best_path_spells(wav2vec2, sounds):
-    heard = make_judge(str(wav2vec2)).transcribe(sounds, RATE, "it")
+def test_a_ctc_recogniser_writes_what_its_best_path_spells(wav2vec2, waveforms):
+    heard = make_judge(str(wav2vec2)).transcribe(waveforms, RATE, "it")
     processor, model = Wav2Vec2Processor.from_pretrained(wav2vec2), Wav2Vec2ForCTC.from_pretrained(wav2vec2).eval()
     letters = {index: letter for letter, index in processor.tokenizer.get_vocab().items()}
-    for sound, text in zip(sounds, heard, strict=True):
-        samples = torchaudio.functional.resample(torch.from_numpy(sound), RATE, 16_000)
+    for waveform, text in zip(waveforms, heard, strict=True):
+        samples = torchaudio.functional.resample(torch.from_numpy(waveform), RATE, 16_000)
         normal = (samples - samples.mean()) / torch.sqrt(samples.var(correction=0) + 1e-7)
         with torch.no_grad():
             path = model(normal[None]).logits[0].argmax(-1).unique_consecutive().tolist()
@@ -87,35 +91,39 @@ def whisper(tmp_path_factory):
         torch.manual_seed(0)
         model = WhisperForConditionalGeneration(
             WhisperConfig(
-                vocab_size=len(tokenizer), num_mel_bins=8, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
-                decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, max_target_positions=32, init_std=1.0,
+                vocab_size=len(tokenizer), num_mel_bins=8, d_model=16, encoder_layers=1, decoder_layers=1,
+                encoder_attention_heads=2,
+                decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, max_target_positions=32,
+                init_std=1.0,
                 decoder_start_token_id=ids["<|startoftranscript|>"], eos_token_id=16, pad_token_id=16, bos_token_id=16,
             )
         )  # fmt: skip
     model.generation_config = GenerationConfig(
         is_multilingual=True, lang_to_id={"<|en|>": ids["<|en|>"], "<|it|>": ids["<|it|>"]}, max_length=20,
-        task_to_id={"transcribe": ids["<|transcribe|>"], "translate": ids["<|translate|>"]}, no_timestamps_token_id=ids["<|notimestamps|>"],
-        decoder_start_token_id=ids["<|startoftranscript|>"], eos_token_id=16, pad_token_id=16, bos_token_id=16, prev_sot_token_id=16,
+        task_to_id={"transcribe": ids["<|transcribe|>"], "translate": ids["<|translate|>"]},
+        no_timestamps_token_id=ids["<|notimestamps|>"],
+        decoder_start_token_id=ids["<|startoftranscript|>"], eos_token_id=16, pad_token_id=16, bos_token_id=16,
+        prev_sot_token_id=16,
         suppress_tokens=[], begin_suppress_tokens=[16], max_initial_timestamp_index=50, return_timestamps=False,
     )  # fmt: skip
     model.save_pretrained(folder)
     return folder
 
 
-def test_whisper_is_told_the_language(whisper, sounds, monkeypatch):
+def test_whisper_is_told_the_language(whisper, waveforms, monkeypatch):
     judge = PipelineJudge(str(whisper), batch_size=2)
     asked = []
     generate = judge.recogniser.model.generate
     monkeypatch.setattr(
         judge.recogniser.model, "generate", lambda *args, **kwargs: asked.append(kwargs) or generate(*args, **kwargs)
     )
-    heard = judge.transcribe(sounds, RATE, "it-IT")
+    heard = judge.transcribe(waveforms, RATE, "it-IT")
     assert len(heard) == 3 and any(heard)
-    judge.transcribe(sounds[:1], RATE, "it_IT")
+    judge.transcribe(waveforms[:1], RATE, "it_IT")
     assert {(kwargs["language"], kwargs["task"]) for kwargs in asked} == {("it", "transcribe")}
     assert judge.supports("it-IT") and judge.supports("it_IT") and judge.supports(None) and not judge.supports("tlh")
     with pytest.raises(ValueError, match=r"[Uu]nsupported language"):
-        judge.transcribe(sounds, RATE, "tlh")
+        judge.transcribe(waveforms, RATE, "tlh")
 
 
 def test_whisper_hears_more_than_its_window(whisper):
@@ -158,10 +166,10 @@ def test_a_voice_is_like_itself_however_loud_and_less_like_another():
 
 
 def test_without_the_package_there_is_no_opinion_and_half_of_it_is_an_error(monkeypatch):
-    sound = [np.ones(100, np.float32)]
+    waveform = [np.ones(100, np.float32)]
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert mean_opinion(sound, RATE) is None
+    assert mean_opinion(waveform, RATE) is None
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     monkeypatch.setitem(sys.modules, "speechmos", None)
     with pytest.raises(ImportError, match=r"speechmos needs .*: pip install onnxruntime librosa requests"):
-        mean_opinion(sound, RATE)
+        mean_opinion(waveform, RATE)

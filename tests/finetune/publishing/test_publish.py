@@ -93,15 +93,18 @@ def test_an_adapter_is_published_with_its_card_and_loads_from_the_hub(root, tmp_
         "import sys; from finetune.publishing.publish import publish; from pathlib import Path\n"
         "publish(sys.argv[1], 'you/ttt-it', base_model='you/base', results=Path(sys.argv[2]), label='one',"
         " datasets=['you/voices'], license='cc-by-sa-3.0')\n"
-        "from finetune.adapters.lora import load_adapters; from finetune.adapters.loading import load_model, split_model_name\n"
+        "from finetune.adapters.lora import load_adapters; from finetune.adapters.loading import load_model, "
+        "split_model_name\n"
         "import torch\n"
         "assert split_model_name('you/ttt-it') == ('you/base', 'you/ttt-it')\n"
         "model = load_adapters(load_model(sys.argv[3]), {'it': 'you/ttt-it'})\n"
-        "torch.save(model(torch.tensor(eval_ids := [[5, 6, 7, 8, 9, 300, 301, 320, 321, 10]])).logits.detach(), sys.argv[4])\n"
+        "torch.save(model(torch.tensor(eval_ids := [[5, 6, 7, 8, 9, 300, 301, 320, 321, 10]])).logits.detach(), "
+        "sys.argv[4])\n"
     )
     with LoopbackHub() as hub:
         done = subprocess.run(
-            [sys.executable, "-c", program, str(root / "one"), str(tmp_path / "results.json"), str(root / "base"), str(tmp_path / "logits.pt")],
+            [sys.executable, "-c", program, str(root / "one"), str(tmp_path / "results.json"), str(root / "base"),
+            str(tmp_path / "logits.pt")],
             env=hub.environment(tmp_path / "home", PYTHONPATH=str(ROOT)), capture_output=True, text=True, timeout=300,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -154,8 +157,10 @@ def test_a_card_measures_one_model_and_tells_sets_of_one_name_apart(tmp_path):
 )
 def test_a_card_talks_in_the_language_whose_tag_the_adapter_was_trained_with(languages, recipe, option):
     training = {
-        "hours": 1.0, "examples": 1, "languages": languages, "method": "lora", "trained_parameters": 1, "updates": 1, "epochs": 1,
-        "tokens": 1, "seconds": 1, "cpu_seconds": 1, "peak_memory_bytes": 1, "device": "cpu", "processes": 1, "best_metric": {},
+        "hours": 1.0, "examples": 1, "languages": languages, "method": "lora", "trained_parameters": 1, "updates": 1,
+        "epochs": 1,
+        "tokens": 1, "seconds": 1, "cpu_seconds": 1, "peak_memory_bytes": 1, "device": "cpu", "processes": 1,
+        "best_metric": {},
     }  # fmt: skip
     card = card_of_adapter("you/ttt", Facts(training, recipe), "you/base", [])
     assert f"--adapter you/ttt{option} --audio" in card.text
@@ -191,7 +196,7 @@ def test_speak_answers_once_with_each_adapter(root, tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     assert "one:" in done.output and "two:" in done.output
     spoken = [path for path in ("out-one.wav", "out-two.wav") if (tmp_path / path).exists()]
-    assert len(spoken) + done.output.count("no sound") == 2
+    assert len(spoken) + done.output.count("no audio") == 2
     assert all(soundfile.info(tmp_path / path).duration > 0 for path in spoken)
     unnamed = CliRunner().invoke(ttt_cli.app, [*command, "--adapter", "a", "--adapter", "b"])
     assert isinstance(unnamed.exception, ValueError) and "each needs a name" in str(unnamed.exception)

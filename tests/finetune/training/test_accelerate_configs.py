@@ -55,7 +55,8 @@ def test_the_settings_of_zero3_make_the_plugin_that_transformers_fills_in():
 def test_every_shipped_recipe_is_one(name):
     recipe = read_recipe(ROOT / "finetune" / "recipes" / f"{name}.yaml")
     assert [stage.method for _, stage in recipe.stage_recipes()] == {
-        "low_resource_lora": ["lora"], "full_sft": ["full"], "from_llm": ["rows", "lora", "full"], "voice_lora": ["lora"],
+        "low_resource_lora": ["lora"], "full_sft": ["full"], "from_llm": ["rows", "lora", "full"],
+        "voice_lora": ["lora"],
     }[name]  # fmt: skip
 
 

@@ -43,7 +43,7 @@ WRITTEN = example([W, W], [W, W + 1, EOS])
 SHORT = example([W], [BEGIN_LAST, C + 6, END_LAST, EOS])
 
 
-# ---------------------------------------------------------------------------------------------------------------- padding
+# -------------------------------------------------------------------------------------------------------------- padding
 
 
 def test_padding_fills_ids_mask_and_labels_on_the_right():
@@ -54,7 +54,7 @@ def test_padding_fills_ids_mask_and_labels_on_the_right():
     assert all(tensor.dtype == torch.long for tensor in batch.values())
 
 
-# ---------------------------------------------------------------------------------------------------------------- packing
+# -------------------------------------------------------------------------------------------------------------- packing
 
 
 def pack(examples, row_length, pad_token_id):
@@ -136,7 +136,7 @@ def test_packed_batches_train():
     assert loss.isfinite() and all(p.grad.isfinite().all() for p in model.parameters())
 
 
-# ----------------------------------------------------------------------------------------------------------- whole blocks
+# --------------------------------------------------------------------------------------------------------- whole blocks
 
 
 def test_end_markers_of_the_reply_are_repeated_until_whole_blocks_are_full():
@@ -229,7 +229,7 @@ def test_text_after_the_last_span_goes_too():
     assert C <= cut["input_ids"][-1] < END and END_LAST not in cut["input_ids"] and EOS not in cut["input_ids"]
 
 
-def test_a_reply_without_sound_is_left_as_it_is_also_after_a_spoken_question():
+def test_a_reply_without_audio_is_left_as_it_is_also_after_a_spoken_question():
     written = example(HEARD, [W, W + 1, EOS])
     assert truncate_last_span(written, VOCABULARY, random.Random(0)) == written
 

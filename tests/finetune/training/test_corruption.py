@@ -26,8 +26,10 @@ from processing_ttt.vocabulary_ttt import TttVocabulary
 
 VOCABULARY = TttVocabulary(
     audio_token_start_id=AUDIO_START, audio_code_offset=CODE_0, codebook_size=CODEBOOK_SIZE, mask_token_id=MASK,
-    end_audio_token_id=END, end_last_audio_token_id=END_LAST, begin_message_token_id=FIRST_WORD, begin_audio_token_id=BEGIN,
-    begin_last_audio_token_id=BEGIN_LAST, end_user_audio_token_id=END_USER, eos_token_id=EOS, pad_token_id=PAD, vocab_size=VOCAB_SIZE,
+    end_audio_token_id=END, end_last_audio_token_id=END_LAST, begin_message_token_id=FIRST_WORD,
+    begin_audio_token_id=BEGIN,
+    begin_last_audio_token_id=BEGIN_LAST, end_user_audio_token_id=END_USER, eos_token_id=EOS, pad_token_id=PAD,
+    vocab_size=VOCAB_SIZE,
 )  # fmt: skip
 W, C = FIRST_WORD + 1, CODE_0
 PLAIN = Objective(clean_audio_prob=0.0, prefix_preservation_prob=0.0, span_truncation_prob=0.0)
@@ -60,7 +62,7 @@ def test_noise_is_decided_by_seed_epoch_and_row_and_not_by_torchs_generator():
     assert all(others[0]["audio_mask"] != other["audio_mask"] for other in others[1:])
 
 
-def test_only_sound_of_the_reply_is_masked_and_its_labels_stay_clean():
+def test_only_audio_of_the_reply_is_masked_and_its_labels_stay_clean():
     example = spoken()
     for noised in draws(PLAIN, 50):
         for position, masked in enumerate(noised["audio_mask"]):

@@ -22,7 +22,8 @@ RECORDING = make_record(
     "r1", "recording", text="uno due tre quattro", codes=list(range(20)), words=WORDS, language="it", seconds=2.0
 )
 DIALOGUE = make_record(
-    "d1", "dialogue", text="quanto?", codes=[9, 8, 7], answer_text="uno due tre quattro", answer_codes=list(range(20, 40)), answer_words=WORDS,
+    "d1", "dialogue", text="quanto?", codes=[9, 8, 7], answer_text="uno due tre quattro",
+    answer_codes=list(range(20, 40)), answer_words=WORDS,
 )  # fmt: skip
 
 
@@ -42,10 +43,10 @@ def learnt(example):
     return [i for i, label in zip(example["input_ids"], example["labels"], strict=True) if label == i]
 
 
-# ---------------------------------------------------------------------------------------------------- tasks of one recording
+# ----------------------------------------------------------------------------------------------- tasks of one recording
 
 
-def test_asr_hears_the_sound_and_learns_the_text():
+def test_asr_hears_the_audio_and_learns_the_text():
     example = build(RECORDING, "asr")
     reply = [*encode("uno due tre quattro"), VOCABULARY.eos_token_id]
     prompt = LAYOUT.build_prompt(
@@ -54,7 +55,7 @@ def test_asr_hears_the_sound_and_learns_the_text():
     assert example == {"input_ids": prompt + reply, "labels": [-100] * len(prompt) + reply}
 
 
-def test_tts_reads_the_text_and_learns_text_and_sound():
+def test_tts_reads_the_text_and_learns_text_and_audio():
     example = build(RECORDING, "tts")
     parsed = LAYOUT.parse_reply(learnt(example))
     assert TOKENIZER.decode(parsed.text_ids) == "uno due tre quattro"
@@ -92,7 +93,7 @@ def test_an_interleaved_document_is_cut_by_its_row_alone_unless_randomness_is_gi
     assert build(RECORDING, "interleaved") == build(RECORDING, "interleaved")
 
 
-# ------------------------------------------------------------------------------------------------------------- other kinds
+# ---------------------------------------------------------------------------------------------------------- other kinds
 
 
 def test_chat_hears_the_question_and_learns_the_spoken_answer():
@@ -117,7 +118,7 @@ def test_text_and_caption_rows_learn_their_answers_as_text():
     assert codes_of(build(caption | {"text": None}, "caption")["input_ids"]) == [1, 2]
 
 
-def test_a_document_is_learnt_whole_with_its_sounds_as_spans():
+def test_a_document_is_learnt_whole_with_its_audio_as_spans():
     row = make_record(
         "x", "document", text="Hello <|begin_of_audio|><|audio_3|><|audio_4|><|end_of_audio|> there<|audio_5|>"
     )
@@ -129,7 +130,7 @@ def test_a_document_is_learnt_whole_with_its_sounds_as_spans():
     assert TOKENIZER.decode(parsed.text_ids) == "Hello  there"
 
 
-# ---------------------------------------------------------------------------------------------------------------- messages
+# ------------------------------------------------------------------------------------------------------------- messages
 
 
 def messages_row(*messages):
@@ -146,7 +147,7 @@ def test_one_turn_of_messages_is_the_same_example_as_the_layouts():
         ("assistant", written),
     )
     assert build(row, "messages") == build(DIALOGUE, "chat")
-    bare = messages_row(("user", spoken), ("assistant", written))  # no markers around the sound, no system message
+    bare = messages_row(("user", spoken), ("assistant", written))  # no markers around the audio, no system message
     assert build(bare, "messages") == build(DIALOGUE, "chat")
 
 
@@ -166,7 +167,7 @@ def test_a_conversation_that_ends_with_the_user_is_an_error():
         build(messages_row(("assistant", "Hello"), ("user", "Hello")), "messages")
 
 
-# ----------------------------------------------------------------------------------------------------- prompts and the rest
+# ------------------------------------------------------------------------------------------------- prompts and the rest
 
 
 def test_only_other_languages_than_the_default_one_are_tagged():
@@ -184,7 +185,7 @@ def test_a_row_teaches_its_own_tasks_only():
         build(RECORDING, "chat")
 
 
-def test_written_sounds_are_taken_apart_whatever_their_markers():
+def test_written_audio_is_taken_apart_whatever_their_markers():
     a, b = "<|begin_of_audio|>", "<|end_of_audio_new|>"
     assert split_written_audio("no sound") == [("no sound", [])]
     assert split_written_audio(f"x{a}<|audio_1|>{b}y<|begin_of_quad|><|audio_2|><|end_of_audio_span_last|>z") == [

@@ -103,7 +103,10 @@ def model_on_gpu(config, method, folder):
 @pytest.mark.gpu
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
 def test_the_peak_of_a_gpu_is_what_was_computed(method, tmp_path):
-    """A model of 100M parameters, one update of 4 rows of 512: within a quarter, for the allocator keeps more than it needs."""
+    """
+    A model of 100M parameters, one update of 4 rows of 512: within a quarter, for the allocator keeps more than it
+    needs.
+    """
     config = sized_config("0.5B")
     config.text_config.num_hidden_layers = 4
     config.text_config.vocab_size = 32_768 + 16_392

@@ -53,7 +53,7 @@ def tasks_of_epoch(examples, epoch=0):
 REPLAY = {"replay_ratio": 0.2, "datasets": [{"path": "it"}, {"path": "en", "replay": True}]}
 
 
-# ------------------------------------------------------------------------------------------------------------------ shares
+# --------------------------------------------------------------------------------------------------------------- shares
 
 
 def test_a_folder_alone_teaches_each_row_each_task_once_an_epoch(folder):
@@ -98,7 +98,7 @@ def test_a_split_without_replay_rows_is_shared_by_what_is_there(folder):
     assert len(mixed(folder, {"datasets": ["it"]}, split="validation")) == 0
 
 
-# ----------------------------------------------------------------------------------------------------------- the same always
+# ------------------------------------------------------------------------------------------------------ the same always
 
 
 def test_orders_depend_on_seed_and_epoch_alone(folder):
@@ -144,11 +144,11 @@ def test_what_a_tokenizer_remembers_is_what_it_would_say(folder, monkeypatch, lo
         example["input_ids"].append(0)  # whoever gets a list may change it
     assert len(examples.tokenizer._ids) <= most_texts
     if (longest_text, most_texts) == (1000, 20_000):
-        # One for all sounds, one for the text read aloud, one for the written question.
+        # One for all audio, one for the text read aloud, one for the written question.
         assert len(examples.tokenizer._prompts) == 3
 
 
-# ------------------------------------------------------------------------------------------------------------------ errors
+# --------------------------------------------------------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(

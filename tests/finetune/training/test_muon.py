@@ -1,4 +1,6 @@
-"""Muon and AdamW as one optimiser: which parameter goes where, one learning rate, and a state that a run goes on from."""
+"""
+Muon and AdamW as one optimiser: which parameter goes where, one learning rate, and a state that a run goes on from.
+"""
 
 import json
 from pathlib import Path

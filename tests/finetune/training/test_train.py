@@ -53,7 +53,7 @@ def history(folder: Path, *names: str) -> list[tuple]:
     return [(point["step"], *(point[name] for name in names)) for point in points if names[0] in point]
 
 
-# --------------------------------------------------------------------------------------------------------------- exactness
+# ------------------------------------------------------------------------------------------------------------ exactness
 
 
 def weights_after(base, data, folder, rows_of_batch, accumulated, packs):
@@ -63,8 +63,10 @@ def weights_after(base, data, folder, rows_of_batch, accumulated, packs):
     lengths = [len(examples[i]["input_ids"]) for i in range(len(examples))]
     plan = RowPlan(lengths, shuffled(len(examples), 0), 4, 256 if packs else None)
     arguments = TrainingArguments(
-        output_dir=str(folder), max_steps=2, per_device_train_batch_size=rows_of_batch, gradient_accumulation_steps=accumulated,
-        learning_rate=0.1, optim="sgd", lr_scheduler_type="constant", max_grad_norm=0.0, report_to=[], save_strategy="no", use_cpu=True,
+        output_dir=str(folder), max_steps=2, per_device_train_batch_size=rows_of_batch,
+        gradient_accumulation_steps=accumulated,
+        learning_rate=0.1, optim="sgd", lr_scheduler_type="constant", max_grad_norm=0.0, report_to=[],
+        save_strategy="no", use_cpu=True,
         disable_tqdm=True, remove_unused_columns=False, logging_steps=1,
     )  # fmt: skip
     trainer = TttTrainer(
@@ -160,7 +162,7 @@ def test_two_launched_processes_train_as_one(base, data, tmp_path):
     assert_same_curves(tmp_path / "two", tmp_path / "one")
 
 
-# ----------------------------------------------------------------------------------------------------------- going on after
+# ------------------------------------------------------------------------------------------------------- going on after
 
 
 def kill(*_args, **_kwargs):
@@ -231,7 +233,7 @@ def test_only_whole_checkpoints_count_and_halves_are_removed(tmp_path):
     assert last_complete_checkpoint(tmp_path / "nothing") is None
 
 
-# -------------------------------------------------------------------------------------------------------------- what is kept
+# --------------------------------------------------------------------------------------------------------- what is kept
 
 
 def test_the_best_adapter_is_kept_and_a_run_that_gets_no_better_ends(base, data, tmp_path):
@@ -302,8 +304,11 @@ def test_a_machine_without_bfloat16_is_named_before_the_work_begins(base, data, 
         assert ("--set bf16=false" in caplog.text) == warned
 
 
-def test_wandb_and_trackio_get_sounds_as_they_log_them(monkeypatch):
-    """Both take `log({name: Audio(samples, sample_rate=...)})`; neither is installed here, so this is a stand-in for that interface."""
+def test_wandb_and_trackio_get_audio_as_they_log_them(monkeypatch):
+    """
+    Both take `log({name: Audio(samples, sample_rate=...)})`; neither is installed here, so this is a stand-in for that
+    interface.
+    """
     logged = []
     tracker = types.ModuleType("trackio")
     tracker.Audio = lambda samples, sample_rate: (samples, sample_rate)
@@ -363,7 +368,7 @@ def test_stages_follow_each_other_from_new_rows_to_the_whole_model(base, data, t
     assert load_processor(str(tmp_path / "whole")).vocabulary == vocabulary
 
 
-# -------------------------------------------------------------------------------------------------------------------- errors
+# --------------------------------------------------------------------------------------------------------------- errors
 
 
 def test_data_without_recordings_needs_another_metric(base, tmp_path):
