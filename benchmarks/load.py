@@ -70,7 +70,7 @@ def serve(served_at_once: int, waiting: int) -> None:
     import processing_ttt
     from modeling_ttt import nano_checkpoint
     from spaces_demo.http.openai_routes import error_response, openai_router
-    from spaces_demo.service import DemoError, Limits, TalkRequest, TalkService
+    from spaces_demo.service import Limits, RequestError, TalkRequest, TalkService
     from spaces_demo.service.audio_formats import pcm16
 
     torch.set_num_threads(1)
@@ -89,7 +89,7 @@ def serve(served_at_once: int, waiting: int) -> None:
             conversations[name] = service.conversation()
         try:
             stream = service.stream_async(TalkRequest(text=text, conversation=conversations[name]))
-        except DemoError as error:
+        except RequestError as error:
             return error_response(error)
 
         async def pieces() -> AsyncIterator[bytes]:

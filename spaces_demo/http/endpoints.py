@@ -4,18 +4,16 @@ Named endpoints for programs: `gradio_client`, plain HTTP, and models that call 
     with gr.Blocks(delete_cache=(60, 600)) as demo:
         register_endpoints(service)
 
-Knows Gradio's way of handing files over, and the service. Endpoints run in the event loop, so that those who wait
-hold no thread. The hint of what a generator returns is that of one piece: Gradio reads it so.
+Depends on the service and on how Gradio hands files over. Endpoints run in the event loop, so that waiting requests
+hold no thread. The return hint of a generator is that of one piece, because Gradio reads it so.
 """
 
-import base64
 import contextlib
 import os
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, TypedDict
 
 import gradio as gr
-import numpy as np
 from gradio.context import Context
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
@@ -23,19 +21,44 @@ from gradio_client.utils import is_file_obj_with_meta, is_http_url_like, travers
 
 from processing_ttt import TttAudioChunk, TttTextDelta
 
-from ..service import DecodingOptions, DemoError, ReplySummary, TalkRequest, TalkService
-from ..service.audio_formats import pcm16, wav_header
+from ..service import DecodingOptions, ReplyFigures, ReplySummary, RequestError, TalkRequest, TalkService
+from ..service.audio_formats import pcm16_base64, wav_file
 
 Reply = tuple[str, gr.FileData | None]
 
 
+class TextPiece(TypedDict):
+    """A piece of a stream: some text."""
+
+    text: str
+
+
+class AudioPiece(TypedDict):
+    """A piece of a stream: some audio, 16-bit samples in base64."""
+
+    audio: str
+    sampling_rate: int
+
+
+class TextWithFigures(ReplyFigures):
+    """The whole text of a reply, and what it took."""
+
+    text: str
+
+
+class ReplyPiece(TypedDict):
+    """The last piece of a stream."""
+
+    reply: TextWithFigures
+
+
 def register_endpoints(service: TalkService) -> None:
     """
-    Add the endpoints to the `gr.Blocks` that is being built, which from then on takes no files but those that were
-    uploaded to it.
+    Add the endpoints to the `gr.Blocks` that is being built, which from then on takes only files that were uploaded to
+    it.
 
     Args:
-        service ([`TalkService`]): Answers; it bounds what is served at once, so Gradio need not.
+        service ([`TalkService`]): Answers; it limits what is served at once, so Gradio need not.
     """
     endpoints = TalkEndpoints(service)
     for endpoint in (
@@ -47,7 +70,9 @@ def register_endpoints(service: TalkService) -> None:
         endpoints.speak_stream,
     ):
         gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=None)
-    _refuse_web_addresses(Context.root_block)
+    demo = Context.root_block
+    if demo is not None:  # always so inside `with gr.Blocks()`
+        _refuse_web_addresses(demo)
 
 
 class TalkEndpoints:
@@ -80,7 +105,8 @@ class TalkEndpoints:
         Returns:
             The answer as text, and as speech in a wav file.
         """
-        return await self._whole("chat", text, audio, options, request)
+        with _errors_for_gradio():
+            return await self._whole(_asked("chat", text, audio, options, request))
 
     async def transcribe(
         self, audio: gr.FileData, options: dict[str, Any] | None = None, request: gr.Request | None = None
@@ -95,8 +121,8 @@ class TalkEndpoints:
         Returns:
             What was said.
         """
-        with _friendly_errors():
-            return (await self.service.reply_async(self._request("asr", None, audio, options, request))).text
+        with _errors_for_gradio():
+            return (await self.service.reply_async(_asked("asr", None, audio, options, request))).text
 
     async def speak(
         self, text: str, options: dict[str, Any] | None = None, request: gr.Request | None = None
@@ -112,9 +138,10 @@ class TalkEndpoints:
         Returns:
             The speech, as a wav file.
         """
-        return (await self._whole("tts", text, None, options, request))[1]
+        with _errors_for_gradio():
+            return (await self._whole(_asked("tts", text, None, options, request)))[1]
 
-    async def talk_stream(
+    async def talk_stream(  # type: ignore[misc]  # the hint is that of one piece
         self,
         text: str | None = None,
         audio: gr.FileData | None = None,
@@ -133,10 +160,11 @@ class TalkEndpoints:
             Pieces {"text": ...} and {"audio": base64 of 16-bit samples, "sampling_rate": ...}, and at last {"reply":
             text and figures}.
         """
-        async for piece in self._pieces("chat", text, audio, options, request):
-            yield piece
+        with _errors_for_gradio():
+            async for piece in self._pieces(_asked("chat", text, audio, options, request)):
+                yield piece
 
-    async def transcribe_stream(
+    async def transcribe_stream(  # type: ignore[misc]
         self, audio: gr.FileData, options: dict[str, Any] | None = None, request: gr.Request | None = None
     ) -> dict[str, Any]:
         """
@@ -149,10 +177,11 @@ class TalkEndpoints:
         Returns:
             Pieces {"text": ...}, and at last {"reply": text and figures}.
         """
-        async for piece in self._pieces("asr", None, audio, options, request):
-            yield piece
+        with _errors_for_gradio():
+            async for piece in self._pieces(_asked("asr", None, audio, options, request)):
+                yield piece
 
-    async def speak_stream(
+    async def speak_stream(  # type: ignore[misc]
         self, text: str, options: dict[str, Any] | None = None, request: gr.Request | None = None
     ) -> dict[str, Any]:
         """
@@ -166,48 +195,44 @@ class TalkEndpoints:
             Pieces {"text": ...} and {"audio": base64 of 16-bit samples, "sampling_rate": ...}, and at last {"reply":
             text and figures}.
         """
-        async for piece in self._pieces("tts", text, None, options, request):
-            yield piece
+        with _errors_for_gradio():
+            async for piece in self._pieces(_asked("tts", text, None, options, request)):
+                yield piece
 
     # What they share
 
-    def _request(self, task: str, text: Any, audio: Any, options: Any, request: gr.Request | None) -> TalkRequest:
-        return TalkRequest(
-            task=task,
-            text=text,
-            audio=None if audio is None else uploaded_path(audio),
-            options=DecodingOptions.from_dict(options),
-            user=user_of(request),
-        )
-
-    async def _whole(self, task: str, text: Any, audio: Any, options: Any, request: gr.Request | None) -> Reply:
-        with _friendly_errors():
-            summary = await self.service.reply_async(self._request(task, text, audio, options, request))
+    async def _whole(self, asked: TalkRequest) -> Reply:
+        summary = await self.service.reply_async(asked)
         if not len(summary.audio):
             return summary.text, None
-        # Gradio takes what lies in its own folder as it is, serves it, and deletes it as `delete_cache` of the page
-        # says.
-        samples = pcm16(summary.audio)
-        file = wav_header(summary.sampling_rate, len(samples)) + samples
+        # A file in Gradio's own folder is taken as it is, served, and deleted as `delete_cache` of the page says.
+        file = wav_file(summary.audio, summary.sampling_rate)
         path = save_bytes_to_cache(file, "reply.wav", get_upload_folder())
         return summary.text, gr.FileData(path=path, mime_type="audio/wav", orig_name="reply.wav")
 
-    async def _pieces(
-        self, task: str, text: Any, audio: Any, options: Any, request: gr.Request | None
-    ) -> AsyncIterator[dict[str, Any]]:
-        with _friendly_errors():
-            async with self.service.stream_async(self._request(task, text, audio, options, request)) as stream:
-                async for event in stream:
-                    if isinstance(event, TttTextDelta):
-                        yield {"text": event.text}
-                    elif isinstance(event, TttAudioChunk):
-                        yield {"audio": pcm16_base64(event.audio), "sampling_rate": event.sampling_rate}
-                    elif isinstance(event, ReplySummary):
-                        yield {"reply": {"text": event.text, **event.figures()}}
+    async def _pieces(self, asked: TalkRequest) -> AsyncIterator[TextPiece | AudioPiece | ReplyPiece]:
+        async with self.service.stream_async(asked) as stream:
+            async for event in stream:
+                if isinstance(event, TttTextDelta):
+                    yield {"text": event.text}
+                elif isinstance(event, TttAudioChunk):
+                    yield {"audio": pcm16_base64(event.audio), "sampling_rate": event.sampling_rate}
+                elif isinstance(event, ReplySummary):
+                    yield {"reply": {"text": event.text, **event.figures()}}
+
+
+def _asked(task: str, text: Any, audio: Any, options: Any, request: gr.Request | None) -> TalkRequest:
+    return TalkRequest(
+        task=task,
+        text=text,
+        audio=None if audio is None else uploaded_path(audio),
+        options=DecodingOptions.from_dict(options),
+        user=user_of(request),
+    )
 
 
 def user_of(request: gr.Request | None) -> str | None:
-    """Say who asks, for the bound per user: the address, which unlike a session a client cannot choose."""
+    """Name who asks, for the limit per user: by the address, which unlike a session a client cannot choose."""
     return request.client.host if request is not None and request.client is not None else None
 
 
@@ -215,8 +240,8 @@ def uploaded_path(file: Any) -> str:
     """
     Find the file that a client uploaded.
 
-    Gradio has checked the paths of what it recognises as files, and of nothing else: a client that writes its own
-    JSON could name any path.
+    Gradio has checked the paths of what it recognises as files, and of nothing else: a client that writes its own JSON
+    could name any path.
 
     Args:
         file (`dict`): As Gradio hands it over.
@@ -225,40 +250,35 @@ def uploaded_path(file: Any) -> str:
         `str`: A path inside Gradio's upload folder.
 
     Raises:
-        DemoError: If it is no uploaded file.
+        RequestError: If it is no uploaded file.
     """
     if is_file_obj_with_meta(file) and isinstance(file["path"], str):
         path, folder = os.path.realpath(file["path"]), os.path.realpath(get_upload_folder())
         if os.path.commonpath([path, folder]) == folder:
             return path
-    raise DemoError("The sound must be a file that was uploaded.")
+    raise RequestError("The audio must be a file that was uploaded.")
 
 
 def _refuse_web_addresses(demo: gr.Blocks) -> None:
-    """Where a client names a file by its address, Gradio fetches it, whole and of any size, before any function or limit of ours is asked."""
+    """Refuse files named by an address, before Gradio fetches them, whole and of any size."""
     preprocess_data = demo.preprocess_data
 
     async def preprocess_uploaded(block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> Any:
         traverse(inputs, _refuse_address, is_file_obj_with_meta)
         return await preprocess_data(block_fn, inputs, *args, **kwargs)
 
-    demo.preprocess_data = preprocess_uploaded
+    demo.preprocess_data = preprocess_uploaded  # type: ignore[method-assign]
 
 
 def _refuse_address(file: dict[str, Any]) -> dict[str, Any]:
     if is_http_url_like(str(file["path"])):
-        raise gr.Error("The sound must be a file that was uploaded, and not an address.", print_exception=False)
+        raise gr.Error("The audio must be a file that was uploaded, and not an address.", print_exception=False)
     return file
 
 
-def pcm16_base64(samples: np.ndarray) -> str:
-    """Write samples as `pcm16` does, in base64."""
-    return base64.b64encode(pcm16(samples)).decode("ascii")
-
-
 @contextlib.contextmanager
-def _friendly_errors() -> Any:
+def _errors_for_gradio() -> Iterator[None]:
     try:
         yield
-    except DemoError as error:
+    except RequestError as error:
         raise gr.Error(str(error), print_exception=False) from error

@@ -3,16 +3,16 @@ The same service on many machines: a Ray Serve application (`pip install "text-t
 
     serve run spaces_demo.serve:application model=checkpoints/ttt-nano max_replicas=8
 
-Each replica holds a model and offers OpenAI's routes, whose speech comes while it is made, and `/v1/talk` for whole
-replies: those that come within a few milliseconds are answered by one `generate`. Replicas come and go with the
-number of requests; one that stops answers first what it has taken. Knows Ray. Which requests can be answered, and
-how, is `service.py`'s and `batching.py`'s.
+Each replica holds a model and offers OpenAI's routes, which stream speech, and `/v1/talk` for whole replies: requests
+that arrive within a few milliseconds share one `generate` call. Replicas start and stop with the number of requests;
+one that stops first answers what it has taken. Depends on Ray. Which requests can be answered, and how, is decided in
+`service`.
 """
 
 import asyncio
 import base64
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
@@ -22,8 +22,8 @@ from ray.serve import Application
 
 from processing_ttt import TttReply
 
-from ..service import DemoError, Limits, TalkRequest, TalkService
-from ..service.audio_formats import pcm16, wav_header
+from ..service import Limits, RequestError, TalkRequest, TalkService
+from ..service.audio_formats import wav_file
 from ..service.batching import answer_together
 from .openai_routes import FORM_BYTES, openai_router, route_class
 
@@ -37,10 +37,10 @@ class Settings(BaseModel):
 
     Args:
         model (`str`): Folder or Hub id; the nano checkpoint in the box by default.
-        min_replicas (`int`): Replicas that are always there.
+        min_replicas (`int`): Fewest replicas.
         max_replicas (`int`): Most replicas.
-        requests_per_replica (`int`): Requests in progress for which one more replica is begun.
-        batch_size (`int`): Whole replies of one `generate`.
+        requests_per_replica (`int`): Requests in progress above which one more replica is started.
+        batch_size (`int`): Most whole replies of one `generate`.
         cpus (`float`): CPU cores of a replica.
         gpus (`float`): GPUs of a replica, which may share one.
     """
@@ -60,8 +60,8 @@ class Question(BaseModel):
 
     Args:
         task (`str`): `chat`, `asr`, `tts` or `text`.
-        text (`str`, *optional*): What the user writes.
-        audio (`str`, *optional*): What the user says: a sound file in base64.
+        text (`str`, *optional*): The user's text.
+        audio (`str`, *optional*): The user's audio: an audio file in base64.
     """
 
     task: str = "chat"
@@ -69,12 +69,12 @@ class Question(BaseModel):
     audio: str | None = None
 
     def request(self) -> TalkRequest:
-        """Write it as the service takes it."""
+        """Return it as the service takes it."""
         try:
-            sound = None if self.audio is None else base64.b64decode(self.audio, validate=True)
-        except ValueError as error:  # also a letter that is not of ASCII
-            raise DemoError("The audio is a sound file in base64.") from error
-        return TalkRequest(self.task, self.text, sound)
+            audio = None if self.audio is None else base64.b64decode(self.audio, validate=True)
+        except ValueError as error:  # also for letters outside ASCII
+            raise RequestError("The audio is an audio file in base64.") from error
+        return TalkRequest(self.task, self.text, audio)
 
 
 @serve.deployment(graceful_shutdown_timeout_s=DRAIN_SECONDS, max_ongoing_requests=64, max_queued_requests=256)
@@ -84,26 +84,26 @@ class Talker:
     One replica.
 
     Args:
-        settings (`dict`): Of [`Settings`].
+        settings (`dict`): The fields of [`Settings`].
     """
 
     def __init__(self, settings: dict[str, Any]):
         import torch
-        from transformers import AutoModel, AutoProcessor
 
         from modeling_ttt import nano_checkpoint
+        from processing_ttt import TttTalker
 
         chosen = Settings(**settings)
         source = chosen.model or str(nano_checkpoint())
         device = "cuda" if chosen.gpus and torch.cuda.is_available() else "cpu"
         if device == "cpu":
             torch.set_num_threads(max(1, int(chosen.cpus)))
-        model = AutoModel.from_pretrained(source).to(device).eval()
-        self.service = TalkService(model, AutoProcessor.from_pretrained(source), Limits(per_user=64))
-        self.answer.set_max_batch_size(chosen.batch_size)
+        talker = TttTalker.from_pretrained(source, device=device)
+        self.service = TalkService(talker.model, talker.processor, Limits(per_user=64))
+        self.answer.set_max_batch_size(chosen.batch_size)  # type: ignore[attr-defined]  # `serve.batch` adds it
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        """Make the routes, when the model is there."""
+        """Make the routes, once the model is loaded."""
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
         in_base64 = self.service.limits.upload_bytes * 4 // 3 + FORM_BYTES
         app.router.route_class = route_class(self.service.limits, in_base64)
@@ -112,15 +112,15 @@ class Talker:
         @app.post("/v1/talk")
         async def talk(question: Question) -> JSONResponse:
             reply = await self.answer(question.request())
-            if isinstance(reply, DemoError):
+            if isinstance(reply, RequestError):
                 raise reply
             return JSONResponse({**_as_json(reply), "replica": serve.get_replica_context().replica_id.unique_id})
 
         return app
 
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=BATCH_WAIT_SECONDS)
-    async def answer(self, requests: Sequence[TalkRequest]) -> list[TttReply | DemoError]:
-        """Answer those that came together."""
+    async def answer(self, requests: Sequence[TalkRequest]) -> list[TttReply | RequestError]:
+        """Answer requests that arrived together."""
         return await asyncio.to_thread(answer_together, self.service, requests)
 
     def __del__(self) -> None:
@@ -143,10 +143,26 @@ def application(settings: Settings) -> Application:
         "max_replicas": max(settings.min_replicas, settings.max_replicas),
         "target_ongoing_requests": settings.requests_per_replica,
     }
-    return Talker.options(ray_actor_options=replica, autoscaling_config=autoscaling).bind(settings.model_dump())
+    return Talker.options(  # type: ignore[attr-defined]  # `serve.deployment` adds it
+        ray_actor_options=replica, autoscaling_config=autoscaling
+    ).bind(settings.model_dump())
 
 
-def _as_json(reply: TttReply) -> dict[str, Any]:
-    samples = pcm16(reply.audio)
-    wav = base64.b64encode(wav_header(reply.sampling_rate, len(samples)) + samples).decode("ascii")
+class Answer(TypedDict):
+    """
+    The body of the answer of `/v1/talk`, besides the name of the replica.
+
+    Args:
+        text (`str`): The reply's text.
+        audio (`str` or `None`): Its audio: a wav file in base64.
+        finished (`bool`): Whether the model ended the reply (it was not cut off).
+    """
+
+    text: str
+    audio: str | None
+    finished: bool
+
+
+def _as_json(reply: TttReply) -> Answer:
+    wav = base64.b64encode(wav_file(reply.audio, reply.sampling_rate)).decode("ascii")
     return {"text": reply.text, "audio": wav if len(reply.audio) else None, "finished": reply.finished}

@@ -1,7 +1,7 @@
 """
 One server for people and programs: the page, its endpoints, and OpenAI's routes, over one service.
 
-Knows FastAPI and Gradio's mounting. Knows no model.
+Depends on FastAPI and on how Gradio mounts a page. Independent of the model.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ def build_app(service: TalkService, demo: gr.Blocks, model_name: str = "ttt", **
         service ([`TalkService`]): Answers.
         demo (`gr.Blocks`): The page, mounted at `/`.
         model_name (`str`, *optional*, defaults to `"ttt"`): How OpenAI's clients name the model.
-        mount_kwargs: Of `gr.mount_gradio_app`: `mcp_server=True`, `theme`, ...
+        mount_kwargs: Arguments of `gr.mount_gradio_app`: `mcp_server=True`, `theme`, ...
 
     Returns:
         `FastAPI`: For `uvicorn.run`; when it stops, requests that were taken are answered.
@@ -29,7 +29,7 @@ def build_app(service: TalkService, demo: gr.Blocks, model_name: str = "ttt", **
     app = FastAPI(title="Text-to-Talk", docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(openai_router(service, model_name))
     gr.mount_gradio_app(app, demo, path="/", max_file_size=service.limits.upload_bytes, ssr_mode=False, **mount_kwargs)
-    # Gradio checks that a client names only files that it uploaded, if the page was launched; a mounted one counts as
-    # launched only when told.
+    # Gradio checks that a client names only files that it uploaded, if the page was launched; a mounted page must say
+    # so.
     demo.has_launched = True
     return app

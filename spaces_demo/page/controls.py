@@ -1,17 +1,17 @@
 """
 The closed panel of controls: which model, which adapter, which task, and how to decode.
 
-Knows Gradio and the service's options. What a control shows at first is what the checkpoint's generation config says.
+Depends on Gradio and the service's options. The first value of a control is that of the checkpoint's generation config.
 """
 
-from typing import Any
+from typing import Any, TypedDict
 
 import gradio as gr
 
 from modeling_ttt.generation_ttt import GENERATION_DEFAULTS
 from modeling_ttt.samplers_ttt import REMASKING_RULES
 
-from ..service import DecodingOptions, TalkService
+from ..service import AudioFile, DecodingOptions, TalkRequest, TalkService
 from ..service.request import MAX_DENOISING_STEPS
 
 TASKS = {"Chat": "chat", "Transcribe": "asr", "Speak": "tts"}
@@ -23,10 +23,10 @@ class Controls:
     The panel, made inside the `gr.Blocks` that is being built.
 
     Args:
-        services (`dict[str, TalkService]`): By the name of their models; the first is chosen at first.
+        services (`dict[str, TalkService]`): Services by the names of their models; the first is chosen at first.
 
     Attributes:
-        components (`list`): In the order in which `read` takes their values.
+        components (`list`): In the order in which `read_controls` takes their values.
     """
 
     def __init__(self, services: dict[str, TalkService]):
@@ -54,13 +54,13 @@ class Controls:
                     value=defaults["denoising_steps"],
                     step=1,
                     label="Denoising steps",
-                    info="Forward passes over a block of sound, at most.",
+                    info="Most forward passes over a block of audio.",
                 )
                 self.rule = gr.Dropdown(
                     list(REMASKING_RULES),
                     value=defaults["remasking"],
                     label="Rule",
-                    info="Which positions of a block go first.",
+                    info="Which positions of a block are revealed first.",
                 )
             with gr.Row():
                 self.temperature = gr.Slider(
@@ -68,16 +68,16 @@ class Controls:
                     2,
                     value=defaults["temperature"],
                     step=0.05,
-                    label="Temperature of the text",
-                    info="0 takes the best.",
+                    label="Temperature of text",
+                    info="0 always takes the most probable.",
                 )
                 self.audio_temperature = gr.Slider(
                     0,
                     2,
                     value=defaults["audio_temperature"],
                     step=0.05,
-                    label="Temperature of the sound",
-                    info="0 takes the best.",
+                    label="Temperature of audio",
+                    info="0 always takes the most probable.",
                 )
             with gr.Row():
                 self.guidance = gr.Slider(
@@ -85,11 +85,16 @@ class Controls:
                     3,
                     value=defaults["audio_guidance_scale"],
                     step=0.05,
-                    label="Guidance of the sound",
+                    label="Guidance of audio",
                     info="0 is off.",
                 )
                 self.seed = gr.Number(
-                    value=0, precision=0, minimum=0, maximum=2**31 - 1, label="Seed", info="Draws the same again."
+                    value=0,
+                    precision=0,
+                    minimum=0,
+                    maximum=2**31 - 1,
+                    label="Seed",
+                    info="The same seed gives the same reply.",
                 )
         self.components = [
             self.adapter,
@@ -103,15 +108,17 @@ class Controls:
         ]
 
 
-def read_controls(values: tuple[Any, ...]) -> tuple[str | None, str, DecodingOptions]:
+def read_controls(values: tuple[Any, ...], text: str | None, audio: AudioFile | None) -> TalkRequest:
     """
-    Turn the values of `Controls.components` into what a question needs.
+    Write a request from a question and the values of `Controls.components`.
 
     Args:
         values (`tuple`): As Gradio hands them over.
+        text (`str`, *optional*): The user's text.
+        audio ([`AudioFile`], *optional*): The user's audio.
 
     Returns:
-        `tuple`: The adapter, the task and the options; these are checked by the service.
+        [`TalkRequest`]: Checked by the service later.
     """
     adapter, task, steps, rule, temperature, audio_temperature, guidance, seed = values
     options = DecodingOptions(
@@ -122,10 +129,20 @@ def read_controls(values: tuple[Any, ...]) -> tuple[str | None, str, DecodingOpt
         audio_guidance_scale=guidance,
         seed=seed,
     )
-    return None if adapter == NO_ADAPTER else adapter, task, options
+    return TalkRequest(task, text, audio, options=options, adapter=None if adapter == NO_ADAPTER else adapter)
 
 
-def decoding_defaults(service: TalkService) -> dict[str, Any]:
+class DecodingDefaults(TypedDict):
+    """What a checkpoint decodes with; 0 is off."""
+
+    denoising_steps: int
+    remasking: str
+    temperature: float
+    audio_temperature: float
+    audio_guidance_scale: float
+
+
+def decoding_defaults(service: TalkService) -> DecodingDefaults:
     """
     Read what the checkpoint decodes with.
 
@@ -133,8 +150,7 @@ def decoding_defaults(service: TalkService) -> dict[str, Any]:
         service ([`TalkService`]): Holds the model.
 
     Returns:
-        `dict`: `denoising_steps`, `remasking`, `temperature`, `audio_temperature` and `audio_guidance_scale`; 0
-        stands for off.
+        [`DecodingDefaults`].
     """
     config = service.model.generation_config
 

@@ -1,9 +1,8 @@
 """
-Examples: spoken questions from the checkpoint in the box, each answered by the model once and shown from memory after
-that.
+Examples: spoken questions of the checkpoint in the box, each answered by the model once and then from memory.
 
-Knows exchanges. A remembered reply is what asking would give, because it is only used where it would: for the same
-sound, decoded without chance, at the beginning of a conversation.
+Depends on sessions. A remembered reply equals the one that the model would give: it is used only for the same audio,
+decoded without sampling, at the beginning of a conversation.
 """
 
 import copy
@@ -17,7 +16,8 @@ from pathlib import Path
 from modeling_ttt import nano_checkpoint
 from processing_ttt import TttConversation
 
-from .session import Exchange, Question, Session
+from ..service import AudioFile, TalkRequest
+from .session import Session, ShownTurn
 
 MAX_REMEMBERED = 32
 FILES = ("4.wav", "6.wav", "8.wav", "10.wav")
@@ -29,8 +29,8 @@ class Example:
     A question in the box.
 
     Args:
-        file (`str`): Its name among the checkpoint's questions.
-        label (`str`): What is said in it.
+        file (`str`): Its file name among the checkpoint's questions.
+        label (`str`): Its words.
     """
 
     file: str
@@ -42,68 +42,72 @@ def read_examples(folder: Path) -> tuple[Example, ...]:
     Find examples among the questions of a checkpoint.
 
     Args:
-        folder (`Path`): Holds the sounds, and in `questions.jsonl` what is said in them.
+        folder (`Path`): Holds the audio files, and `questions.jsonl` with their words.
 
     Returns:
-        `tuple[Example, ...]`: Labelled by what is said, or numbered where nobody wrote it down.
+        `tuple[Example, ...]`: Labelled by their words, or numbered where these are unknown.
     """
     listed = folder / "questions.jsonl"
     lines = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
-    said = {question["file"]: question["question"] for question in map(json.loads, lines)}
-    return tuple(Example(file, said.get(file, f"Question {number}")) for number, file in enumerate(FILES, 1))
+    words = {question["file"]: question["question"] for question in map(json.loads, lines)}
+    return tuple(Example(file, words.get(file, f"Question {number}")) for number, file in enumerate(FILES, 1))
 
 
 EXAMPLES = read_examples(nano_checkpoint() / "questions")
 
 
 class ExampleCache:
-    """Remembers the replies to the examples, for everybody."""
+    """Remembers the replies to the examples, for all sessions."""
 
     def __init__(self) -> None:
-        self._sounds = {question_bytes(example) for example in EXAMPLES}
-        self._remembered: OrderedDict[tuple[object, ...], tuple[Exchange, TttConversation]] = OrderedDict()
+        self._questions = {question_bytes(example) for example in EXAMPLES}
+        self._remembered: OrderedDict[tuple[object, ...], tuple[ShownTurn, TttConversation]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def ask(self, session: Session, question: Question) -> Iterator[Exchange]:
+    def ask(self, session: Session, request: TalkRequest) -> Iterator[ShownTurn]:
         """
         Ask, or remember: `Session.ask` with a memory.
 
         Args:
             session ([`Session`]): Who asks.
-            question ([`Question`]): What is asked.
+            request ([`TalkRequest`]): What is asked.
 
         Yields:
-            [`Exchange`]: As `Session.ask`.
+            [`ShownTurn`]: As `Session.ask`.
 
         Raises:
-            DemoError: As `Session.ask`.
+            RequestError: As `Session.ask`.
         """
-        key = self._key(session, question)
+        key = self._key(session, request)
         with self._lock:
             remembered = self._remembered.get(key) if key else None
         if remembered is not None:
-            exchange, conversation = remembered
-            yield session.recall(exchange, conversation.fork())
+            turn, conversation = remembered
+            yield session.recall(turn, conversation.fork())
             return
-        exchange = None
-        for exchange in session.ask(question):
-            yield exchange
-        if key and exchange and exchange.summary and exchange.summary.finished and session.exchanges == [exchange]:
+        asked: ShownTurn | None = None
+        for asked in session.ask(request):
+            yield asked
+        if key and asked and session.turns == [asked]:  # not cleared since
+            self._remember(key, asked, session.conversation)
+
+    def _remember(self, key: tuple[object, ...], turn: ShownTurn, conversation: TttConversation) -> None:
+        if turn.summary and turn.summary.finished:
             with self._lock:
-                self._remembered[key] = copy.copy(exchange), session.conversation.fork()
+                self._remembered[key] = copy.copy(turn), conversation.fork()
                 while len(self._remembered) > MAX_REMEMBERED:
                     self._remembered.popitem(last=False)
 
-    def _key(self, session: Session, question: Question) -> tuple[object, ...] | None:
-        """Say what a reply depends on; `None` where it is not only the example."""
-        if session.exchanges or question.sound is None or question.sound.data not in self._sounds or question.text:
+    def _key(self, session: Session, request: TalkRequest) -> tuple[object, ...] | None:
+        """Return what a reply depends on; `None` where it depends on more than the example."""
+        audio, options = request.audio, request.options
+        if session.turns or request.text or not isinstance(audio, AudioFile) or audio.data not in self._questions:
             return None
-        options = question.options
         if options.temperature or options.audio_temperature or options.remasking == "random":
             return None
-        return (session.service, question.sound.data, question.task, options, question.adapter)
+        return (session.service, audio.data, request.task, options, request.adapter)
 
 
 def question_bytes(example: Example) -> bytes:
-    """Read an example's sound."""
+    """Read the audio file of an example."""
     return (nano_checkpoint() / "questions" / example.file).read_bytes()

@@ -1,7 +1,8 @@
 """
 The page: a conversation, what happened inside the model while it answered, and controls.
 
-Knows Gradio's layout and events. What a turn does is `exchange.py`'s, what it looks like `pictures.py`'s, sound in the browser `voice.js`'s.
+Depends on Gradio. A turn itself is in `session.py`, its pictures are in `pictures.py`, audio in the browser is in
+`static/voice.js`.
 """
 
 import base64
@@ -10,20 +11,20 @@ import uuid
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import gradio as gr
 
 from ..http.endpoints import register_endpoints, user_of
-from ..service import DemoError, SoundFile, TalkService
-from ..service.turn_detection import hear
+from ..service import AudioFile, RequestError, TalkRequest, TalkService
+from ..service.turn_detection import answer_microphone
 from .controls import Controls, read_controls
 from .examples import EXAMPLES, ExampleCache, question_bytes
 from .pictures import SHADES_LEGEND, TIMELINE_LEGEND, figures, span_cards, timeline
-from .session import Exchange, Question, Session, player_value
+from .session import Session, ShownTurn, player_value
 
 STATIC = Path(__file__).parent / "static"
-LOOKS = {
+LOOKS: dict[str, Any] = {
     "theme": gr.themes.Soft(
         primary_hue="violet",
         secondary_hue="violet",
@@ -33,13 +34,8 @@ LOOKS = {
     ),
     "css_paths": STATIC / "page.css",
 }
-TITLE = """
-<header class="ttt-title">
-<svg viewBox="0 0 64 40" width="64" height="40" aria-hidden="true"><g class="letters"><rect x="2" y="17" width="6" height="6" rx="2"/><rect x="11" y="17" width="6" height="6" rx="2"/></g><g class="sound"><rect x="22" y="12" width="5" height="16" rx="2.5"/><rect x="30" y="4" width="5" height="32" rx="2.5"/><rect x="38" y="10" width="5" height="20" rx="2.5"/></g><g class="letters"><rect x="49" y="17" width="6" height="6" rx="2"/><rect x="58" y="17" width="6" height="6" rx="2"/></g></svg>
-<div><h1>Text-to-Talk</h1><p>One Transformer that <b class="letters">writes</b> token by token and <b class="sound">speaks</b> by denoising blocks of sound.</p></div>
-</header>
-"""
-# What there is to ask, by the name of the model.
+TITLE = (STATIC / "title.html").read_text(encoding="utf-8")
+# What can be asked, by the name of the model.
 KNOWN = {
     "ttt-nano": "Nano understands spoken English in many voices, and knows a small world: sums up to twenty, clock and "
     "calendar, units, capitals, colours, opposites, spelling, rhymes, jokes."
@@ -53,17 +49,17 @@ def voice(rate: int, max_seconds: float) -> gr.HTML:
     Make the button to talk, and the player of replies.
 
     Args:
-        rate (`int`): Samples per second of a reply.
+        rate (`int`): Sampling rate of a reply, in Hz.
         max_seconds (`float`): Longest question.
 
     Returns:
-        `gr.HTML`: With the events `asked`, which brings the `sound` of a wav file in base64, and `stopped`.
+        `gr.HTML`: With the events `asked`, whose `sound` is a wav file in base64, and `stopped`.
     """
     return gr.HTML(
         value=None,
         html_template=(STATIC / "voice.html").read_text(encoding="utf-8"),
         js_on_load=(STATIC / "voice.js").read_text(encoding="utf-8"),
-        server_functions=[hear],
+        server_functions=[answer_microphone],
         apply_default_css=False,
         elem_id="voice",
         rate=rate,
@@ -76,10 +72,10 @@ def by_name(services: Sequence[TalkService]) -> dict[str, TalkService]:
     Name services as people choose them.
 
     Args:
-        services (`Sequence[TalkService]`): Of different models.
+        services (`Sequence[TalkService]`): Services of different models.
 
     Returns:
-        `dict[str, TalkService]`: By the last part of their models' names; by the whole name where several end alike.
+        `dict[str, TalkService]`: By the last part of their models' names, or by the whole name where several end alike.
     """
     whole = [str(one.model.name_or_path or "model") for one in services]
     last = [Path(name).name for name in whole]
@@ -93,7 +89,7 @@ def build_demo(service: TalkService, *more: TalkService) -> gr.Blocks:
 
     Args:
         service ([`TalkService`]): Answers.
-        more ([`TalkService`]): Others that can be chosen instead.
+        more ([`TalkService`]): Services of other models, which can be chosen instead.
 
     Returns:
         `gr.Blocks`: Ready to be mounted or launched, with `LOOKS`.
@@ -135,7 +131,7 @@ class Page:
                 self.box = gr.MultimodalTextbox(
                     label="Your question",
                     show_label=False,
-                    placeholder="… or write, or upload a sound",
+                    placeholder="… or write, or upload audio",
                     file_types=list(limits.file_types),
                     file_count="single",
                     sources=["upload"],
@@ -156,13 +152,13 @@ class Page:
             with gr.Column(scale=6, min_width=320, elem_id="inside"):
                 self.figures = gr.HTML(figures(), apply_default_css=False, elem_id="figures")
                 gr.HTML(
-                    "<h2>When it is computed, and when it is heard</h2>" + TIMELINE_LEGEND,
+                    "<h2>When it is computed, and when it is played</h2>" + TIMELINE_LEGEND,
                     apply_default_css=False,
                     elem_classes="heading",
                 )
                 self.timeline = gr.HTML(NOTHING_YET, apply_default_css=False, elem_id="timeline")
                 gr.HTML(
-                    "<h2>How each span of sound was denoised</h2>" + SHADES_LEGEND,
+                    "<h2>How each span of audio was denoised</h2>" + SHADES_LEGEND,
                     apply_default_css=False,
                     elem_classes="heading",
                 )
@@ -179,7 +175,7 @@ class Page:
             self.cards,
         ]
         asked = [self.session, controls.model, *controls.components]
-        # The service bounds what is served at once, and says how long the rest waits.
+        # The service limits what is served at once, and says how long the rest waits.
         turn: dict[str, Any] = {
             "outputs": self._shown,
             "concurrency_limit": None,
@@ -196,44 +192,46 @@ class Page:
         for anew in (clear.click, self.chat.clear, controls.model.change):
             anew(self.clear, [self.session, controls.model], self._shown, **quick)
 
-    # Events: a generator shows the session as it goes
+    # Events: a generator shows the session again and again while it changes
 
     def ask_aloud(
         self, event: gr.EventData, request: gr.Request, session: Session | None, model: str, *controls: Any
     ) -> Iterator[Any]:
         """Answer what was said into the microphone."""
         try:
-            sound = SoundFile(base64.b64decode(event._data["sound"], validate=True), "question.wav")
+            audio = AudioFile(base64.b64decode(event._data["sound"], validate=True), "question.wav")
         except (TypeError, KeyError, ValueError, binascii.Error):
-            yield from self._refuse(session, DemoError("The microphone sent no sound: try again."))
+            yield from self._refuse(session, RequestError("The microphone sent no audio: try again."))
             return
-        yield from self._ask(session, model, controls, request, None, sound)
+        yield from self._ask(session, model, request, read_controls(controls, None, audio))
 
     def ask_in_writing(
         self, request: gr.Request, message: dict[str, Any], session: Session | None, model: str, *controls: Any
     ) -> Iterator[Any]:
         """Answer what was written or uploaded."""
         files = message.get("files") or []
-        sound = _uploaded(files[0]) if files else None
-        yield from self._ask(session, model, controls, request, message.get("text") or None, sound)
+        audio = _uploaded(files[0]) if files else None
+        asked = read_controls(controls, message.get("text") or None, audio)
+        yield from self._ask(session, model, request, asked)
 
     def ask_example(
         self, request: gr.Request, index: int, session: Session | None, model: str, *controls: Any
     ) -> Iterator[Any]:
-        """Answer an example; what was answered before is played again."""
-        sound = SoundFile(question_bytes(EXAMPLES[index]), EXAMPLES[index].file)
-        yield from self._ask(session, model, controls, request, None, sound)
+        """Answer an example; one that was answered before is answered from memory."""
+        audio = AudioFile(question_bytes(EXAMPLES[index]), EXAMPLES[index].file)
+        yield from self._ask(session, model, request, read_controls(controls, None, audio))
 
     def retry(self, request: gr.Request, session: Session | None, model: str, *controls: Any) -> Iterator[Any]:
         """Ask the last question again, with the controls as they are now."""
-        question = session.take_back() if session else None
-        if question is None:
+        before = session.take_back() if session else None
+        if before is None:
             gr.Info("There is nothing to ask again yet.")
             return
-        yield from self._ask(session, model, controls, request, question.text, question.sound)
+        audio = before.audio if isinstance(before.audio, AudioFile) else None
+        yield from self._ask(session, model, request, read_controls(controls, before.text, audio))
 
     def stop(self, session: Session | None) -> None:
-        """Stop the reply that is coming."""
+        """Stop the reply in progress."""
         if session is not None:
             session.stop()
 
@@ -247,35 +245,31 @@ class Page:
         self,
         session: Session | None,
         model: str,
-        controls: tuple[Any, ...],
         request: gr.Request,
-        text: str | None,
-        sound: SoundFile | None,
+        asked: TalkRequest,
     ) -> Iterator[Any]:
         session = session or Session(self.services[model], user_of(request))
-        adapter, task, options = read_controls(controls)
-        question = Question(task, text, sound, options, adapter)
         try:
-            for count, _ in enumerate(self.examples.ask(session, question)):
-                yield self._show(session, keeps_box=count > 0)  # who writes on while it answers, writes on
-        except DemoError as error:
+            for count, _ in enumerate(self.examples.ask(session, asked)):
+                yield self._show(session, keeps_box=count > 0)  # a next question may be in the box by then
+        except RequestError as error:
             yield from self._refuse(session, error)
 
-    def _refuse(self, session: Session | None, error: DemoError) -> Iterator[Any]:
-        """Say why not; what was written stays where it is, and what was said before is seen as before."""
+    def _refuse(self, session: Session | None, error: RequestError) -> Iterator[Any]:
+        """Show why a question was refused; its text stays in the box, and the conversation as it was."""
         gr.Warning(escape(str(error)), title="Please note")  # an error would cover the conversation
         yield self._show(session, keeps_box=True, is_refused=True)
 
     # From the session to what is seen
 
     def _show(self, session: Session | None, keeps_box: bool = False, is_refused: bool = False) -> tuple[Any, ...]:
-        exchanges = session.exchanges if session else []
-        last = exchanges[-1] if exchanges else None
+        turns = session.turns if session else []
+        last = turns[-1] if turns else None
         summary = last.summary if last else None
         return (
             session,
-            [message for exchange in exchanges for message in messages(exchange)],
-            # The browser is told what differs from before, and the button shows "thinking" until it is told something.
+            [message for turn in turns for message in chat_messages(turn)],
+            # The browser gets what differs from before, and the button shows "thinking" until something comes.
             player_value(last) | ({"refused": uuid.uuid4().hex} if is_refused else {}),
             gr.skip() if keeps_box else {"text": "", "files": []},
             gr.DownloadButton(value=last.reply_file, interactive=True)
@@ -291,33 +285,42 @@ class Page:
         )
 
 
-def messages(exchange: Exchange) -> list[dict[str, Any]]:
-    """
-    Write an exchange as the messages of a `gr.Chatbot`: text as it is, sounds as files to be played.
+class ChatMessage(TypedDict):
+    """A message of a `gr.Chatbot`: text, or the path of an audio file."""
 
-    The chatbot draws text as (sanitized) HTML even where it renders no Markdown, so what people and models write is escaped here.
+    role: Literal["user", "assistant"]
+    content: str | dict[str, str]
+
+
+def chat_messages(turn: ShownTurn) -> list[ChatMessage]:
+    """
+    Write a turn as the messages of a `gr.Chatbot`: text as it is, audio as files to be played.
+
+    The chatbot renders text as (sanitized) HTML even where it renders no Markdown, so the texts of users and models are
+    escaped here.
 
     Args:
-        exchange ([`Exchange`]): A question, and its reply as far as it came.
+        turn ([`ShownTurn`]): A question, and its reply as far as it has come.
 
     Returns:
-        `list[dict]`: The user's messages and the assistant's.
+        `list[ChatMessage]`: The user's messages and the assistant's.
     """
-    said = [
-        ("user", exchange.question_file and {"path": str(exchange.question_file)}),
-        ("user", exchange.question.text),
-        ("user", exchange.heard and f"“{exchange.heard}”"),
-        ("assistant", exchange.trace.text.strip() or None),
-        ("assistant", exchange.reply_file and {"path": str(exchange.reply_file)}),
-        ("assistant", exchange.error),
+    question, reply = turn.question_file, turn.reply_file
+    contents: list[tuple[Literal["user", "assistant"], str | dict[str, str] | None]] = [
+        ("user", {"path": str(question)} if question else None),
+        ("user", turn.request.text),
+        ("user", f"“{turn.transcript}”" if turn.transcript else None),
+        ("assistant", turn.trace.text.strip()),
+        ("assistant", {"path": str(reply)} if reply else None),
+        ("assistant", turn.error),
     ]
     return [
         {"role": role, "content": escape(content, quote=False) if isinstance(content, str) else content}
-        for role, content in said
+        for role, content in contents
         if content
     ]
 
 
-def _uploaded(path: str) -> SoundFile:
-    """Read a file that Gradio put into its own folder, whose name is all that the user chose."""
-    return SoundFile(Path(path).read_bytes(), Path(path).name)
+def _uploaded(path: str) -> AudioFile:
+    """Read a file that Gradio wrote into its own folder; the user chose only its name."""
+    return AudioFile(Path(path).read_bytes(), Path(path).name)

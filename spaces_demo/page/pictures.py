@@ -1,9 +1,9 @@
 """
-Pictures of a reply, as SVG: how each block of sound was denoised, and when the model wrote, computed and was heard.
+Pictures of a reply, as SVG: how each block of audio was denoised, and when the model wrote, denoised and was played.
 
-Pure functions of a [`ReplyTrace`]. Colours are classes, for `page.css` to paint in light and dark. Every word of a
-user or a model goes through `html.escape`. Sizes are in pixels and never scaled, so that what is read on a desktop is
-read on a phone: cards flow, and the timeline's horizontal places are percentages.
+Pure functions of a [`ReplyTrace`]. Colours are classes, which `page.css` paints in light and dark. All text of users
+and models goes through `html.escape`. Sizes are in pixels and never scaled, so that text has the same size on a desktop
+and on a phone: cards flow, and the timeline's horizontal positions are percentages.
 """
 
 import itertools
@@ -13,7 +13,7 @@ import numpy as np
 
 from .reply_trace import BlockTrace, ReplyTrace, SpanTrace
 
-PITCH, CELL = 10, 9  # pixels from position to position, and of one position
+PITCH, CELL = 10, 9  # pixels from position to position, and width of one position
 BLOCK_GAP = 4
 WAVE_HEIGHT = 34
 NUM_SHADES = 5
@@ -21,20 +21,20 @@ BARS_PER_CODE = 2
 
 
 def shade(confidence: float) -> int:
-    """Sort a probability into one of five shades, 0 for the least sure."""
+    """Return the shade of a probability: one of five, 0 for the lowest."""
     return min(NUM_SHADES - 1, int(confidence * NUM_SHADES))
 
 
 def span_cards(trace: ReplyTrace) -> list[str]:
     """
-    Draw a reply span by span: its words, its sound being denoised (positions from left to right, steps from top to
+    Draw a reply span by span: its words, how its audio was denoised (positions from left to right, steps from top to
     bottom), its waveform.
 
     Args:
-        trace ([`ReplyTrace`]): A reply, whole or as far as it came.
+        trace ([`ReplyTrace`]): A reply, as far as it has come.
 
     Returns:
-        `list[str]`: A piece of HTML for each span. Those that are finished stay the same while the reply goes on.
+        `list[str]`: HTML for each span. That of a finished span stays the same while the reply continues.
     """
     audio = trace.audio
     return [_span_card(trace, index, audio) for index in range(len(trace.spans))]
@@ -51,18 +51,19 @@ def _span_card(trace: ReplyTrace, index: int, audio: np.ndarray) -> str:
     samples = audio[round(begins * trace.sampling_rate) : round((begins + seconds) * trace.sampling_rate)]
     whole = round(seconds * trace.sampling_rate)
     wave = _bars(samples, whole, span.num_codes * BARS_PER_CODE, width) if whole else ""
-    says = f"{span.num_codes} codes, {seconds:.2f} s of sound, denoised in {sum(block.num_steps for block in span.blocks)} steps"
+    steps = sum(block.num_steps for block in span.blocks)
+    says = f"{span.num_codes} codes, {seconds:.2f} s of audio, denoised in {steps} steps"
     return (
         f'<figure class="span-card" data-begins="{begins:.3f}" data-seconds="{seconds:.3f}">'
         f"<figcaption>{words}</figcaption>"
-        f'<svg width="{width}" height="{heat_height + WAVE_HEIGHT + 6}" role="img" aria-label="{says}"><title>{says}</title>'
-        f'{cells}<g transform="translate(0 {heat_height + 6})">{wave}</g></svg>'
+        f'<svg width="{width}" height="{heat_height + WAVE_HEIGHT + 6}" role="img" aria-label="{says}">'
+        f'<title>{says}</title>{cells}<g transform="translate(0 {heat_height + 6})">{wave}</g></svg>'
         f'<small aria-hidden="true">{seconds:.2f} s</small></figure>'
     )
 
 
 def _cells(span: SpanTrace) -> tuple[str, int]:
-    """Draw the blocks of a span side by side: one path for each shade."""
+    """Draw the blocks of a span side by side, with one path for each shade; return the paths and their width."""
     paths: dict[str, list[str]] = {}
     left = 0
     for block in span.blocks:
@@ -76,7 +77,7 @@ def _cells(span: SpanTrace) -> tuple[str, int]:
 
 
 def _num_shown(block: BlockTrace) -> int:
-    """Positions worth showing: the codes, and the end marker behind them, if there is one."""
+    """Positions that are shown: the codes, and the end marker behind them if there is one."""
     return min(block.num_codes + 1, len(block.is_code))
 
 
@@ -88,53 +89,54 @@ def _paint(block: BlockTrace, step: int, position: int) -> str:
 
 
 def _bars(samples: np.ndarray, whole: int, num_bars: int, width: float) -> str:
-    """Draw a waveform as bars, those of the sound that has come out of `whole` samples."""
+    """Draw a waveform as bars: of `num_bars` bars for `whole` samples, those whose samples have come."""
     edges = [round(i * whole / num_bars) for i in range(num_bars + 1)]
     pitch, middle, strokes = width / num_bars, WAVE_HEIGHT / 2, []
     for i, (first, last) in enumerate(itertools.pairwise(edges)):
         if len(samples) < last:
             break
-        half = max(
-            0.8, float(np.abs(samples[first:last]).max(initial=0)) ** 0.5 * middle
-        )  # the root, as ears would have it
+        loudness = float(np.abs(samples[first:last]).max(initial=0)) ** 0.5  # the root is closer to perceived loudness
+        half = max(0.8, loudness * middle)
         strokes.append(f"M{(i + 0.5) * pitch:.1f} {middle - half:.1f}V{middle + half:.1f}")
     return f'<path class="wave" d="{"".join(strokes)}"/>' if strokes else ""
 
 
-# ------------------------------------------------------------------------------------------------------------------ timeline
+# ------------------------------------------------------------------------------------------------------------------
+# timeline
 
 LABEL_ROW, MODEL_LANE, VOICE_LANE = 17, 14, WAVE_HEIGHT + 6
 
 
 def timeline(trace: ReplyTrace) -> str:
     """
-    Draw when a reply was computed, and when it is heard, on one clock that begins with the question.
+    Draw when a reply was computed, and when it is played, on one clock that begins with the question.
 
     Args:
-        trace ([`ReplyTrace`]): A reply, whole or as far as it came; its seconds count from the question.
+        trace ([`ReplyTrace`]): A reply, as far as it has come; its seconds count from the question.
 
     Returns:
-        `str`: A piece of HTML; empty before there is anything.
+        `str`: HTML; empty before there is anything to draw.
     """
     spoken = [i for i in range(len(trace.spans)) if trace.spans[i].num_codes]
-    total = max([trace.ended_at, *(trace.heard_at(trace.begins(i)) + trace.seconds_of(i) for i in spoken)])
+    total = max([trace.ended_at, *(trace.played_at(trace.begins(i)) + trace.seconds_of(i) for i in spoken)])
     if not trace.spans or total <= 0:
         return ""
     voice_top = MODEL_LANE + 10 + 2 * LABEL_ROW
     height = voice_top + VOICE_LANE + 20
+    says = escape(_in_words(trace, total), quote=True)
     return (
-        f'<svg class="timeline" width="100%" height="{height}" role="img" aria-label="{escape(_in_words(trace, total), quote=True)}">'
+        f'<svg class="timeline" width="100%" height="{height}" role="img" aria-label="{says}">'
         f"{_model_lane(trace, total)}{_voice_lane(trace, spoken, total, voice_top)}{_clock(total, height)}</svg>"
     )
 
 
 def _in_words(trace: ReplyTrace, total: float) -> str:
-    first = "" if trace.first_audio is None else f" First sound after {trace.first_audio * 1000:.0f} ms."
-    return f"Computed in {trace.ended_at:.2f} s, heard until {total:.2f} s.{first} Words: {trace.text.strip()}"
+    first = "" if trace.first_audio is None else f" First audio after {trace.first_audio * 1000:.0f} ms."
+    return f"Computed in {trace.ended_at:.2f} s, played until {total:.2f} s.{first} Words: {trace.text.strip()}"
 
 
 def _model_lane(trace: ReplyTrace, total: float) -> str:
-    """Tile the time of computing: text until its last id is seen, sound until the last step; a block of one step takes its time too."""
+    """Draw the time of computing without gaps: text until its last piece, audio until the last step of its block."""
     tiles, now = [], 0.0
     for span in trace.spans:
         written = span.written_at if span.words else now
@@ -143,7 +145,8 @@ def _model_lane(trace: ReplyTrace, total: float) -> str:
         tiles.append(("denoises", written, ended))
         now = ended
     return "".join(
-        f'<rect class="{name}" x="{_percent(start, total)}" width="{_percent(end - start, total)}" y="0" height="{MODEL_LANE}"/>'
+        f'<rect class="{name}" x="{_percent(start, total)}" width="{_percent(end - start, total)}" y="0" '
+        f'height="{MODEL_LANE}"/>'
         for name, start, end in tiles
         if end > start
     )
@@ -151,24 +154,25 @@ def _model_lane(trace: ReplyTrace, total: float) -> str:
 
 def _voice_lane(trace: ReplyTrace, spoken: list[int], total: float, top: int) -> str:
     audio, parts = trace.audio, []
-    places = [trace.heard_at(trace.begins(i)) for i in spoken]
-    for count, (i, heard) in enumerate(zip(spoken, places, strict=True)):
+    places = [trace.played_at(trace.begins(i)) for i in spoken]
+    for count, (i, played) in enumerate(zip(spoken, places, strict=True)):
         begins, seconds = trace.begins(i), trace.seconds_of(i)
-        x, width = _percent(heard, total), _percent(seconds, total)
-        row = top - LABEL_ROW * (1 + count % 2) + 12  # two rows, so that words have the room until those after the next
-        room = _percent((places[count + 2] if count + 2 < len(places) else total) - heard, total)
+        x, width = _percent(played, total), _percent(seconds, total)
+        row = top - LABEL_ROW * (1 + count % 2) + 12  # two rows: words have the room until the words after the next
+        room = _percent((places[count + 2] if count + 2 < len(places) else total) - played, total)
         samples = audio[round(begins * trace.sampling_rate) : round((begins + seconds) * trace.sampling_rate)]
         bars = _bars(samples, round(seconds * trace.sampling_rate), trace.spans[i].num_codes * BARS_PER_CODE, 100)
         words = escape(trace.spans[i].words.strip())
         label = f'<svg x="{x}" width="{room}" height="{top}"><text x="4" y="{row}">{words}</text></svg>'
-        if heard > 0.85 * total:  # no room to the right
+        if played > 0.85 * total:  # no room to the right
             label = f'<text x="100%" y="{row}" text-anchor="end">{words}</text>'
         parts.append(
-            f'<g class="heard" data-begins="{begins:.3f}" data-seconds="{seconds:.3f}">'
+            f'<g class="played" data-begins="{begins:.3f}" data-seconds="{seconds:.3f}">'
             f'<line class="stem" x1="{x}" x2="{x}" y1="{row - 10}" y2="{top + VOICE_LANE}"/>'
             f"{label}"
             f'<rect class="span" x="{x}" width="{width}" y="{top}" height="{VOICE_LANE}"/>'
-            f'<svg x="{x}" y="{top + 3}" width="{width}" height="{WAVE_HEIGHT}" viewBox="0 0 100 {WAVE_HEIGHT}" preserveAspectRatio="none">{bars}</svg></g>'
+            f'<svg x="{x}" y="{top + 3}" width="{width}" height="{WAVE_HEIGHT}" viewBox="0 0 100 {WAVE_HEIGHT}" '
+            f'preserveAspectRatio="none">{bars}</svg></g>'
         )
     return "".join(parts)
 
@@ -185,61 +189,59 @@ def _percent(value: float, total: float) -> str:
     return f"{100 * value / total:.2f}%"
 
 
-# ------------------------------------------------------------------------------------------------------------------- figures
+# -------------------------------------------------------------------------------------------------------------------
+# figures
 
 
 def figures(
     first_audio: float | None = None, real_time_factor: float | None = None, tokens_per_forward: float | None = None
 ) -> str:
     """
-    Show what a reply cost.
+    Show how fast a reply was.
 
     Args:
-        first_audio (`float`, *optional*): Seconds until the first sound.
-        real_time_factor (`float`, *optional*): Seconds that a second of sound took.
-        tokens_per_forward (`float`, *optional*): Ids that one forward pass gave.
+        first_audio (`float`, *optional*): Seconds until the first audio.
+        real_time_factor (`float`, *optional*): Seconds of computing per second of audio.
+        tokens_per_forward (`float`, *optional*): New token ids per forward pass.
 
     Returns:
-        `str`: A piece of HTML; a dash stands for what is not known yet.
+        `str`: HTML, with a dash for a number that is not known yet.
     """
-    shown = (
-        ("First sound", None if first_audio is None else f"{first_audio * 1000:.0f}", "ms", "from the question's turn"),
-        (
-            "Real-time factor",
-            None if real_time_factor is None else f"{real_time_factor:.2f}",
-            "",
-            "below 1 keeps up with speech",
-        ),
-        (
-            "Tokens per forward",
-            None if tokens_per_forward is None else f"{tokens_per_forward:.2f}",
-            "",
-            "1 is one by one",
-        ),
-    )
+    milliseconds = None if first_audio is None else f"{first_audio * 1000:.0f}"
     return (
         '<dl class="figures">'
-        + "".join(
-            f"<div><dt>{name}</dt><dd>{value or '–'}<small>{unit if value else ''}</small></dd><dd class='note'>{note}</dd></div>"
-            for name, value, unit, note in shown
-        )
+        + _figure("First audio", milliseconds, "ms", "from the question's turn")
+        + _figure("Real-time factor", _two_digits(real_time_factor), "", "below 1 keeps up with speech")
+        + _figure("Tokens per forward", _two_digits(tokens_per_forward), "", "1 is one by one")
         + "</dl>"
     )
 
 
+def _figure(name: str, value: str | None, unit: str, note: str) -> str:
+    shown = "–" if value is None else value
+    return (
+        f"<div><dt>{name}</dt><dd>{shown}<small>{'' if value is None else unit}</small></dd>"
+        f"<dd class='note'>{note}</dd></div>"
+    )
+
+
+def _two_digits(value: float | None) -> str | None:
+    return None if value is None else f"{value:.2f}"
+
+
+def _swatch(name: str, picture: str = "") -> str:
+    """Draw a square in the colour of a class."""
+    return f'<svg class="{picture}" width="10" height="10"><rect class="{name}" width="9" height="9"/></svg>'
+
+
+_LANES = {"writes": "writes text", "denoises": "denoises audio", "span": "is played"}
 TIMELINE_LEGEND = (
     '<p class="legend" aria-hidden="true">'
-    + "".join(
-        f'<svg class="timeline" width="10" height="10"><rect class="{name}" width="9" height="9"/></svg><span>{says}</span>'
-        for name, says in (("writes", "writes text"), ("denoises", "denoises sound"), ("span", "is heard"))
-    )
+    + "".join(f"{_swatch(name, 'timeline')}<span>{says}</span>" for name, says in _LANES.items())
     + "</p>"
 )
 SHADES_LEGEND = (
-    '<p class="legend" aria-hidden="true"><span>mask</span><svg width="10" height="10"><rect class="mask1" width="9" height="9"/></svg>'
-    + "<span>unsure</span>"
-    + "".join(
-        f'<svg width="10" height="10"><rect class="code{i}" width="9" height="9"/></svg>' for i in range(NUM_SHADES)
-    )
-    + '<span>sure</span><svg width="10" height="10"><rect class="end" width="9" height="9"/></svg><span>end of span</span></p>'
+    f'<p class="legend" aria-hidden="true"><span>mask</span>{_swatch("mask1")}<span>unsure</span>'
+    + "".join(_swatch(f"code{shade}") for shade in range(NUM_SHADES))
+    + f"<span>sure</span>{_swatch('end')}<span>end of span</span></p>"
 )

@@ -1,18 +1,19 @@
 """
-What there is to see of a reply while it is generated: which words stand before which sound, and how each block of it
-was denoised.
+What can be seen of a reply while it is generated: which words belong to which span of audio, and how each block was
+denoised.
 
-Knows the events of a stream and the ids of markers. Knows no picture, no clock and no model.
+Depends on the events of a stream and the token ids of codes. Independent of pictures, the clock and the model.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
 from processing_ttt import TttAudioChunk, TttBlockDraft, TttTextDelta
 
-Event = TttTextDelta | TttAudioChunk | TttBlockDraft
+Event: TypeAlias = TttTextDelta | TttAudioChunk | TttBlockDraft
 
 
 @dataclass
@@ -21,11 +22,11 @@ class BlockTrace:
     One block, step by step.
 
     Args:
-        confidence (`list[list[float]]`): After each step, how probable the id is that it proposed for each position;
-            of a position that was revealed before, what it was when that happened.
+        confidence (`list[list[float]]`): For each step, the probability of the proposal at each position; at a position
+            that was revealed before, its probability when it was revealed.
         revealed_at (`list[int | None]`): The step that revealed each position, `None` for a mask.
-        is_code (`list[bool]`): Where a code of sound is; elsewhere are masks and end markers.
-        ended_at (`float`): When the last step was seen.
+        is_code (`list[bool]`): Where a code is; elsewhere are masks and end markers.
+        ended_at (`float`): When the last step came.
     """
 
     confidence: list[list[float]]
@@ -40,12 +41,12 @@ class BlockTrace:
 
     @property
     def num_codes(self) -> int:
-        """Codes that become sound: those before the first end marker; in a block that is not finished, its masks count too."""
+        """Codes that become audio: those before the first end marker; masks of an unfinished block count, too."""
         ends = [i for i, at in enumerate(self.revealed_at) if at is not None and not self.is_code[i]]
         return ends[0] if ends else len(self.is_code)
 
     def continues_as(self, draft: TttBlockDraft) -> bool:
-        """Whether a draft can be this block, one step later: what is revealed stays so, and something is left to reveal."""
+        """Whether a draft can be the next step of this block: revealed positions stay revealed, and masks were left."""
         if len(draft.is_masked) != len(self.is_code) or None not in self.revealed_at:
             return False
         return not any(masked and at is not None for masked, at in zip(draft.is_masked, self.revealed_at, strict=True))
@@ -54,12 +55,12 @@ class BlockTrace:
 @dataclass
 class SpanTrace:
     """
-    A stretch of text and the span of sound that follows it.
+    A segment of text and the span of audio that follows it.
 
     Args:
         words (`str`): The text.
-        written_at (`float`): When the last piece of it was seen.
-        blocks (`list[BlockTrace]`): The sound, block by block.
+        written_at (`float`): When the last piece of it came.
+        blocks (`list[BlockTrace]`): The audio, block by block.
     """
 
     words: str
@@ -77,12 +78,13 @@ class ReplyTrace:
     Gathers the events of one reply.
 
     Args:
-        is_code (`Callable[[int], bool]`): Says whether an id is a code of sound.
-        frame_rate (`float`): Codes per second of sound.
+        is_code (`Callable[[int], bool]`): Whether a token id is a code.
+        frame_rate (`float`): Codes per second of audio.
 
     Attributes:
-        spans (`list[SpanTrace]`): The reply as it alternates between text and sound.
-        first_audio (`float` or `None`): When the first sound was seen, in the seconds of `take`.
+        spans (`list[SpanTrace]`): The reply as it alternates between text and audio.
+        first_audio (`float` or `None`): When the first audio came, in the seconds of `take`.
+        sampling_rate (`int`): Rate of the audio, in Hz; 0 before there is any.
     """
 
     def __init__(self, is_code: Callable[[int], bool], frame_rate: float):
@@ -92,15 +94,17 @@ class ReplyTrace:
         self.first_audio: float | None = None
         self.sampling_rate = 0
         self._chunks: list[np.ndarray] = []
-        self._heard: list[tuple[float, float]] = []  # of each chunk: where it begins in the sound, and when it is heard
+        self._played: list[
+            tuple[float, float]
+        ] = []  # for each chunk: where it begins in the audio, and when it is played
 
     def take(self, event: Event, seconds: float) -> None:
         """
         Take the next event.
 
         Args:
-            event: One of the stream.
-            seconds (`float`): When it was seen, counted from whenever the caller likes.
+            event (`Event`): An event of the stream.
+            seconds (`float`): When it came, counted from any moment that the caller chooses.
         """
         if isinstance(event, TttTextDelta):
             if not self.spans or self.spans[-1].blocks:
@@ -116,7 +120,7 @@ class ReplyTrace:
                 self.first_audio = seconds
             self.sampling_rate = event.sampling_rate
             begins = sum(map(len, self._chunks)) / event.sampling_rate
-            self._heard.append((begins, max(seconds, self.heard_at(begins)) if self._heard else seconds))
+            self._played.append((begins, max(seconds, self.played_at(begins)) if self._played else seconds))
             self._chunks.append(event.audio)
 
     @property
@@ -126,36 +130,36 @@ class ReplyTrace:
 
     @property
     def audio(self) -> np.ndarray:
-        """The sound so far, float32 of shape `(samples,)`."""
+        """The audio so far, float32 of shape `(samples,)`."""
         return np.concatenate(self._chunks) if self._chunks else np.zeros(0, np.float32)
 
     @property
     def ended_at(self) -> float:
-        """When the last text or step was seen."""
+        """When the last text or step came."""
         times = [at for span in self.spans for at in (span.written_at, *(block.ended_at for block in span.blocks))]
         return max(times, default=0.0)
 
-    def heard_at(self, place: float) -> float:
+    def played_at(self, place: float) -> float:
         """
-        Say when a place of the reply's sound is heard: when it has come, and what stands before it has been played.
+        Return when a place of the reply's audio is played: when it has come, and all audio before it has been played.
 
         Args:
-            place (`float`): In seconds of sound.
+            place (`float`): In seconds of audio.
 
         Returns:
-            `float`: In the seconds of `take`; for sound that is still to come, as soon as it can be.
+            `float`: In the seconds of `take`; for audio that is still to come, the earliest time.
         """
-        for begins, heard in reversed(self._heard):
+        for begins, played in reversed(self._played):
             if begins <= place + 1e-9:
-                return heard + place - begins
+                return played + place - begins
         return self.ended_at + place
 
     def begins(self, index: int) -> float:
-        """Where a span begins in the reply's sound, in seconds."""
+        """Where a span begins in the reply's audio, in seconds."""
         return sum(span.num_codes for span in self.spans[:index]) / self.frame_rate
 
     def seconds_of(self, index: int) -> float:
-        """How long a span sounds, in seconds."""
+        """Length of a span's audio, in seconds."""
         return self.spans[index].num_codes / self.frame_rate
 
     def _take_draft(self, blocks: list[BlockTrace], draft: TttBlockDraft, seconds: float) -> None:

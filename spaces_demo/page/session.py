@@ -1,79 +1,60 @@
 """
-One person's conversation with a talker, as a page shows it: what was asked, what came back so far, and what can be
-done about it.
+One person's visit, as the page shows it: the turns so far, and what can be done with them.
 
-Knows the service, sound files in a folder of its own, and the clock. Knows no Gradio.
+Depends on the service, audio files in a folder of its own, and the clock. Independent of Gradio.
 """
 
-import base64
 import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import soundfile
+from typing_extensions import NotRequired
 
 from processing_ttt import TttAudioChunk, TttConversation
 
-from ..service import DecodingOptions, DemoError, ReplySummary, SoundFile, TalkRequest, TalkService, TalkStream
-from ..service.audio_formats import pcm16
+from ..service import AudioFile, ReplySummary, RequestError, TalkRequest, TalkService, TalkStream
+from ..service.audio_formats import pcm16, pcm16_base64
 from .reply_trace import ReplyTrace
 
-DRAW_EVERY = 0.15  # seconds between pictures of a block; sound is passed on at once
-
-
-@dataclass(frozen=True)
-class Question:
-    """
-    What a person asks, and how it is to be answered.
-
-    Args:
-        task (`str`): `chat`, `asr` or `tts`.
-        text (`str`, *optional*): What they wrote.
-        sound ([`SoundFile`], *optional*): What they said or uploaded.
-        options ([`DecodingOptions`]): How to decode.
-        adapter (`str`, *optional*): Which of the service's adapters answers.
-    """
-
-    task: str = "chat"
-    text: str | None = None
-    sound: SoundFile | None = None
-    options: DecodingOptions = field(default_factory=DecodingOptions)
-    adapter: str | None = None
+DRAW_EVERY = 0.15  # seconds between pictures of a block; audio is passed on at once
 
 
 @dataclass
-class Exchange:
+class ShownTurn:
     """
-    A question and its reply.
+    A question and its reply, as far as it has come.
 
     Args:
-        question ([`Question`]): What was asked.
-        trace ([`ReplyTrace`]): The reply as far as it came.
-        question_file (`Path`, *optional*): The question's sound.
-        heard (`str`, *optional*): What the model understood of that sound.
-        reply_file (`Path`, *optional*): The reply's sound, when it is whole.
-        summary ([`ReplySummary`], *optional*): What the reply was, when it is over.
-        error (`str`, *optional*): Why there is no more of it.
-        chunks (`list[str]`): The reply's sound so far, 16 bits in base64, as the player takes it.
-        is_over (`bool`): Whether no more will come.
+        request ([`TalkRequest`]): The question, without the session's conversation and user.
+        trace ([`ReplyTrace`]): The events of the reply.
+        turns_before (`int`): Turns of the conversation before this one.
+        question_file (`Path`, *optional*): The question's audio.
+        transcript (`str`, *optional*): The model's transcript of that audio.
+        reply_file (`Path`, *optional*): The reply's audio, when it is complete.
+        summary ([`ReplySummary`], *optional*): The whole reply, when it is over.
+        error (`str`, *optional*): Why the reply ended early.
+        chunks (`list[str]`): The reply's audio so far, 16-bit samples in base64, as the player takes it.
+        is_over (`bool`): Whether the reply has ended.
+        name (`str`): Distinguishes this turn from all others, for the player and for file names.
     """
 
-    question: Question
+    request: TalkRequest
     trace: ReplyTrace
+    turns_before: int = 0
     question_file: Path | None = None
-    heard: str | None = None
+    transcript: str | None = None
     reply_file: Path | None = None
     summary: ReplySummary | None = None
     error: str | None = None
     chunks: list[str] = field(default_factory=list)
     is_over: bool = False
     name: str = field(default_factory=lambda: uuid.uuid4().hex)
-    turns_before: int = 0
 
 
 class Session:
@@ -82,10 +63,10 @@ class Session:
 
     Args:
         service ([`TalkService`]): Answers.
-        user (`str`, *optional*): Who is asking, for the service's bound per user.
+        user (`str`, *optional*): Who asks, for the service's limit per user.
 
     Attributes:
-        exchanges (`list[Exchange]`): Oldest first.
+        turns (`list[ShownTurn]`): Oldest first.
     """
 
     def __init__(self, service: TalkService, user: str | None = None):
@@ -93,179 +74,185 @@ class Session:
         self.user = user
         self._folder = tempfile.TemporaryDirectory(prefix="ttt-talk-", ignore_cleanup_errors=True)
         self.folder = Path(self._folder.name)
-        self.exchanges: list[Exchange] = []
+        self.turns: list[ShownTurn] = []
         self.conversation: TttConversation = service.conversation()
         self._stream: TalkStream | None = None
-        self._taken_back: tuple[Exchange, TttConversation] | None = None
+        self._taken_back: tuple[ShownTurn, TttConversation] | None = None
 
-    def ask(self, question: Question) -> Iterator[Exchange]:
+    def ask(self, request: TalkRequest) -> Iterator[ShownTurn]:
         """
         Ask, and follow the reply.
 
         Args:
-            question ([`Question`]): What is asked.
+            request ([`TalkRequest`]): What is asked; the session adds its conversation and its user.
 
         Yields:
-            [`Exchange`]: Always the same one, whenever there is more to show, and at the end.
+            [`ShownTurn`]: Always the same one, whenever there is more to show, and at the end.
 
         Raises:
-            DemoError: If the question is refused; it then leaves no trace, and what was taken back for it is there
-            again. What goes wrong later is
-                the exchange's `error`.
+            RequestError: If the question is refused; the session is then as it was, and a turn that was taken back for
+                the question is there again. A later error is the turn's `error`.
         """
         vocabulary, codec = self.service.processor.vocabulary, self.service.processor.codec_config
-        exchange = Exchange(question, ReplyTrace(vocabulary.is_code, codec.frame_rate))
-        exchange.turns_before = len(self.conversation.turns)
+        trace = ReplyTrace(vocabulary.is_code, codec.frame_rate)
+        turn = ShownTurn(request, trace, turns_before=len(self.conversation.turns))
+        conversation = self.conversation if request.task == "chat" else None
         try:
-            stream = self.service.stream(self._request(question), drafts=True)
-        except DemoError:
+            stream = self.service.stream(replace(request, conversation=conversation, user=self.user), drafts=True)
+        except RequestError:
             self._put_back()
             raise
         self._stream, self._taken_back = stream, None
-        self.exchanges.append(exchange)
-        self._keep_question(exchange)
+        self.turns.append(turn)
+        self._keep_question(turn)
         try:
             with stream:
-                yield exchange
-                yield from self._follow(stream, exchange)
-        except DemoError as error:
-            exchange.error = str(error)
+                yield turn
+                yield from self._follow(stream, turn)
+        except RequestError as error:
+            turn.error = str(error)
         finally:  # also when the page is closed
-            self._conclude(stream, exchange)
-        yield exchange
-        if question.task == "chat" and question.sound is not None and exchange.summary and exchange.summary.finished:
-            yield from self._write_down(exchange)
+            self._conclude(stream, turn)
+        yield turn
+        if request.task == "chat" and request.audio is not None and turn.summary and turn.summary.finished:
+            yield from self._transcribe(turn)
 
-    def recall(self, remembered: Exchange, conversation: TttConversation) -> Exchange:
+    def recall(self, remembered: ShownTurn, conversation: TttConversation) -> ShownTurn:
         """
-        Go on from where another session came to.
+        Continue from the first turn of another session.
 
         Args:
-            remembered ([`Exchange`]): Its only exchange.
-            conversation ([`TttConversation`]): What the model knows of it, for this session alone.
+            remembered ([`ShownTurn`]): That session's only turn.
+            conversation ([`TttConversation`]): The conversation with this turn, for this session alone.
 
         Returns:
-            [`Exchange`]: This session's own.
+            [`ShownTurn`]: This session's own.
         """
         self.conversation, self._taken_back = conversation, None
-        exchange = replace(remembered, name=uuid.uuid4().hex)
-        self.exchanges = [exchange]
-        self._keep_question(exchange)
-        self._keep_reply(exchange)
-        return exchange
+        turn = replace(remembered, name=uuid.uuid4().hex)
+        self.turns = [turn]
+        self._keep_question(turn)
+        self._keep_reply(turn)
+        return turn
 
     def stop(self) -> None:
-        """Stop the reply that is coming, if one is: `ask` then ends with what there is."""
+        """Stop the reply in progress, if there is one: `ask` then ends with what there is."""
         if self._stream is not None:
             self._stream.cancel()
 
-    def take_back(self) -> Question | None:
+    def take_back(self) -> TalkRequest | None:
         """
-        Forget the last exchange, to ask its question again. Should that be refused, it is remembered.
+        Forget the last turn, to ask its question again. Should that be refused, the turn is restored.
 
         Returns:
-            [`Question`] or `None`: What was asked.
+            [`TalkRequest`] or `None`: What was asked.
         """
-        if not self.exchanges or self._stream is not None:
+        if not self.turns or self._stream is not None:
             return None
-        exchange = self.exchanges.pop()
-        self._taken_back = exchange, self.conversation
+        turn = self.turns.pop()
+        self._taken_back = turn, self.conversation
         self.conversation = self.conversation.fork()
-        self.conversation.rewind(len(self.conversation.turns) - exchange.turns_before)
-        return exchange.question
-
-    def _put_back(self) -> None:
-        """Undo `take_back`."""
-        if self._taken_back is not None:
-            exchange, self.conversation = self._taken_back
-            self.exchanges.append(exchange)
-            self._taken_back = None
+        self.conversation.rewind(len(self.conversation.turns) - turn.turns_before)
+        return turn.request
 
     def clear(self, service: TalkService | None = None) -> None:
         """Begin anew, with another service if there is one."""
         self.stop()
         self.service = service or self.service
         self.conversation, self._taken_back = self.service.conversation(), None
-        self.exchanges = []
+        self.turns = []
         for file in self.folder.iterdir():
             file.unlink()
 
     def close(self) -> None:
-        """End the visit: nothing of it stays."""
+        """End the visit, and delete its files."""
         self.stop()
         self._folder.cleanup()
 
-    def _request(self, question: Question, task: str | None = None) -> TalkRequest:
-        task = task or question.task
-        return TalkRequest(
-            task=task,
-            text=question.text if task == question.task else None,
-            audio=question.sound,
-            conversation=self.conversation if task == "chat" else None,
-            options=question.options,
-            adapter=question.adapter,
-            user=self.user,
-        )
+    def _put_back(self) -> None:
+        """Undo `take_back`."""
+        if self._taken_back is not None:
+            turn, self.conversation = self._taken_back
+            self.turns.append(turn)
+            self._taken_back = None
 
-    def _follow(self, stream: TalkStream, exchange: Exchange) -> Iterator[Exchange]:
+    def _follow(self, stream: TalkStream, turn: ShownTurn) -> Iterator[ShownTurn]:
         shown_at = 0.0
         for event in stream:
             if isinstance(event, ReplySummary):
                 break
             now = time.monotonic()
-            exchange.trace.take(event, now - (stream.progress.begun_at or now))
+            turn.trace.take(event, now - (stream.turn.progress.begun_at or now))
             if isinstance(event, TttAudioChunk):
-                exchange.chunks.append(base64.b64encode(pcm16(event.audio)).decode())
+                turn.chunks.append(pcm16_base64(event.audio))
             if isinstance(event, TttAudioChunk) or now - shown_at >= DRAW_EVERY:
                 shown_at = now
-                yield exchange
+                yield turn
 
-    def _conclude(self, stream: TalkStream, exchange: Exchange) -> None:
-        if self._stream is stream:  # another one may have begun since, after `clear`
+    def _conclude(self, stream: TalkStream, turn: ShownTurn) -> None:
+        if self._stream is stream:  # after `clear`, another one may have begun
             self._stream = None
-        exchange.is_over, exchange.summary = True, stream.summary
-        if any(exchange is one for one in self.exchanges):
-            self._keep_reply(exchange)
+        turn.is_over, turn.summary = True, stream.summary
+        if any(turn is one for one in self.turns):
+            self._keep_reply(turn)
 
-    def _keep_question(self, exchange: Exchange) -> None:
-        sound = exchange.question.sound
-        if sound is not None:
-            exchange.question_file = self.folder / f"question-{exchange.name}{Path(sound.name).suffix}"
-            exchange.question_file.write_bytes(sound.data)
+    def _keep_question(self, turn: ShownTurn) -> None:
+        audio = turn.request.audio
+        if isinstance(audio, AudioFile):
+            turn.question_file = self.folder / f"question-{turn.name}{Path(audio.name).suffix}"
+            turn.question_file.write_bytes(audio.data)
 
-    def _keep_reply(self, exchange: Exchange) -> None:
-        audio = exchange.trace.audio
+    def _keep_reply(self, turn: ShownTurn) -> None:
+        audio = turn.trace.audio
         if len(audio) and self.folder.is_dir():
-            exchange.reply_file = self.folder / f"reply-{exchange.name}.wav"
-            samples = np.frombuffer(
-                pcm16(audio), "<i2"
-            )  # rounded as they were for the player: what is saved is what was heard
-            soundfile.write(exchange.reply_file, samples, exchange.trace.sampling_rate)
+            turn.reply_file = self.folder / f"reply-{turn.name}.wav"
+            samples = np.frombuffer(pcm16(audio), "<i2")  # rounded as for the player: the file equals what was played
+            soundfile.write(turn.reply_file, samples, turn.trace.sampling_rate)
 
-    def _write_down(self, exchange: Exchange) -> Iterator[Exchange]:
-        """Ask what the question's sound was, after the reply, which it must not delay."""
+    def _transcribe(self, turn: ShownTurn) -> Iterator[ShownTurn]:
+        """Transcribe the question's audio, after the reply, which it must not delay."""
+        request = replace(turn.request, task="asr", text=None, user=self.user)
         try:
-            exchange.heard = self.service.reply(self._request(exchange.question, task="asr")).text.strip() or None
-        except DemoError:  # busy: the transcript shows the sound alone
+            turn.transcript = self.service.reply(request).text.strip() or None
+        except RequestError:  # busy: the page shows the audio without a transcript
             return
-        yield exchange
+        yield turn
 
 
-def player_value(exchange: Exchange | None) -> dict[str, Any]:
+class PlayerValue(TypedDict):
     """
-    Say what the player in the browser should be playing.
+    What the player in the browser should be playing.
 
     Args:
-        exchange ([`Exchange`], *optional*): Whose reply; none silences it.
+        reply (`str`): Name of the turn.
+        rate (`int`): Sampling rate of the audio, in Hz.
+        chunks (`list[str]`): The audio so far, 16-bit samples in base64.
+        done (`bool`): Whether the reply is complete.
+        refused (`str`): Differs each time that a question was refused.
+    """
+
+    reply: str
+    rate: int
+    chunks: list[str]
+    done: bool
+    refused: NotRequired[str]
+
+
+def player_value(turn: ShownTurn | None) -> PlayerValue:
+    """
+    Describe what the player in the browser should be playing.
+
+    Args:
+        turn ([`ShownTurn`], *optional*): Whose reply; `None` stops the player.
 
     Returns:
-        `dict`: A state, of its own: Gradio sends what differs from the last one.
+        [`PlayerValue`]: An object of its own each time: Gradio sends what differs from the last one.
     """
-    if exchange is None:
+    if turn is None:
         return {"reply": uuid.uuid4().hex, "rate": 0, "chunks": [], "done": True}
     return {
-        "reply": exchange.name,
-        "rate": exchange.trace.sampling_rate,
-        "chunks": list(exchange.chunks),
-        "done": exchange.is_over,
+        "reply": turn.name,
+        "rate": turn.trace.sampling_rate,
+        "chunks": list(turn.chunks),
+        "done": turn.is_over,
     }

@@ -4,24 +4,28 @@ The talker that strangers use: one model behind limits, a queue and streams.
 Depends on the two model packages, and on `finetune` where there are adapters. Independent of Gradio and of HTTP.
 """
 
-from .limits import Busy, DemoError, Limits
+from .limits import Busy, Limits, RequestError
 from .request import DecodingOptions, TalkRequest
 from .service import TalkService
 from .streams import AsyncTalkStream, TalkEvent, TalkStream
-from .summary import ReplySummary, Stretch
-from .uploads import SoundFile
+from .summary import ReplyFigures, ReplySummary, Segment
+from .turn import Turn
+from .uploads import AudioFile, Upload
 
 __all__ = [
     "AsyncTalkStream",
+    "AudioFile",
     "Busy",
     "DecodingOptions",
-    "DemoError",
     "Limits",
+    "ReplyFigures",
     "ReplySummary",
-    "SoundFile",
-    "Stretch",
+    "RequestError",
+    "Segment",
     "TalkEvent",
     "TalkRequest",
     "TalkService",
     "TalkStream",
+    "Turn",
+    "Upload",
 ]

@@ -1,7 +1,7 @@
 """
-Who is served, who waits, and who is asked to come back.
+Which request is served, which waits, and which is refused.
 
-Knows users by name, groups that cannot be served together, and time. Knows nothing of what is done for them.
+Depends on users' names, groups that cannot be served together, and time. Independent of what is done for them.
 """
 
 import threading
@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable
 
 from .limits import Busy, Limits, in_words
 
-FIRST_GUESS_SECONDS = 3.0  # of one request, before one was measured
+FIRST_GUESS_SECONDS = 3.0  # of one request, before any was measured
 NEWEST_WEIGHT = 0.2  # of the newest measurement, in the running mean
 
 
@@ -20,9 +20,9 @@ class Ticket:
     A place in the queue, and later a slot.
 
     Args:
-        admission ([`Admission`]): Gave it.
-        user (`str`, *optional*): Whose it is.
-        group (`Hashable`): With whom it can be served.
+        admission ([`Admission`]): The queue.
+        user (`str`, *optional*): Who asks.
+        group (`Hashable`): Only requests of one group are served at the same time.
         begin (`Callable`): Called once, with the ticket, when its turn comes; must neither wait nor raise.
     """
 
@@ -30,7 +30,7 @@ class Ticket:
         self.admission = admission
         self.user = user
         self.group = group
-        self.begin = begin
+        self.begin: Callable[[Ticket], None] | None = begin
         self.begun_at: float | None = None
 
     def leave(self) -> None:
@@ -38,12 +38,12 @@ class Ticket:
         self.admission.leave(self)
 
     def withdraw(self) -> bool:
-        """Leave, if still waiting, and say whether that was so: whoever is being served leaves when that has stopped."""
+        """Leave the queue; return whether it was waiting. One that is being served keeps its slot until `leave`."""
         return self.admission.withdraw(self)
 
     @property
     def num_before(self) -> int:
-        """How many wait before this one; 0 also for one whose turn has come."""
+        """How many wait before this one; 0 also when its turn has come."""
         return self.admission.num_before(self)
 
 
@@ -51,11 +51,11 @@ class Admission:
     """
     A bounded number of slots behind a bounded queue, first come, first served.
 
-    Requests are served together only with those of the same group; the first one of another group waits until all
-    slots are free.
+    Only requests of one group are served at the same time; the first one of another group waits until all slots are
+    free.
 
     Args:
-        limits ([`Limits`]): How many slots, places and places of one user.
+        limits ([`Limits`]): The number of slots, of places in the queue, and of both for one user.
     """
 
     def __init__(self, limits: Limits):
@@ -73,8 +73,8 @@ class Admission:
         Take a place.
 
         Args:
-            user (`str`, *optional*): Who asks; the bound per user holds for those who are named.
-            group (`Hashable`): With whom the request can be served.
+            user (`str`, *optional*): Who asks; without a name, there is no limit per user.
+            group (`Hashable`): Only requests of one group are served at the same time.
             begin (`Callable`): Called with the ticket when its turn comes, at once or later in another thread.
 
         Returns:
@@ -117,12 +117,12 @@ class Admission:
         return was_waiting
 
     def close(self) -> None:
-        """Take nobody any more."""
+        """Refuse all further requests."""
         with self._lock:
             self._is_closed = True
 
     def wait_until_empty(self, timeout: float | None = None) -> bool:
-        """Wait until nobody is served or waits; say whether that came about in time."""
+        """Wait until no request is served or waits; return whether that happened in time."""
         with self._lock:
             return self._all_left.wait_for(lambda: not self._running and not self._waiting, timeout)
 
@@ -143,7 +143,7 @@ class Admission:
 
     @property
     def expected_wait(self) -> float:
-        """How long a request that came now would wait, in seconds, judged by those before it."""
+        """Estimated wait of a request that comes now, in seconds, from the mean time of those before it."""
         ahead = len(self._waiting) + (len(self._running) >= self.limits.served_at_once)
         return self.mean_seconds * ahead / self.limits.served_at_once
 
@@ -153,19 +153,20 @@ class Admission:
             raise Busy("The service is about to stop and takes no more questions: try again in a minute.", 60.0)
         if user is not None and self._of_user[user] >= self.limits.per_user:
             raise Busy(
-                f"{self._of_user[user]} of your questions are not answered yet, which is the most we take from one person: "
+                f"{self._of_user[user]} of your questions are not answered yet, which is the limit for one person: "
                 f"try again in {in_words(wait)}.",
                 wait,
             )
         has_free_slot = not self._waiting and len(self._running) < self.limits.served_at_once
         if len(self._waiting) >= self.limits.waiting and not has_free_slot:
             raise Busy(
-                f"{len(self._waiting)} questions are waiting already, which is the most we take: try again in {in_words(wait)}.",
+                f"{len(self._waiting)} questions are waiting already, which is the limit: "
+                f"try again in {in_words(wait)}.",
                 wait,
             )
 
     def _take_turns(self) -> list[Ticket]:
-        """Give free slots to those who wait, as long as the first of them fits in."""
+        """Give free slots to waiting requests in their order, as long as the first of them can be served now."""
         begun = []
         while self._waiting and len(self._running) < self.limits.served_at_once:
             if any(ticket.group != self._waiting[0].group for ticket in self._running):
@@ -186,4 +187,6 @@ class Admission:
 
 def _begin_all(tickets: list[Ticket]) -> None:
     for ticket in tickets:
-        ticket.begin(ticket)
+        begin, ticket.begin = ticket.begin, None  # who keeps a ticket keeps nothing alive that only its turn needed
+        if begin is not None:
+            begin(ticket)

@@ -1,24 +1,24 @@
 """
-What a public talker takes, and how it says no.
+What a public talker accepts, and the errors of what it does not.
 
-Knows numbers and sentences. Knows no model, no Gradio and no HTTP.
+Independent of the model, Gradio and HTTP.
 """
 
 import math
 from dataclasses import dataclass
 
 
-class DemoError(ValueError):
-    """A request that cannot be answered, in one sentence for the person who asked."""
+class RequestError(ValueError):
+    """A request that cannot be answered; its message is a sentence for the person who asked."""
 
 
-class Busy(DemoError):
+class Busy(RequestError):
     """
-    A request that would be answered at another time.
+    A request that can be answered later.
 
     Args:
-        message (`str`): The sentence for the person who asked.
-        retry_after (`float`): In how many seconds it is worth asking again.
+        message (`str`): A sentence for the person who asked.
+        retry_after (`float`): Seconds until it is worth asking again.
     """
 
     def __init__(self, message: str, retry_after: float):
@@ -29,17 +29,17 @@ class Busy(DemoError):
 @dataclass(frozen=True)
 class Limits:
     """
-    Bounds of a service that strangers use.
+    Limits of a service that strangers use.
 
     Args:
-        upload_bytes (`int`): Size of a sound file.
-        question_seconds (`float`): Length of a sound.
-        text_characters (`int`): Length of a text.
-        served_at_once (`int`): Requests that the model answers at the same time.
+        upload_bytes (`int`): Largest audio file.
+        question_seconds (`float`): Longest audio.
+        text_characters (`int`): Longest text.
+        served_at_once (`int`): Requests that are answered at the same time.
         waiting (`int`): Requests that wait for their turn.
         per_user (`int`): Requests of one user that are answered or wait.
-        seconds_per_request (`float`): Time for one answer, from its turn on; waiting does not count.
-        file_types (`tuple[str, ...]`): Endings of sound files that are taken. What the file holds is looked at besides.
+        seconds_per_request (`float`): Most seconds for one answer; waiting does not count.
+        file_types (`tuple[str, ...]`): Endings of audio files that are accepted. The content is checked, too.
     """
 
     upload_bytes: int = 10 * 2**20
@@ -64,5 +64,5 @@ class Limits:
 
 
 def in_words(seconds: float) -> str:
-    """Say a wait as a person would: `about 12 s`, `about 3 min`."""
+    """Write a time to wait for a person: `about 12 s`, `about 3 min`."""
     return f"about {math.ceil(seconds)} s" if seconds <= 90 else f"about {math.ceil(seconds / 60)} min"

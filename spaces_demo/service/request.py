@@ -1,8 +1,7 @@
 """
-What a person asks of a talker: a task, a question, and how to decode; checked before any work is done.
+A request: a task, a question, and how to decode the reply; checked before any work is done.
 
-Knows limits and the sentences of refusals. Trusts nothing in a request but `conversation`, which the front end made
-itself.
+Depends on limits. Trusts nothing in a request but `conversation`, which the front end made itself.
 """
 
 import unicodedata
@@ -14,8 +13,8 @@ import torch
 from modeling_ttt.samplers_ttt import REMASKING_RULES
 from processing_ttt import TASKS, TttConversation
 
-from .limits import DemoError, Limits
-from .uploads import SoundFile, checked_sound
+from .limits import Limits, RequestError
+from .uploads import AudioInput, Upload, checked_audio
 
 TASKS_SERVED = ("chat", "asr", "tts", "text")
 MAX_DENOISING_STEPS = 64
@@ -31,13 +30,13 @@ class DecodingOptions:
     How a reply is decoded; `None` leaves a value to the checkpoint.
 
     Args:
-        denoising_steps (`int`, *optional*): Forward passes over a block of sound, at most.
-        remasking (`str`, *optional*): Which positions of a block go first.
-        temperature (`float`, *optional*): Of the text; 0 takes the best.
-        audio_temperature (`float`, *optional*): Of the sound; 0 takes the best.
-        audio_guidance_scale (`float`, *optional*): Guidance of the sound; 0 is off.
-        seed (`int`, *optional*): Draws the same again.
-        max_new_tokens (`int`, *optional*): Longest reply, in ids of text and sound.
+        denoising_steps (`int`, *optional*): Most forward passes over a block of audio.
+        remasking (`str`, *optional*): The order in which positions of a block are revealed.
+        temperature (`float`, *optional*): Temperature of text; 0 is greedy.
+        audio_temperature (`float`, *optional*): Temperature of audio; 0 is greedy.
+        audio_guidance_scale (`float`, *optional*): Guidance of audio; 0 is off.
+        seed (`int`, *optional*): Seed of sampling; the same seed gives the same reply.
+        max_new_tokens (`int`, *optional*): Longest reply, in token ids of text and audio.
     """
 
     denoising_steps: int | None = None
@@ -51,28 +50,28 @@ class DecodingOptions:
     @classmethod
     def from_dict(cls, options: Any) -> "DecodingOptions":
         """
-        Take options as JSON brings them.
+        Read options that came as JSON.
 
         Args:
-            options (`dict`, *optional*): Names and values; nothing is the checkpoint's own.
+            options (`dict`, *optional*): Names and values; `None` leaves all to the checkpoint.
 
         Returns:
             [`DecodingOptions`], not checked yet.
 
         Raises:
-            DemoError: If it is no dictionary, or names an option that there is not.
+            RequestError: If it is no dictionary, or has an unknown option.
         """
         if options is None:
             return cls()
         known = [option.name for option in fields(cls)]
         if not isinstance(options, dict):
-            raise DemoError(f"The options are a dictionary of {', '.join(known)}.")
+            raise RequestError(f"The options are a dictionary of {', '.join(known)}.")
         if set(options) - set(known):
-            raise DemoError(f"The options that can be chosen are {', '.join(known)}.")
+            raise RequestError(f"The options that can be chosen are {', '.join(known)}.")
         return cls(**options)
 
     def check(self) -> None:
-        """Raise a [`DemoError`] for a value of the wrong kind or out of its range."""
+        """Raise a [`RequestError`] for a value of the wrong type or out of its range."""
         _check_number("denoising_steps", self.denoising_steps, 1, MAX_DENOISING_STEPS, whole=True)
         _check_number("temperature", self.temperature, 0, MAX_TEMPERATURE)
         _check_number("audio_temperature", self.audio_temperature, 0, MAX_TEMPERATURE)
@@ -80,18 +79,16 @@ class DecodingOptions:
         _check_number("seed", self.seed, 0, MAX_SEED, whole=True)
         _check_number("max_new_tokens", self.max_new_tokens, 1, MAX_NEW_TOKENS, whole=True)
         if self.remasking is not None and self.remasking not in tuple(REMASKING_RULES):  # a list has no hash
-            raise DemoError(f"The remasking is one of {', '.join(REMASKING_RULES)}.")
+            raise RequestError(f"The remasking is one of {', '.join(REMASKING_RULES)}.")
 
     def generate_kwargs(self) -> dict[str, Any]:
-        """Give the arguments of `generate`."""
+        """Return the arguments of `generate`."""
         names = ("denoising_steps", "remasking", "audio_temperature", "audio_guidance_scale", "max_new_tokens")
         options = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        if self.temperature is not None:
-            options |= (
-                {"do_sample": True, "temperature": float(self.temperature)}
-                if self.temperature
-                else {"do_sample": False}
-            )
+        if self.temperature:
+            options |= {"do_sample": True, "temperature": float(self.temperature)}
+        elif self.temperature is not None:
+            options["do_sample"] = False
         if self.seed is not None:
             options["generator"] = torch.Generator().manual_seed(self.seed)
         return options
@@ -103,89 +100,90 @@ class TalkRequest:
     One request.
 
     Args:
-        task (`str`, defaults to `"chat"`): `chat` answers in text and sound, `asr` writes down, `tts` reads aloud,
+        task (`str`, defaults to `"chat"`): `chat` answers in text and audio, `asr` transcribes, `tts` reads aloud,
             `text` answers in text.
-        text (`str`, *optional*): What the user writes.
-        audio (*optional*): What the user says: the path of a file that the front end itself put there, the bytes of a
-        file,
-            a [`SoundFile`] (bytes and the name they came under), or `(rate, array)`.
-        conversation ([`TttConversation`], *optional*): The turns before, for `chat`; gets this turn, and of a service
-            with adapters the system prompt.
+        text (`str`, *optional*): The user's text.
+        audio (`Upload`, *optional*): The user's audio: the path of a file that the front end itself wrote, the bytes of
+            a file, an [`AudioFile`] (bytes and the name they came under), or sampling rate and samples.
+        conversation ([`TttConversation`], *optional*): The turns before, for `chat`; gets this turn, and the system
+            prompt if the service has adapters.
         options ([`DecodingOptions`], *optional*): How to decode.
         adapter (`str`, *optional*): One of the service's adapters.
-        language (`str`, *optional*): Tag of the language, where the adapter has several; one that it does not have is
-            no fault.
-        user (`str`, *optional*): Who asks, for the bound per user.
+        language (`str`, *optional*): Language tag, where the adapter has several; one that it does not have is ignored.
+        user (`str`, *optional*): Who asks, for the limit per user.
     """
 
     task: str = "chat"
     text: str | None = None
-    audio: Any = None
+    audio: Upload | None = None
     conversation: TttConversation | None = None
     options: DecodingOptions = field(default_factory=DecodingOptions)
     adapter: str | None = None
     language: str | None = None
     user: str | None = None
 
-    def checked_question(self, limits: Limits) -> tuple[str | None, Any]:
+    def checked_question(self, limits: Limits) -> tuple[str | None, AudioInput | None]:
         """
         Check everything that can be checked without the model.
 
         Args:
-            limits ([`Limits`]): Of the service.
+            limits ([`Limits`]): Limits of the service.
 
         Returns:
-            `tuple`: The text, tidied, and the sound as `load_audio` takes it, each `None` if there is none.
+            `tuple`: The text without space around it, and the audio as `load_audio` takes it; `None` where there is
+                none.
 
         Raises:
-            DemoError: If the request cannot be answered.
+            RequestError: If the request cannot be answered.
         """
         if self.task not in TASKS_SERVED:
-            raise DemoError(f"The task is one of {', '.join(TASKS_SERVED)}.")
+            raise RequestError(f"The task is one of {', '.join(TASKS_SERVED)}.")
         task, text = TASKS[self.task], checked_text(self.text, limits)
         if task.needs_audio and self.audio is None:
-            raise DemoError("There is nothing to listen to: record a sound or choose a file.")
+            raise RequestError("There is no audio: record some or choose a file.")
         if not task.takes_audio and self.audio is not None:
-            raise DemoError(f"The task {self.task} takes text and no sound.")
+            raise RequestError(f"The task {self.task} takes text and no audio.")
         if text is None and self.audio is None:
-            raise DemoError(
+            raise RequestError(
                 "There is no question: say, upload or write one."
                 if task.takes_audio
                 else "There is no text: write some."
             )
         if self.task == "asr" and text is not None:
-            raise DemoError("Writing down takes a sound and no text.")
+            raise RequestError("The task asr takes audio and no text.")
         if self.conversation is not None and self.task != "chat":
-            raise DemoError("Only the task chat goes on with a conversation.")
+            raise RequestError("Only the task chat continues a conversation.")
         if not isinstance(self.options, DecodingOptions):
-            raise DemoError("The options are `DecodingOptions`.")
+            raise RequestError("The options are `DecodingOptions`.")
         self.options.check()
-        return text, None if self.audio is None else checked_sound(self.audio, limits)
+        return text, None if self.audio is None else checked_audio(self.audio, limits)
 
 
 def checked_text(text: Any, limits: Limits) -> str | None:
     """
-    Check what a user wrote.
+    Check a user's text.
 
     Args:
         text (`str`, *optional*): As it came.
-        limits ([`Limits`]): Of the service.
+        limits ([`Limits`]): Limits of the service.
 
     Returns:
-        `str` or `None`: Without space around it; nothing at all is `None`.
+        `str` or `None`: Without space around it; an empty text is `None`.
 
     Raises:
-        DemoError: If it is no text, too long, or holds what no person writes.
+        RequestError: If it is no text, too long, or has control characters.
     """
     if text is None:
         return None
     if not isinstance(text, str):
-        raise DemoError("The text must be text.")
+        raise RequestError("The text must be text.")
     if len(text) > limits.text_characters:
-        raise DemoError(f"The text has {len(text)} characters, and we take {limits.text_characters}: make it shorter.")
-    # Cc are control characters, Cs halves of characters: no tokenizer takes them.
+        raise RequestError(
+            f"The text has {len(text)} characters, and the limit is {limits.text_characters}: make it shorter."
+        )
+    # Cc are control characters, Cs halves of surrogate pairs: no tokenizer takes them.
     if any(unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\r\t" for character in text):
-        raise DemoError("The text holds characters that cannot be read: write it again.")
+        raise RequestError("The text has characters that cannot be read: write it again.")
     return text.strip() or None
 
 
@@ -193,9 +191,6 @@ def _check_number(name: str, value: Any, low: float, high: float, whole: bool = 
     if value is None:
         return
     is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not is_number or not low <= value <= high:  # NaN lies nowhere
+    if not is_number or not low <= value <= high:  # NaN is in no range
         kind = "a whole number" if whole else "a number"
-        raise DemoError(f"{name} must be {kind} from {low} to {high}.")
-
-
-__all__ = ["DecodingOptions", "SoundFile", "TalkRequest", "checked_text"]
+        raise RequestError(f"{name} must be {kind} from {low} to {high}.")

@@ -1,28 +1,32 @@
 """
 The talker that strangers use: one model, bounded slots, bounded queue, bounded time.
 
-    front end ── TalkRequest ──► TalkService ── turn comes ──► thread: prompt, generate ── events ──► TalkStream ──► front end
-                                     └─ refused: DemoError, Busy           ▲                             │
+    front end ── TalkRequest ──► TalkService ── turn comes ──► thread: prompt, generate ── events ──► TalkStream ──►
+    front end
+                                     └─ refused: RequestError, Busy        ▲                              │
                                                                            └──────── close, time limit ──┘
 
-Knows a model, a processor and limits. Knows no Gradio and no HTTP. A slot is held by the thread that generates, and
-free when that has returned, however its reply was ended.
+Depends on a model, a processor and limits. Independent of Gradio and HTTP. A slot is held by the thread that generates,
+and free when that has returned, however its reply was ended.
 """
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from processing_ttt import AsyncTttStreamer, TttConversation, TttProcessor, TttStreamer, load_audio
 from processing_ttt.streaming_ttt import ReplyFeed
 
 from .admission import Admission, Ticket
-from .limits import Busy, DemoError, Limits
+from .limits import Busy, Limits, RequestError
 from .request import TalkRequest
-from .streams import AsyncTalkStream, Progress, TalkStream
+from .streams import AsyncTalkStream, TalkStream
 from .summary import ReplySummary
+from .turn import Turn
 
 if TYPE_CHECKING:
     from finetune.adapters.languages import AdapterLanguages
@@ -33,12 +37,12 @@ class TalkService:
     Answers requests of many users with one model.
 
     Args:
-        model (`TttForConditionalGeneration`): Answers.
-        processor ([`TttProcessor`]): Of the same checkpoint.
-        limits ([`Limits`], *optional*): Bounds.
-        adapters (`Mapping[str, str]`, *optional*): PEFT adapters by name, each a folder or Hub id; a request may
-            choose one, and is asked with the system prompt of its language. Only requests with the same adapter are
-            served together.
+        model (`TttForConditionalGeneration`): Generates.
+        processor ([`TttProcessor`]): Processor of the same checkpoint.
+        limits ([`Limits`], *optional*): What is refused.
+        adapters (`Mapping[str, str]`, *optional*): PEFT adapters by name, each a folder or Hub id; a request may choose
+            one, and then has the system prompt of its language. Only requests with the same adapter are served at the
+            same time.
 
     Example:
         ```python
@@ -80,27 +84,27 @@ class TalkService:
 
     # What a front end calls
 
-    def stream(self, request: TalkRequest, drafts: bool = False) -> "TalkStream":
+    def stream(self, request: TalkRequest, drafts: bool = False) -> TalkStream:
         """
         Ask, and follow the reply while it is generated.
 
         Args:
             request ([`TalkRequest`]): What is asked.
-            drafts (`bool`, defaults to `False`): Whether blocks of sound are shown while they are denoised.
+            drafts (`bool`, defaults to `False`): Whether blocks of audio are shown while they are denoised.
 
         Returns:
-            [`TalkStream`]: Iterates over [`TttTextDelta`], [`TttAudioChunk`] and [`TttBlockDraft`], and at the end
-            one [`ReplySummary`].
+            [`TalkStream`]: Iterates over [`TttTextDelta`], [`TttAudioChunk`] and [`TttBlockDraft`], and at the end one
+            [`ReplySummary`].
 
         Raises:
             Busy: If too many are waiting.
-            DemoError: If the request cannot be answered; what shows only later is raised where the events are consumed.
+            RequestError: If the request cannot be answered; what shows only later is raised where the events are
+                consumed.
         """
-        streamer, progress = TttStreamer(self.processor, drafts), Progress(self.limits.seconds_per_request)
-        ticket = self._ask(request, streamer, progress)
-        return TalkStream(streamer, ticket, progress, self.processor, partial(self._withdraw, request.conversation))
+        turn, streamer = self._checked(request), TttStreamer(self.processor, drafts)
+        return TalkStream(turn, self._enter(turn, streamer), streamer, self.processor, self._withdraw(turn))
 
-    def stream_async(self, request: TalkRequest, drafts: bool = False) -> "AsyncTalkStream":
+    def stream_async(self, request: TalkRequest, drafts: bool = False) -> AsyncTalkStream:
         """
         `stream` for `async with` and `async for`, inside a running event loop, which it never blocks.
 
@@ -109,12 +113,12 @@ class TalkService:
 
         Returns:
             [`AsyncTalkStream`]: Yields the same.
+
+        Raises:
+            Busy, RequestError: As for `stream`.
         """
-        streamer, progress = AsyncTttStreamer(self.processor, drafts), Progress(self.limits.seconds_per_request)
-        ticket = self._ask(request, streamer, progress)
-        return AsyncTalkStream(
-            streamer, ticket, progress, self.processor, partial(self._withdraw, request.conversation)
-        )
+        turn, streamer = self._checked(request), AsyncTttStreamer(self.processor, drafts)
+        return AsyncTalkStream(turn, self._enter(turn, streamer), streamer, self.processor, self._withdraw(turn))
 
     def reply(self, request: TalkRequest) -> ReplySummary:
         """
@@ -127,7 +131,7 @@ class TalkService:
             [`ReplySummary`].
 
         Raises:
-            DemoError: As for `stream`.
+            Busy, RequestError: As for `stream`.
         """
         with self.stream(request) as stream:
             for _ in stream:
@@ -143,6 +147,9 @@ class TalkService:
 
         Returns:
             [`ReplySummary`].
+
+        Raises:
+            Busy, RequestError: As for `stream`.
         """
         async with self.stream_async(request) as stream:
             async for _ in stream:
@@ -153,12 +160,28 @@ class TalkService:
         """Begin a conversation for `TalkRequest.conversation`: its cache is kept between turns."""
         return TttConversation(self.model, self.processor)
 
-    def close(self, timeout: float | None = None) -> bool:
+    def messages(self, turn: Turn) -> list[dict[str, Any]]:
         """
-        Take no more requests, and let those be answered that were taken.
+        Write a question as the messages of a prompt of its own, in the language of its adapter; decodes its audio.
 
         Args:
-            timeout (`float`, *optional*): How long to wait for them, in seconds.
+            turn ([`Turn`]): The question.
+
+        Returns:
+            `list[dict]`: For `processor.prepare`.
+
+        Raises:
+            AudioInputError: If the audio is damaged, silent or too long.
+        """
+        task, system_prompt = turn.request.task, self._system_prompt(turn.request)
+        return self.processor.messages(task, turn.text, self._waveform(turn), system_prompt=system_prompt)
+
+    def close(self, timeout: float | None = None) -> bool:
+        """
+        Take no more requests, and answer those that were taken.
+
+        Args:
+            timeout (`float`, *optional*): Most seconds to wait for them.
 
         Returns:
             `bool`: Whether all have been answered.
@@ -168,25 +191,27 @@ class TalkService:
 
     # From the request to its turn
 
-    def _ask(self, request: TalkRequest, streamer: TttStreamer | AsyncTttStreamer, progress: Progress) -> Ticket:
-        """Check a request, and give it a place in the queue."""
+    def _checked(self, request: TalkRequest) -> Turn:
         if request.adapter is not None and request.adapter not in self.adapters:
             known = ", ".join(self.adapters) or "none here"
-            raise DemoError(f"There is no adapter of that name; the adapters are {known}.")
-        text, sound = request.checked_question(self.limits)
+            raise RequestError(f"There is no adapter of that name; the adapters are {known}.")
+        return Turn.of(request, self.limits)
+
+    def _enter(self, turn: Turn, streamer: TttStreamer | AsyncTttStreamer) -> Ticket:
+        """Take a place in the queue, and generate when the turn has come."""
 
         def begin(ticket: Ticket) -> None:
             try:
-                streamer.follow(partial(self._serve, request, text, sound, progress, ticket))
+                streamer.follow(partial(self._serve, turn, ticket))
             except RuntimeError as error:  # the machine gives no more threads
                 streamer.fail(error)
-                self._leave(request.conversation, ticket)
+                self._leave(turn, ticket)
 
-        self._claim(request.conversation)
+        self._claim(turn.request.conversation)
         try:
-            return self.admission.enter(request.user, request.adapter, begin)
+            return self.admission.enter(turn.request.user, turn.request.adapter, begin)
         except Busy:
-            self._release(request.conversation)
+            self._release(turn.request.conversation)
             raise
 
     def _claim(self, conversation: TttConversation | None) -> None:
@@ -200,76 +225,65 @@ class TalkService:
         with self._talking_lock:
             self._talking.discard(conversation)
 
-    def _withdraw(self, conversation: TttConversation | None, ticket: Ticket) -> None:
-        if ticket.withdraw():
-            self._release(conversation)
+    def _withdraw(self, turn: Turn) -> Callable[[Ticket], None]:
+        def withdraw(ticket: Ticket) -> None:
+            if ticket.withdraw():
+                self._release(turn.request.conversation)
 
-    def _leave(self, conversation: TttConversation | None, ticket: Ticket) -> None:
-        self._release(conversation)
+        return withdraw
+
+    def _leave(self, turn: Turn, ticket: Ticket) -> None:
+        self._release(turn.request.conversation)
         ticket.leave()
 
     # In the thread that holds the slot
 
-    def _serve(
-        self,
-        request: TalkRequest,
-        text: str | None,
-        sound: Any,
-        progress: Progress,
-        ticket: Ticket,
-        streamer: ReplyFeed,
-    ) -> None:
+    def _serve(self, turn: Turn, ticket: Ticket, streamer: ReplyFeed) -> None:
         try:
             if not streamer.is_cancelled:
-                progress.begun_at = time.monotonic()
-                self._answer(request, text, sound, progress, streamer)
+                turn.progress.begun_at = time.monotonic()
+                self._answer(turn, streamer)
         finally:
-            progress.ended_at = time.monotonic()
-            self._leave(request.conversation, ticket)
+            turn.progress.ended_at = time.monotonic()
+            self._leave(turn, ticket)
 
-    def _answer(
-        self, request: TalkRequest, text: str | None, sound: Any, progress: Progress, streamer: ReplyFeed
-    ) -> None:
+    def _answer(self, turn: Turn, streamer: ReplyFeed) -> None:
         def stop_late() -> None:
-            progress.is_late = True
+            turn.progress.is_late = True
             streamer.queue.cancel()
 
-        timer = threading.Timer(self.limits.seconds_per_request, stop_late)
+        timer = threading.Timer(turn.time_limit, stop_late)
         timer.daemon = True
         timer.start()
         try:
-            self._switch_to(request.adapter)
-            output = self._generate(request, text, self.loaded(sound), streamer)
-            progress.num_forwards, progress.reply = output.num_forwards, streamer.decoder.reply()
+            self._switch_to(turn.request.adapter)
+            output = self._generate(turn, streamer)
+            turn.progress.num_forwards, turn.progress.reply = output.num_forwards, streamer.decoder.reply()
         finally:
             timer.cancel()
 
-    def loaded(self, sound: Any) -> Any:
-        """Decode a checked sound, at the rate that the codec hears."""
-        if sound is None:
+    def _generate(self, turn: Turn, streamer: ReplyFeed) -> Any:
+        options, conversation = turn.request.options.generate_kwargs(), turn.request.conversation
+        if conversation is not None:
+            if self.languages:  # counts for the first turn, which may be asked again with another adapter
+                conversation.system_prompt = self._system_prompt(turn.request)
+            conversation.say(turn.text, self._waveform(turn), streamer=streamer, **options)
+            return conversation.output
+        inputs = self.processor.prepare(self.messages(turn)).to(self.model.device)
+        return self.model.generate(**inputs, **options, streamer=streamer, return_dict_in_generate=True)
+
+    def _waveform(self, turn: Turn) -> np.ndarray | None:
+        """Decode a question's audio, at the rate that the codec encodes."""
+        if turn.audio is None:
             return None
         rate = self.processor.codec_config.sampling_rate
-        return load_audio(sound, rate, max_seconds=self.limits.question_seconds + 0.1)
-
-    def messages(self, request: TalkRequest, text: str | None, sound: Any) -> list[dict[str, Any]]:
-        """Write a checked question as the only turn of a conversation, in the language of its adapter."""
-        return self.processor.messages(request.task, text, sound, system_prompt=self._system_prompt(request))
+        return load_audio(turn.audio, rate, max_seconds=self.limits.question_seconds + 0.1)
 
     def _system_prompt(self, request: TalkRequest) -> str | None:
-        """Give the prompt of the adapter's language; `None` is the processor's own."""
+        """Return the prompt of the adapter's language; `None` is the processor's own."""
         if request.adapter is None:
             return None
         return self.languages[request.adapter].system_prompt(request.task, self.processor, request.language)
-
-    def _generate(self, request: TalkRequest, text: str | None, sound: Any, streamer: ReplyFeed) -> Any:
-        options = request.options.generate_kwargs()
-        if request.conversation is not None:
-            if self.languages:  # counts for the first turn, which may be asked again with another adapter
-                request.conversation.system_prompt = self._system_prompt(request)
-            request.conversation.say(text, sound, streamer=streamer, **options)
-            return request.conversation.output
-        inputs = self.processor.prepare(self.messages(request, text, sound)).to(self.model.device)
-        return self.model.generate(**inputs, **options, streamer=streamer, return_dict_in_generate=True)
 
     def _switch_to(self, adapter: str | None) -> None:
         """Choose an adapter; whoever is served at the same time asked for the same."""

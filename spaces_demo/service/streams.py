@@ -1,67 +1,56 @@
 """
-A request while it waits and is answered, as the one who asked sees it.
+The reply to a request, event by event, as the one who asked follows it: while it waits and while it is generated.
 
-Knows a streamer, a place in the queue and what the generating thread notes down. Knows no model and no limits.
+Depends on a streamer, a place in the queue and a turn. Independent of the model and of limits.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TypeAlias
 
-import numpy as np
-
-from processing_ttt import (
-    AsyncTttStreamer,
-    TttAudioChunk,
-    TttProcessor,
-    TttReply,
-    TttStreamer,
-    TttStreamEvent,
-)
+from processing_ttt import AsyncTttStreamer, TttAudioChunk, TttProcessor, TttStreamer, TttStreamEvent
 
 from .admission import Ticket
-from .limits import DemoError
-from .summary import ReplySummary, stretches_of
+from .limits import RequestError
+from .summary import ReplySummary
+from .turn import Turn
 
 logger = logging.getLogger(__name__)
 
 TalkEvent: TypeAlias = TttStreamEvent | ReplySummary
 
-OURS = "The answer failed for a reason of ours, which is in the log: try again."
+SERVER_FAULT = "The answer failed because of an error on the server, which is in its log: try again."
 
 
-@dataclass
-class Progress:
-    """What the thread that generates tells the one that listens."""
+class _TalkStream:
+    """
+    What the two streams share: all but how one waits for an event.
 
-    time_limit: float
-    asked_at: float = field(default_factory=time.monotonic)
-    begun_at: float | None = None
-    ended_at: float | None = None
-    first_audio_at: float | None = None
-    is_late: bool = False
-    reply: TttReply | None = None
-    num_forwards: int = 0
+    Args:
+        turn ([`Turn`]): The question, and what is known of its reply.
+        ticket ([`Ticket`]): Its place in the queue.
+        streamer ([`TttStreamer`] or [`AsyncTttStreamer`]): Gives the events of `generate`.
+        processor ([`TttProcessor`]): Processor of the model.
+        withdraw (`Callable`): Gives the place in the queue up, if it still waits.
 
-
-class _Talk:
-    """What the two streams share: all but how one waits for an event."""
+    Attributes:
+        summary ([`ReplySummary`], *optional*): The whole reply, once it has ended.
+    """
 
     def __init__(
         self,
-        streamer: TttStreamer | AsyncTttStreamer,
+        turn: Turn,
         ticket: Ticket,
-        progress: Progress,
+        streamer: TttStreamer | AsyncTttStreamer,
         processor: TttProcessor,
         withdraw: Callable[[Ticket], None],
     ):
-        self.streamer = streamer
+        self.turn = turn
         self.ticket = ticket
-        self.progress = progress
+        self.streamer = streamer
         self.processor = processor
         self.summary: ReplySummary | None = None
         self._withdraw = withdraw
@@ -79,81 +68,64 @@ class _Talk:
 
     def whole_summary(self) -> ReplySummary:
         """
-        Give the summary of a reply that has ended.
+        Return the summary of a reply that has ended.
 
         Raises:
-            DemoError: If it was stopped before it began.
+            RequestError: If it was stopped before it began.
         """
         if self.summary is None:
-            raise DemoError("The answer was stopped before it began.")
+            raise RequestError("The answer was stopped before it began.")
         return self.summary
 
     def cancel(self) -> None:
-        """Stop, from any thread, without waiting: the slot is free within one forward."""
+        """Stop, from any thread, without waiting: the slot is free within one forward pass."""
         self._withdraw(self.ticket)
         self.streamer.cancel()
 
     def _note(self, event: TttStreamEvent) -> TttStreamEvent:
-        if isinstance(event, TttAudioChunk) and self.progress.first_audio_at is None:
-            self.progress.first_audio_at = time.monotonic()
+        if isinstance(event, TttAudioChunk) and self.turn.progress.first_audio_at is None:
+            self.turn.progress.first_audio_at = time.monotonic()
         return event
 
     def _conclude(self) -> None:
-        """Sum up, when the thread has returned or never began; a reply that was stopped as far as it came."""
+        """Sum up, when the generating thread has returned or never began."""
         self._is_over = True
-        progress = self.progress
-        if self.summary is not None or progress.begun_at is None:
-            return
-        rate = self.processor.codec_config.output_sampling_rate
-        reply = progress.reply or TttReply("", np.zeros(0, dtype=np.float32), rate, finished=False)
-        token_ids = self.streamer.token_ids
-        first = progress.first_audio_at
-        self.summary = ReplySummary(
-            text=reply.text,
-            audio=reply.audio,
-            sampling_rate=rate,
-            finished=reply.finished,
-            token_ids=token_ids,
-            stretches=stretches_of(token_ids, self.processor),
-            num_forwards=progress.num_forwards,
-            seconds_waited=progress.begun_at - progress.asked_at,
-            seconds=(progress.ended_at or time.monotonic()) - progress.begun_at,
-            seconds_to_first_audio=None if first is None else first - progress.begun_at,
-        )
+        if self.summary is None:
+            self.summary = self.turn.summary(self.streamer.token_ids, self.processor)
 
     def _last_event(self) -> ReplySummary | None:
-        """Give the summary, once, of a reply that was not stopped by its consumer."""
+        """Return the summary, once, of a reply that was not stopped by its consumer."""
         if self._is_over:
             return None
         self._conclude()
-        if self.progress.is_late:
-            raise DemoError(
-                f"The answer took longer than {self.progress.time_limit:g} s and was stopped: ask for something shorter."
+        if self.turn.progress.is_late:
+            raise RequestError(
+                f"The answer took longer than {self.turn.time_limit:g} s and was stopped: ask for something shorter."
             )
         return self.summary
 
-    def _in_a_sentence(self, error: Exception) -> DemoError:
-        """Turn what went wrong into what a person can read; only what is not theirs to mend goes to the log."""
+    def _as_request_error(self, error: Exception) -> RequestError:
+        """Turn an error into a sentence for the person who asked; one that they cannot mend goes to the log."""
         self._is_over = True
-        if isinstance(error, DemoError):
+        if isinstance(error, RequestError):
             return error
-        if isinstance(error, ValueError):  # this project's own say in a sentence what was wrong
-            sentence = str(error)
-            return DemoError(sentence[:1].upper() + sentence[1:])
+        if isinstance(error, ValueError):  # raised by this project's packages, whose messages say what was wrong
+            message = str(error)
+            return RequestError(message[:1].upper() + message[1:])
         logger.error("An answer failed", exc_info=error)
-        return DemoError(OURS)
+        return RequestError(SERVER_FAULT)
 
 
-class TalkStream(_Talk):
+class TalkStream(_TalkStream):
     """
     Iterates over the events of one reply: [`TttTextDelta`], [`TttAudioChunk`], [`TttBlockDraft`] if asked for, at the
     end [`ReplySummary`].
 
-    Leaving the `with` block, `close()` or `cancel()` (from any thread) ends it, also while it waits. `summary` is
-    there after that, too, as far as the reply came.
+    Leaving the `with` block, `close()` or `cancel()` (from any thread) ends it, also while it waits. Afterwards
+    `summary` is there, too, as far as the reply came.
 
     Raises:
-        DemoError: Where the events are consumed, for what went wrong, in a sentence.
+        RequestError: Where the events are consumed, if the reply cannot be completed.
     """
 
     streamer: TttStreamer
@@ -165,16 +137,16 @@ class TalkStream(_Talk):
         try:
             return self._note(next(self.streamer))
         except StopIteration:
-            self.streamer.close()  # the thread has told all, and returns
+            self.streamer.close()  # the generating thread has no more events, and returns
         except Exception as error:
-            raise self._in_a_sentence(error) from error
+            raise self._as_request_error(error) from error
         last = self._last_event()
         if last is None:
             raise StopIteration
         return last
 
     def close(self) -> None:
-        """Stop, and wait until the model has: at most one forward and the sound of one block."""
+        """Stop, and wait until the model has: at most one forward pass and the decoding of one block."""
         self._withdraw(self.ticket)
         self.streamer.close()
         self._conclude()
@@ -188,8 +160,8 @@ class TalkStream(_Talk):
         self.close()
 
 
-class AsyncTalkStream(_Talk):
-    """[`TalkStream`] for `async for` and `async with`, in the event loop in which it was made, which it never blocks."""
+class AsyncTalkStream(_TalkStream):
+    """[`TalkStream`] for `async for` and `async with`, in the event loop where it was made, which it never blocks."""
 
     streamer: AsyncTttStreamer
 
@@ -202,14 +174,14 @@ class AsyncTalkStream(_Talk):
         except StopAsyncIteration:
             await self.streamer.aclose()
         except Exception as error:
-            raise self._in_a_sentence(error) from error
+            raise self._as_request_error(error) from error
         last = self._last_event()
         if last is None:
             raise StopAsyncIteration
         return last
 
     async def aclose(self) -> None:
-        """Stop, and wait until the model has: at most one forward and the sound of one block."""
+        """Stop, and wait until the model has: at most one forward pass and the decoding of one block."""
         self.cancel()  # also if this task is being cancelled and the next line never comes to an end
         await asyncio.shield(self.streamer.aclose())
         self._conclude()

@@ -1,11 +1,11 @@
 """
-What one reply was: text, sound, how long it took, and which words stand before which sound.
+What one reply was: text, audio, timing, and which words belong to which span of audio.
 
-Knows ids through the vocabulary, and codes by their number per second. Knows no model and no threads.
+Depends on the processor's vocabulary and frame rate. Independent of the model and of threads.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -14,16 +14,16 @@ from processing_ttt.reply_stream_ttt import TextStream
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Segment:
     """
-    A stretch of text and the span of sound that follows it.
+    A segment of text and the span of audio that follows it.
 
     Args:
-        text (`str`): The words; empty where a reply begins with sound.
-        num_text_ids (`int`): Ids of the text.
+        text (`str`): The words; empty where a reply begins with audio.
+        num_text_ids (`int`): Token ids of the text.
         num_codes (`int`): Codes of the span; 0 where a reply ends with text.
-        start (`float`): Where the span begins in the reply's sound, in seconds.
-        seconds (`float`): How long it is.
+        start (`float`): Where the span begins in the reply's audio, in seconds.
+        seconds (`float`): Length of the span.
     """
 
     text: str
@@ -33,22 +33,35 @@ class Stretch:
     seconds: float
 
 
+class ReplyFigures(TypedDict):
+    """The numbers of a [`ReplySummary`] in JSON, rounded to a thousandth."""
+
+    seconds_waited: float
+    seconds: float
+    seconds_to_first_audio: float | None
+    seconds_of_audio: float
+    real_time_factor: float | None
+    num_forwards: int
+    tokens_per_forward: float
+    finished: bool
+
+
 @dataclass(frozen=True)
 class ReplySummary:
     """
-    A whole reply, and how it came about.
+    A whole reply, and how it was made.
 
     Args:
-        text (`str`): What the model wrote.
-        audio (`np.ndarray` of shape `(samples,)`, float32): What it said; empty for a reply of text only.
+        text (`str`): The text.
+        audio (`np.ndarray` of shape `(samples,)`, float32): The audio; empty for a reply of text only.
         sampling_rate (`int`): Rate of `audio`, in Hz.
         finished (`bool`): Whether the model ended the reply (it was not cut off or stopped).
-        token_ids (`list[int]`): Ids of text, markers and codes.
-        stretches (`list[Stretch]`): The reply as it alternates between text and sound.
+        token_ids (`list[int]`): Token ids of text, markers and codes.
+        segments (`list[Segment]`): The reply as it alternates between text and audio.
         num_forwards (`int`): Forward passes of the model; 0 if it was stopped before the first.
-        seconds_waited (`float`): Between the request and its turn.
+        seconds_waited (`float`): From the request to its turn.
         seconds (`float`): From its turn to the end.
-        seconds_to_first_audio (`float`, *optional*): From its turn to the first sound.
+        seconds_to_first_audio (`float`, *optional*): From its turn to the first audio.
     """
 
     text: str
@@ -56,7 +69,7 @@ class ReplySummary:
     sampling_rate: int
     finished: bool
     token_ids: list[int]
-    stretches: list[Stretch]
+    segments: list[Segment]
     num_forwards: int
     seconds_waited: float
     seconds: float
@@ -64,21 +77,21 @@ class ReplySummary:
 
     @property
     def seconds_of_audio(self) -> float:
-        """Length of the sound, in seconds."""
+        """Length of the audio, in seconds."""
         return len(self.audio) / self.sampling_rate
 
     @property
     def real_time_factor(self) -> float | None:
-        """Seconds that a second of sound took; `None` without sound."""
+        """Seconds of computing per second of audio; `None` without audio."""
         return self.seconds / self.seconds_of_audio if len(self.audio) else None
 
     @property
     def tokens_per_forward(self) -> float:
-        """Ids that one forward pass gave, on average."""
+        """New token ids per forward pass."""
         return len(self.token_ids) / max(1, self.num_forwards)
 
-    def figures(self) -> dict[str, Any]:
-        """Give the numbers as JSON takes them."""
+    def figures(self) -> ReplyFigures:
+        """Return the numbers, for JSON."""
         return {
             "seconds_waited": round(self.seconds_waited, 3),
             "seconds": round(self.seconds, 3),
@@ -91,30 +104,30 @@ class ReplySummary:
         }
 
 
-def stretches_of(token_ids: list[int], processor: TttProcessor) -> list[Stretch]:
+def segments_of(token_ids: list[int], processor: TttProcessor) -> list[Segment]:
     """
-    Cut a reply where it goes from sound to text.
+    Divide a reply after each span of audio.
 
     Args:
-        token_ids (`list[int]`): The reply's ids.
-        processor ([`TttProcessor`]): Its vocabulary, tokenizer and frame rate.
+        token_ids (`list[int]`): Token ids of the reply.
+        processor ([`TttProcessor`]): Processor of the model.
 
     Returns:
-        `list[Stretch]`: Their texts join to the reply's text, their sounds lie one after the other.
+        `list[Segment]`: Their texts join to the reply's text, their spans to its audio.
     """
     parsed = processor.layout.parse_reply(token_ids)
     frame_rate = processor.codec_config.frame_rate
-    words, stretches, start, text_start = TextStream(processor.decode_text), [], 0.0, 0
     ends = [(span.text_end, len(span.codes)) for span in parsed.spans]
     if not ends or ends[-1][0] < len(parsed.text_ids):
         ends.append((len(parsed.text_ids), 0))
+    words, segments, start, text_start = TextStream(processor.decode_text), list[Segment](), 0.0, 0
     for index, (text_end, num_codes) in enumerate(ends):
         text = words.push(parsed.text_ids[text_start:text_end])
         if index == len(ends) - 1:
             text += words.finish()
-        stretches.append(Stretch(text, text_end - text_start, num_codes, start, num_codes / frame_rate))
+        segments.append(Segment(text, text_end - text_start, num_codes, start, num_codes / frame_rate))
         start, text_start = start + num_codes / frame_rate, text_end
-    return stretches
+    return segments
 
 
 def _rounded(value: float | None) -> float | None:

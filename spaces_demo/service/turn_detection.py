@@ -1,10 +1,9 @@
 """
-When a speaker's turn begins and ends, by Silero's voice activity detection: a pure function of the next sound and of
-what it remembers.
+When a speaker's turn begins and ends, by Silero's voice activity detection: a pure function of the next audio and of
+the state so far.
 
-The microphone sends a quarter of a second at a time and keeps, between calls, the few numbers this module hands it:
-the server holds nothing for people who are listening to themselves think, and there is nothing to expire. Knows
-speech from silence. Knows no browser and no model that answers.
+The microphone sends a quarter of a second at a time and carries the state, a few numbers, from call to call: the server
+keeps nothing between two calls, and nothing expires. Independent of the browser and of the model that answers.
 """
 
 import base64
@@ -12,15 +11,15 @@ import binascii
 import threading
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 
-from .limits import DemoError
+from .limits import RequestError
 
 SAMPLING_RATE = 16000
-WINDOW = 512  # samples that Silero judges at once: 32 ms
+WINDOW = 512  # samples that Silero classifies at once: 32 ms
 CONTEXT = 64  # samples before a window that it sees too
 MAX_WINDOWS = 100  # of one call
 
@@ -28,17 +27,17 @@ BEGIN_PROBABILITY, END_PROBABILITY = 0.5, 0.35  # two thresholds, so that a soft
 BEGIN_WINDOWS = 4  # 0.13 s of speech begin a turn: a click does not
 END_WINDOWS = 24  # 0.77 s of silence end it: a breath does not
 
-_MEMORY_SIZE = 2 * 128 + CONTEXT
+_STATE_SIZE = 2 * 128 + CONTEXT
 
 
 @dataclass(frozen=True)
-class TurnMemory:
+class DetectorState:
     """
-    What is remembered from call to call.
+    What is carried from call to call.
 
     Args:
         network (`np.ndarray` of shape `(320,)`, float32): The network's recurrent state and the last samples.
-        num_windows (`int`): Windows heard so far.
+        num_windows (`int`): Windows so far.
         speech_run (`int`): How many of the last windows are speech, without a break.
         silence_run (`int`): How many of the last windows are silence, without a break.
         begin (`int`, *optional*): The window where the turn began.
@@ -57,11 +56,11 @@ class TurnMemory:
 
     @property
     def is_over(self) -> bool:
-        """Whether somebody spoke, and has stopped."""
+        """Whether someone spoke, and has stopped."""
         return self.begin is not None and self.silence_run >= END_WINDOWS
 
-    def after(self, probability: float) -> "TurnMemory":
-        """Take one more window, by how probably it is speech."""
+    def after(self, probability: float) -> "DetectorState":
+        """Return the state after one more window, given its probability of speech."""
         speech_run = self.speech_run + 1 if probability >= BEGIN_PROBABILITY else 0
         if probability >= BEGIN_PROBABILITY:
             silence_run = 0
@@ -72,79 +71,103 @@ class TurnMemory:
         begin = self.begin
         if begin is None and speech_run == BEGIN_WINDOWS:
             begin = self.num_windows + 1 - BEGIN_WINDOWS
-        return TurnMemory(self.network, self.num_windows + 1, speech_run, silence_run, begin)
+        return DetectorState(self.network, self.num_windows + 1, speech_run, silence_run, begin)
 
 
-NOTHING_HEARD = TurnMemory(np.zeros(_MEMORY_SIZE, np.float32))
+INITIAL_STATE = DetectorState(np.zeros(_STATE_SIZE, np.float32))
 
 
-def listen(samples: np.ndarray, memory: TurnMemory = NOTHING_HEARD) -> TurnMemory:
+class PackedState(TypedDict):
+    """A [`DetectorState`] in JSON; `network` is float32 in base64."""
+
+    network: str
+    num_windows: int
+    speech_run: int
+    silence_run: int
+    begin: int | None
+
+
+class TurnUpdate(TypedDict):
+    """What the microphone gets back: the state for its next call, and where the turn begins and whether it is over."""
+
+    memory: PackedState
+    begins: float | None
+    is_over: bool
+
+
+def detect_turn(samples: np.ndarray, state: DetectorState = INITIAL_STATE) -> DetectorState:
     """
-    Hear some more.
+    Process the next audio.
 
     Args:
-        samples (`np.ndarray` of shape `(windows * 512,)`, float32): Sound at 16 kHz.
-        memory ([`TurnMemory`], *optional*): What the call before gave.
+        samples (`np.ndarray` of shape `(windows * 512,)`, float32): Audio at 16 kHz.
+        state ([`DetectorState`], *optional*): The state after the audio before.
 
     Returns:
-        [`TurnMemory`]: For the next call.
+        [`DetectorState`]: For the next call.
     """
     network = _network()
-    state = torch.from_numpy(memory.network[:-CONTEXT].copy()).view(2, 1, 128)
-    context = torch.from_numpy(memory.network[-CONTEXT:].copy())
+    recurrent = torch.from_numpy(state.network[:-CONTEXT].copy()).view(2, 1, 128)
+    context = torch.from_numpy(state.network[-CONTEXT:].copy())
     probabilities = []
     with torch.inference_mode():
         for window in torch.from_numpy(samples).split(WINDOW):
-            probability, state = network(torch.cat([context, window])[None], state)
+            probability, recurrent = network(torch.cat([context, window])[None], recurrent)
             context = window[-CONTEXT:]
             probabilities.append(float(probability))
     for probability in probabilities:
-        memory = memory.after(probability)
-    return replace(memory, network=torch.cat([state.flatten(), context]).numpy())
+        state = state.after(probability)
+    return replace(state, network=torch.cat([recurrent.flatten(), context]).numpy())
 
 
-def hear(heard: Any) -> dict[str, Any]:
+def answer_microphone(message: Any) -> TurnUpdate:
     """
-    Answer the microphone in the browser.
+    Answer the microphone in the browser, whose script calls this function by its name.
 
     Args:
-        heard (`dict`): `sound`, 16-bit samples at 16 kHz in base64, a multiple of 512 of them; and `memory`, from the
+        message (`dict`): `sound`, 16-bit samples at 16 kHz in base64, a multiple of 512 of them; and `memory`, from the
             answer before.
 
     Returns:
-        `dict`: `memory`, `begins` in seconds or `None`, and whether the turn `is_over`.
+        [`TurnUpdate`].
 
     Raises:
-        DemoError: If what came is not that.
+        RequestError: If the message has another form.
     """
     try:
-        sound = np.frombuffer(base64.b64decode(heard["sound"], validate=True), "<i2")
-        memory = _unpack(heard["memory"]) if heard.get("memory") else NOTHING_HEARD
+        samples = np.frombuffer(base64.b64decode(message["sound"], validate=True), "<i2")
+        state = _unpack(message["memory"]) if message.get("memory") else INITIAL_STATE
     except (TypeError, KeyError, AttributeError, ValueError, binascii.Error) as error:
-        raise DemoError("The microphone sent something that is not sound: reload the page and try again.") from error
-    if not len(sound) or len(sound) % WINDOW or len(sound) > MAX_WINDOWS * WINDOW:
-        raise DemoError(f"The microphone sends 1 to {MAX_WINDOWS} windows of {WINDOW} samples, but {len(sound)} came.")
-    memory = listen(sound.astype(np.float32) / 32768, memory)
-    return {"memory": _pack(memory), "begins": memory.begins, "is_over": memory.is_over}
+        raise RequestError("The microphone sent something that is not audio: reload the page and try again.") from error
+    if not len(samples) or len(samples) % WINDOW or len(samples) > MAX_WINDOWS * WINDOW:
+        raise RequestError(
+            f"The microphone sends 1 to {MAX_WINDOWS} windows of {WINDOW} samples, but {len(samples)} samples came."
+        )
+    state = detect_turn(samples.astype(np.float32) / 32768, state)
+    return {"memory": _pack(state), "begins": state.begins, "is_over": state.is_over}
 
 
-def _pack(memory: TurnMemory) -> dict[str, Any]:
+def _pack(state: DetectorState) -> PackedState:
     return {
-        "network": base64.b64encode(memory.network.astype("<f4").tobytes()).decode(),
-        "num_windows": memory.num_windows,
-        "speech_run": memory.speech_run,
-        "silence_run": memory.silence_run,
-        "begin": memory.begin,
+        "network": base64.b64encode(state.network.astype("<f4").tobytes()).decode(),
+        "num_windows": state.num_windows,
+        "speech_run": state.speech_run,
+        "silence_run": state.silence_run,
+        "begin": state.begin,
     }
 
 
-def _unpack(packed: dict[str, Any]) -> TurnMemory:
+def _unpack(packed: PackedState) -> DetectorState:
     network = np.frombuffer(base64.b64decode(packed["network"], validate=True), "<f4")
-    if network.shape != (_MEMORY_SIZE,) or not np.isfinite(network).all():
-        raise ValueError("not a state of the network")
-    counts = [int(packed[name]) for name in ("num_windows", "speech_run", "silence_run")]
-    begin = None if packed["begin"] is None else int(packed["begin"])
-    return TurnMemory(network.astype(np.float32), *counts, begin)
+    if network.shape != (_STATE_SIZE,) or not np.isfinite(network).all():
+        raise ValueError("The network's state is damaged.")
+    return DetectorState(
+        network.astype(np.float32),
+        num_windows=int(packed["num_windows"]),
+        speech_run=int(packed["speech_run"]),
+        silence_run=int(packed["silence_run"]),
+        begin=None if packed["begin"] is None else int(packed["begin"]),
+    )
 
 
 _LOADING = threading.Lock()
@@ -157,7 +180,7 @@ def _network() -> Any:
 
 @lru_cache(maxsize=1)
 def _load_network() -> Any:
-    """Load the detector that Silero's wheel carries: the part that takes its state and gives it back, so that any number of people share it."""
+    """Load the part of Silero's detector that takes its state and returns it, so that all users can share it."""
     threads = torch.get_num_threads()
     from silero_vad import load_silero_vad
 

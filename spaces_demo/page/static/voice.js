@@ -1,16 +1,19 @@
-// The voice of the page: a microphone that knows when a turn ends, and a player that plays a reply while it is generated.
+// The voice of the page: a microphone that detects the end of a turn, and a player that plays a reply while it is
+// generated.
 //
-// Runs as `js_on_load` of a gr.HTML with `element`, `props`, `trigger`, `server` and `watch` from Gradio. What Python says comes as
-// `props.value`: {reply, rate, chunks, done}, and something new as `refused` where a question was. It is a state and not an event: a reply's chunks only ever grow, so it does no harm when the page
-// draws several updates as one. Gradio sends no more over the wire than what is new.
+// Runs as `js_on_load` of a gr.HTML with `element`, `props`, `trigger`, `server` and `watch` from Gradio. Python sends
+// `props.value`: {reply, rate, chunks, done}, and another `refused` each time that a question was refused. It is a
+// state and not an event: a reply's chunks only ever grow, so it does no harm when the page draws several updates as
+// one. Gradio sends only what is new.
 
-const HEARD_RATE = 16000; // what the turn detector hears
-const WINDOW = 512; // ... at once
+const DETECTOR_RATE = 16000; // Hz, of the turn detector
+const WINDOW = 512; // samples that it classifies at once
 const WINDOWS_PER_CALL = 6; // 0.19 s
-const KEPT_BEFORE = 0.15, KEPT_AFTER = 0.1; // seconds around the speech: nano mishears what has more silence around it than it was trained with
-const PATIENCE = 8; // seconds until somebody should have begun
-const LEAD = 0.04; // seconds between taking a sound and hearing it
-const START = 0.01; // ... that starting one may take: what would have to begin sooner would begin late, and overlap with what comes next
+// Seconds around the speech: nano misunderstands speech with more silence around it than it was trained with.
+const KEPT_BEFORE = 0.15, KEPT_AFTER = 0.1;
+const PATIENCE = 8; // seconds until the speaker should have begun
+const LEAD = 0.04; // seconds from the first chunk to its playback
+const START = 0.01; // seconds that starting a chunk may take: one that had to begin sooner would overlap with the next
 
 const button = element.querySelector(".voice-button");
 const hint = element.querySelector(".voice-hint");
@@ -36,17 +39,18 @@ const toBase64 = (bytes) => {
 const fromBase64 = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 const toPcm16 = (samples) => Int16Array.from(samples, (x) => Math.max(-32768, Math.min(32767, Math.round(x * 32767))));
 
-// ------------------------------------------------------------------------------------------------------------------ player
-// Every chunk is a buffer at the context's own rate, begun at a whole sample, where the one before ends: nothing is encoded, resampled or
-// faded on the way, so nothing can click, be lost or be heard twice.
+// ------------------------------------------------------------------------------------------------------------------
+// player Every chunk is a buffer at the context's own rate that begins at a whole sample, where the one before ends:
+// nothing is encoded, resampled or faded on the way, so nothing can click, be lost or be played twice.
 
-// The time of a frame, in seconds. Many quotients fall just below their frame, and a sound begun there is interpolated between its samples.
+// The time of a frame, in seconds. Many quotients fall just below their frame, and a buffer that begins there is
+// interpolated between its samples.
 const timeOf = (frame, rate) => (frame / rate) * ((frame / rate) * rate < frame ? 1 + Number.EPSILON : 1);
 
 class Player {
   constructor() {
     this.context = null;
-    this.reply = null; // the one that is played, or was
+    this.reply = null; // name of the reply that is played, or was
     this.gaps = 0;
   }
 
@@ -83,7 +87,7 @@ class Player {
     const soonest = Math.ceil((currentTime + LEAD) * sampleRate);
     if (this.nextFrame === null) this.firstFrame = this.nextFrame = soonest;
     else if (this.nextFrame < Math.ceil((currentTime + START) * sampleRate)) {
-      // The model is slower than speech: silence, and the rest of the sound whole.
+      // The model is slower than speech: silence, and then the rest of the audio whole.
       this.gaps += 1;
       this.firstFrame += soonest - this.nextFrame;
       this.nextFrame = soonest;
@@ -127,12 +131,13 @@ class Player {
   }
 
   follow() {
-    // Lights up the pictures of what is being heard.
+    // Highlights the pictures of what is being played.
     const seconds = this.seconds;
     this.isFollowing = seconds !== null;
     for (const part of document.querySelectorAll("[data-begins]")) {
       const begins = Number(part.dataset.begins);
-      part.classList.toggle("is-heard", seconds !== null && begins <= seconds && seconds < begins + Number(part.dataset.seconds));
+      const ends = begins + Number(part.dataset.seconds);
+      part.classList.toggle("is-playing", seconds !== null && begins <= seconds && seconds < ends);
     }
     if (this.isFollowing) requestAnimationFrame(() => this.follow());
   }
@@ -141,8 +146,9 @@ class Player {
 const player = new Player();
 player.sources = new Set();
 
-// -------------------------------------------------------------------------------------------------------------- microphone
-// Sends the detector a coarse copy of what it hears as it hears it, keeps the sound as it is, and sends that when the turn is over.
+// --------------------------------------------------------------------------------------------------------------
+// microphone Sends the detector a copy at a lower rate while it records, keeps the recording as it is, and sends that
+// when the turn is over.
 
 const CAPTURE = `registerProcessor("capture", class extends AudioWorkletProcessor {
   constructor() { super(); this.block = new Float32Array(2048); this.filled = 0; }
@@ -165,7 +171,8 @@ class Microphone {
     this.begins = null;
     this.isAsking = false;
     this.isOpen = true;
-    // Sound as it is: the codec was not trained on what calls do to it, and there is no echo, since nobody speaks while it listens.
+    // Unprocessed audio: the codec was not trained on audio as in calls, and there is no echo, since nothing is played
+    // while it listens.
     const audio = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
     this.stream = await navigator.mediaDevices.getUserMedia({ audio });
     this.context = new AudioContext();
@@ -175,7 +182,7 @@ class Microphone {
     const capture = new AudioWorkletNode(this.context, "capture", { channelCount: 1, channelCountMode: "explicit" });
     capture.port.onmessage = (message) => this.take(message.data);
     this.context.createMediaStreamSource(this.stream).connect(capture);
-    if (!this.isOpen) this.close(); // closed while the person was asked for leave
+    if (!this.isOpen) this.close(); // closed while the browser asked for permission
   }
 
   close() {
@@ -201,11 +208,11 @@ class Microphone {
   }
 
   coarsen(block) {
-    // The mean of what falls into each sixteenth of a millisecond: good enough to tell speech from silence.
+    // The mean of each sixteenth of a millisecond: good enough to detect speech.
     for (const x of block) {
       this.sum += x;
       this.count += 1;
-      this.phase += HEARD_RATE / this.context.sampleRate;
+      this.phase += DETECTOR_RATE / this.context.sampleRate;
       if (this.phase < 1) continue;
       this.coarse.push(this.sum / this.count);
       this.sum = this.count = 0;
@@ -218,13 +225,13 @@ class Microphone {
     const length = Math.min(Math.floor(this.coarse.length / WINDOW), 96) * WINDOW;
     const sound = toBase64(new Uint8Array(toPcm16(this.coarse.splice(0, length)).buffer));
     try {
-      const answer = await server.hear({ sound, memory: this.memory });
+      const answer = await server.answer_microphone({ sound, memory: this.memory });
       if (!this.isOpen) return;
       this.memory = answer.memory;
       this.begins = answer.begins;
       if (answer.is_over) this.finish(true);
     } catch (error) {
-      this.giveUp("The server does not hear the microphone. Try again, or write");
+      this.giveUp("The server cannot be reached. Try again, or write");
     } finally {
       this.isAsking = false;
     }
@@ -234,11 +241,12 @@ class Microphone {
     if (!this.isOpen) return;
     const rate = this.context.sampleRate;
     this.close();
-    // Silence around the speech is cut; what came after the detector's last answer is kept, unless the turn was over by then.
+    // Silence around the speech is cut; audio after the detector's last answer is kept, unless the turn was over by
+    // then.
     const { num_windows, silence_run } = this.memory ?? { num_windows: 0, silence_run: 0 };
-    const ends = isOver ? ((num_windows - silence_run) * WINDOW) / HEARD_RATE + KEPT_AFTER : this.seconds;
+    const ends = isOver ? ((num_windows - silence_run) * WINDOW) / DETECTOR_RATE + KEPT_AFTER : this.seconds;
     const from = Math.max(0, Math.round(((this.begins ?? 0) - KEPT_BEFORE) * rate));
-    // Blocks end after the longest question does, and the service takes no more than that.
+    // The last block may end after the longest question that the service accepts.
     const to = Math.min(this.numFrames, Math.round(ends * rate), from + Math.floor(props.max_seconds * rate));
     show("thinking");
     trigger("asked", { sound: toBase64(wav(this.blocks, from, to, rate)) });
@@ -273,31 +281,33 @@ function wav(blocks, from, to, rate) {
   return bytes;
 }
 
-// ---------------------------------------------------------------------------------------------------------------- the button
+// ---------------------------------------------------------------------------------------------------------------- the
+// button
 
 let microphone = new Microphone();
 
 const REFUSALS = {
   NotAllowedError: "The browser may not use the microphone. Allow it beside the address, or write",
-  NotFoundError: "There is no microphone. Upload a sound, or write",
+  NotFoundError: "There is no microphone. Upload audio, or write",
 };
 
 async function listen() {
-  if (!navigator.mediaDevices) return show("idle", "Browsers give a microphone to https and localhost only. Upload a sound, or write");
+  if (!navigator.mediaDevices) return show("idle", "Microphones need https or localhost. Upload audio, or write");
   show("listening");
   microphone = new Microphone();
   try {
     await microphone.open();
   } catch (error) {
-    microphone.giveUp(REFUSALS[error.name] || "The microphone could not be opened. Upload a sound, or write");
+    microphone.giveUp(REFUSALS[error.name] || "The microphone could not be opened. Upload audio, or write");
   }
 }
 
 button.addEventListener("click", () => {
-  player.wake(player.context?.sampleRate || props.rate); // browsers let a page make sound only after a tap
+  player.wake(player.context?.sampleRate || props.rate); // browsers let a page play audio only after a tap
   const state = element.dataset.state;
   if (state === "idle") listen();
-  else if (state === "listening") microphone.begins === null && microphone.seconds < 1 ? microphone.giveUp() : microphone.finish();
+  else if (state === "listening" && microphone.begins === null && microphone.seconds < 1) microphone.giveUp();
+  else if (state === "listening") microphone.finish();
   else {
     player.stop();
     trigger("stopped", {});
@@ -309,7 +319,8 @@ for (const gesture of ["pointerdown", "keydown"])
 watch("value", () => {
   if (!props.value) return;
   if (props.value.reply !== player.reply) {
-    // Something else was asked, or all was cleared; what still comes of the reply before, somebody may already speak over.
+    // Another question was asked, or all was cleared: stop listening. Updates of the same reply leave the microphone
+    // open.
     microphone.close();
     if (element.dataset.state === "listening") show("idle");
   }

@@ -56,27 +56,27 @@ def client(served):
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory):
-    path = tmp_path_factory.mktemp("sounds") / "question.wav"
+    path = tmp_path_factory.mktemp("audio") / "question.wav"
     soundfile.write(path, 0.1 * np.sin(np.arange(8000) / 9), 16000)
     return path
 
 
 def assert_spoken(path, summary):
-    sound, rate = soundfile.read(path, dtype="float32")
+    audio, rate = soundfile.read(path, dtype="float32")
     assert rate == summary.sampling_rate
-    np.testing.assert_allclose(sound, np.clip(summary.audio, -1, 1), atol=2 / 32767)
+    np.testing.assert_allclose(audio, np.clip(summary.audio, -1, 1), atol=2 / 32767)
 
 
 def test_talk_answers_in_text_and_speech(served, client, recording):
     service = served[0]
-    text, sound = client.predict(QUESTION, api_name="/talk")
+    text, audio = client.predict(QUESTION, api_name="/talk")
     expected = service.reply(TalkRequest(text=QUESTION))
     assert text == expected.text
-    assert_spoken(sound, expected)
-    text, sound = client.predict(audio=gradio_client.handle_file(recording), api_name="/talk")
+    assert_spoken(audio, expected)
+    text, audio = client.predict(audio=gradio_client.handle_file(recording), api_name="/talk")
     expected = service.reply(TalkRequest(audio=str(recording)))
     assert text == expected.text
-    assert_spoken(sound, expected)
+    assert_spoken(audio, expected)
 
 
 def test_options_reach_the_model(served, client):
@@ -100,8 +100,8 @@ def test_streams_join_to_the_whole_reply(served, client, recording, task):
     request = TalkRequest(task, audio=str(recording)) if task == "asr" else TalkRequest(task, QUESTION)
     expected = served[0].reply(request)
     assert "".join(piece.get("text", "") for piece in pieces) == last["reply"]["text"] == expected.text
-    sound = b"".join(base64.b64decode(piece["audio"]) for piece in pieces if "audio" in piece)
-    samples = np.frombuffer(sound, dtype="<i2") / 32767
+    audio = b"".join(base64.b64decode(piece["audio"]) for piece in pieces if "audio" in piece)
+    samples = np.frombuffer(audio, dtype="<i2") / 32767
     np.testing.assert_allclose(samples, np.clip(expected.audio, -1, 1), atol=2 / 32767)
     assert last["reply"]["num_forwards"] == expected.num_forwards
 
@@ -138,7 +138,7 @@ def called(url, name, *data):
 
 @pytest.mark.parametrize("is_marked", [True, False])
 def test_a_path_on_the_server_is_no_question(served, client, recording, tmp_path, is_marked):
-    """A client that writes its own JSON names files that it never uploaded: one outside, one beside the upload folder, by a link."""
+    """A client that writes its own JSON names files that it never uploaded: outside the upload folder, by a link."""
     service, url, _ = served
     link = tmp_path / "link.wav"
     link.symlink_to(recording)
@@ -152,7 +152,7 @@ def test_a_path_on_the_server_is_no_question(served, client, recording, tmp_path
 
 @pytest.mark.parametrize("name", ["talk", "transcribe", "transcribe_stream", "box"])
 def test_nothing_is_fetched_for_a_client(served, monkeypatch, name):
-    """Gradio would read all of what an address gives into memory, and from there into its folder, whatever our limits are."""
+    """Gradio would read all that an address has into memory, and write it to its folder, whatever our limits are."""
     fetched = []
 
     async def fetch(url, **_):

@@ -74,25 +74,25 @@ def test_speech_is_the_reply_as_a_file(server, spoken, response_format, exact):
     speech = server.client.audio.speech.create(
         model="nano", voice="any", input=QUESTION, response_format=response_format
     )
-    sound, rate = soundfile.read(io.BytesIO(speech.content), dtype="float32")
+    audio, rate = soundfile.read(io.BytesIO(speech.content), dtype="float32")
     if exact:
         assert rate == spoken.sampling_rate
-        np.testing.assert_allclose(sound, np.clip(spoken.audio, -1, 1), atol=2 / 32767)
+        np.testing.assert_allclose(audio, np.clip(spoken.audio, -1, 1), atol=2 / 32767)
     else:
-        assert len(sound) / rate == pytest.approx(len(spoken.audio) / spoken.sampling_rate, abs=0.1)
+        assert len(audio) / rate == pytest.approx(len(spoken.audio) / spoken.sampling_rate, abs=0.1)
 
 
 @pytest.mark.parametrize(("rate", "written"), [(16000, 16000), (22050, 24000), (44100, 48000), (96000, 48000)])
-def test_opus_takes_sound_of_any_rate(rate, written):
-    sound = 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate).astype(np.float32)
+def test_opus_takes_audio_of_any_rate(rate, written):
+    audio = 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate).astype(np.float32)
     encoder = encoder_for("opus", rate)
-    pieces = [encoder.push(piece) for piece in np.array_split(sound, 7)]
-    heard, heard_rate = soundfile.read(io.BytesIO(encoder.finish()), dtype="float32")
-    assert pieces == [b""] * 7 and heard_rate == written
-    assert len(heard) / heard_rate == pytest.approx(1.0, abs=0.03)
-    spectrum = np.abs(np.fft.rfft(heard * np.hanning(len(heard))))
-    assert np.argmax(spectrum) * heard_rate / len(heard) == pytest.approx(440, abs=2)
-    near = slice(round(430 * len(heard) / heard_rate), round(450 * len(heard) / heard_rate))
+    pieces = [encoder.push(piece) for piece in np.array_split(audio, 7)]
+    read, read_rate = soundfile.read(io.BytesIO(encoder.finish()), dtype="float32")
+    assert pieces == [b""] * 7 and read_rate == written
+    assert len(read) / read_rate == pytest.approx(1.0, abs=0.03)
+    spectrum = np.abs(np.fft.rfft(read * np.hanning(len(read))))
+    assert np.argmax(spectrum) * read_rate / len(read) == pytest.approx(440, abs=2)
+    near = slice(round(430 * len(read) / read_rate), round(450 * len(read) / read_rate))
     assert np.sum(spectrum[near] ** 2) > 0.99 * np.sum(spectrum**2)
 
 
@@ -103,8 +103,8 @@ def test_pcm_comes_in_pieces_while_it_is_made(server, spoken):
         pieces = iter(response.iter_bytes())
         first = next(pieces)
         assert server.service.admission.num_running == 1 or len(first) < 2 * len(spoken.audio)
-        sound = np.frombuffer(first + b"".join(pieces), dtype="<i2") / 32767
-    np.testing.assert_allclose(sound, np.clip(spoken.audio, -1, 1), atol=2 / 32767)
+        audio = np.frombuffer(first + b"".join(pieces), dtype="<i2") / 32767
+    np.testing.assert_allclose(audio, np.clip(spoken.audio, -1, 1), atol=2 / 32767)
 
 
 def test_speech_comes_as_events_too(server, spoken):
@@ -114,8 +114,8 @@ def test_speech_comes_as_events_too(server, spoken):
         events = [json.loads(line[6:]) for line in response.iter_lines() if line.startswith("data: ")]
     assert [event["type"] for event in events[:-1]] == ["speech.audio.delta"] * (len(events) - 1)
     assert events[-1]["type"] == "speech.audio.done"
-    sound = b"".join(base64.b64decode(event["audio"]) for event in events[:-1])
-    assert len(sound) == 2 * len(spoken.audio)
+    audio = b"".join(base64.b64decode(event["audio"]) for event in events[:-1])
+    assert len(audio) == 2 * len(spoken.audio)
 
 
 def test_a_recording_is_written_down(server):
@@ -130,9 +130,7 @@ def test_a_recording_is_written_down(server):
 
 def test_a_language_that_is_named_is_asked_for(server, monkeypatch):
     asked, messages = [], server.service.messages
-    monkeypatch.setattr(
-        server.service, "messages", lambda request, *rest: asked.append(request.language) or messages(request, *rest)
-    )
+    monkeypatch.setattr(server.service, "messages", lambda turn: asked.append(turn.request.language) or messages(turn))
     server.client.audio.transcriptions.create(model="nano", file=question(), language="it")
     speech = {"model": "nano", "input": "Hello.", "voice": "nano", "response_format": "pcm"}
     server.client.audio.speech.create(**speech, extra_body={"language": "ru"})
@@ -165,9 +163,9 @@ def test_a_wrong_request_for_speech_is_an_error_in_openai_s_form(server, status,
         (404, "The models here are nano", {"model": "whisper-1"}),
         (400, "json or text", {"response_format": "srt"}),
         (400, "has no bytes", {"file": ("a.wav", b"")}),
-        (400, "no sound file that we can read", {"file": ("a.wav", b"RIFF....WAVE")}),
-        (400, "We take wav, flac", {"file": ("a.exe", question()[1])}),
-        (413, "larger than", {"file": ("a.wav", bytes(200_000))}),
+        (400, "no audio file that can be read", {"file": ("a.wav", b"RIFF....WAVE")}),
+        (400, "Accepted are wav, flac", {"file": ("a.exe", question()[1])}),
+        (413, "larger than the limit", {"file": ("a.wav", bytes(200_000))}),
         (400, "temperature must be", {"temperature": 99}),
     ],
 )
@@ -194,7 +192,7 @@ def test_a_failure_of_ours_does_not_tell_what_it_was(server, caplog):
 
     handle = server.service.model.model.register_forward_pre_hook(fail)
     try:
-        with pytest.raises(openai.APIStatusError, match="reason of ours") as failure:
+        with pytest.raises(openai.APIStatusError, match="error on the server") as failure:
             server.client.audio.speech.create(model="nano", voice="any", input=QUESTION)
     finally:
         handle.remove()

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 from checkout import ROOT
-from transformers import AutoModel, AutoProcessor
 
 from modeling_ttt import nano_checkpoint
+from processing_ttt import TttTalker
 from spaces_demo.service import TalkRequest, TalkService
 
 ray = pytest.importorskip("ray", reason="the ray extra is not installed")
@@ -25,8 +25,8 @@ PORT = 8123
 
 @pytest.fixture(scope="module")
 def alone():
-    folder = nano_checkpoint()
-    service = TalkService(AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder))
+    talker = TttTalker.from_pretrained(nano_checkpoint(), device="cpu")
+    service = TalkService(talker.model, talker.processor)
     return {question: service.reply(TalkRequest(text=question)) for question in QUESTIONS}, service
 
 
@@ -60,9 +60,9 @@ def test_two_replicas_answer_together_what_each_question_gets_alone(url, alone):
     for index, answer in enumerate(answers):
         expected = alone[0][QUESTIONS[index % 4]]
         assert answer["text"] == expected.text
-        sound, rate = soundfile.read(io.BytesIO(base64.b64decode(answer["audio"])), dtype="float32")
+        audio, rate = soundfile.read(io.BytesIO(base64.b64decode(answer["audio"])), dtype="float32")
         assert rate == expected.sampling_rate
-        np.testing.assert_allclose(sound, np.clip(expected.audio, -1, 1), atol=2 / 32767)
+        np.testing.assert_allclose(audio, np.clip(expected.audio, -1, 1), atol=2 / 32767)
     assert len({answer["replica"] for answer in answers}) == 2
 
 
@@ -72,16 +72,16 @@ def test_openai_s_routes_stream_from_a_replica(url, alone):
         pieces = list(response.iter_bytes())
     assert len(pieces) > 1
     expected = alone[1].reply(TalkRequest("tts", "Hello."))
-    sound = np.frombuffer(b"".join(pieces), dtype="<i2") / 32767
-    np.testing.assert_allclose(sound, np.clip(expected.audio, -1, 1), atol=2 / 32767)
+    audio = np.frombuffer(b"".join(pieces), dtype="<i2") / 32767
+    np.testing.assert_allclose(audio, np.clip(expected.audio, -1, 1), atol=2 / 32767)
 
 
 @pytest.mark.parametrize("audio", ["?", "ü", "AAA"])
-def test_a_sound_that_is_not_in_base64_is_refused(audio):
+def test_audio_that_is_not_in_base64_is_refused(audio):
     from spaces_demo.http.serve import Question
-    from spaces_demo.service import DemoError
+    from spaces_demo.service import RequestError
 
-    with pytest.raises(DemoError, match="in base64"):
+    with pytest.raises(RequestError, match="in base64"):
         Question(audio=audio).request()
 
 
@@ -99,10 +99,10 @@ def test_a_stop_answers_first_what_was_taken(url, alone):
     expected = alone[1].reply(TalkRequest("tts", body["input"]))
     with httpx.stream("POST", f"{url}/audio/speech", json=body, timeout=300) as response:
         pieces = response.iter_bytes()
-        sound = next(pieces)
+        audio = next(pieces)
         stopping = threading.Thread(target=serve.delete, args=("talker",))
         stopping.start()
-        sound += b"".join(pieces)
+        audio += b"".join(pieces)
     stopping.join()
-    assert len(sound) == 2 * len(expected.audio)
+    assert len(audio) == 2 * len(expected.audio)
     assert httpx.post(f"{url}/talk", json={"text": "Hello."}, timeout=60).status_code == 404

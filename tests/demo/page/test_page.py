@@ -1,4 +1,4 @@
-"""The page in a real browser: a spoken question is heard, the reply is read and heard, and every sample of it is played once."""
+"""The page in a real browser: a spoken question is answered, and every sample of the reply is played once."""
 
 import base64
 import json
@@ -28,8 +28,8 @@ const load = new Function(...names, require("fs").readFileSync(script, "utf8") +
 const trigger = (name, asked) => console.log(asked.sound);
 const Microphone = load(element, { rate: 16000, max_seconds: Number(seconds) }, trigger, {}, () => {}, part);
 const microphone = new Microphone();
-Object.assign(microphone, { blocks: [], coarse: [], numFrames: 0, sum: 0, count: 0, phase: 0, begins: 0, isOpen: true });
-Object.assign(microphone, { isAsking: true, memory: null, context: { sampleRate: 48000, state: "closed" } });
+Object.assign(microphone, { blocks: [], coarse: [], numFrames: 0, sum: 0, count: 0, phase: 0, begins: 0, isOpen: true
+}); Object.assign(microphone, { isAsking: true, memory: null, context: { sampleRate: 48000, state: "closed" } });
 while (microphone.isOpen) microphone.take(new Float32Array(2048).fill(0.1));
 """
 
@@ -55,16 +55,16 @@ for (const reply of ["first", "first", "second"]) {
 console.log(JSON.stringify(seen));
 """
 PLAYER = """
-async ({ script, rate, frames, sound }) => {
+async ({ script, rate, frames, audio }) => {
   const part = { dataset: {}, style: { setProperty() {} }, setAttribute() {}, addEventListener() {} };
   const element = { ...part, querySelector: () => part };
   const load = new Function("element", "props", "trigger", "server", "watch", "document", script + "; return Player;");
   const Player = load(element, {}, () => {}, {}, () => {}, { ...part, querySelectorAll: () => [] });
   const played = [];
   for (const frame of frames) {
-    const context = new OfflineAudioContext(1, frame + sound.length, rate);
+    const context = new OfflineAudioContext(1, frame + audio.length, rate);
     const player = Object.assign(new Player(), { context, sources: new Set(), nextFrame: frame, firstFrame: frame });
-    player.append(btoa(String.fromCharCode(...new Uint8Array(Int16Array.from(sound).buffer))));
+    player.append(btoa(String.fromCharCode(...new Uint8Array(Int16Array.from(audio).buffer))));
     played.push(Array.from((await context.startRendering()).getChannelData(0).slice(frame), (x) => x * 32768));
   }
   return played;
@@ -73,20 +73,20 @@ async ({ script, rate, frames, sound }) => {
 
 
 @pytest.mark.parametrize("rate", [16000, 22050, 24000])
-def test_a_sound_that_begins_at_any_sample_is_played_as_it_is(browser, rate):
+def test_audio_that_begins_at_any_sample_is_played_as_it_is(browser, rate):
     from spaces_demo.page import page
 
     # Where the time in seconds, as a float, falls just before a sample, browsers would interpolate.
     early = [frame for frame in range(1000, 20000) if frame / rate * rate < frame]
-    sound = [3, -5, 0, 7, 0, 0, 9, 11]
+    audio = [3, -5, 0, 7, 0, 0, 9, 11]
     given = {
         "script": (page.STATIC / "voice.js").read_text(),
         "rate": rate,
         "frames": [1000, *early[:20]],
-        "sound": sound,
+        "audio": audio,
     }
     blank = browser.new_page()
-    assert blank.evaluate(PLAYER, given) == [sound] * 21
+    assert blank.evaluate(PLAYER, given) == [audio] * 21
     blank.close()
 
 
@@ -103,12 +103,12 @@ def test_what_comes_late_of_a_reply_leaves_the_microphone_open():
 def test_who_speaks_for_longer_than_we_take_is_answered_to_what_we_take():
     from spaces_demo.page import page
     from spaces_demo.service import Limits
-    from spaces_demo.service.uploads import checked_sound
+    from spaces_demo.service.uploads import checked_audio
 
     limits = Limits()
     command = ["node", "-e", MICROPHONE, str(page.STATIC / "voice.js"), str(limits.question_seconds)]
-    sound = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-    samples, rate = soundfile.read(checked_sound(base64.b64decode(sound), limits))
+    audio = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    samples, rate = soundfile.read(checked_audio(base64.b64decode(audio), limits))
     assert len(samples) == limits.question_seconds * rate
 
 
@@ -244,31 +244,31 @@ def test_every_sample_of_a_reply_is_played_once_and_nothing_else(page, service, 
     assert pauses_between(recording(page), saved) <= gaps(page)
     assert rate == offline.sampling_rate and len(saved) == len(offline.audio)
     assert np.abs(saved - offline.audio * 32767).max() <= 1
-    assert page.locator("#cards .span-card svg").count() == len(offline.stretches)
-    assert page.locator("#timeline .heard").count() == len(offline.stretches)
+    assert page.locator("#cards .span-card svg").count() == len(offline.segments)
+    assert page.locator("#timeline .played").count() == len(offline.segments)
 
 
-def test_a_spoken_question_is_heard_until_its_speaker_pauses_and_goes_on_the_conversation(page, service):
+def test_a_spoken_question_is_recorded_until_its_speaker_pauses_and_continues_the_conversation(page, service):
     before = len(said(page, "bot"))
     page.click(".voice-button")
     wait_until(page, "listening")
     # Nobody taps again: there is an answer only if the end of speech was noticed.
     page.wait_for_function(f"document.querySelectorAll('#chat [data-testid=bot] .message-content').length > {before}")
-    page.wait_for_selector("#chat [data-testid=user] .message-content >> text=“")  # what was heard
+    page.wait_for_selector("#chat [data-testid=user] .message-content >> text=“")  # its transcript
     wait_until(page, "idle")
     assert "Monday" in said(page, "user")[-1]
     assert len(said(page, "bot")) == before + 1  # what nano answers in a second turn is its own affair
     assert np.abs(recording(page)).max() > 1000
 
 
-def test_a_reply_is_heard_before_it_is_whole_and_stops_when_told(page, held):
+def test_a_reply_is_played_before_it_is_complete_and_can_be_stopped(page, held):
     page.click('#actions button:has-text("Clear")')
     page.wait_for_function("!document.querySelector('#chat [data-testid=user]')")
     held.let_through(15)  # of the twenty that this reply takes: four words of five
     ask(page, "What is two plus three?")
     wait_until(page, "speaking")
     page.wait_for_function("window.recorded.some((block) => block.some((x) => Math.abs(x) > 0.01))")
-    wait_until(page, "thinking")  # all that came has been heard
+    wait_until(page, "thinking")  # all that came has been played
     assert len(said(page, "bot")) == 1
     page.click(".voice-button")
     held.let_through(float("inf"))
@@ -290,7 +290,7 @@ def test_markup_is_text_and_a_text_that_is_too_long_is_refused_and_kept(page):
     assert page.locator("#chat img[src=x], #chat .message-content b, #cards img, #timeline img").count() == 0
     long = "why " * 200
     ask(page, long)
-    page.wait_for_selector("text=we take 500")
+    page.wait_for_selector("text=the limit is 500")
     assert page.input_value("#box textarea") == long
     page.fill("#box textarea", "")
 
@@ -381,8 +381,8 @@ def test_on_a_phone_in_the_dark_nothing_is_cut_off(browser, url):
     [
         ("note.txt", b"hello", None),
         ("empty.wav", b"", "no bytes"),
-        ("broken.wav", b"RIFF\x00\x00\x00\x00WAVEfmt ", "no sound file"),
-        ("renamed.mp3", b"<script>alert(1)</script>", "no sound file"),
+        ("broken.wav", b"RIFF\x00\x00\x00\x00WAVEfmt ", "no audio file"),
+        ("renamed.mp3", b"<script>alert(1)</script>", "no audio file"),
     ],
 )
 def test_a_bad_file_is_a_sentence_and_the_page_goes_on(browser, url, tmp_path, name, data, sentence):

@@ -25,7 +25,7 @@ def trace_of(*events, every=0.1):
 
 
 def two_spans():
-    """Two words with three codes in two steps, then one with two codes in a block of four whose last mask is never revealed."""
+    """Two words with three codes in two steps, then one with two codes in a block of four whose last mask stays."""
     return trace_of(
         TttTextDelta("Two "),
         TttTextDelta("plus"),
@@ -39,7 +39,7 @@ def two_spans():
     )
 
 
-def test_words_stand_with_the_sound_that_follows_them():
+def test_words_belong_to_the_audio_that_follows_them():
     trace = two_spans()
     assert [(span.words, span.num_codes) for span in trace.spans] == [("Two plus", 3), (" two.", 2)]
     assert [trace.begins(i) for i in (0, 1)] == [0.0, 0.3] and trace.seconds_of(1) == 0.2
@@ -83,7 +83,7 @@ def test_a_card_has_a_column_for_each_position_and_a_row_for_each_step():
         "end": [("20", "10")],
     }
     assert 'data-begins="0.300" data-seconds="0.200"' in card
-    assert "2 codes, 0.20 s of sound, denoised in 2 steps" in card
+    assert "2 codes, 0.20 s of audio, denoised in 2 steps" in card
 
 
 def test_finished_cards_stay_as_they_are_while_the_reply_goes_on():
@@ -93,7 +93,7 @@ def test_finished_cards_stay_as_they_are_while_the_reply_goes_on():
     assert span_cards(trace)[:2] == before
 
 
-def test_a_wave_is_as_high_as_the_sound_and_waits_for_it():
+def test_a_wave_is_as_high_as_the_audio_and_waits_for_it():
     wave = re.search('class="wave" d="([^"]*)"', span_cards(two_spans())[0]).group(1)
     heights = [float(low) - float(high) for high, low in re.findall(r" ([\d.]+)V([\d.]+)", wave)]
     assert len(heights) == 6  # two for each code; 0.5 until 0.1 s, 0.25 after it, the root of it, of a height of 34
@@ -101,9 +101,9 @@ def test_a_wave_is_as_high_as_the_sound_and_waits_for_it():
     assert "wave" not in span_cards(trace_of(TttTextDelta("a"), draft([1, 2])))[0]
 
 
-def test_the_timeline_puts_words_over_the_sound_they_speak():
+def test_the_timeline_puts_words_over_their_audio():
     svg = ElementTree.fromstring(timeline(two_spans()))
-    # Computed until 0.8 s. The first 0.1 s of sound comes at 0.5 s; the rest, which comes at 0.9 s, cannot be heard
+    # Computed until 0.8 s. The first 0.1 s of audio comes at 0.5 s; the rest, which comes at 0.9 s, cannot be played
     # before that.
     computed = [(rect.get("class"), rect.get("x"), rect.get("width")) for rect in svg if rect.tag == "rect"]
     assert computed == [
@@ -112,12 +112,12 @@ def test_the_timeline_puts_words_over_the_sound_they_speak():
         ("writes", "30.77%", "15.38%"),
         ("denoises", "46.15%", "15.38%"),
     ]
-    heard = [
+    played = [
         (next(group.iter("text")).text, group.find("rect").get("x"), group.find("rect").get("width"))
         for group in svg.iter("g")
-        if group.get("class") == "heard"
+        if group.get("class") == "played"
     ]
-    assert heard == [("Two plus", "38.46%", "23.08%"), ("two.", "84.62%", "15.38%")]
+    assert played == [("Two plus", "38.46%", "23.08%"), ("two.", "84.62%", "15.38%")]
 
 
 def test_words_at_the_end_of_the_timeline_end_with_it():
@@ -126,13 +126,13 @@ def test_words_at_the_end_of_the_timeline_end_with_it():
     assert (label.get("x"), label.get("text-anchor")) == ("100%", "end")
 
 
-def test_sound_is_heard_when_it_has_come_and_what_is_before_it_was_played():
+def test_audio_is_played_when_it_has_come_and_all_before_it_was_played():
     trace = trace_of(
         *[TttAudioChunk(np.zeros(200, np.float32), RATE)] * 3, every=0.1
     )  # 0.2 s every 0.1 s: each waits for the one before
-    assert [trace.heard_at(place) for place in (0.0, 0.1, 0.2, 0.5)] == pytest.approx([0.1, 0.2, 0.3, 0.6])
+    assert [trace.played_at(place) for place in (0.0, 0.1, 0.2, 0.5)] == pytest.approx([0.1, 0.2, 0.3, 0.6])
     late = trace_of(*[TttAudioChunk(np.zeros(200, np.float32), RATE)] * 2, every=1.0)
-    assert late.heard_at(0.3) == pytest.approx(2.1)
+    assert late.played_at(0.3) == pytest.approx(2.1)
 
 
 def test_nothing_is_drawn_of_nothing():

@@ -14,11 +14,11 @@ from streaming_fixtures import TinyTalker
 
 from modeling_ttt import nano_checkpoint
 from spaces_demo.page.examples import EXAMPLES, ExampleCache, question_bytes, read_examples
-from spaces_demo.page.session import Question, Session, player_value
-from spaces_demo.service import Busy, DecodingOptions, DemoError, Limits, SoundFile, TalkRequest
+from spaces_demo.page.session import Session, player_value
+from spaces_demo.service import AudioFile, Busy, DecodingOptions, Limits, RequestError, TalkRequest
 
-SPOKEN = Question(sound=SoundFile(question_bytes(EXAMPLES[0]), EXAMPLES[0].file), options=DecodingOptions(seed=0))
-WRITTEN = Question(text=QUESTION, options=DecodingOptions(seed=0))
+SPOKEN = TalkRequest(audio=AudioFile(question_bytes(EXAMPLES[0]), EXAMPLES[0].file), options=DecodingOptions(seed=0))
+WRITTEN = TalkRequest(text=QUESTION, options=DecodingOptions(seed=0))
 
 
 @pytest.fixture
@@ -34,37 +34,37 @@ def last(events):
 
 
 def test_what_the_player_gets_is_the_file_that_is_saved_sample_for_sample(session):
-    exchange = last(session.ask(WRITTEN))
-    value = player_value(exchange)
+    turn = last(session.ask(WRITTEN))
+    value = player_value(turn)
     played = np.frombuffer(b"".join(map(base64.b64decode, value["chunks"])), "<i2")
-    saved, rate = soundfile.read(exchange.reply_file, dtype="int16")
+    saved, rate = soundfile.read(turn.reply_file, dtype="int16")
     assert len(saved) and np.array_equal(played, saved) and value["rate"] == rate and value["done"]
-    assert np.array_equal(exchange.summary.audio, exchange.trace.audio) and exchange.summary.text == exchange.trace.text
-    spans = [(span.words, span.num_codes) for span in exchange.trace.spans]
-    assert spans == [(stretch.text, stretch.num_codes) for stretch in exchange.summary.stretches]
+    assert np.array_equal(turn.summary.audio, turn.trace.audio) and turn.summary.text == turn.trace.text
+    spans = [(span.words, span.num_codes) for span in turn.trace.spans]
+    assert spans == [(segment.text, segment.num_codes) for segment in turn.summary.segments]
 
 
 def test_values_of_the_player_are_states_of_their_own(session):
-    states = [player_value(exchange) for exchange in session.ask(WRITTEN)]
+    states = [player_value(turn) for turn in session.ask(WRITTEN)]
     assert [state["done"] for state in states] == [False] * (len(states) - 1) + [True]
     for before, after in pairwise(states):
         assert after["chunks"][: len(before["chunks"])] == before["chunks"] and after["chunks"] is not before["chunks"]
 
 
 def test_a_refused_question_leaves_no_trace(session):
-    with pytest.raises(DemoError, match="make it shorter"):
-        next(session.ask(Question(text="why " * 200)))
-    assert session.exchanges == [] and list(session.folder.iterdir()) == []
+    with pytest.raises(RequestError, match="make it shorter"):
+        next(session.ask(TalkRequest(text="why " * 200)))
+    assert session.turns == [] and list(session.folder.iterdir()) == []
 
 
 def test_a_reply_that_is_stopped_stays_as_far_as_it_came_and_can_be_asked_again(session):
     gate = session.service.gate
     events = session.ask(WRITTEN)
-    exchange = next(events)
+    turn = next(events)
     with gate.shut():
         session.stop()
-    assert last(events) is exchange and exchange.is_over and not (exchange.summary and exchange.summary.finished)
-    assert session.take_back() == WRITTEN and session.exchanges == [] and session.conversation.turns == []
+    assert last(events) is turn and turn.is_over and not (turn.summary and turn.summary.finished)
+    assert session.take_back() == WRITTEN and session.turns == [] and session.conversation.turns == []
     assert len(last(session.ask(WRITTEN)).trace.audio)
 
 
@@ -73,7 +73,7 @@ def test_a_retry_that_is_refused_leaves_what_was_said_as_it_was():
     session = Session(service)
     for question in (WRITTEN, replace(WRITTEN, text="And two?")):
         last(session.ask(question))
-    exchanges, ids = list(session.exchanges), session.conversation.ids.tolist()
+    turns, ids = list(session.turns), session.conversation.ids.tolist()
     with service.gate.shut():
         others = [service.stream(TalkRequest(text=QUESTION)) for _ in range(2)]
         with pytest.raises(Busy):
@@ -81,10 +81,10 @@ def test_a_retry_that_is_refused_leaves_what_was_said_as_it_was():
         for other in others:
             other.cancel()
     assert service.admission.wait_until_empty(30)
-    assert session.exchanges == exchanges and session.conversation.ids.tolist() == ids
-    assert session.take_back().text == "And two?" and session.exchanges == exchanges[:1]
+    assert session.turns == turns and session.conversation.ids.tolist() == ids
+    assert session.take_back().text == "And two?" and session.turns == turns[:1]
     last(session.ask(WRITTEN))
-    assert len(session.conversation.turns) == len(session.exchanges) == 2
+    assert len(session.conversation.turns) == len(session.turns) == 2
     session.close()
 
 
@@ -130,7 +130,7 @@ def test_nothing_of_a_visit_stays(session):
     files = list(session.folder.iterdir())
     assert {path.name.split("-")[0] for path in files} == {"question", "reply"}
     session.clear()
-    assert list(session.folder.iterdir()) == [] and session.exchanges == [] and session.conversation.turns == []
+    assert list(session.folder.iterdir()) == [] and session.turns == [] and session.conversation.turns == []
     folder = session.folder
     session.close()
     assert not folder.exists()
@@ -154,7 +154,7 @@ def test_what_was_cleared_away_does_not_end_what_was_asked_since(session):
     with gate.shut():
         session.clear()
         second = session.ask(replace(WRITTEN, text="And two?"))
-        assert next(second) is session.exchanges[0]
+        assert next(second) is session.turns[0]
         assert last(first) is forgotten
         assert session.take_back() is None, "the second one is still being answered"
         session.stop()
@@ -170,11 +170,10 @@ def test_a_refused_question_is_news_to_the_button_and_a_person_is_an_address():
     with gr.Blocks():
         built = page.Page({"tiny": service})
     request = SimpleNamespace(client=SimpleNamespace(host="203.0.113.5"), session_hash="chosen by the client")
-    controls = [None, "chat", None, None, None, None, None, None]
-    seen = [list(built._ask(None, "tiny", controls, request, QUESTION, None))[-1]]
+    seen = [list(built._ask(None, "tiny", request, TalkRequest(text=QUESTION)))[-1]]
     session = seen[0][0]
     for _ in range(2):
-        seen.append(list(built._ask(session, "tiny", controls, request, "why " * 20, None))[-1])
+        seen.append(list(built._ask(session, "tiny", request, TalkRequest(text="why " * 20)))[-1])
     values = [shown[built._shown.index(built.voice)] for shown in seen]
     assert session.user == "203.0.113.5"
     assert [value["reply"] for value in values] == [values[0]["reply"]] * 3 and all(value["done"] for value in values)

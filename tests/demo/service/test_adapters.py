@@ -1,4 +1,4 @@
-"""A service with adapters: each request is answered by the one it names, in its language, as if no other were loaded."""
+"""A service with adapters: each request is answered by its own, in its language, as if no other were loaded."""
 
 import json
 from dataclasses import replace
@@ -12,7 +12,7 @@ from finetune.adapters.loading import load_model, load_processor
 from finetune.adapters.lora import load_adapters
 from finetune.training.train import train
 from processing_ttt import TASKS
-from spaces_demo.service import DecodingOptions, DemoError, TalkRequest, TalkService
+from spaces_demo.service import DecodingOptions, RequestError, TalkRequest, TalkService, Turn
 
 QUESTION = "What is seven plus five?"
 
@@ -32,10 +32,8 @@ def alone(root, adapter):
     model, processor = load_model(str(root / "base")), load_processor(str(root / "base"))
     if adapter is not None:
         model = load_adapters(model, {adapter: root / adapter})
-    conversation = processor.conversation("chat", text=QUESTION)
-    if adapter is not None:  # as it was trained
-        conversation[0]["content"] += " Language: it."
-    inputs = processor.apply_chat_template(conversation, add_generation_prompt=True, tokenize=True, return_dict=True)
+    language = None if adapter is None else "it"  # as it was trained
+    inputs = processor.prepare(processor.messages("chat", text=QUESTION, language=language))
     return model.generate(**inputs, max_new_tokens=30)[0, inputs["input_ids"].shape[1] :].tolist()
 
 
@@ -48,7 +46,7 @@ def test_each_request_is_answered_by_the_adapter_it_names(root):
         request = TalkRequest(text=QUESTION, adapter=adapter, options=DecodingOptions(max_new_tokens=30))
         assert service.reply(request).token_ids == expected[adapter], adapter
         assert service.reply(replace(request, conversation=service.conversation())).token_ids == expected[adapter]
-    with pytest.raises(DemoError, match="the adapters are one, two"):
+    with pytest.raises(RequestError, match="the adapters are one, two"):
         service.reply(TalkRequest(text=QUESTION, adapter="three"))
 
 
@@ -87,7 +85,9 @@ def test_requests_are_written_in_the_language_of_their_adapter():
     plain = TASKS["tts"].system_prompt
 
     def prompt(adapter, language=None):
-        return service.messages(TalkRequest("tts", QUESTION, adapter=adapter, language=language), QUESTION, None)[0]
+        return service.messages(
+            Turn.of(TalkRequest("tts", QUESTION, adapter=adapter, language=language), service.limits)
+        )[0]
 
     assert prompt(None)["content"] == prompt("both")["content"] == prompt(None, "it")["content"] == plain
     assert prompt("it")["content"] == prompt("both", "it")["content"] == f"{plain} Language: it."

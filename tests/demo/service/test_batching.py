@@ -3,10 +3,10 @@
 import numpy as np
 from service_fixtures import tiny_service
 
-from spaces_demo.service import DecodingOptions, DemoError, TalkRequest
+from spaces_demo.service import DecodingOptions, RequestError, TalkRequest
 from spaces_demo.service.batching import answer_together
 
-SOUND = (16000, 0.1 * np.sin(np.arange(8000) / 9))
+AUDIO = (16000, 0.1 * np.sin(np.arange(8000) / 9))
 
 
 def test_a_batch_gives_what_each_question_gets_alone_and_refuses_only_what_cannot_be_answered():
@@ -14,7 +14,7 @@ def test_a_batch_gives_what_each_question_gets_alone_and_refuses_only_what_canno
     asked = [
         TalkRequest(text="What is seven plus five?"),
         TalkRequest(text=""),
-        TalkRequest("asr", audio=SOUND),
+        TalkRequest("asr", audio=AUDIO),
         TalkRequest(audio=(16000, np.zeros(8000))),
         TalkRequest("tts", "Hello."),
         TalkRequest(text="Hello.", options=DecodingOptions(seed=1)),
@@ -25,7 +25,7 @@ def test_a_batch_gives_what_each_question_gets_alone_and_refuses_only_what_canno
         assert answers[index].text == alone.text
         np.testing.assert_allclose(answers[index].audio, alone.audio, rtol=0, atol=1e-6)
     for index, says in ((1, "no question"), (3, "silent"), (5, "without conversation")):
-        assert isinstance(answers[index], DemoError) and says in str(answers[index])
+        assert isinstance(answers[index], RequestError) and says in str(answers[index])
 
 
 def test_a_batch_of_nothing_is_nothing():
@@ -43,5 +43,5 @@ def test_a_question_of_too_many_ids_is_refused_alone_and_a_batch_ends_in_time(mo
     questions = [TalkRequest(text="Hello."), TalkRequest(text="\N{GRINNING FACE}" * 120), TalkRequest("tts", "Hello.")]
     good, too_long, other = answer_together(service, questions)
     assert set(asked) == {service.limits.seconds_per_request}
-    assert isinstance(too_long, DemoError) and "positions" in str(too_long)
+    assert isinstance(too_long, RequestError) and "positions" in str(too_long)
     assert good.text == service.reply(questions[0]).text and other.text == service.reply(questions[2]).text

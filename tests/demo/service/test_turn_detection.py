@@ -1,4 +1,4 @@
-"""A turn begins with speech and ends with a pause, however the sound is cut into pieces and whoever else is speaking."""
+"""A turn begins with speech and ends with a pause, however the audio is cut and whoever else is speaking."""
 
 import base64
 
@@ -10,8 +10,8 @@ from modeling_ttt import nano_checkpoint
 
 pytest.importorskip("silero_vad", reason="the demo extra is not installed")
 
-from spaces_demo.service import DemoError
-from spaces_demo.service.turn_detection import NOTHING_HEARD, SAMPLING_RATE, WINDOW, hear, listen
+from spaces_demo.service import RequestError
+from spaces_demo.service.turn_detection import INITIAL_STATE, SAMPLING_RATE, WINDOW, answer_microphone, detect_turn
 
 
 def speech():
@@ -24,50 +24,55 @@ def speech():
 
 def said(before, after):
     """A question with silence around it, in whole windows."""
-    sound = np.concatenate([np.zeros(int(before * SAMPLING_RATE)), speech(), np.zeros(int(after * SAMPLING_RATE))])
-    noisy = sound + np.random.default_rng(0).normal(0, 1e-4, len(sound))
-    return noisy[: len(sound) // WINDOW * WINDOW].astype(np.float32)
+    audio = np.concatenate([np.zeros(int(before * SAMPLING_RATE)), speech(), np.zeros(int(after * SAMPLING_RATE))])
+    noisy = audio + np.random.default_rng(0).normal(0, 1e-4, len(audio))
+    return noisy[: len(audio) // WINDOW * WINDOW].astype(np.float32)
 
 
 def as_sent(samples, memory=None):
     return {"sound": base64.b64encode(np.rint(samples * 32767).astype("<i2").tobytes()).decode(), "memory": memory}
 
 
+def state_of(network):
+    counts = dict.fromkeys(("num_windows", "speech_run", "silence_run", "begin"), 0)
+    return {"network": base64.b64encode(network.tobytes()).decode(), **counts}
+
+
 def test_a_turn_begins_with_speech_and_ends_with_a_pause():
-    memory = listen(said(1.0, 1.5))
-    assert memory.begins == pytest.approx(1.0, abs=0.2) and memory.is_over
-    assert not listen(said(1.0, 0.4)).is_over
+    state = detect_turn(said(1.0, 1.5))
+    assert state.begins == pytest.approx(1.0, abs=0.2) and state.is_over
+    assert not detect_turn(said(1.0, 0.4)).is_over
 
 
 def test_silence_begins_no_turn():
-    memory = listen(np.zeros(WINDOW * 60, np.float32))
-    assert memory.begins is None and not memory.is_over
+    state = detect_turn(np.zeros(WINDOW * 60, np.float32))
+    assert state.begins is None and not state.is_over
 
 
-def test_pieces_are_heard_as_the_whole_and_two_speakers_apart():
-    sound = said(0.5, 1.5)
-    whole, pieces, other = listen(sound), NOTHING_HEARD, NOTHING_HEARD
-    for start in range(0, len(sound), 6 * WINDOW):
-        pieces = listen(sound[start : start + 6 * WINDOW], pieces)
-        other = listen(np.zeros(6 * WINDOW, np.float32), other)
+def test_pieces_give_the_state_of_the_whole_and_two_speakers_stay_apart():
+    audio = said(0.5, 1.5)
+    whole, pieces, other = detect_turn(audio), INITIAL_STATE, INITIAL_STATE
+    for start in range(0, len(audio), 6 * WINDOW):
+        pieces = detect_turn(audio[start : start + 6 * WINDOW], pieces)
+        other = detect_turn(np.zeros(6 * WINDOW, np.float32), other)
     assert (pieces.begin, pieces.silence_run, pieces.num_windows) == (whole.begin, whole.silence_run, whole.num_windows)
     assert np.allclose(pieces.network, whole.network, atol=1e-5)
     assert other.begins is None
 
 
 def test_a_soft_syllable_does_not_end_a_turn_and_a_click_begins_none():
-    memory = NOTHING_HEARD
+    state = INITIAL_STATE
     for probability in [0.9, 0.1, *[0.9] * 4, *[0.4] * 40, *[0.1] * 10, 0.9, *[0.1] * 23]:
-        memory = memory.after(probability)
-    assert memory.begin == 2 and not memory.is_over
-    assert memory.after(0.1).is_over
+        state = state.after(probability)
+    assert state.begin == 2 and not state.is_over
+    assert state.after(0.1).is_over
 
 
-def test_the_microphone_in_the_browser_carries_the_memory():
-    sound, answer = said(0.3, 1.5), {"memory": None}
-    for start in range(0, len(sound), 8 * WINDOW):
-        answer = hear(as_sent(sound[start : start + 8 * WINDOW], answer["memory"]))
-    assert answer["is_over"] and answer["begins"] == listen(sound).begins
+def test_the_microphone_in_the_browser_carries_the_state():
+    audio, answer = said(0.3, 1.5), {"memory": None}
+    for start in range(0, len(audio), 8 * WINDOW):
+        answer = answer_microphone(as_sent(audio[start : start + 8 * WINDOW], answer["memory"]))
+    assert answer["is_over"] and answer["begins"] == detect_turn(audio).begins
 
 
 @pytest.mark.parametrize(
@@ -83,13 +88,13 @@ def test_the_microphone_in_the_browser_carries_the_memory():
         {"sound": base64.b64encode(b"\0" * 2 * WINDOW * 1000).decode()},
         as_sent(np.zeros(WINDOW), {"network": ""}),
         as_sent(np.zeros(WINDOW), ["network"]),
-        as_sent(np.zeros(WINDOW), {"network": base64.b64encode(np.full(320, np.nan, "<f4").tobytes()).decode()} | dict.fromkeys(("num_windows", "speech_run", "silence_run", "begin"), 0)),
+        as_sent(np.zeros(WINDOW), state_of(np.full(320, np.nan, "<f4"))),
         as_sent(np.zeros(WINDOW), {"network": base64.b64encode(bytes(1280)).decode(), "num_windows": "many"}),
     ],
-)  # fmt: skip
-def test_what_is_not_sound_is_a_sentence(sent):
-    with pytest.raises(DemoError, match="microphone"):
-        hear(sent)
+)
+def test_a_message_that_is_not_audio_is_refused_in_a_sentence(sent):
+    with pytest.raises(RequestError, match="microphone"):
+        answer_microphone(sent)
 
 
 def test_the_detector_leaves_the_process_its_threads():
