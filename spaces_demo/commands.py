@@ -1,7 +1,5 @@
 """
-The command `ttt demo`.
-
-Knows options. Gradio and PyTorch are imported when it runs.
+The command `ttt demo`: its options. Gradio and PyTorch are imported when it runs.
 """
 
 from typing import Annotated
@@ -13,7 +11,7 @@ def demo(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="Folder or Hub id of a checkpoint; several times for several to choose from. Nano, in the box, by default.",
+            help="Folder or Hub id of a checkpoint; repeat it to choose between several. Nano, in the box, by default.",
             show_default=False,
         ),
     ] = None,

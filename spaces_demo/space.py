@@ -3,9 +3,9 @@ The Space: its folder, and what runs in it.
 
     python -m spaces_demo.space my-space        # then: hf upload USER/SPACE my-space --repo-type space
 
-A Space installs its requirements before it sees its own files, so our packages lie beside `app.py` instead of among
-the requirements: the folder holds everything, and needs no release on PyPI and no public repository. Knows files and
-the variables of a Space.
+A Space installs its requirements before its own files are there, so our packages are copied beside `app.py` instead of
+being installed: the folder holds everything, and needs no release on PyPI and no public repository. Depends on files
+and the environment variables of a Space.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import shutil
 from pathlib import Path
 
 HERE = Path(__file__).parent
-# Where proxies are. Whatever is said of a way before them, the visitor may have made up.
+# Where proxies are. Addresses that a request names before these, the visitor may have made up.
 PRIVATE_NETWORKS = "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10,::1,fc00::/7"
 APP = """from spaces_demo.space import main
 
@@ -29,19 +29,19 @@ def write_space(folder: Path) -> None:
     Write the folder of a Space that runs the nano checkpoint.
 
     Args:
-        folder (`Path`): Where to; must not exist, or be empty.
+        folder (`Path`): Where to write; must not exist, or be empty.
 
     Raises:
-        FileExistsError: If it holds something.
+        FileExistsError: If the folder is not empty.
     """
     from modeling_ttt import nano_checkpoint
 
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{str(folder)!r} holds files already: choose another folder, or empty it.")
     folder.mkdir(parents=True, exist_ok=True)
-    nothing_built = shutil.ignore_patterns("__pycache__", "checkpoints")
+    no_builds = shutil.ignore_patterns("__pycache__", "checkpoints")
     for package in ("modeling_ttt", "processing_ttt", "spaces_demo"):
-        shutil.copytree(HERE.parent / package, folder / package, ignore=nothing_built)
+        shutil.copytree(HERE.parent / package, folder / package, ignore=no_builds)
     shutil.copytree(
         nano_checkpoint(),
         folder / "modeling_ttt" / "checkpoints" / "ttt-nano",
@@ -53,15 +53,15 @@ def write_space(folder: Path) -> None:
 
 
 def main() -> None:
-    """Run in a Space: the nano checkpoint or that of `TTT_MODEL`, on what hardware there is."""
+    """Run in a Space: the nano checkpoint or that of `TTT_MODEL`, on the hardware that the Space has."""
     borrows_gpu = importlib.util.find_spec("spaces") is not None
     if borrows_gpu:
         import spaces  # before torch touches a GPU
 
     from .app import address_of_this_machine, load_service, serve
 
-    # Every request comes from the Space's proxies, which say from whom; read by uvicorn. Otherwise all visitors would
-    # share one person's bound.
+    # Every request comes through the Space's proxies, which name the visitor; uvicorn reads this variable. Without it,
+    # all visitors would share one user's limit.
     os.environ.setdefault("FORWARDED_ALLOW_IPS", PRIVATE_NETWORKS)
     service = load_service(os.environ.get("TTT_MODEL", ""), gpu=spaces.GPU if borrows_gpu else None)
     serve([service], **address_of_this_machine())

@@ -1,12 +1,12 @@
 """
 ZeroGPU: a GPU that a Space borrows for one reply, in a process of its own.
 
-    this process: service ── generate ──► [`ZeroGpuModel`] ◄── plain lists of ids ── process with the GPU: model.generate
+    this process: service ── generate ──► ZeroGpuModel ◄── lists of token ids ── process with the GPU: model.generate
 
-Knows `spaces.GPU` by its contract alone: a function, or generator function, whose arguments and results are pickled,
-and how long it may take. No tensor of a GPU crosses, nothing is compiled, and no cache outlives a reply: the next
-turn of a conversation runs what was said once more. A reply that is stopped is not waited for; the GPU goes back when
-its process notices, or when the time is up.
+Depends on the contract of `spaces.GPU` alone: a function, or generator function, whose arguments and results are
+pickled, and how long it may take. No tensor of a GPU crosses, nothing is compiled, and no cache outlives a reply: the
+next turn of a conversation computes the whole conversation again. A reply that is stopped is not waited for; the GPU is
+returned when its process notices, or when the time is up.
 """
 
 import threading
@@ -20,19 +20,17 @@ from modeling_ttt import TttGenerateOutput
 from processing_ttt.event_queue_ttt import EventQueue, QueueEnd
 
 MAX_SECONDS = 120
-SECONDS_TO_START, SECONDS_PER_FORWARD = (
-    5,
-    0.04,
-)  # of a 3B model on such a GPU, with room: a reply that runs over is cut off
+# Of a 3B model on such a GPU, with a margin: a reply that takes longer is cut off.
+SECONDS_TO_START, SECONDS_PER_FORWARD = 5, 0.04
 
 
 def seconds_of(kwargs: dict[str, Any], default_max_new_tokens: int = 512) -> int:
     """
-    Bound how long a reply takes: an id costs one forward at most, two with guidance.
+    Bound how long a reply takes: a token id costs at most one forward pass, two with guidance.
 
     Args:
         kwargs (`dict`): Arguments of `generate`.
-        default_max_new_tokens (`int`, *optional*): Where they do not say.
+        default_max_new_tokens (`int`, *optional*): Longest reply where `kwargs` has no `max_new_tokens`.
 
     Returns:
         `int`: Seconds.
@@ -45,14 +43,14 @@ def seconds_of(kwargs: dict[str, Any], default_max_new_tokens: int = 512) -> int
 
 class ZeroGpuModel:
     """
-    A model whose `generate` runs where the GPU is; everything else is the model's own.
+    A model whose `generate` runs in the process with the GPU; everything else is the model's own.
 
     Args:
         model (`TttForConditionalGeneration`): Moved to `cuda` when the Space started, as ZeroGPU wants it.
         gpu (`Callable`): `spaces.GPU`.
     """
 
-    device = torch.device("cpu")  # where prompts are made
+    device = torch.device("cpu")  # where prompts are prepared
 
     def __init__(self, model: Any, gpu: Callable[..., Any]):
         self._model = model
@@ -68,19 +66,19 @@ class ZeroGpuModel:
 
     def generate(self, *, input_ids: torch.Tensor, streamer: Any, **kwargs: Any) -> TttGenerateOutput:
         """
-        As the model's, for one row with a streamer.
+        Run the model's `generate`, for one sequence with a streamer.
 
         Args:
             input_ids (`torch.LongTensor` of shape `(1, length)`): The prompt.
-            streamer ([`ReplyFeed`]): Is told what the model tells, and asked before each step whether it still listens.
-            kwargs: Of the model's `generate`; a cache is not taken along.
+            streamer ([`ReplyFeed`]): Gets what the model puts; asked before each step whether it was cancelled.
+            kwargs: Arguments of the model's `generate`; a cache is ignored.
 
         Returns:
             [`TttGenerateOutput`]: Without a cache.
         """
         kwargs = {name: value for name, value in kwargs.items() if name not in ("cache", "past_key_values")}
         ids, num_forwards = input_ids[0].tolist(), 0
-        is_prompt = True  # comes back first, also to the streamer
+        is_prompt = True  # `generate` puts the prompt first
         try:
             for kind, *values in self._replies({**kwargs, "input_ids": input_ids}):
                 if streamer.is_cancelled:
@@ -102,11 +100,11 @@ class ZeroGpuModel:
 
 def relay(model: Any, kwargs: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
     """
-    Run `generate`, and yield what it tells its streamer as plain lists.
+    Run `generate`, and yield what it puts into its streamer as plain lists.
 
     Args:
         model (`TttForConditionalGeneration`): Generates.
-        kwargs (`dict`): Of `generate`, with tensors of the CPU.
+        kwargs (`dict`): Arguments of `generate`, with tensors on the CPU.
 
     Yields:
         `("put", ids)`, of which the first is the prompt; `("put_draft", ids, confidence)`; and at last
@@ -152,4 +150,4 @@ class _Relay(BaseStreamer):
         self.queue.put(("put_draft", value.tolist(), confidence.tolist()))
 
     def end(self) -> None:
-        """Nothing: the number of forwards is still to come."""
+        """Do nothing: the number of forward passes is still to come."""

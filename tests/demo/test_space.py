@@ -42,7 +42,12 @@ def test_the_folder_has_what_a_space_needs(space):
     assert (space / "packages.txt").read_text().split() == ["libsndfile1"]  # is read by apt-get: no comments
     for package in ("modeling_ttt", "processing_ttt", "spaces_demo"):
         assert files_below(space / package, "*.py") == files_below(ROOT / package, "*.py")
-    assert files_below(space / "spaces_demo" / "page" / "static", "*") == {"page.css", "voice.html", "voice.js"}
+    assert files_below(space / "spaces_demo" / "page" / "static", "*") == {
+        "page.css",
+        "title.html",
+        "voice.html",
+        "voice.js",
+    }
     nano = space / "modeling_ttt" / "checkpoints" / "ttt-nano"
     assert (nano / "codec" / "model.safetensors").is_file() and not list(nano.rglob("*.py")), (
         "it runs from the packages"
@@ -126,11 +131,12 @@ def test_the_space_starts_from_its_folder_alone(space, tmp_path):
         server.wait(30)
 
 
-# ------------------------------------------------------------------------------------------------------------------- ZeroGPU
+# -------------------------------------------------------------------------------------------------------------------
+# ZeroGPU
 
 
 class BorrowedGpu:
-    """`spaces.GPU`, as far as its contract goes: what goes in and out is pickled, and the duration is asked for first."""
+    """`spaces.GPU`, as far as its contract goes: what goes in and out is pickled, and the duration is asked first."""
 
     def __init__(self):
         self.durations = []
@@ -215,17 +221,22 @@ def test_a_reply_that_is_stopped_while_the_gpu_is_awaited_leaves_a_conversation_
 
 
 def test_an_error_where_the_gpu_is_reaches_the_one_who_asked():
-    from spaces_demo.service import DemoError
+    from spaces_demo.service import RequestError
 
     service, _ = zero_gpu_service()
     service.model.generation_config.denoising_steps = -1
-    with pytest.raises(DemoError, match="denoising_steps"):
+    with pytest.raises(RequestError, match="denoising_steps"):
         service.reply(TalkRequest(text=QUESTION))
 
 
 @pytest.mark.parametrize(
     "kwargs, seconds",
-    [({"max_new_tokens": 100}, 9), ({"max_new_tokens": 100, "audio_guidance_scale": 0.1}, 13), ({}, 25), ({"max_new_tokens": 10**6}, MAX_SECONDS)],
-)  # fmt: skip
+    [
+        ({"max_new_tokens": 100}, 9),
+        ({"max_new_tokens": 100, "audio_guidance_scale": 0.1}, 13),
+        ({}, 25),
+        ({"max_new_tokens": 10**6}, MAX_SECONDS),
+    ],
+)
 def test_the_time_that_is_asked_for_follows_from_the_request(kwargs, seconds):
     assert seconds_of(kwargs) == seconds
