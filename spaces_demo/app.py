@@ -3,7 +3,7 @@ Starts the demo: the page, its endpoints and OpenAI's routes, over one model or 
 
     python -m spaces_demo --model checkpoints/ttt-nano
 
-Knows how models are loaded and where to listen: on a laptop, a server, or a Space (`space.py`).
+Here models are loaded and the server is started: on a laptop, a server, or a Space (`space.py`).
 """
 
 import os

@@ -205,7 +205,7 @@ class TalkEndpoints:
         summary = await self.service.reply_async(asked)
         if not len(summary.audio):
             return summary.text, None
-        # A file in Gradio's own folder is taken as it is, served, and deleted as `delete_cache` of the page says.
+        # A file in Gradio's own folder is taken as it is, served, and deleted after the time that `delete_cache` gives.
         file = wav_file(summary.audio, summary.sampling_rate)
         path = save_bytes_to_cache(file, "reply.wav", get_upload_folder())
         return summary.text, gr.FileData(path=path, mime_type="audio/wav", orig_name="reply.wav")

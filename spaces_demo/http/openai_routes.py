@@ -257,7 +257,7 @@ def error_response(error: Exception) -> JSONResponse:
     """
     status, message, code = _described(error)
     kind = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
-    headers = {"Connection": "close"}  # the body may not be read to its end, and nobody will read the rest
+    headers = {"Connection": "close"}  # the body may not have been read to its end, and will not be
     if isinstance(error, Busy):
         headers["Retry-After"] = str(max(1, round(error.retry_after)))
     description: ErrorDescription = {"message": message, "type": kind, "param": None, "code": code}

@@ -112,58 +112,14 @@ class Page:
     def __init__(self, services: dict[str, TalkService]):
         self.services = services
         self.examples = ExampleCache()
-        service = next(iter(services.values()))
-        limits = service.limits
         self.session = gr.State(None, delete_callback=lambda session: session and session.close())
         gr.HTML(TITLE, apply_default_css=False)
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
-                self.chat = gr.Chatbot(
-                    label="Conversation",
-                    height=380,
-                    render_markdown=False,
-                    latex_delimiters=[],
-                    buttons=[],
-                    placeholder=f"Tap the microphone, write, or try an example. {KNOWN.get(next(iter(services)), '')}",
-                    elem_id="chat",
-                )
-                self.voice = voice(service.processor.codec_config.output_sampling_rate, limits.question_seconds)
-                self.box = gr.MultimodalTextbox(
-                    label="Your question",
-                    show_label=False,
-                    placeholder="… or write, or upload audio",
-                    file_types=list(limits.file_types),
-                    file_count="single",
-                    sources=["upload"],
-                    max_plain_text_length=10**6,  # the service says how long a text may be
-                    elem_id="box",
-                )
-                example_row = gr.Dataset(
-                    components=[gr.Textbox(visible=False)],
-                    samples=[[example.label] for example in EXAMPLES],
-                    label="Examples (spoken)",
-                    type="index",
-                    elem_id="examples",
-                )
-                with gr.Row(elem_id="actions"):
-                    retry = gr.Button("Retry", size="sm", min_width=80)
-                    clear = gr.Button("Clear", size="sm", min_width=80)
-                    self.download = gr.DownloadButton("Save speech", size="sm", min_width=110, interactive=False)
+                self._build_conversation()
             with gr.Column(scale=6, min_width=320, elem_id="inside"):
-                self.figures = gr.HTML(figures(), apply_default_css=False, elem_id="figures")
-                gr.HTML(
-                    "<h2>When it is computed, and when it is played</h2>" + TIMELINE_LEGEND,
-                    apply_default_css=False,
-                    elem_classes="heading",
-                )
-                self.timeline = gr.HTML(NOTHING_YET, apply_default_css=False, elem_id="timeline")
-                gr.HTML(
-                    "<h2>How each span of audio was denoised</h2>" + SHADES_LEGEND,
-                    apply_default_css=False,
-                    elem_classes="heading",
-                )
-                self.cards = gr.HTML([], html_template=CARDS, apply_default_css=False, elem_id="cards")
-        controls = Controls(services)
+                self._build_pictures()
+        self.controls = Controls(services)
         self._shown = [
             self.session,
             self.chat,
@@ -174,8 +130,61 @@ class Page:
             self.timeline,
             self.cards,
         ]
-        asked = [self.session, controls.model, *controls.components]
-        # The service limits what is served at once, and says how long the rest waits.
+        self._connect()
+
+    def _build_conversation(self) -> None:
+        name, service = next(iter(self.services.items()))
+        limits = service.limits
+        self.chat = gr.Chatbot(
+            label="Conversation",
+            height=380,
+            render_markdown=False,
+            latex_delimiters=[],
+            buttons=[],
+            placeholder=f"Tap the microphone, write, or try an example. {KNOWN.get(name, '')}",
+            elem_id="chat",
+        )
+        self.voice = voice(service.processor.codec_config.output_sampling_rate, limits.question_seconds)
+        self.box = gr.MultimodalTextbox(
+            label="Your question",
+            show_label=False,
+            placeholder="… or write, or upload audio",
+            file_types=list(limits.file_types),
+            file_count="single",
+            sources=["upload"],
+            max_plain_text_length=10**6,  # the service limits the text, with a message
+            elem_id="box",
+        )
+        self.example_row = gr.Dataset(
+            components=[gr.Textbox(visible=False)],
+            samples=[[example.label] for example in EXAMPLES],
+            label="Examples (spoken)",
+            type="index",
+            elem_id="examples",
+        )
+        with gr.Row(elem_id="actions"):
+            self.retry_button = gr.Button("Retry", size="sm", min_width=80)
+            self.clear_button = gr.Button("Clear", size="sm", min_width=80)
+            self.download = gr.DownloadButton("Save speech", size="sm", min_width=110, interactive=False)
+
+    def _build_pictures(self) -> None:
+        self.figures = gr.HTML(figures(), apply_default_css=False, elem_id="figures")
+        gr.HTML(
+            "<h2>When it is computed, and when it is played</h2>" + TIMELINE_LEGEND,
+            apply_default_css=False,
+            elem_classes="heading",
+        )
+        self.timeline = gr.HTML(NOTHING_YET, apply_default_css=False, elem_id="timeline")
+        gr.HTML(
+            "<h2>How each span of audio was denoised</h2>" + SHADES_LEGEND,
+            apply_default_css=False,
+            elem_classes="heading",
+        )
+        self.cards = gr.HTML([], html_template=CARDS, apply_default_css=False, elem_id="cards")
+
+    def _connect(self) -> None:
+        asked = [self.session, self.controls.model, *self.controls.components]
+        # The service limits what is served at once, and reports how long the rest waits.
         turn: dict[str, Any] = {
             "outputs": self._shown,
             "concurrency_limit": None,
@@ -185,12 +194,12 @@ class Page:
         }
         self.voice.asked(self.ask_aloud, asked, **turn)
         self.box.submit(self.ask_in_writing, [self.box, *asked], **turn)
-        example_row.click(self.ask_example, [example_row, *asked], **turn)
-        retry.click(self.retry, asked, **turn)
+        self.example_row.click(self.ask_example, [self.example_row, *asked], **turn)
+        self.retry_button.click(self.retry, asked, **turn)
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         self.voice.stopped(self.stop, self.session, None, **quick)
-        for anew in (clear.click, self.chat.clear, controls.model.change):
-            anew(self.clear, [self.session, controls.model], self._shown, **quick)
+        for anew in (self.clear_button.click, self.chat.clear, self.controls.model.change):
+            anew(self.clear, [self.session, self.controls.model], self._shown, **quick)
 
     # Events: a generator shows the session again and again while it changes
 
@@ -241,13 +250,7 @@ class Page:
             session.clear(self.services[model])
         return self._show(session)
 
-    def _ask(
-        self,
-        session: Session | None,
-        model: str,
-        request: gr.Request,
-        asked: TalkRequest,
-    ) -> Iterator[Any]:
+    def _ask(self, session: Session | None, model: str, request: gr.Request, asked: TalkRequest) -> Iterator[Any]:
         session = session or Session(self.services[model], user_of(request))
         try:
             for count, _ in enumerate(self.examples.ask(session, asked)):

@@ -1,10 +1,9 @@
 """
 The talker that strangers use: one model, bounded slots, bounded queue, bounded time.
 
-    front end ── TalkRequest ──► TalkService ── turn comes ──► thread: prompt, generate ── events ──► TalkStream ──►
-    front end
-                                     └─ refused: RequestError, Busy        ▲                              │
-                                                                           └──────── close, time limit ──┘
+    front end ── TalkRequest ──► TalkService ── turn comes ──► thread: generate ── events ──► TalkStream ──► front end
+                                   └─ refused: RequestError, Busy     ▲                          │
+                                                                      └── close, time limit ─────┘
 
 Depends on a model, a processor and limits. Independent of Gradio and HTTP. A slot is held by the thread that generates,
 and free when that has returned, however its reply was ended.
@@ -286,7 +285,7 @@ class TalkService:
         return self.languages[request.adapter].system_prompt(request.task, self.processor, request.language)
 
     def _switch_to(self, adapter: str | None) -> None:
-        """Choose an adapter; whoever is served at the same time asked for the same."""
+        """Choose an adapter; all requests that are served at the same time have the same one."""
         if adapter == self._adapter:
             return
         if adapter is None:

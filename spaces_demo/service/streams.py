@@ -109,7 +109,7 @@ class _TalkStream:
         self._is_over = True
         if isinstance(error, RequestError):
             return error
-        if isinstance(error, ValueError):  # raised by this project's packages, whose messages say what was wrong
+        if isinstance(error, ValueError):  # raised by this project's packages, whose messages are for the user
             message = str(error)
             return RequestError(message[:1].upper() + message[1:])
         logger.error("An answer failed", exc_info=error)
