@@ -31,10 +31,18 @@ LOOKS: dict[str, Any] = {
         neutral_hue="slate",
         radius_size="lg",
         font=["system-ui", "sans-serif"],
+    ).set(  # where the theme's contrast is below 4.5 to 1
+        block_label_text_color="*primary_700",
+        block_title_text_color="*primary_700",
+        block_info_text_color="*neutral_500",
+        body_text_color_subdued="*neutral_500",
+        checkbox_label_background_fill_selected="*primary_600",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
     ),
     "css_paths": STATIC / "page.css",
 }
-TITLE = (STATIC / "title.html").read_text(encoding="utf-8")
+TITLE = (STATIC / "title.html").read_text(encoding="utf-8")  # with a place for what the model knows
 # What can be asked, by the name of the model.
 KNOWN = {
     "ttt-nano": "Nano understands spoken English in many voices, and knows a small world: sums up to twenty, clock and "
@@ -113,7 +121,7 @@ class Page:
         self.services = services
         self.examples = ExampleCache()
         self.session = gr.State(None, delete_callback=lambda session: session and session.close())
-        gr.HTML(TITLE, apply_default_css=False)
+        gr.HTML(TITLE.replace("{known}", KNOWN.get(next(iter(services)), "")), apply_default_css=False)
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
                 self._build_conversation()
@@ -133,7 +141,7 @@ class Page:
         self._connect()
 
     def _build_conversation(self) -> None:
-        name, service = next(iter(self.services.items()))
+        service = next(iter(self.services.values()))
         limits = service.limits
         self.chat = gr.Chatbot(
             label="Conversation",
@@ -141,7 +149,7 @@ class Page:
             render_markdown=False,
             latex_delimiters=[],
             buttons=[],
-            placeholder=f"Tap the microphone, write, or try an example. {KNOWN.get(name, '')}",
+            placeholder="Tap the microphone, write, or try an example.",
             elem_id="chat",
         )
         self.voice = voice(service.processor.codec_config.output_sampling_rate, limits.question_seconds)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
+CONTRAST = Path(__file__).parent / "contrast.js"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
     "--no-sandbox",
@@ -97,6 +98,11 @@ def open_page(browser, url: str, **context):
     page.keyboard.press("Shift")  # the first gesture makes the player's context
     page.wait_for_function("window.isTapped")
     return page
+
+
+def faint_texts(page) -> list[str]:
+    """The texts of a page whose contrast is too low to be read by everyone, each with its contrast."""
+    return page.evaluate(CONTRAST.read_text(encoding="utf-8"))
 
 
 def recording(page) -> np.ndarray:

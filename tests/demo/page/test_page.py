@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
-from browser import chromium, need_chromium, open_page, pauses_between, recording, spoken
+from browser import chromium, faint_texts, need_chromium, open_page, pauses_between, recording, spoken
 
 from modeling_ttt import nano_checkpoint
 
@@ -299,6 +299,26 @@ def test_clear_begins_anew(page):
     page.click('#actions button:has-text("Clear")')
     page.wait_for_function("!document.querySelector('#chat [data-testid=user]')")
     assert page.locator("#cards .span-card").count() == 0 and state(page) == "idle"
+
+
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+def test_every_text_has_the_contrast_that_readers_need(browser, url, color_scheme):
+    page = open_page(browser, url, color_scheme=color_scheme)
+    page.click("#controls button")
+    ask(page, "What is two plus three?")
+    wait_until(page, "speaking")
+    wait_until(page, "idle")
+    assert faint_texts(page) == [] and page.errors == []
+
+
+def test_the_page_says_what_its_model_knows_and_where_the_method_is_described(page):
+    page.click('#actions button:has-text("Clear")')
+    ask(page, "What is two plus three?")
+    wait_until(page, "speaking")
+    wait_until(page, "idle")
+    assert "knows a small world: sums up to twenty" in page.inner_text(".ttt-title")
+    assert page.get_attribute(".ttt-title a >> text=Paper", "href") == "https://arxiv.org/abs/2509.20072"
+    assert "Apache 2.0" in page.inner_text(".ttt-title")
 
 
 @pytest.mark.slow
