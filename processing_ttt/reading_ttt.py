@@ -94,7 +94,7 @@ class TextReader:
         Read a text, one sentence after the other, to a streamer.
 
         Args:
-            streamer (`BaseStreamer`): Gets one reply; the caller ends it.
+            streamer (`BaseStreamer`): Gets one reply, and is ended as `generate` ends it.
             text, language, system_prompt: As for `read`.
 
         Returns:
@@ -103,14 +103,17 @@ class TextReader:
         Raises:
             ValueError: The text is empty.
         """
-        prepared = [self._prepared([s], language, system_prompt) for s in self._sentences(text, language)]
-        sentence_streamer = SentenceStreamer(streamer, self.processor.layout, self._space, len(prepared))
         num_forwards = 0
-        for inputs, options in prepared:
-            if sentence_streamer.is_cancelled:
-                break
-            output = self.model.generate(**inputs, **options, streamer=sentence_streamer, return_dict_in_generate=True)
-            num_forwards += output.num_forwards
+        try:
+            prepared = [self._prepared([s], language, system_prompt) for s in self._sentences(text, language)]
+            told = SentenceStreamer(streamer, self.processor.layout, self._space, len(prepared))
+            for inputs, options in prepared:
+                if told.is_cancelled:
+                    break
+                output = self.model.generate(**inputs, **options, streamer=told, return_dict_in_generate=True)
+                num_forwards += output.num_forwards
+        finally:
+            streamer.end()
         return ReadingOutput(num_forwards)
 
     def _sentences(self, text: str, language: str | None) -> list[str]:

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from processing_ttt import AsyncTttStreamer, TttConversation, TttProcessor, TttStreamer, load_audio
+from processing_ttt.reading_ttt import TextReader
 from processing_ttt.streaming_ttt import ReplyFeed
+from processing_ttt.tasks_ttt import Message
 
 from .admission import Admission, Ticket
 from .limits import Busy, Limits, RequestError
@@ -159,7 +161,7 @@ class TalkService:
         """Begin a conversation for `TalkRequest.conversation`: its cache is kept between turns."""
         return TttConversation(self.model, self.processor)
 
-    def messages(self, turn: Turn) -> list[dict[str, Any]]:
+    def messages(self, turn: Turn) -> list[Message]:
         """
         Write a question as the messages of a prompt of its own, in the language of its adapter; decodes its audio.
 
@@ -268,6 +270,9 @@ class TalkService:
                 conversation.system_prompt = self._system_prompt(turn.request)
             conversation.say(turn.text, self._waveform(turn), streamer=streamer, **options)
             return conversation.output
+        if turn.request.task == "tts":
+            reader = TextReader(self.model, self.processor, **options)
+            return reader.stream_to(streamer, turn.text or "", turn.request.language, self._system_prompt(turn.request))
         inputs = self.processor.prepare(self.messages(turn)).to(self.model.device)
         return self.model.generate(**inputs, **options, streamer=streamer, return_dict_in_generate=True)
 

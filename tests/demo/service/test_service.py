@@ -320,7 +320,7 @@ def test_a_fault_that_shows_only_when_audio_is_decoded_is_a_sentence_too(samples
 def test_a_conversation_too_long_for_the_model_says_so():
     service = tiny_service()
     options = DecodingOptions(max_new_tokens=8000)
-    with pytest.raises(RequestError, match="shorten the conversation"):
+    with pytest.raises(RequestError, match="shorten the prompt"):
         service.reply(TalkRequest(text=QUESTION, conversation=service.conversation(), options=options))
 
 
@@ -328,3 +328,10 @@ def test_only_events_of_the_stream_are_yielded():
     with REFUSING.stream(ASK) as stream:
         kinds = {type(event) for event in stream}
     assert kinds <= {TttTextDelta, TttAudioChunk, ReplySummary}
+
+
+def test_a_text_to_be_read_aloud_is_read_word_for_word_however_long_it_is():
+    service = tiny_service(max_new_tokens=200)
+    text = "One. Two, three. Four and five?"
+    reply = service.reply(TalkRequest("tts", text))
+    assert reply.text == text and reply.finished
