@@ -24,7 +24,7 @@ def random_codes(frames, seed=0):
 
 @pytest.fixture(scope="module")
 def codec():
-    """The nano architecture with random weights; layer scales of 1, so that every convolution is heard in the output."""
+    """The nano architecture with random weights; layer scales of 1, so that every convolution affects the output."""
     torch.manual_seed(0)
     return TttCodecModel(TttCodecConfig(layer_scale_init_value=1.0)).eval().requires_grad_(False)
 

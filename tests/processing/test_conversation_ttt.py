@@ -1,4 +1,4 @@
-"""Several turns over one cache, held against starting over; with the nano checkpoint, whose processor and model are the real ones."""
+"""Several turns over one cache equal starting over; with the nano checkpoint, whose processor and model are real."""
 
 import numpy as np
 import pytest

@@ -48,7 +48,7 @@ def close(actual, expected, atol):
     torch.testing.assert_close(actual, expected, atol=atol, rtol=0)
 
 
-# ------------------------------------------------------------------------------------------------- beside the original's numbers
+# ---------------------------------------------------------------------------------------- beside the original's numbers
 
 
 @needs_recorded
@@ -145,7 +145,7 @@ def test_the_released_size_has_the_published_number_of_parameters():
     assert len(vocoder.state_dict()) + len(normed) == 227
 
 
-# ---------------------------------------------------------------------------------------------- beside other implementations
+# ----------------------------------------------------------------------------------------- beside other implementations
 
 
 def test_attention_is_that_of_espnet_where_it_sees_everything():
@@ -184,7 +184,7 @@ def test_masked_normalisation_of_a_row_is_that_of_the_row_alone():
         close(normed[1:, :, :4], F.group_norm(values[1:, :, :4], 2, norm.weight, norm.bias), 1e-5)
 
 
-# ------------------------------------------------------------------------------------------------------------------- behaviour
+# ------------------------------------------------------------------------------------------------------------ behaviour
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 63, 64])

@@ -50,7 +50,7 @@ def normal(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-# ------------------------------------------------------------------------------------ the restatement beside the original's numbers
+# ------------------------------------------------------------------------ the restatement beside the original's numbers
 
 
 @needs_recorded
@@ -87,7 +87,7 @@ def test_the_restated_speech_tokenizer_is_the_original(case):
     assert torch.equal(distances.argmin(1), numbers["tokens0"])
 
 
-# ------------------------------------------------------------------------------------------------------- ours beside the restatement
+# ------------------------------------------------------------------------------------------ ours beside the restatement
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ def heard(model, audio, sizes):
     return codes + stream.finish(), stream.exact
 
 
-# -------------------------------------------------------------------------------------------------------------------- hearing
+# -------------------------------------------------------------------------------------------------------------- hearing
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -93,7 +93,7 @@ def test_what_is_no_audio_of_one_channel_is_refused_as_it_comes(samples, message
         Glm4VoiceTokenizerStream(tiny_tokenizer_model()).push(samples)
 
 
-# ------------------------------------------------------------------------------------------------------------------- speaking
+# ------------------------------------------------------------------------------------------------------------- speaking
 
 
 def frames_of_stream(monkeypatch, model, codes, size, **options):

@@ -1,4 +1,4 @@
-"""The released files from beginning to end: codec and model are converted by the command line, then a spoken question has a spoken answer."""
+"""The released files end to end: the command line converts codec and model, then a spoken question is answered."""
 
 import subprocess
 import sys
@@ -23,8 +23,7 @@ torch.set_num_threads(1)
 folder, question, answer = sys.argv[1:]
 model = AutoModel.from_pretrained(folder, trust_remote_code=True)
 processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
-inputs = processor.apply_chat_template(
-    processor.conversation("chat", audio=question), add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt")
+inputs = processor.prepare(processor.messages("chat", audio=question))
 begin = torch.tensor([[model.config.begin_audio_token_id]])  # a random model would hardly speak by itself
 ids = torch.cat([inputs["input_ids"], begin], dim=1)
 ids = model.generate(ids, max_new_tokens=40, generator=torch.Generator().manual_seed(0))

@@ -29,7 +29,7 @@ def code_ids(*codes):
     return [C + code for code in codes]
 
 
-# ----------------------------------------------------------------------------------------------------------------- building
+# ------------------------------------------------------------------------------------------------------------- building
 
 
 def test_thirteen_text_tokens_alternate_with_twenty_six_codes_and_the_rest_of_the_audio_is_the_last_span():
@@ -86,7 +86,7 @@ def test_a_layout_of_nothing_is_an_error():
         TttLayout(VOCABULARY, text_tokens=0)
 
 
-# ------------------------------------------------------------------------------------------------------------------ parsing
+# -------------------------------------------------------------------------------------------------------------- parsing
 
 
 @given(layouts, text_ids, code_lists)
@@ -158,7 +158,7 @@ def test_a_character_split_between_two_stretches_of_text_is_whole_again():
     assert TOKENIZER.decode(parsed.text_ids) == "é"
 
 
-# ------------------------------------------------------------------------------------------------------------ prompts, examples
+# ---------------------------------------------------------------------------------------------------- prompts, examples
 
 
 def test_a_prompt_is_the_chat_framing_with_the_users_audio_between_its_markers():
@@ -221,7 +221,7 @@ def test_placeholders_and_waveforms_must_be_equally_many():
         LAYOUT.build_prompt(TOKENIZER, "chat", text="<|audio|>")
 
 
-# ------------------------------------------------------------------------------------------------------------ aligned groups
+# ------------------------------------------------------------------------------------------------------- aligned groups
 
 
 def test_an_utterance_is_cut_half_way_between_the_words_of_two_groups():

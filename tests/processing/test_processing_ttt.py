@@ -63,7 +63,7 @@ def prompt_ids(processor, conversation, **kwargs):
     return processor.apply_chat_template(conversation, **{**options, **kwargs})
 
 
-# ------------------------------------------------------------------------------------------------------------------- prompts
+# -------------------------------------------------------------------------------------------------------------- prompts
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_system_prompts_can_be_those_of_the_released_checkpoints(processor, tmp_
         TttProcessor(processor.tokenizer, system_prompts={"song": "Sing."})
 
 
-# ------------------------------------------------------------------------------------------------------------------- replies
+# -------------------------------------------------------------------------------------------------------------- replies
 
 
 def test_a_reply_becomes_its_text_and_the_audio_of_all_its_codes(processor, codec):
@@ -313,7 +313,7 @@ def test_what_cannot_be_saved_as_one_waveform_is_an_error(processor, tmp_path):
     processor.save_audio(np.zeros(1), tmp_path / "short.wav")
 
 
-# --------------------------------------------------------------------------------------------------------------------- codec
+# ---------------------------------------------------------------------------------------------------------------- codec
 
 
 def test_a_processor_without_a_checkpoint_says_how_to_get_a_codec(processor):
@@ -369,7 +369,7 @@ def test_a_pickled_processor_loads_its_codec_again(saved):
     assert pickle.loads(pickle.dumps(processor)).encode_audio((tone(), RATE)) == codes
 
 
-# ------------------------------------------------------------------------------------------------------- loading and saving
+# --------------------------------------------------------------------------------------------------- loading and saving
 
 
 def test_a_saved_processor_loads_with_its_settings_and_codec(saved, processor):

@@ -25,7 +25,7 @@ def deltas(processor, ids):
     return [*(stream.push([token_id]) for token_id in ids), stream.finish()]
 
 
-# -------------------------------------------------------------------------------------------------------------------- text
+# ----------------------------------------------------------------------------------------------------------------- text
 
 
 def test_a_character_comes_when_its_last_byte_does(processor):
@@ -61,7 +61,7 @@ def test_the_cost_of_a_delta_does_not_grow_with_the_text(processor):
     assert max(decoded) <= 4
 
 
-# ------------------------------------------------------------------------------------------------------------------ replies
+# -------------------------------------------------------------------------------------------------------------- replies
 
 
 def stream(processor, ids, seed):

@@ -48,7 +48,7 @@ def stream(talker, *words, **options):
     return talker.processor.stream_reply(talker.model, talker.inputs, **{**talker.script(*words), **options})
 
 
-# ----------------------------------------------------------------------------------------------------- equal to the whole
+# --------------------------------------------------------------------------------------------------- equal to the whole
 
 
 def test_a_stream_of_several_spans_and_blocks_joins_to_the_whole_reply(talker):
@@ -146,7 +146,7 @@ def test_two_streams_at_once_are_those_of_one_after_the_other(talker):
             np.testing.assert_array_equal(audio_of(together[seed]), audio_of(alone[seed]))
 
 
-# ----------------------------------------------------------------------------------------------------------------- in time
+# -------------------------------------------------------------------------------------------------------------- in time
 
 
 def test_a_block_is_heard_before_the_next_one_is_begun(talker, forwards):
@@ -186,7 +186,7 @@ def test_drafts_show_a_block_while_it_is_denoised(talker):
         assert not any(isinstance(event, TttBlockDraft) for event in streamer)
 
 
-# ------------------------------------------------------------------------------------------------------ ended by either side
+# ------------------------------------------------------------------------------------------------- ended by either side
 
 
 def test_cancelling_from_another_thread_stops_within_one_forward_and_leaves_the_model_usable(talker, forwards):

@@ -54,8 +54,8 @@ from processing_ttt.tasks_ttt import TASKS
 
 # How often each corpus is heard, each time in another room: most often what there is least of.
 HEARINGS = {
-    "questions": 1, "wrapped": 1, "free": 1, "indirect": 1, "repeat": 1, "follow-ups": 1, "drills": 2, "dictation": 1, "recorded": 2,
-    "natural": 3,
+    "questions": 1, "wrapped": 1, "free": 1, "indirect": 1, "repeat": 1, "follow-ups": 1, "drills": 2, "dictation": 1,
+    "recorded": 2, "natural": 3,
 }  # fmt: skip
 SPOKEN = ("answers", "sentences", "phrases")
 AGAIN = "-again"

@@ -57,7 +57,8 @@ FREE_TEMPLATES: dict[str, tuple[str, ...]] = {
         "Tell me what comes before {0}.", "What day was it before {0}?",
     ),
     "If today is {0}, what day is tomorrow?": (
-        "It is {0} today, what is tomorrow?", "It is {0} today, so what day is tomorrow?", "Today is {0}, and tomorrow?",
+        "It is {0} today, what is tomorrow?", "It is {0} today, so what day is tomorrow?",
+        "Today is {0}, and tomorrow?",
         "It is {0}, what will tomorrow be?", "If it is {0} today, what is it tomorrow?",
         "Tomorrow is what day if today is {0}?", "Today it is {0}, what day comes tomorrow?",
         "What will tomorrow be if today is {0}?", "Say today is {0}, what is tomorrow?",
@@ -74,7 +75,8 @@ FREE_TEMPLATES: dict[str, tuple[str, ...]] = {
     ),
     "What month comes after {0}?": (
         "What comes right after {0}?", "Which month follows {0}?", "What month follows {0}?", "The month after {0}?",
-        "What month is it after {0}?", "After {0} comes which month?", "And after {0}?", "Which month is next after {0}?",
+        "What month is it after {0}?", "After {0} comes which month?", "And after {0}?",
+        "Which month is next after {0}?",
         "What is the next month after {0}?", "When {0} is over, what month is it?", "Tell me what comes after {0}.",
     ),
     "What month comes before {0}?": (
@@ -93,7 +95,8 @@ FREE_TEMPLATES: dict[str, tuple[str, ...]] = {
         "{0} and {1} make what?", "{0} mixed with {1}?", "What does {0} mixed with {1} make?",
         "What happens if I mix {0} and {1}?", "If I mix {0} with {1}, what do I get?",
         "What do you get when you mix {0} and {1} paint?", "Which colour comes out of {0} and {1}?",
-        "I mix {0} and {1}, what colour is it?", "What colour is {0} with {1}?", "{0} and {1} together are which colour?",
+        "I mix {0} and {1}, what colour is it?", "What colour is {0} with {1}?",
+        "{0} and {1} together are which colour?",
         "What colour do I get from {0} and {1}?", "What is {0} and {1} mixed together?",
     ),
     "What is the opposite of {0}?": (
@@ -114,7 +117,8 @@ FREE_TEMPLATES: dict[str, tuple[str, ...]] = {
         "{0} times {1}?", "{0} times {1} equals?", "{0} times {1} makes?", "What would {0} times {1} be?",
         "What does {0} times {1} make?", "Multiply {0} by {1}.", "Multiply {0} and {1} for me.",
         "What is {0} multiplied by {1}?", "What do I get when I multiply {0} by {1}?", "Give me {0} times {1}.",
-        "If I multiply {0} with {1}, what is it?", "I need to know {0} times {1}.", "Do you know what {0} times {1} is?",
+        "If I multiply {0} with {1}, what is it?", "I need to know {0} times {1}.",
+        "Do you know what {0} times {1} is?",
         "How many is {0} times {1}?", "Calculate {0} times {1}.", "Work out {0} times {1}.",
         "Could you multiply {0} by {1}?", "What is the product of {0} and {1}?", "{0} times {1}, quick!",
     ),
@@ -154,7 +158,8 @@ FREE_TEMPLATES: dict[str, tuple[str, ...]] = {
     ),
     "How many days are in {0}?": (
         "{0} has how many days?", "How many days has {0} got?", "How many days is {0}?", "How many days long is {0}?",
-        "The number of days in {0}?", "Days in {0}?", "What is the number of days in {0}?", "Is {0} long, how many days?",
+        "The number of days in {0}?", "Days in {0}?", "What is the number of days in {0}?",
+        "Is {0} long, how many days?",
         "How long does {0} last?", "How many days will {0} have?", "I need to know how many days {0} has.",
     ),
     "What is the {0} month of the year?": (
@@ -169,7 +174,8 @@ FREE_TEMPLATES: dict[str, tuple[str, ...]] = {
     ),
     "What is the capital of {0}?": (
         "Capital of {0}?", "The capital of {0}?", "{0}'s capital?", "What is {0}'s capital?", "{0}'s capital city?",
-        "What is {0}'s capital city?", "The capital of {0} is?", "The capital of {0} is what?", "{0}, what is the capital?",
+        "What is {0}'s capital city?", "The capital of {0} is?", "The capital of {0} is what?",
+        "{0}, what is the capital?",
         "I forgot the capital of {0}.", "Which city is {0}'s capital?", "What is the main city of {0}?",
         "Give me the capital of {0}.", "I am looking for the capital of {0}.", "Which is the capital city of {0}?",
         "What is the name of the capital of {0}?", "Where is the government of {0}, in which city?",
@@ -178,11 +184,13 @@ FREE_TEMPLATES: dict[str, tuple[str, ...]] = {
     "Which country has the capital {0}?": (
         "Where is {0}?", "Which country is {0} in?", "What country is {0} in?", "In what country is {0}?",
         "{0} is in which country?", "{0} is the capital of what?", "{0}, what country is that?",
-        "What is {0} the capital of?", "To which country belongs {0}?", "{0} is where?", "Of which country is {0} the capital?",
+        "What is {0} the capital of?", "To which country belongs {0}?", "{0} is where?",
+        "Of which country is {0} the capital?",
         "Where do I find {0}?", "{0} is a capital, of which country?",
     ),
     "What letter comes after {0}?": (
-        "After {0} comes which letter?", "What comes after the letter {0}?", "The letter after {0}?", "And after the letter {0}?",
+        "After {0} comes which letter?", "What comes after the letter {0}?", "The letter after {0}?",
+        "And after the letter {0}?",
         "Which letter follows {0}?", "What letter follows {0}?", "What is the next letter after {0}?",
         "In the alphabet, what comes after {0}?", "What comes after {0} in the alphabet?",
         "Which letter is next after {0}?", "Give me the letter after {0}.",
@@ -200,7 +208,8 @@ FREE_TEMPLATES: dict[str, tuple[str, ...]] = {
         "How would you spell {0}?", "I need the spelling of {0}.", "Please spell the word {0} for me.",
     ),
     "What rhymes with {0}?": (
-        "A rhyme for {0}?", "Rhyme with {0}?", "Something that rhymes with {0}?", "I need something that rhymes with {0}.",
+        "A rhyme for {0}?", "Rhyme with {0}?", "Something that rhymes with {0}?",
+        "I need something that rhymes with {0}.",
         "I need a rhyme for {0}.", "I am looking for a rhyme for {0}.", "What would rhyme with {0}?",
         "What word would rhyme with {0}?", "Could you find a rhyme for {0}?", "Give me a word that rhymes with {0}.",
         "Tell me something that rhymes with {0}.", "What can I rhyme with {0}?", "What sounds like {0}?",
@@ -217,13 +226,16 @@ FREE_TEMPLATES: dict[str, tuple[str, ...]] = {
         "A joke about {0}?", "Joke about {0}?", "Do you have a joke about {0}?", "Do you have one about {0}?",
         "Know any jokes about {0}?", "Do you know any jokes about {0}?", "Got a joke about {0}?",
         "Say something funny about {0}.", "Tell me something funny about {0}.", "Make a joke about {0}.",
-        "I would like to hear a joke about {0}.", "Let me hear a joke about {0}.", "Could you tell me a joke about {0}?",
+        "I would like to hear a joke about {0}.", "Let me hear a joke about {0}.",
+        "Could you tell me a joke about {0}?",
         "Make me laugh with {0}.",
     ),
 }  # fmt: skip
 
 FREE_TALK: dict[str, tuple[str, ...]] = {
-    "Hello, how can I help you?": ("Hey.", "Hey there.", "Hello nano.", "Hey nano.", "Hi nano.", "Hello, hello.", "Hi you."),
+    "Hello, how can I help you?": (
+        "Hey.", "Hey there.", "Hello nano.", "Hey nano.", "Hi nano.", "Hello, hello.", "Hi you.",
+    ),
     "Good morning, how can I help you?": ("Morning.", "Good morning nano.", "Good morning to you nano."),
     "Good evening, how can I help you?": ("Evening.", "Good evening nano."),
     "I am fine, thank you.": (
@@ -237,7 +249,8 @@ FREE_TALK: dict[str, tuple[str, ...]] = {
         "Who am I talking to?", "Who is this?", "Who is there?", "What are you called then?", "So, what is your name?",
     ),
     "I am a small talking computer.": (
-        "Are you a machine?", "Are you human?", "Are you real?", "What kind of thing are you?", "Are you a real person?",
+        "Are you a machine?", "Are you human?", "Are you real?", "What kind of thing are you?",
+        "Are you a real person?",
         "Are you a computer or a person?", "So what are you?",
     ),
     "I can add, subtract and answer questions.": (
@@ -245,18 +258,27 @@ FREE_TALK: dict[str, tuple[str, ...]] = {
         "What are you good at?", "What things can you do?", "What else can you do?", "Tell me, what can you do?",
         "What can you do for me?", "What are you for?",
     ),
-    "I live inside your computer.": ("Where are you now?", "Where can I find you?", "In which place do you live?", "So where do you live?"),
-    "I am very young.": ("How old are you then?", "What age are you?", "When were you born?", "How many years old are you?"),
+    "I live inside your computer.": (
+        "Where are you now?", "Where can I find you?", "In which place do you live?", "So where do you live?",
+    ),
+    "I am very young.": (
+        "How old are you then?", "What age are you?", "When were you born?", "How many years old are you?",
+    ),
     "Yes, I can hear you.": (
-        "Hello, do you hear me?", "Are you listening?", "Hey, are you there?", "Can you hear me now?", "Is anybody there?",
+        "Hello, do you hear me?", "Are you listening?", "Hey, are you there?", "Can you hear me now?",
+        "Is anybody there?",
         "Hello, can you hear me now?", "Can you understand me?", "Do you understand me?", "Testing, can you hear me?",
     ),
     "Why do birds fly south? It is too far to walk.": (
         "Know any jokes?", "Do you know any jokes?", "Got a joke?", "Tell me another joke.", "I want to hear a joke.",
         "A joke, please.", "Could you tell me a joke?", "Give me a joke.", "Please make me laugh.", "Joke, please.",
     ),
-    "I am happy to hear that.": ("I am very happy today.", "I am doing well.", "I feel great.", "Life is good.", "Today was a good day."),
-    "I am sorry to hear that.": ("I feel sad.", "I am not feeling well.", "I am very tired.", "I am not happy.", "Today was a bad day."),
+    "I am happy to hear that.": (
+        "I am very happy today.", "I am doing well.", "I feel great.", "Life is good.", "Today was a good day.",
+    ),
+    "I am sorry to hear that.": (
+        "I feel sad.", "I am not feeling well.", "I am very tired.", "I am not happy.", "Today was a bad day.",
+    ),
     "Nice to meet you too.": ("It is a pleasure to meet you.", "Very nice to meet you.", "Good to see you."),
     "Goodbye, see you soon.": (
         "Bye nano.", "Bye for now.", "Goodbye nano.", "Okay, bye.", "I have to go.", "I must go now.", "See you.",
@@ -264,13 +286,20 @@ FREE_TALK: dict[str, tuple[str, ...]] = {
     ),
     "Good night, sleep well.": ("Good night nano.", "Night night.", "I am going to bed, good night."),
     "You are welcome.": (
-        "Thanks so much.", "Thank you so much.", "Okay, thank you.", "Thank you nano.", "Great, thanks.", "Thanks, nano.",
+        "Thanks so much.", "Thank you so much.", "Okay, thank you.", "Thank you nano.", "Great, thanks.",
+        "Thanks, nano.",
         "Thanks for your help.", "Thank you for your help.", "Thanks, that was helpful.", "Cool, thanks.",
     ),
     "No problem.": ("I am so sorry.", "Sorry about that.", "My mistake, sorry."),
-    "Thank you, that is kind.": ("You are very good.", "You are clever.", "Well done.", "Good job.", "I love you.", "You are really nice."),
-    "My favorite color is blue.": ("Do you have a favorite color?", "What color do you like best?", "Which color is your favorite?"),
-    "My favorite number is seven.": ("Do you have a favorite number?", "What number do you like best?", "Which number is your favorite?"),
+    "Thank you, that is kind.": (
+        "You are very good.", "You are clever.", "Well done.", "Good job.", "I love you.", "You are really nice.",
+    ),
+    "My favorite color is blue.": (
+        "Do you have a favorite color?", "What color do you like best?", "Which color is your favorite?",
+    ),
+    "My favorite number is seven.": (
+        "Do you have a favorite number?", "What number do you like best?", "Which number is your favorite?",
+    ),
     "You can ask me about numbers, days and words.": (
         "What can I ask?", "What can I ask you about?", "What should I ask you?", "What do you want me to ask?",
         "What can we talk about?", "I need help.", "Can you help me?", "What questions can I ask?",
@@ -278,8 +307,12 @@ FREE_TALK: dict[str, tuple[str, ...]] = {
     "Yes, I speak English.": ("Do you understand English?", "Are you speaking English?", "Is English your language?"),
     "I can not sing, but I can count.": ("Can you sing a song for me?", "Sing for me.", "Please sing something."),
     "I never sleep.": ("Do you ever sleep?", "Did you sleep well?", "Are you sleeping?"),
-    "I was made from words and sound.": ("Who built you?", "Who created you?", "How did they make you?", "Who is your maker?"),
-    "I do not eat, but I like to hear about food.": ("What do you like to eat?", "Do you eat?", "Are you hungry now?", "Do you want something to eat?"),
+    "I was made from words and sound.": (
+        "Who built you?", "Who created you?", "How did they make you?", "Who is your maker?",
+    ),
+    "I do not eat, but I like to hear about food.": (
+        "What do you like to eat?", "Do you eat?", "Are you hungry now?", "Do you want something to eat?",
+    ),
     "I like to talk with you.": ("Do you like talking?", "What do you like to do?", "What do you like doing?"),
 }  # fmt: skip
 
@@ -291,35 +324,61 @@ NOUN_PHRASES: dict[str, tuple[str, ...]] = {
     "What day comes after {0}?": ("the day after {0}", "the weekday after {0}", "the day that comes after {0}"),
     "What day comes before {0}?": ("the day before {0}", "the day that comes before {0}"),
     "If today is {0}, what day is tomorrow?": ("tomorrow's day if today is {0}", "the day tomorrow when today is {0}"),
-    "If today is {0}, what day was yesterday?": ("yesterday's day if today is {0}", "the day it was yesterday when today is {0}"),
+    "If today is {0}, what day was yesterday?": (
+        "yesterday's day if today is {0}", "the day it was yesterday when today is {0}",
+    ),
     "What day comes two days after {0}?": ("the day two days after {0}",),
     "What month comes after {0}?": ("the month after {0}", "the next month after {0}", "the month that follows {0}"),
     "What month comes before {0}?": ("the month before {0}", "the month right before {0}"),
     "What colour is {0}?": ("the colour of {0}", "the usual colour of {0}", "the colour that {0} has"),
-    "What do {0} and {1} make?": ("the colour you get from {0} and {1}", "the mix of {0} and {1}", "the mixture of {0} and {1}"),
-    "What is the opposite of {0}?": ("the opposite of {0}", "the word for the opposite of {0}", "a word that means the opposite of {0}"),
+    "What do {0} and {1} make?": (
+        "the colour you get from {0} and {1}", "the mix of {0} and {1}", "the mixture of {0} and {1}",
+    ),
+    "What is the opposite of {0}?": (
+        "the opposite of {0}", "the word for the opposite of {0}", "a word that means the opposite of {0}",
+    ),
     "What is {0} times {1}?": ("{0} times {1}", "{0} multiplied by {1}", "the product of {0} and {1}"),
     "Which is bigger, {0} or {1}?": ("the bigger one of {0} and {1}", "the bigger number, {0} or {1}"),
     "Which is smaller, {0} or {1}?": ("the smaller one of {0} and {1}", "the smaller number, {0} or {1}"),
     "Count from {0} to {1}.": ("the numbers from {0} to {1}", "all the numbers between {0} and {1}"),
-    "What time is it {0} after {1} o'clock?": ("the time {0} after {1} o'clock", "the time it will be {0} after {1} o'clock"),
-    "What time is it {0} before {1} o'clock?": ("the time {0} before {1} o'clock", "the time it was {0} before {1} o'clock"),
-    "How many {1} are in {0}?": ("the number of {1} in {0}", "how many {1} are in {0}", "how many {1} there are in {0}"),
-    "How many days are in {0}?": ("the number of days in {0}", "how many days {0} has", "how many days there are in {0}"),
+    "What time is it {0} after {1} o'clock?": (
+        "the time {0} after {1} o'clock", "the time it will be {0} after {1} o'clock",
+    ),
+    "What time is it {0} before {1} o'clock?": (
+        "the time {0} before {1} o'clock", "the time it was {0} before {1} o'clock",
+    ),
+    "How many {1} are in {0}?": (
+        "the number of {1} in {0}", "how many {1} are in {0}", "how many {1} there are in {0}",
+    ),
+    "How many days are in {0}?": (
+        "the number of days in {0}", "how many days {0} has", "how many days there are in {0}",
+    ),
     "What is the {0} month of the year?": ("the {0} month of the year", "the {0} month", "the name of the {0} month"),
     "When is {0}?": ("the month of {0}", "the month in which {0} is", "when {0} is", "what month {0} is in"),
-    "What is the capital of {0}?": ("the capital of {0}", "{0}'s capital", "the capital city of {0}", "the name of {0}'s capital"),
-    "Which country has the capital {0}?": ("the country that {0} is in", "the country whose capital is {0}", "which country {0} belongs to"),
-    "What letter comes after {0}?": ("the letter after {0}", "the letter that comes after {0}", "the next letter after {0}"),
+    "What is the capital of {0}?": (
+        "the capital of {0}", "{0}'s capital", "the capital city of {0}", "the name of {0}'s capital",
+    ),
+    "Which country has the capital {0}?": (
+        "the country that {0} is in", "the country whose capital is {0}", "which country {0} belongs to",
+    ),
+    "What letter comes after {0}?": (
+        "the letter after {0}", "the letter that comes after {0}", "the next letter after {0}",
+    ),
     "What letter comes before {0}?": ("the letter before {0}", "the letter that comes before {0}"),
-    "How do you spell {0}?": ("the spelling of {0}", "how to spell {0}", "the letters of the word {0}", "how to write {0}", "how {0} is spelled"),
+    "How do you spell {0}?": (
+        "the spelling of {0}", "how to spell {0}", "the letters of the word {0}", "how to write {0}",
+        "how {0} is spelled",
+    ),
     "What rhymes with {0}?": ("a rhyme for {0}", "a word that rhymes with {0}", "something that rhymes with {0}"),
-    "What does a {0} say?": ("the sound of a {0}", "the noise a {0} makes", "the sound that a {0} makes", "what a {0} says"),
+    "What does a {0} say?": (
+        "the sound of a {0}", "the noise a {0} makes", "the sound that a {0} makes", "what a {0} says",
+    ),
     "Tell me a joke about {0}.": ("a joke about {0}", "a good joke about {0}", "something funny about {0}"),
 }  # fmt: skip
 CARRIERS: tuple[str, ...] = (
     "I am trying to remember {}.", "Can you remind me of {}?", "Do you know {}?", "Tell me {} quickly.",
-    "My son wants to know {}.", "My daughter asked me for {}.", "I need {} for my homework.", "Remind me of {}, please.",
+    "My son wants to know {}.", "My daughter asked me for {}.", "I need {} for my homework.",
+    "Remind me of {}, please.",
     "Would you happen to know {}?", "I cannot remember {}.", "I can't remember {}.", "I keep forgetting {}.",
     "Quick, {}!", "Let's see, {}?", "I have a question about {}.", "Help me with {}, please.", "Mind telling me {}?",
     "Give me {}, would you?", "I'd love to know {}.", "I would love to hear {}.", "Do you have any idea of {}?",
@@ -327,7 +386,8 @@ CARRIERS: tuple[str, ...] = (
     "Let me know {}.", "I want to know {}.", "I need to know {}.", "I'm curious about {}.", "I'm not sure about {}.",
     "Can you help me with {}?", "Can you find {} for me?", "I'm looking for {}.", "Please give me {}.",
     "I forgot {}, can you tell me?", "You know {}, right?", "Say {} for me.", "Just {}, please.", "How about {}?",
-    "And {}?", "Okay, so {}?", "I bet you know {}.", "Nano, {}?", "Hey nano, tell me {}.", "What can you tell me about {}?",
+    "And {}?", "Okay, so {}?", "I bet you know {}.", "Nano, {}?", "Hey nano, tell me {}.",
+    "What can you tell me about {}?",
     "I'd like {}.", "We need {} here.", "Think about {} for me.", "I really need {}.", "Any idea about {}?",
 )  # fmt: skip
 QUESTION_CARRIERS: tuple[str, ...] = (  # of noun phrases that can be asked for with "what is"

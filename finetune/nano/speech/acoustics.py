@@ -133,7 +133,7 @@ def with_peak(sound: np.ndarray, peak: float) -> np.ndarray:
 
 
 def as_recorded_with_silence(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Vary a recording as `as_recorded` does, with up to `LONGEST_SILENCE` seconds of silence before it and after it."""
+    """Vary a recording as `as_recorded` does, with up to `LONGEST_SILENCE` seconds of silence on either side."""
     around = [int(rng.uniform(0, LONGEST_SILENCE) * SAMPLING_RATE) for _ in range(2)]
     return as_recorded(np.pad(sound, around), rng)
 

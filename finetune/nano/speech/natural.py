@@ -174,8 +174,8 @@ def test_jobs(seed: int = 7) -> list[Job]:
 
     Returns:
         `list[Job]`: For each of `TEST_VOICES` the same number of held-out questions of `test_question_jobs` (splits
-        as there), the freely worded ones that were known (split "free"), and phrases of `dictation_jobs(split="test")` (split
-        "dictation").
+        as there), the freely worded ones that were known (split "free"), and phrases of
+        `dictation_jobs(split="test")` (split "dictation").
     """
     rng = random.Random(seed)
     held_out = [job for job in test_question_jobs() if job.split != "train"]

@@ -29,8 +29,7 @@ def wait_until_free(service):
     assert service.admission.num_running == service.admission.num_waiting == 0
 
 
-# -------------------------------------------------------------------------------------------------------------- the
-# reply
+# ------------------------------------------------------------------------------------------------------------ the reply
 
 
 def test_a_stream_gives_the_reply_and_then_its_summary():
@@ -101,8 +100,7 @@ def test_a_conversation_answers_one_question_at_a_time():
     assert service.reply(request).text
 
 
-# ------------------------------------------------------------------------------------------------------------ slots and
-# places
+# ----------------------------------------------------------------------------------------------------- slots and places
 
 
 def test_more_requests_than_slots_wait_and_more_than_places_are_refused():
@@ -153,8 +151,7 @@ def test_never_more_are_served_at_once_than_there_are_slots():
     assert max(most) == 2
 
 
-# ---------------------------------------------------------------------------------------------------------- ends of all
-# kinds
+# ---------------------------------------------------------------------------------------------------- ends of all kinds
 
 
 def test_closing_stops_within_one_forward():
@@ -258,8 +255,7 @@ def test_a_closing_service_answers_those_it_took_and_takes_no_more():
     assert service.close(timeout=30)
 
 
-# -------------------------------------------------------------------------------------------------------------- bad
-# questions
+# -------------------------------------------------------------------------------------------------------- bad questions
 
 
 @pytest.mark.parametrize(
