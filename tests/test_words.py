@@ -4,12 +4,13 @@ import ast
 import io
 import re
 import tokenize
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from checkout import ROOT
 
-# Word -> the one to use.
+# Word -> the one to use, in comments and strings.
 INSTEAD = {
     r"sounds?": "audio, waveform or recording",
     r"surest": "most confident",
@@ -18,36 +19,69 @@ INSTEAD = {
     r"misheard": "replaced",
     r"told": "given, or passed",
 }
-WORDS = re.compile(rf"(?<![\w`\"'/-])({'|'.join(INSTEAD)})(?![\w`\"'/-])", re.IGNORECASE)
-CHECKED = [
-    path
-    for package in ("finetune", "ttt_cli", "benchmarks")
-    for path in sorted((ROOT / package).rglob("*.py"))
-    if (ROOT / "finetune" / "nano") not in path.parents
-]
+# Further ones, in the docstrings, comments and error messages of the packages that users program with.
+INSTEAD_IN_MODELS = {
+    r"hears?|hearing|listens?": "encodes, takes",
+    r"speaks?|spoken": "decodes, has audio",
+    r"says?|said|tells?": "states, returns, names",
+    r"knows?|whoever|nobody": "depends on, independent of",
+    r"stands?|lies": "is",
+    r"formerly|no longer": "what is, not what was",
+}
+MODELS = ("modeling_ttt", "processing_ttt", "text_to_talk")
+OTHERS = ("finetune", "spaces_demo", "ttt_cli", "benchmarks")
 
 
-def prose(path: Path) -> list[tuple[int, str]]:
-    """Comments, docstrings and every other string of several words, each with its line."""
-    source = path.read_text(encoding="utf-8")
+def sources(*packages: str) -> list[Path]:
+    """The source files of some packages, without those that made nano, whose subject is speech itself."""
+    nano = ROOT / "finetune" / "nano"
+    return [path for name in packages for path in sorted((ROOT / name).rglob("*.py")) if nano not in path.parents]
+
+
+def comments(source: str) -> list[tuple[int, str]]:
+    """Comments with their lines."""
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    found = [(token.start[0], token.string) for token in tokens if token.type == tokenize.COMMENT]
-    strings = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant))
-    return found + [
-        (node.lineno, node.value) for node in strings if isinstance(node.value, str) and len(node.value.split()) > 1
-    ]
+    return [(token.start[0], token.string) for token in tokens if token.type == tokenize.COMMENT]
 
 
-def test_the_words_are_found_in_every_kind_of_prose(tmp_path):
-    (tmp_path / "module.py").write_text(
-        '"""A sound."""\nx = f"{x} was heard"  # the surest\ny = "a `sound`, asterisk-core-sounds"\n'
-    )
-    found = [match[1] for _, text in prose(tmp_path / "module.py") for match in WORDS.finditer(text)]
-    assert sorted(found) == ["heard", "sound", "surest"]
+def strings(source: str) -> Iterator[tuple[int, str]]:
+    """Every string of several words with its line."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value.split()) > 1:
+            yield node.lineno, node.value
 
 
-@pytest.mark.parametrize("path", CHECKED, ids=lambda path: str(path.relative_to(ROOT)))
+def docstrings_and_messages(source: str) -> Iterator[tuple[int, str]]:
+    """Docstrings and the strings of `raise` statements with their lines."""
+    tree = ast.parse(source)
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    texts = [node.body[0].value for node in ast.walk(tree) if isinstance(node, documented) and ast.get_docstring(node)]
+    texts += [text for node in ast.walk(tree) if isinstance(node, ast.Raise) for text in ast.walk(node)]
+    for text in texts:
+        if isinstance(text, ast.Constant) and isinstance(text.value, str):
+            yield text.lineno, text.value
+
+
+def avoided(text: str, words: dict[str, str]) -> str | None:
+    """Name the first avoided word of a text and the better one; code and names of arguments do not count."""
+    prose = re.sub(r"```.*?```|`[^`]*`|^ *\w+ (?=\()", "", text, flags=re.DOTALL | re.MULTILINE)
+    for word, better in words.items():
+        if found := re.search(rf"(?<![\w\"'/-])({word})(?![\w\"'/-])", prose, re.IGNORECASE):
+            return f"{found[0]!r}: better {better}"
+    return None
+
+
+def test_avoided_words_are_found_in_every_kind_of_prose():
+    source = '"""A sound."""\nx = f"{x} was heard"  # the surest\ny = "a `sound`, asterisk-core-sounds"\n'
+    found = [avoided(text, INSTEAD) for _, text in (*strings(source), *comments(source))]
+    assert sorted(word.split("'")[1] for word in found if word) == ["heard", "sound", "surest"]
+
+
+@pytest.mark.parametrize("path", sources(*MODELS, *OTHERS), ids=lambda path: str(path.relative_to(ROOT)))
 def test_prose_keeps_to_the_glossary(path):
-    for line, text in prose(path):
-        match = WORDS.search(text)
-        assert match is None, f"{path.name}:{line}: {match[0]!r} in {text[:80]!r}: see docs/glossary.md"
+    source = path.read_text(encoding="utf-8")
+    is_model = path.relative_to(ROOT).parts[0] in MODELS  # whose other strings are prompts
+    texts = (*(docstrings_and_messages if is_model else strings)(source), *comments(source))
+    words = INSTEAD | INSTEAD_IN_MODELS if is_model else INSTEAD
+    found = [f"line {line}: {word}" for line, text in texts if (word := avoided(text, words))]
+    assert not found, "\n".join(found)
