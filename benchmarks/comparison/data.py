@@ -25,7 +25,8 @@ from typing import Any
 from finetune.nano.checkpoint.tokenizer import train_tokenizer
 from finetune.nano.codec.encode import encode_corpus, read_codes
 from finetune.nano.domain.questions import Item, items
-from finetune.nano.speech.corpora import ANSWER_STRETCH, ANSWER_VOICE, QUESTION_STRETCHES, TEST_STRETCHES, Job, share_of
+from finetune.nano.speech.corpora import ANSWER_STRETCH, ANSWER_VOICE
+from finetune.nano.speech.jobs import QUESTION_STRETCHES, TEST_STRETCHES, Job, share_of
 from finetune.nano.speech.synthesise import write_shards
 from finetune.training.collate import Example
 from processing_ttt.codec_ttt import TttCodecModel

@@ -11,7 +11,7 @@ from finetune.nano.domain.more_families import more_families
 from finetune.nano.domain.outside import OUTSIDE_ANSWER, outside_questions
 from finetune.nano.domain.questions import items, normalise
 from finetune.nano.domain.small_talk import TALK
-from finetune.nano.speech.corpora import free_jobs, indirect_jobs, outside_jobs
+from finetune.nano.speech.free_corpora import free_jobs, indirect_jobs, outside_jobs
 from finetune.nano.speech.free_wording import free_test_questions
 
 FREE, INDIRECT = free_items(), indirect_items()

@@ -151,7 +151,7 @@ def test_a_talk_has_one_voice_and_uses_every_question_once(corpora):
 
 def test_speech_becomes_prepared_data_that_the_shipped_recipe_can_train_on(tmp_path):
     synthesise = pytest.importorskip("finetune.nano.speech.synthesise")
-    from finetune.nano.speech.corpora import Job
+    from finetune.nano.speech.jobs import Job
 
     try:
         for corpus, kind in (("answers", "colour"), ("drills", "drill")):

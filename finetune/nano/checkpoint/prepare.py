@@ -46,8 +46,8 @@ from finetune.nano.codec.encode import encode_corpus, read_codes
 from finetune.nano.domain.free_questions import as_typed, free_items, indirect_items
 from finetune.nano.domain.questions import LARGEST_WRITTEN_NUMBER, Item, items, keywords
 from finetune.nano.domain.spoken_numbers import number_words
-from finetune.nano.speech.corpora import share_of
 from finetune.nano.speech.free_wording import freely_worded
+from finetune.nano.speech.jobs import share_of
 from processing_ttt.codec_ttt import TttCodecModel
 from processing_ttt.layout_ttt import aligned_groups
 from processing_ttt.tasks_ttt import TASKS

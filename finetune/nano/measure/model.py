@@ -37,7 +37,8 @@ import modeling_ttt  # noqa: F401 - registers the model that the talker loads
 from finetune.nano.codec.encode import encode
 from finetune.nano.domain.questions import normalise, text_corpus
 from finetune.nano.speech.acoustics import with_noise
-from finetune.nano.speech.corpora import ANSWER_STRETCH, ANSWER_VOICE, TEST_STRETCHES
+from finetune.nano.speech.corpora import ANSWER_STRETCH, ANSWER_VOICE
+from finetune.nano.speech.jobs import TEST_STRETCHES
 from finetune.nano.speech.synthesise import read_corpus
 from finetune.nano.speech.voices import SAMPLING_RATE, Voice
 from processing_ttt import TttReply, TttTalker

@@ -28,8 +28,9 @@ from pathlib import Path
 
 from ..domain.free_questions import OUTSIDE
 from ..domain.questions import Item, items
-from .corpora import ASK_TO_REPEAT, Job, dictation_jobs, phrase_jobs, question_jobs, test_question_jobs
+from .corpora import ASK_TO_REPEAT, dictation_jobs, phrase_jobs, question_jobs, test_question_jobs
 from .free_wording import FreeQuestion, free_test_questions, freely_worded
+from .jobs import Job
 from .kokoro import KokoroModel, KokoroVoice
 from .synthesise import write_shards
 

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from finetune.nano.domain.spoken_numbers import number_words
 from processing_ttt.audio_input_ttt import load_audio
 
-from .corpora import share_of
+from .jobs import share_of
 from .synthesise import UTTERANCES_PER_SHARD, save_shard
 from .voices import SAMPLING_RATE
 

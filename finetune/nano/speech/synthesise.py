@@ -41,7 +41,8 @@ from typing import Protocol
 import numpy as np
 from tqdm import tqdm
 
-from .corpora import CORPORA, Job
+from .corpora import CORPORA
+from .jobs import Job
 from .voices import SAMPLING_RATE, Utterance, Voice
 
 UTTERANCES_PER_SHARD = 200
