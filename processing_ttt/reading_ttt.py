@@ -75,7 +75,7 @@ class TextReader:
         Raises:
             ValueError: A text is empty.
         """
-        cut = [self._sentences(text, language) for text in texts]
+        cut = [self._sentences(text, language, system_prompt) for text in texts]
         sentences = list(chain.from_iterable(cut))
         replies: list[list[int]] = []
         for start in range(0, len(sentences), SENTENCES_AT_ONCE):
@@ -105,7 +105,8 @@ class TextReader:
         """
         num_forwards = 0
         try:
-            prepared = [self._prepared([s], language, system_prompt) for s in self._sentences(text, language)]
+            sentences = self._sentences(text, language, system_prompt)
+            prepared = [self._prepared([sentence], language, system_prompt) for sentence in sentences]
             told = SentenceStreamer(streamer, self.processor.layout, self._space, len(prepared))
             for inputs, options in prepared:
                 if told.is_cancelled:
@@ -116,8 +117,11 @@ class TextReader:
             streamer.end()
         return ReadingOutput(num_forwards)
 
-    def _sentences(self, text: str, language: str | None) -> list[str]:
-        return split_sentences(spoken_text(text, language)) or [text]  # an empty text is refused with its prompt
+    def _sentences(self, text: str, language: str | None, system_prompt: str | None) -> list[str]:
+        """Cut a text; numbers become words, but not where a system prompt leaves the language open."""
+        if language is not None or system_prompt is None:
+            text = spoken_text(text, language)
+        return split_sentences(text) or [text]  # an empty text is refused with its prompt
 
     def _prepared(
         self, sentences: Sequence[str], language: str | None, system_prompt: str | None

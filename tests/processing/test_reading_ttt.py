@@ -100,6 +100,9 @@ def test_sentences_end_at_stops_lines_and_a_number_of_words(text, sentences):
 def test_digits_are_read_as_words(talker):
     pytest.importorskip("wetext")
     assert talker.reply(text="7+5 is 12.", task="tts").text == "seven plus five is twelve."
+    italian = talker.processor.messages("tts", text="x", language="it")[0]["content"]
+    assert talker.reply(text="Sono 12.", task="tts", system_prompt=italian).text == "Sono 12."
+    assert talker.reply(text="Sono 12.", task="tts", language="it").text == "Sono 12."
 
 
 def test_impossible_texts_are_refused(talker):
