@@ -271,8 +271,9 @@ class TalkService:
             conversation.say(turn.text, self._waveform(turn), streamer=streamer, **options)
             return conversation.output
         if turn.request.task == "tts":
+            language = None if turn.request.adapter is None else turn.request.language  # only adapters have several
             reader = TextReader(self.model, self.processor, **options)
-            return reader.stream_to(streamer, turn.text or "", turn.request.language, self._system_prompt(turn.request))
+            return reader.stream_to(streamer, turn.text or "", language, self._system_prompt(turn.request))
         inputs = self.processor.prepare(self.messages(turn)).to(self.model.device)
         return self.model.generate(**inputs, **options, streamer=streamer, return_dict_in_generate=True)
 

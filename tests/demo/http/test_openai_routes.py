@@ -129,8 +129,13 @@ def test_a_recording_is_written_down(server):
 
 
 def test_a_language_that_is_named_is_asked_for(server, monkeypatch):
-    asked, messages = [], server.service.messages
-    monkeypatch.setattr(server.service, "messages", lambda turn: asked.append(turn.request.language) or messages(turn))
+    asked, generate = [], server.service._generate
+
+    def note_language(turn, streamer):
+        asked.append(turn.request.language)
+        return generate(turn, streamer)
+
+    monkeypatch.setattr(server.service, "_generate", note_language)
     server.client.audio.transcriptions.create(model="nano", file=question(), language="it")
     speech = {"model": "nano", "input": "Hello.", "voice": "nano", "response_format": "pcm"}
     server.client.audio.speech.create(**speech, extra_body={"language": "ru"})

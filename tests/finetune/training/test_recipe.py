@@ -30,7 +30,7 @@ def test_a_file_is_overridden_by_assignments_and_values_take_the_type_of_their_k
         ("learning_rate", float("nan"), "type float and finite, but is nan"),
         ("num_train_epochs", float("inf"), "type float and finite, but is inf"),
         ("method", "loraa", "one of lora, qlora, rows, full"),
-        ("clean_audio_prob", 1.5, "between 0 and 1"),
+        ("clean_audio_prob", 1.5, "from 0 to 1"),
         ("gradient_accumulation_steps", 0, "at least 1"),
         ("save_total_limit", 1, "at least 2"),
         ("learning_rate", 0, "must be positive"),
