@@ -113,6 +113,8 @@ class TextReader:
                     break
                 output = self.model.generate(**inputs, **options, streamer=told, return_dict_in_generate=True)
                 num_forwards += output.num_forwards
+                if self.processor.layout.vocabulary.eos_token_id != int(output.sequences[0, -1]):
+                    break  # as `join_sentences` does
         finally:
             streamer.end()
         return ReadingOutput(num_forwards)
@@ -256,11 +258,15 @@ def join_sentences(layout: TttLayout, space: Sequence[int], replies: Sequence[Se
 
     Returns:
         `list[int]`: The last spans of all but the last sentence are ordinary spans, and only the last sentence ends the
-        reply.
+        reply. It stops, unfinished, after a sentence that was cut off: the words after it would hide that some are
+        missing.
     """
     joined: list[int] = []
     for reply in replies[:-1]:
-        joined += [*within_a_reply(layout, reply), *space]
+        joined += within_a_reply(layout, reply)
+        if layout.vocabulary.eos_token_id not in reply:
+            return joined
+        joined += space
     return [*joined, *replies[-1]]
 
 
@@ -302,9 +308,8 @@ class SentenceStreamer(BaseStreamer):
         """Take a sentence's prompt, then its ids."""
         if self.expects_prompt:
             self.expects_prompt = False
-            if not self.has_passed_prompt:
-                self.has_passed_prompt = True
-                self.streamer.put(value)
+            self.streamer.put(torch.tensor(self.space) if self.has_passed_prompt else value)
+            self.has_passed_prompt = True
         elif self.remaining == 1:
             self.streamer.put(value)
         elif ids := within_a_reply(self.layout, value.tolist()):
@@ -319,5 +324,3 @@ class SentenceStreamer(BaseStreamer):
         """End a sentence; the caller ends the stream itself."""
         self.remaining -= 1
         self.expects_prompt = True
-        if self.remaining and not self.is_cancelled:
-            self.streamer.put(torch.tensor(self.space))

@@ -97,6 +97,16 @@ def test_sentences_end_at_stops_lines_and_a_number_of_words(text, sentences):
     assert " ".join(split_sentences(text)).split() == text.split()
 
 
+def test_a_sentence_that_is_cut_off_ends_the_reply_unfinished(talker):
+    text, short = "The sky is blue. Hello.", {"max_new_tokens": 24}  # enough for the second sentence alone
+    assert talker.reply(text="Hello.", task="tts", **short).finished
+    reply = talker.reply(text=text, task="tts", **short)
+    assert not reply.finished and reply.text and "The sky is blue.".startswith(reply.text)
+    with talker.stream(text=text, task="tts", **short) as stream:
+        assert text_of(list(stream)) == reply.text
+    assert not stream.finished
+
+
 def test_digits_are_read_as_words(talker):
     pytest.importorskip("wetext")
     assert talker.reply(text="7+5 is 12.", task="tts").text == "seven plus five is twelve."
