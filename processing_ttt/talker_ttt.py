@@ -181,12 +181,14 @@ class TttTalker:
                     print(event)
             ```
         """
-        inputs = self.prepare(audio, text, task, language, system_prompt)
+        _check_question(audio, text)
+        messages = self._messages(task, language, system_prompt, text=text, audio=audio)
         if task == "tts" and text is not None:
             reader = self._reader(generate_kwargs)
             return TttStreamer(self.processor, drafts, queue_size).follow(
                 lambda streamer: reader.stream_to(streamer, text, language or self.language, system_prompt)
             )
+        inputs = self.processor.prepare(messages).to(self.model.device)
         return self.processor.stream_reply(
             self.model, inputs, drafts, queue_size, **self.generation_options | generate_kwargs
         )
