@@ -61,7 +61,7 @@ from transformers import AutoModel, AutoProcessor, PreTrainedModel
 from finetune.nano.measure.model import Checkpoint
 from finetune.nano.speech.synthesise import read_corpus
 from modeling_ttt import TttForConditionalGeneration, nano_checkpoint
-from modeling_ttt.generation_ttt import GENERATION_DEFAULTS
+from modeling_ttt.generation_options_ttt import GENERATION_DEFAULTS
 from processing_ttt import TttAudioChunk, TttTalker
 
 

@@ -1,12 +1,10 @@
 """
-`generate`: the options of decoding, their defaults and checks.
+`generate`: what is checked and prepared before the loop of `decoding_ttt.py`.
 
-Depends on transformers' `GenerationMixin`, whose hooks are overridden; the loop itself is in `decoding_ttt.py`.
+Depends on transformers' `GenerationMixin`, whose hooks are overridden, and on the options of `generation_options_ttt.py`.
 Independent of waveforms and text.
 """
 
-import math
-import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -19,35 +17,10 @@ from transformers.utils import ModelOutput
 
 from .cache_ttt import BufferedLayer, DynamicSequenceCache, SequenceCache, StaticSequenceCache
 from .decoding_ttt import BlockDecoder, TttGenerateOutput
+from .generation_options_ttt import GENERATION_DEFAULTS, asked_options, check_generation_config
 from .masking_ttt import has_windows
-from .samplers_ttt import REMASKING_RULES, REVEAL_SCHEDULES
 
-# The options of this model are fields of a plain GenerationConfig, beside transformers' own; these are the defaults
-# where neither it nor the caller sets them.
-GENERATION_DEFAULTS: dict[str, Any] = {
-    "block_length": 32,
-    "first_block_length": None,
-    "denoising_steps": 10,
-    "reveal_schedule": "linear",
-    "remasking": "low_confidence",
-    "confidence_threshold": None,
-    "entropy_bound": None,
-    "block_early_stop": False,
-    "audio_temperature": 0.0,
-    "audio_top_k": None,
-    "audio_top_p": None,
-    "audio_guidance_scale": None,
-    "audio_guidance_context": "masked",
-    "max_span_length": None,
-}
-CHOICES: dict[str, tuple[str, ...]] = {
-    "remasking": tuple(REMASKING_RULES),
-    "reveal_schedule": REVEAL_SCHEDULES,
-    "audio_guidance_context": ("masked", "none"),
-}
-ACCEPTANCE_OPTIONS = ("confidence_threshold", "entropy_bound")  # each replaces `reveal_schedule`
 STATIC_CACHE_STEP = 256  # positions; lengths are rounded up to it, so that most calls need no new compilation
-UNSUPPORTED_OUTPUTS = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
 
 
 class TttGenerationMixin(GenerationMixin):
@@ -141,7 +114,7 @@ class TttGenerationMixin(GenerationMixin):
         self, generation_config: GenerationConfig | None, **kwargs: Any
     ) -> tuple[GenerationConfig, dict]:
         kwargs.pop("generation_mode", None)  # the any-to-any pipeline passes it on
-        asked = _asked_options(
+        asked = asked_options(
             generation_config, {name: kwargs.pop(name) for name in GENERATION_DEFAULTS if name in kwargs}
         )
         generation_config, model_kwargs = super()._prepare_generation_config(generation_config, **kwargs)
@@ -153,7 +126,7 @@ class TttGenerationMixin(GenerationMixin):
                 setattr(generation_config, name, asked[name])
             elif getattr(generation_config, name, None) is None:
                 setattr(generation_config, name, default)
-        _check_generation_config(generation_config)
+        check_generation_config(generation_config)
         self._check_blocks(generation_config)
         return generation_config, model_kwargs
 
@@ -293,28 +266,6 @@ class TttGenerationMixin(GenerationMixin):
             )
 
 
-def _asked_options(generation_config: GenerationConfig | None, arguments: dict[str, Any]) -> dict[str, Any]:
-    """
-    Give the options that a caller sets: arguments of `generate`, then a config that is passed.
-
-    They go before the checkpoint's `generation_config.json`. An argument `None` switches an option off where it can
-    be off, as with transformers' own options, and is ignored otherwise; a rule of how many positions a step reveals
-    switches off the checkpoint's other one.
-    """
-    asked = {name: getattr(generation_config, name, None) for name in GENERATION_DEFAULTS}
-    if any(arguments.get(name) is not None for name in ("reveal_schedule", *ACCEPTANCE_OPTIONS)):
-        asked |= dict.fromkeys(ACCEPTANCE_OPTIONS)
-    asked |= arguments
-    asked = {
-        name: value
-        for name, value in asked.items()
-        if value is not None or (name in arguments and GENERATION_DEFAULTS[name] is None)
-    }
-    if any(asked.get(name) is not None for name in ("reveal_schedule", *ACCEPTANCE_OPTIONS)):
-        asked = dict.fromkeys(ACCEPTANCE_OPTIONS) | asked
-    return asked
-
-
 def _check_prompt(input_ids: torch.Tensor | None) -> None:
     if input_ids is not None and input_ids.ndim != 2:
         raise ValueError(
@@ -348,48 +299,6 @@ def _check_prompts(
             f"A prompt of {max(lengths)} token ids and {max_new_tokens} new ones need {max(lengths) + max_new_tokens} "
             f"positions, this model has {context}: lower `max_new_tokens`, or shorten the prompt."
         )
-
-
-def _check_generation_config(config: GenerationConfig) -> None:
-    for name in ("block_length", "denoising_steps"):
-        if not _is_count(getattr(config, name)):
-            raise ValueError(f"`{name}` must be an integer of at least 1, got {getattr(config, name)!r}.")
-    for name in ("first_block_length", "max_span_length", "audio_top_k"):
-        value = getattr(config, name)
-        if value is not None and not _is_count(value):
-            raise ValueError(f"`{name}` must be an integer of at least 1 or None, got {value!r}.")
-    for name in ("audio_temperature", "audio_guidance_scale"):
-        value = getattr(config, name)
-        if value is not None and not (_is_number(value) and value >= 0):
-            raise ValueError(f"`{name}` must be a number that is not negative, got {value!r}.")
-    for name, choices in CHOICES.items():
-        if getattr(config, name) not in choices:
-            raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {getattr(config, name)!r}.")
-    for name, upper in (("confidence_threshold", 1.0), ("audio_top_p", 1.0), ("entropy_bound", float("inf"))):
-        value = getattr(config, name)
-        if value is not None and not (_is_number(value) and 0 <= value <= upper):
-            raise ValueError(f"`{name}` must be a number between 0 and {upper:g}, got {value!r}.")
-    if config.confidence_threshold is not None and config.entropy_bound is not None:
-        raise ValueError(
-            "`confidence_threshold` and `entropy_bound` both decide how many positions a step reveals; pass one of "
-            "them, or set the other to None."
-        )
-    if config.guidance_scale not in (None, 1):
-        raise ValueError(
-            "`guidance_scale` is not supported: its unconditional branch is computed on text alone, without audio; "
-            "leave it out, or use `audio_guidance_scale`."
-        )
-    for name in UNSUPPORTED_OUTPUTS:
-        if getattr(config, name):
-            raise ValueError(f"`{name}` is not supported: text and audio are scored over different ids; leave it out.")
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, numbers.Integral) and int(value) >= 1
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not math.isnan(value)
 
 
 __all__ = ["GENERATION_DEFAULTS", "TttGenerateOutput", "TttGenerationMixin"]

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 import gradio as gr
 
-from modeling_ttt.generation_ttt import GENERATION_DEFAULTS
+from modeling_ttt.generation_options_ttt import GENERATION_DEFAULTS
 from modeling_ttt.samplers_ttt import REMASKING_RULES
 
 from ..service import AudioFile, DecodingOptions, TalkRequest, TalkService

@@ -1,0 +1,112 @@
+"""
+The options of `generate`: their defaults, which of them a caller sets, and their checks.
+
+Independent of models and token ids.
+"""
+
+import math
+import numbers
+from typing import Any
+
+from transformers import GenerationConfig
+
+from .samplers_ttt import REMASKING_RULES, REVEAL_SCHEDULES
+
+# The options of this model are fields of a plain GenerationConfig, beside transformers' own; these are the defaults
+# where neither it nor the caller sets them.
+GENERATION_DEFAULTS: dict[str, Any] = {
+    "block_length": 32,
+    "first_block_length": None,
+    "denoising_steps": 10,
+    "reveal_schedule": "linear",
+    "remasking": "low_confidence",
+    "confidence_threshold": None,
+    "entropy_bound": None,
+    "block_early_stop": False,
+    "audio_temperature": 0.0,
+    "audio_top_k": None,
+    "audio_top_p": None,
+    "audio_guidance_scale": None,
+    "audio_guidance_context": "masked",
+    "max_span_length": None,
+}
+CHOICES: dict[str, tuple[str, ...]] = {
+    "remasking": tuple(REMASKING_RULES),
+    "reveal_schedule": REVEAL_SCHEDULES,
+    "audio_guidance_context": ("masked", "none"),
+}
+ACCEPTANCE_OPTIONS = ("confidence_threshold", "entropy_bound")  # each replaces `reveal_schedule`
+UNSUPPORTED_OUTPUTS = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
+
+
+def asked_options(generation_config: GenerationConfig | None, arguments: dict[str, Any]) -> dict[str, Any]:
+    """
+    Give the options that a caller sets: arguments of `generate`, then a config that is passed.
+
+    They go before the checkpoint's `generation_config.json`. An argument `None` switches an option off where it can
+    be off, as with transformers' own options, and is ignored otherwise; a rule of how many positions a step reveals
+    switches off the checkpoint's other one.
+    """
+    asked = {name: getattr(generation_config, name, None) for name in GENERATION_DEFAULTS}
+    if any(arguments.get(name) is not None for name in ("reveal_schedule", *ACCEPTANCE_OPTIONS)):
+        asked |= dict.fromkeys(ACCEPTANCE_OPTIONS)
+    asked |= arguments
+    asked = {
+        name: value
+        for name, value in asked.items()
+        if value is not None or (name in arguments and GENERATION_DEFAULTS[name] is None)
+    }
+    if any(asked.get(name) is not None for name in ("reveal_schedule", *ACCEPTANCE_OPTIONS)):
+        asked = dict.fromkeys(ACCEPTANCE_OPTIONS) | asked
+    return asked
+
+
+def check_generation_config(config: GenerationConfig) -> None:
+    """
+    Check the options of a call.
+
+    Args:
+        config (`GenerationConfig`): All options, the defaults included.
+
+    Raises:
+        ValueError: An option is out of its range, not supported, or excludes another one.
+    """
+    for name in ("block_length", "denoising_steps"):
+        if not _is_count(getattr(config, name)):
+            raise ValueError(f"`{name}` must be an integer of at least 1, got {getattr(config, name)!r}.")
+    for name in ("first_block_length", "max_span_length", "audio_top_k"):
+        value = getattr(config, name)
+        if value is not None and not _is_count(value):
+            raise ValueError(f"`{name}` must be an integer of at least 1 or None, got {value!r}.")
+    for name in ("audio_temperature", "audio_guidance_scale"):
+        value = getattr(config, name)
+        if value is not None and not (_is_number(value) and value >= 0):
+            raise ValueError(f"`{name}` must be a number that is not negative, got {value!r}.")
+    for name, choices in CHOICES.items():
+        if getattr(config, name) not in choices:
+            raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {getattr(config, name)!r}.")
+    for name, upper in (("confidence_threshold", 1.0), ("audio_top_p", 1.0), ("entropy_bound", float("inf"))):
+        value = getattr(config, name)
+        if value is not None and not (_is_number(value) and 0 <= value <= upper):
+            raise ValueError(f"`{name}` must be a number between 0 and {upper:g}, got {value!r}.")
+    if config.confidence_threshold is not None and config.entropy_bound is not None:
+        raise ValueError(
+            "`confidence_threshold` and `entropy_bound` both decide how many positions a step reveals; pass one of "
+            "them, or set the other to None."
+        )
+    if config.guidance_scale not in (None, 1):
+        raise ValueError(
+            "`guidance_scale` is not supported: its unconditional branch is computed on text alone, without audio; "
+            "leave it out, or use `audio_guidance_scale`."
+        )
+    for name in UNSUPPORTED_OUTPUTS:
+        if getattr(config, name):
+            raise ValueError(f"`{name}` is not supported: text and audio are scored over different ids; leave it out.")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and int(value) >= 1
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not math.isnan(value)
