@@ -4,50 +4,22 @@
 Depends on HTTP, OpenAI's forms of requests, events and errors, and the service. Independent of Gradio and the model.
 """
 
-import asyncio
 import base64
 import contextlib
-import json
-import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any, Literal, TypeAlias
 
 from fastapi import APIRouter, Form, Request, Response, UploadFile
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
-from fastapi.routing import APIRoute
+from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, Field
-from starlette.exceptions import HTTPException
 from typing_extensions import TypedDict  # for the answers of routes, pydantic takes no other before Python 3.12
 
 from processing_ttt import TttAudioChunk, TttTextDelta
 
-from ..service import (
-    AsyncTalkStream,
-    AudioFile,
-    Busy,
-    DecodingOptions,
-    Limits,
-    ReplySummary,
-    RequestError,
-    TalkRequest,
-    TalkService,
-)
+from ..service import AsyncTalkStream, AudioFile, DecodingOptions, ReplySummary, RequestError, TalkRequest, TalkService
 from ..service.audio_formats import MEDIA_TYPES, AudioEncoder, encoder_for
-
-logger = logging.getLogger(__name__)
-
-FORM_BYTES = 16 * 1024  # of a request, besides the audio
-Result = TypeVar("Result")
-NO_CACHE = {"Cache-Control": "no-store"}
-
-
-class UnknownModel(RequestError):
-    """A request for a model that is not served here."""
-
-
-class TooLarge(RequestError):
-    """A request with more bytes than the limit."""
+from .openai_errors import UnknownModel, route_class
+from .openai_streams import events_or_error, streamed, unless_disconnected
 
 
 class SpeechBody(BaseModel):
@@ -116,15 +88,6 @@ class TranscriptDone(TypedDict):
 Event: TypeAlias = SpeechDelta | SpeechDone | TranscriptDelta | TranscriptDone
 
 
-class ErrorDescription(TypedDict):
-    """What OpenAI's clients read of an error."""
-
-    message: str
-    type: str
-    param: None
-    code: str | None
-
-
 def openai_router(service: TalkService, model_name: str = "ttt") -> APIRouter:
     """
     Make the routes.
@@ -166,8 +129,8 @@ def openai_router(service: TalkService, model_name: str = "ttt") -> APIRouter:
         )
         stream = service.stream_async(asked)
         if body.stream_format == "sse":
-            return await _streamed(request, _speech_events(stream, encoder), "text/event-stream")
-        return await _streamed(request, _speech_bytes(stream, encoder), MEDIA_TYPES[body.response_format])
+            return await streamed(request, _speech_events(stream, encoder), "text/event-stream")
+        return await streamed(request, _speech_bytes(stream, encoder), MEDIA_TYPES[body.response_format])
 
     @router.post("/audio/transcriptions")  # `prompt` is a hint that this model does not need
     async def transcriptions(
@@ -190,128 +153,11 @@ def openai_router(service: TalkService, model_name: str = "ttt") -> APIRouter:
             user=_user(request),
         )
         if stream:
-            return await _streamed(request, _transcript_events(service.stream_async(asked)), "text/event-stream")
-        text = (await _unless_disconnected(request, service.reply_async(asked))).text
+            return await streamed(request, _transcript_events(service.stream_async(asked)), "text/event-stream")
+        text = (await unless_disconnected(request, service.reply_async(asked))).text
         return PlainTextResponse(text) if response_format == "text" else JSONResponse({"text": text})
 
     return router
-
-
-def route_class(limits: Limits, body_bytes: int | None = None) -> type[APIRoute]:
-    """
-    Make a class of routes that read no more bytes than `limits` allow, and give every error in OpenAI's form.
-
-    Args:
-        limits ([`Limits`]): Their `upload_bytes` count.
-        body_bytes (`int`, *optional*): Largest body, where it holds a file in base64; by default the file's bytes and
-            some more.
-
-    Returns:
-        `type[APIRoute]`.
-    """
-
-    class OpenAiRoute(APIRoute):
-        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-            handle = super().get_route_handler()
-
-            async def guarded(request: Request) -> Response:
-                bounded = _Bounded(request, body_bytes or limits.upload_bytes + FORM_BYTES)
-                try:
-                    return await handle(Request(request.scope, bounded.receive, request._send))
-                except Exception as error:
-                    too_large = TooLarge(f"The request is larger than the limit of {limits.upload_in_words}.")
-                    return error_response(too_large if bounded.is_exceeded else error)
-
-            return guarded
-
-    return OpenAiRoute
-
-
-class _Bounded:
-    """Counts the bytes of a body as they come, and stops when there are too many."""
-
-    def __init__(self, request: Request, most: int):
-        self._receive = request.receive
-        self._left = most
-        self.is_exceeded = False
-
-    async def receive(self) -> Any:
-        message = await self._receive()
-        self._left -= len(message.get("body", b""))
-        if self._left < 0:
-            self.is_exceeded = True
-            raise ValueError("The body is too large.")
-        return message
-
-
-def error_response(error: Exception) -> JSONResponse:
-    """
-    Write an error in OpenAI's form.
-
-    Args:
-        error (`Exception`): The error; one that the client cannot mend goes to the log, and no detail of it to the
-            client.
-
-    Returns:
-        `JSONResponse`.
-    """
-    status, message, code = _described(error)
-    kind = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
-    headers = {"Connection": "close"}  # the body may not have been read to its end, and will not be
-    if isinstance(error, Busy):
-        headers["Retry-After"] = str(max(1, round(error.retry_after)))
-    description: ErrorDescription = {"message": message, "type": kind, "param": None, "code": code}
-    return JSONResponse({"error": description}, status_code=status, headers=headers)
-
-
-def _described(error: Exception) -> tuple[int, str, str | None]:
-    if isinstance(error, Busy):
-        return 429, str(error), "rate_limit_exceeded"
-    if isinstance(error, UnknownModel):
-        return 404, str(error), "model_not_found"
-    if isinstance(error, TooLarge):
-        return 413, str(error), "request_too_large"
-    if isinstance(error, RequestError):
-        return 400, str(error), None
-    if isinstance(error, RequestValidationError):
-        fields = ", ".join(dict.fromkeys(str(place["loc"][-1]) for place in error.errors() if place["loc"]))
-        return 400, f"The request cannot be read; look at: {fields[:200] or 'its body'}.", None
-    if isinstance(error, HTTPException) and error.status_code < 500:
-        return error.status_code, "The request cannot be read.", None
-    logger.error("A request failed", exc_info=error)
-    return 500, "The request failed because of an error on the server, which is in its log: try again.", None
-
-
-async def _streamed(request: Request, pieces: AsyncGenerator[bytes, None], media_type: str) -> Response:
-    """Begin to stream; an error before the first piece still has a status of its own."""
-    first = await _unless_disconnected(request, anext(pieces, b""))
-
-    async def all_pieces() -> AsyncIterator[bytes]:
-        async with contextlib.aclosing(pieces):
-            yield first
-            async for piece in pieces:
-                yield piece
-
-    return StreamingResponse(all_pieces(), media_type=media_type, headers=NO_CACHE)
-
-
-async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """Await a result, and give up when the client closes the connection."""
-    working, disconnecting = asyncio.ensure_future(work), asyncio.create_task(_wait_until_disconnected(request))
-    try:
-        await asyncio.wait({working, disconnecting}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise HTTPException(499)  # no client is left to read it
-        return working.result()
-    finally:
-        for task in (working, disconnecting):
-            task.cancel()
-        await asyncio.gather(working, disconnecting, return_exceptions=True)
-
-
-async def _wait_until_disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _speech_bytes(stream: AsyncTalkStream, encoder: AudioEncoder) -> AsyncGenerator[bytes, None]:
@@ -325,7 +171,7 @@ async def _speech_bytes(stream: AsyncTalkStream, encoder: AudioEncoder) -> Async
 
 async def _speech_events(stream: AsyncTalkStream, encoder: AudioEncoder) -> AsyncGenerator[bytes, None]:
     async with contextlib.aclosing(_speech_bytes(stream, encoder)) as pieces:
-        async for event in _events_or_error(_speech_deltas(pieces)):
+        async for event in events_or_error(_speech_deltas(pieces)):
             yield event
 
 
@@ -336,7 +182,7 @@ async def _speech_deltas(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[
 
 
 async def _transcript_events(stream: AsyncTalkStream) -> AsyncGenerator[bytes, None]:
-    async for event in _events_or_error(_transcript_deltas(stream)):
+    async for event in events_or_error(_transcript_deltas(stream)):
         yield event
 
 
@@ -347,24 +193,6 @@ async def _transcript_deltas(stream: AsyncTalkStream) -> AsyncGenerator[Event, N
                 yield {"type": "transcript.text.delta", "delta": event.text}
             elif isinstance(event, ReplySummary):
                 yield {"type": "transcript.text.done", "text": event.text}
-
-
-async def _events_or_error(events: AsyncGenerator[Event, None]) -> AsyncGenerator[bytes, None]:
-    """Write server-sent events; an error after the first is an event, one before it is the response's own."""
-    has_begun = False
-    async with contextlib.aclosing(events):
-        try:
-            async for event in events:
-                yield _server_sent(event)
-                has_begun = True
-        except RequestError as error:
-            if not has_begun:
-                raise
-            yield _server_sent(json.loads(bytes(error_response(error).body)))
-
-
-def _server_sent(event: Event | dict[str, ErrorDescription]) -> bytes:
-    return f"data: {json.dumps(event)}\n\n".encode()
 
 
 def _model_card(name: str) -> ModelCard:

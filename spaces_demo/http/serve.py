@@ -25,7 +25,8 @@ from processing_ttt import TttReply
 from ..service import Limits, RequestError, TalkRequest, TalkService
 from ..service.audio_formats import wav_file
 from ..service.batching import answer_together
-from .openai_routes import FORM_BYTES, openai_router, route_class
+from .openai_errors import FORM_BYTES, route_class
+from .openai_routes import openai_router
 
 BATCH_WAIT_SECONDS = 0.01
 DRAIN_SECONDS = 60.0

@@ -250,7 +250,7 @@ def test_a_client_that_leaves_before_the_first_piece_gives_its_slot_or_place_up(
 def test_a_route_may_take_a_body_that_is_longer_than_the_file_in_it(length, status):
     from fastapi.testclient import TestClient
 
-    from spaces_demo.http.openai_routes import route_class
+    from spaces_demo.http.openai_errors import route_class
 
     app = fastapi.FastAPI()
     app.router.route_class = route_class(Limits(upload_bytes=300), body_bytes=700)
