@@ -14,6 +14,15 @@ from transformers.configuration_utils import SubConfigSpec
 
 from .released_configuration_ttt import is_foreign_layout, is_released_layout, nest_language_model, resolve_markers
 
+# Sizes of a backbone, and the largest that a file may ask for: far beyond any model, and built in seconds.
+BACKBONE_SIZES = {
+    "vocab_size": 2**24,
+    "hidden_size": 2**20,
+    "intermediate_size": 2**22,
+    "num_hidden_layers": 1024,
+    "num_attention_heads": 2**14,
+    "num_key_value_heads": 2**14,
+}
 ALIBI_BACKBONES = ("bloom", "mpt")
 # Layers with a running state instead of keys and values cannot attend to a whole span, nor discard a denoising step.
 ATTENTION_LAYER_TYPES = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
@@ -217,6 +226,10 @@ class TttConfig(PreTrainedConfig):
         return TttMarkers(**values)
 
     def _check_backbone(self) -> None:
+        for name, largest in BACKBONE_SIZES.items():
+            value = getattr(self.text_config, name, None)
+            if isinstance(value, int) and not 1 <= value <= largest:
+                raise ValueError(f"`text_config.{name}` must be from 1 to {largest}, got {value}.")
         foreign = set(getattr(self.text_config, "layer_types", None) or ()) - ATTENTION_LAYER_TYPES
         if foreign or self.text_config.is_encoder_decoder:
             is_encoder_decoder = self.text_config.is_encoder_decoder

@@ -130,6 +130,8 @@ def _weight_files(source: Path) -> list[str]:
         return [SAFE_WEIGHTS_NAME] if (source / SAFE_WEIGHTS_NAME).is_file() else []
     files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     for name in files:
+        if Path(name).name != name:
+            raise ValueError(f"{SAFE_WEIGHTS_INDEX_NAME} of {str(source)!r} names {name!r}, outside of the folder.")
         if not (source / name).is_file():
             raise ValueError(
                 f"{SAFE_WEIGHTS_INDEX_NAME} names {name}, which is not in {str(source)!r}: the download is incomplete."

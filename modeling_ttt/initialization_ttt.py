@@ -58,6 +58,7 @@ def build_from_language_model(
     **kwargs: Any,
 ) -> PreTrainedModel:
     """Implement `TttForConditionalGeneration.from_language_model`; arguments and errors are described there."""
+    kwargs.setdefault("trust_remote_code", False)  # by default transformers asks on standard input
     if tokenizer is None:
         options = {name: kwargs[name] for name in _DOWNLOAD_OPTIONS if name in kwargs}
         tokenizer = AutoTokenizer.from_pretrained(folder_or_hub_id, **options)

@@ -156,7 +156,7 @@ def read_markers(folder_or_hub_id: str | os.PathLike, **options: Any) -> dict[st
     ]
     if not any(files):
         return {}
-    tokenizer = AutoTokenizer.from_pretrained(folder_or_hub_id, **options)
+    tokenizer = AutoTokenizer.from_pretrained(folder_or_hub_id, trust_remote_code=False, **options)
     vocab = tokenizer.get_vocab()
     found = {name: vocab[token] for name, token in MARKERS.items() if token in vocab}
     if "audio_code_offset" in found:

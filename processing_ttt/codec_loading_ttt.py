@@ -11,12 +11,13 @@ import logging
 import os
 import shutil
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoConfig, AutoFeatureExtractor, AutoModel, PreTrainedConfig
 from transformers.dynamic_module_utils import custom_object_save
 
@@ -24,6 +25,7 @@ from .codec_adapter_ttt import ADAPTED_CODECS, FEATURE_CODECS, CodecAdapter, ada
 from .codec_interface_ttt import Codec, CodecConfig, CodecStream
 from .codec_stream_ttt import WholeCodecStream, WindowedCodecStream
 from .codec_ttt import TttCodecModel  # noqa: F401 - its module registers it with the Auto classes
+from .loading_faults_ttt import faults_named, load_whole
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +76,7 @@ class CodecHandle:
             return self._model.config
         with self._lock:
             if self._config is None:
-                self._config = adapted_config(self._load(AutoConfig))
+                self._config = adapted_config(self._load(AutoConfig.from_pretrained))
         return self._config
 
     @property
@@ -204,13 +206,13 @@ class CodecHandle:
         cache = {
             key: self.loading_kwargs[key] for key in ("cache_dir", "local_files_only") if key in self.loading_kwargs
         }
-        model = self._load(AutoModel, dtype=torch.float32, adapter_kwargs=cache).eval()
+        model = self._load(partial(load_whole, AutoModel), dtype=torch.float32, adapter_kwargs=cache).eval()
         if model.config.model_type not in ADAPTED_CODECS:
             return model
         needs_features = model.config.model_type in FEATURE_CODECS
-        return CodecAdapter(model, self._load(AutoFeatureExtractor) if needs_features else None)
+        return CodecAdapter(model, self._load(AutoFeatureExtractor.from_pretrained) if needs_features else None)
 
-    def _load(self, auto_class: Any, **kwargs: Any) -> Any:
+    def _load(self, load: Callable[..., Any], **kwargs: Any) -> Any:
         location = self._location()
         if location is None:
             raise ValueError(
@@ -218,24 +220,17 @@ class CodecHandle:
                 "set `processor.codec`, or give `codec_name_or_path` as a folder or Hub id."
             )
         path, subfolder = location
-        kwargs = {**self.loading_kwargs, **kwargs}
+        kwargs = {"trust_remote_code": False, **self.loading_kwargs, **kwargs}  # the default asks on standard input
         if self._is_relative and not os.path.isdir(path):
             kwargs["revision"] = self.revision
-        try:
+        where = f"{path}/{subfolder}" if subfolder else path
+        way_out = (
+            "a codec's folder holds config.json and model.safetensors. Put it there, or give `codec_name_or_path`."
+        )
+        with faults_named(f"the codec {where!r}", way_out):
             stored, _ = PreTrainedConfig.get_config_dict(path, subfolder=subfolder, **kwargs)
             _register_large_codec(stored.get("model_type"))
-            return auto_class.from_pretrained(path, subfolder=subfolder, **kwargs)
-        except (OSError, ValueError, SafetensorError) as error:
-            where = f"{path}/{subfolder}" if subfolder else path
-            if isinstance(error, SafetensorError):
-                raise OSError(
-                    f"The codec {where!r} cannot be loaded: its model.safetensors is damaged, or a Git LFS pointer "
-                    f"instead of the file ({error}). Download it again."
-                ) from error
-            raise OSError(
-                f"The codec {where!r} cannot be loaded ({str(error).splitlines()[0]}): a codec's folder holds "
-                "config.json and model.safetensors. Put it there, or give `codec_name_or_path`."
-            ) from error
+            return load(path, subfolder=subfolder, **kwargs)
 
     def _copy_folder(self, path: str, subfolder: str, target: str) -> None:
         if not os.path.isdir(path):
@@ -253,6 +248,7 @@ class CodecHandle:
                 )
         else:
             if os.path.realpath(path) != os.path.realpath(target):
+                self.config  # noqa: B018 - an error for a folder that is no codec's
                 _copy_codec_files(path, target)
             _write_codec_sources(target)
 
@@ -299,26 +295,33 @@ def _write_codec_sources(folder: str) -> None:
         file.write("\n")
 
 
+def names_outside_folder(name_or_path: str) -> bool:
+    """Ask whether a codec's name in a checkpoint's file leads out of the checkpoint: a Hub id and `./codec` do not."""
+    return os.path.isabs(name_or_path) or name_or_path.startswith("~") or ".." in name_or_path.split("/")
+
+
 def _copy_codec_files(path: str, target: str) -> None:
     """
-    Copy what belongs to a codec and nothing else: a checkpoint's processor may name any folder, and what is saved is
-    often published.
+    Copy the files of a codec's folder and nothing else: a checkpoint may name any folder, or hold links to any file,
+    and what is saved is often published.
     """
-    if not os.path.isfile(os.path.join(path, "config.json")):
-        raise OSError(
-            f"{path!r} is no codec's folder: it has no config.json. Set `processor.codec`, or give "
-            "`codec_name_or_path`."
-        )
+    os.makedirs(target, exist_ok=True)
+    for name in sorted(os.listdir(path)):
+        file = os.path.join(path, name)
+        is_licence = name.upper().startswith(("LICENSE", "LICENCE", "NOTICE"))
+        if name.startswith(".") or not os.path.isfile(file) or not (is_licence or name.endswith(CODEC_FILES)):
+            continue
+        if not _stays_inside(file, path):
+            raise OSError(
+                f"{file!r} is a link to a file outside of the codec's folder, which is not copied: replace the link by "
+                "the file."
+            )
+        shutil.copyfile(file, os.path.join(target, name))
 
-    def foreign(folder: str, names: list[str]) -> list[str]:
-        files = [name for name in names if not os.path.isdir(os.path.join(folder, name))]
-        known = {
-            name
-            for name in files
-            if name.endswith(CODEC_FILES) or name.upper().startswith(("LICENSE", "LICENCE", "NOTICE"))
-        }
-        return [
-            name for name in names if name.startswith((".", "__pycache__")) or (name in files and name not in known)
-        ]
 
-    shutil.copytree(path, target, dirs_exist_ok=True, ignore=foreign)
+def _stays_inside(file: str, folder: str) -> bool:
+    """Whether a file is in a folder once links are followed; the Hub's cache links to `blobs` beside `snapshots`."""
+    folder = os.path.realpath(folder)
+    repository, snapshots, _ = folder.rpartition(f"{os.sep}snapshots{os.sep}")
+    allowed = [folder, os.path.join(repository, "blobs")] if snapshots else [folder]
+    return any(os.path.realpath(file).startswith(root + os.sep) for root in allowed)

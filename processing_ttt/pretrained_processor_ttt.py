@@ -5,6 +5,7 @@ Depends on the vocabulary only for the size of its codebook. Independent of the 
 """
 
 import copy
+import logging
 import os
 from typing import Any
 
@@ -16,9 +17,11 @@ from typing_extensions import Self
 from .audio_input_ttt import Waveform, load_audio
 from .codec_adapter_ttt import adapted_config
 from .codec_interface_ttt import Codec, CodecConfig, CodecStream
-from .codec_loading_ttt import CodecHandle
+from .codec_loading_ttt import CodecHandle, names_outside_folder
 from .hub_ttt import processor_card, push_with_card
 from .vocabulary_ttt import TttVocabulary
+
+logger = logging.getLogger(__name__)
 
 # A pipeline names its task when it loads a processor. A text-to-audio pipeline passes bare texts to the processor.
 _SPEAKING_PIPELINES = ("text-to-audio", "text-to-speech")
@@ -53,6 +56,12 @@ class TttPreTrainedProcessor(ProcessorMixin):
         processor = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple with `return_unused_kwargs`
         if kwargs.get("_from_pipeline") in _SPEAKING_PIPELINES:
             processor.bare_text_task = "tts"
+        if "codec_name_or_path" not in kwargs and names_outside_folder(processor.codec_name_or_path):
+            logger.warning(
+                "The checkpoint %r names a codec outside of its folder, %r: use it only if you know that folder.",
+                os.fspath(pretrained_model_name_or_path),
+                processor.codec_name_or_path,
+            )
         processor._codec_handle = CodecHandle(
             processor.codec_name_or_path,
             source=os.fspath(pretrained_model_name_or_path),

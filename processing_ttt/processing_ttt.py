@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from jinja2 import TemplateError
 from transformers import BatchFeature, PreTrainedTokenizerBase
 
 from .audio_input_ttt import as_audio_list, resolve_audio_parts
@@ -84,6 +85,10 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
         if unknown:
             raise ValueError(
                 f"`system_prompts` names unknown tasks {sorted(unknown)}: the tasks are {', '.join(TASKS)}."
+            )
+        if not isinstance(codec_name_or_path, str) or not codec_name_or_path:
+            raise ValueError(
+                f"`codec_name_or_path` is {codec_name_or_path!r}: give {OWN_CODEC!r}, a folder, or a Hub id."
             )
         self.vocabulary = TttVocabulary.from_tokenizer(tokenizer)
         self.layout = TttLayout(self.vocabulary, text_tokens, audio_tokens)
@@ -178,6 +183,9 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
         Returns:
             `str` or `list[str]`, or with `tokenize=True` token ids, or with `return_dict=True` a `BatchFeature` of
             `input_ids` and `attention_mask`.
+
+        Raises:
+            ValueError: If the messages have another form, or the template is broken.
         """
         if kwargs.get("tokenize"):
             processor_kwargs = dict(kwargs.get("processor_kwargs") or {})
@@ -190,7 +198,13 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
             if kwargs.get("return_dict") and "return_tensors" not in processor_kwargs:
                 kwargs.setdefault("return_tensors", "pt")  # `generate` takes a dictionary
             kwargs["processor_kwargs"] = processor_kwargs
-        return super().apply_chat_template(conversation, chat_template, **kwargs)
+        try:
+            return super().apply_chat_template(conversation, chat_template, **kwargs)
+        except TemplateError as error:
+            raise ValueError(
+                f"The chat template cannot be rendered ({type(error).__name__}: {error}): mend chat_template.jinja of "
+                "the checkpoint, or give `chat_template`."
+            ) from error
 
     def __call__(
         self,

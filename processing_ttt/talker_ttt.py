@@ -10,12 +10,12 @@ import os
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoProcessor
 from typing_extensions import Self
 
 from .conversation_ttt import TttConversation
 from .device_ttt import choose_device
+from .loading_faults_ttt import check_adapter, faults_named, load_whole
 from .processing_ttt import TttProcessor
 from .reading_ttt import TextReader
 from .reply_ttt import TttReply
@@ -94,25 +94,15 @@ class TttTalker:
             ValueError: If the checkpoint is of another kind of model.
         """
         source = os.fspath(name_or_folder)
-        loading: dict[str, Any] = {"trust_remote_code": True} if trust_remote_code else {}
+        loading: dict[str, Any] = {"trust_remote_code": trust_remote_code}
         if revision is not None:
             loading["revision"] = revision
         _check_source(source, trust_remote_code, loading)
-        try:
-            model, found = AutoModel.from_pretrained(source, dtype=dtype or "auto", output_loading_info=True, **loading)
-        except SafetensorError as error:
-            raise OSError(
-                f"The weights of {source!r} are damaged, or Git LFS pointers instead of the files ({error}): "
-                "download them again."
-            ) from error
-        if missing := sorted(found["missing_keys"]):
-            raise OSError(
-                f"The weights of {source!r} lack {len(missing)} tensors, {missing[0]} among them: download the "
-                "checkpoint again, or convert it again."
-            )
+        model = load_whole(AutoModel, source, dtype=dtype or "auto", **loading)
         if adapter is not None:
             model = _with_adapter(model, adapter)
-        processor = AutoProcessor.from_pretrained(source, **loading)
+        with faults_named(f"the processor of {source!r}"):
+            processor = AutoProcessor.from_pretrained(source, **loading)
         return cls(model.to(choose_device(device)).eval(), processor, language, **generation_options)
 
     def reply(
@@ -326,7 +316,8 @@ def _check_source(source: str, trust_remote_code: bool, loading: dict[str, Any])
             "The model's package is not imported: `import modeling_ttt`, or take `TttTalker` from `text_to_talk`. "
             "Where it is not installed, `trust_remote_code=True` runs the checkpoint's own code instead."
         )
-    model_type = AutoConfig.from_pretrained(source, **loading).model_type
+    with faults_named(f"the configuration of {source!r}"):
+        model_type = AutoConfig.from_pretrained(source, **loading).model_type
     if model_type != MODEL_TYPE:
         raise ValueError(
             f"{source!r} is a {model_type} model and not Text-to-Talk yet: `ttt convert` turns a released checkpoint "
@@ -339,4 +330,7 @@ def _with_adapter(model: Any, adapter: str | os.PathLike) -> Any:
         from peft import PeftModel
     except ImportError as error:
         raise ImportError("An adapter needs PEFT: `pip install peft`.") from error
-    return PeftModel.from_pretrained(model, os.fspath(adapter))
+    with faults_named(f"the adapter {os.fspath(adapter)!r}"):
+        adapted = PeftModel.from_pretrained(model, os.fspath(adapter))
+        check_adapter(adapted, adapted.active_adapter, adapter)
+    return adapted

@@ -51,7 +51,7 @@ def convert(
 
     folder = _download(source, revision, SOURCE_PATTERNS)
     config = read_released_config(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     tokenizer.eos_token, tokenizer.chat_template = END_OF_MESSAGE, None  # the processor brings the template
     vocabulary = TttVocabulary.from_tokenizer(tokenizer)
     _check_tokens(tokenizer, vocabulary)
@@ -102,7 +102,7 @@ def init(
 
     if audio_codebook_size is None:
         audio_codebook_size = RELEASED_CODEBOOK_SIZE if codec is None else CodecHandle(codec).config.codebook_size
-    tokenizer = AutoTokenizer.from_pretrained(language_model, revision=revision)
+    tokenizer = AutoTokenizer.from_pretrained(language_model, revision=revision, trust_remote_code=False)
     model = TttForConditionalGeneration.from_language_model(
         language_model,
         audio_codebook_size,

@@ -18,6 +18,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from modeling_ttt import TttForConditionalGeneration
 from processing_ttt import TttProcessor
+from processing_ttt.loading_faults_ttt import faults_named, load_whole
 
 from .lora import merge_adapter, read_adapter_config
 
@@ -96,7 +97,7 @@ def load_model(
         [`TttForConditionalGeneration`]: In eval mode.
     """
     base, adapter = split_model_name(name)
-    model = TttForConditionalGeneration.from_pretrained(base, dtype=dtype, **kwargs)
+    model = load_whole(TttForConditionalGeneration, base, dtype=dtype, **kwargs)
     if adapter is not None:
         model = merge_adapter(model, adapter)
     return (model if device is None else model.to(device)).eval()
@@ -104,4 +105,6 @@ def load_model(
 
 def load_processor(name: str) -> TttProcessor:
     """Load the processor of a model by the model's name."""
-    return TttProcessor.from_pretrained(split_model_name(name)[0])
+    source = split_model_name(name)[0]
+    with faults_named(f"the processor of {source!r}"):
+        return TttProcessor.from_pretrained(source, trust_remote_code=False)

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from modeling_ttt import TttForConditionalGeneration
+from processing_ttt.loading_faults_ttt import check_adapter, faults_named
 from processing_ttt.vocabulary_ttt import TttVocabulary
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
+
+LARGEST_RANK = 4096  # as many as a matrix of a large model has rows: a larger one is a mistake, and fills the memory
 
 logger = logging.getLogger(__name__)
 
@@ -126,21 +129,23 @@ def load_adapters(model: TttForConditionalGeneration, folders: Mapping[str, str 
         raise ValueError("Name at least one adapter.")
     adapted: Any = None
     for name, folder in folders.items():
-        if not name.isidentifier():
-            raise ValueError(f"An adapter's name is letters, digits and _, but is {name!r}.")
+        if not name.isidentifier() or hasattr(torch.nn.ModuleDict(), name):  # PEFT keeps adapters in such a dictionary
+            raise ValueError(f"An adapter's name is letters, digits and _, and no word of PyTorch's, but is {name!r}.")
         _check_fits(model if adapted is None else adapted.get_base_model(), name, os.fspath(folder))
-        try:
-            if adapted is None:
-                adapted = PeftModel.from_pretrained(model, folder, adapter_name=name)
-            else:
-                adapted.load_adapter(folder, adapter_name=name)
-        except RuntimeError as error:
-            if "size mismatch" not in str(error):
-                raise
-            raise ValueError(
-                f"The adapter {name!r} does not fit {model.name_or_path!r}: its matrices have other sizes, so it "
-                "belongs to another model."
-            ) from error
+        with faults_named(f"the adapter {os.fspath(folder)!r}"):
+            try:
+                if adapted is None:
+                    adapted = PeftModel.from_pretrained(model, folder, adapter_name=name)
+                else:
+                    adapted.load_adapter(folder, adapter_name=name)
+            except RuntimeError as error:
+                if "size mismatch" not in str(error):
+                    raise
+                raise ValueError(
+                    f"The adapter {name!r} does not fit {model.name_or_path!r}: its matrices have other sizes, so it "
+                    "belongs to another model."
+                ) from error
+            check_adapter(adapted, name, folder)
     adapted.set_adapter(next(iter(folders)))
     return adapted.eval()
 
@@ -156,14 +161,19 @@ def read_adapter_config(adapter: str) -> "PeftConfig":
         `peft.PeftConfig`
 
     Raises:
-        ValueError: If there is no adapter.
+        ValueError: If there is no adapter, or its configuration is damaged.
     """
     from peft import PeftConfig
 
-    try:
-        return PeftConfig.from_pretrained(adapter)
-    except ValueError as error:
-        raise ValueError(f"{adapter!r} holds no adapter (adapter_config.json is missing): {error}") from error
+    with faults_named(f"the adapter {adapter!r}"):
+        try:
+            config = PeftConfig.from_pretrained(adapter)
+        except ValueError as error:
+            raise ValueError(f"{adapter!r} holds no adapter: its adapter_config.json is missing or damaged.") from error
+    base = config.base_model_name_or_path
+    if base is not None and not isinstance(base, str):
+        raise ValueError(f"`base_model_name_or_path` of the adapter {adapter!r} is {base!r}: it must name a model.")
+    return config
 
 
 def merge_adapter(model: TttForConditionalGeneration, folder: str | os.PathLike) -> TttForConditionalGeneration:
@@ -204,10 +214,14 @@ def _check_fits(model: TttForConditionalGeneration, name: str, folder: str) -> N
             base,
             model.name_or_path,
         )
+    for rank in (getattr(config, "r", 1), *(getattr(config, "rank_pattern", None) or {}).values()):
+        if not isinstance(rank, int) or not 1 <= rank <= LARGEST_RANK:
+            raise ValueError(f"The adapter {name!r} has the rank {rank!r}: it must be from 1 to {LARGEST_RANK}.")
     rows = getattr(config, "trainable_token_indices", None) or {}
-    highest = max((max(ids) for ids in rows.values()), default=-1) if isinstance(rows, dict) else max(rows)
-    if highest >= model.config.vocab_size:
-        raise ValueError(
-            f"The adapter {name!r} trains token {highest}, but the model has {model.config.vocab_size} tokens: it "
-            "belongs to another model."
-        )
+    with faults_named(f"the adapter {name!r}"):
+        highest = max((max(ids) for ids in rows.values()), default=-1) if isinstance(rows, dict) else max(rows)
+        if highest >= model.config.vocab_size:
+            raise ValueError(
+                f"The adapter {name!r} trains token {highest}, but the model has {model.config.vocab_size} tokens: it "
+                "belongs to another model."
+            )

@@ -76,7 +76,7 @@ class ChatJudge:
         from transformers import pipeline
 
         self.name = name
-        self.model: Any = pipeline("text-generation", model=name)
+        self.model: Any = pipeline("text-generation", model=name, trust_remote_code=False)
 
     def is_right(self, question: str | None, answer: str, accepted: Sequence[str], language: str | None) -> bool:
         """See `AnswerJudge`."""

@@ -120,7 +120,9 @@ class PipelineJudge:
 
         self.name = name
         self.batch_size = batch_size
-        self.recogniser: Any = pipeline("automatic-speech-recognition", model=name, device=choose_device())
+        self.recogniser: Any = pipeline(
+            "automatic-speech-recognition", model=name, device=choose_device(), trust_remote_code=False
+        )
 
     def supports(self, language: str | None) -> bool:
         """See `Judge`."""

@@ -251,6 +251,24 @@ def test_a_missing_shard_is_refused(tmp_path):
     assert shard.name in refused(tmp_path / "released")
 
 
+def test_an_index_that_names_a_file_outside_of_its_folder_is_refused(tmp_path):
+    write_released(tmp_path / "released", shard_size="20KB")
+    index = tmp_path / "released" / "model.safetensors.index.json"
+    index.write_text(index.read_text().replace('"model-00001', '"../model-00001'))
+    assert "outside of the folder" in refused(tmp_path / "released")
+
+
+def test_code_that_a_source_brings_is_refused_without_a_question(tmp_path, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked on standard input"))
+    names = {"AutoConfig": "foreign.Config", "AutoModelForCausalLM": "foreign.Model"}
+    foreign = tmp_path / "foreign"
+    write_language_model(foreign, "qwen2")
+    config = json.loads((foreign / "config.json").read_text())
+    (foreign / "config.json").write_text(json.dumps(config | {"model_type": "foreign", "auto_map": names}))
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        checkpoints.init(str(foreign), tmp_path / "ours", audio_codebook_size=16)
+
+
 def test_what_is_no_released_checkpoint_is_refused_with_the_way_out(tmp_path):
     write_language_model(tmp_path / "plain", "qwen2")
     assert "ttt init" in refused(tmp_path / "plain")

@@ -261,7 +261,7 @@ def test_an_adapter_talks_on_what_it_was_trained_from_and_is_told_from_what_it_d
 def test_programs_and_the_demo_load_what_an_adapter_was_trained_from(root, monkeypatch):
     loaded = []
 
-    class Loaded(Exception):
+    class Loaded(OSError):
         pass
 
     def from_pretrained(source, **_):
