@@ -1,5 +1,5 @@
 """
-Load models from folders and Hub repositories, or say in one sentence what is wrong with their files.
+Load models from folders and Hub repositories, or name in one sentence what is wrong with their files.
 
 transformers gives missing weights random values, follows an index of weights to any file, and lets a damaged file fail
 in whatever way it does. Depends on transformers' loading. Independent of which model is loaded.
