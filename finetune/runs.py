@@ -3,6 +3,7 @@ The files that a training run leaves in its folder, and how they are read.
 
     recipe.yaml     the recipe, as the run was started
     training.json   its result: data, length, time, memory; written when the run is finished
+    train.lock      held by the process that trains
 
 Depends on no other module of `finetune`.
 """
@@ -16,6 +17,7 @@ import yaml
 
 RECIPE_FILE = "recipe.yaml"
 RESULT_FILE = "training.json"
+LOCK_FILE = "train.lock"
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,11 @@ def train(
     from finetune.training.train import train as run
 
     with interruptible(f"The same command goes on from the last checkpoint in {read.output_dir}, if there is one yet."):
-        folder = run(read)
+        try:
+            folder = run(read)
+        except Exception:
+            typer.echo(err=True)  # ends the line of the progress bar
+            raise
     typer.echo(f"Trained: {folder}. Next: ttt evaluate {folder} --data ..., ttt publish {folder} ...")
 
 

@@ -17,6 +17,7 @@ Depends on the modules beside it, which do the steps.
 """
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -26,6 +27,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import filelock
 import torch
 import yaml
 from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
@@ -36,13 +38,13 @@ from finetune.adapters.loading import load_model, load_processor, split_model_na
 from finetune.adapters.lora import add_adapter
 from finetune.data.schema import replace_text
 from finetune.hardware import computes_bfloat16
-from finetune.runs import RECIPE_FILE, RESULT_FILE
+from finetune.runs import LOCK_FILE, RECIPE_FILE, RESULT_FILE
 from processing_ttt import TttProcessor
 
 from .batch_plan import RowPlan
 from .muon import MuonAdamW
 from .recipe import MAY_CHANGE, Recipe, read_recipe
-from .resume import CheckpointMarker, last_complete_checkpoint
+from .resume import CheckpointMarker, check_same_data, last_complete_checkpoint
 from .trainer import FlushLogs, TttTrainer
 from .training_data import NoisingCollator, PlannedRows, TrainingData, read_data, validation_rows
 from .validation import AudioSink, TrackerAudio, Validation
@@ -67,7 +69,9 @@ def train(recipe: Recipe) -> Path:
         `Path`: Folder of the last stage's result.
 
     Raises:
-        ValueError: If the recipe lacks a key, or the folder belongs to another recipe, or data and model do not fit.
+        ValueError: If the recipe lacks a key, or the folder belongs to another recipe or process, or data and model do
+            not fit, or the data changed since the run began, or no checkpoint to resume from is whole.
+        DivergedError: If the loss or weights become NaN or infinite.
     """
     recipe.require("model", "data", "output_dir")
     model = recipe.model
@@ -82,10 +86,22 @@ def train(recipe: Recipe) -> Path:
 def _train_stage(recipe: Recipe) -> None:
     """Train one stage and write its result; a stage that is finished is left alone."""
     folder = Path(recipe.output_dir)
-    _claim(folder, recipe)
-    if (folder / RESULT_FILE).is_file():
-        logger.warning("%s is trained already.", folder)
-        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / LOCK_FILE, timeout=0)
+    try:
+        with lock if _is_main_process() else contextlib.nullcontext():
+            _claim(folder, recipe)
+            if (folder / RESULT_FILE).is_file():
+                logger.warning("%s is trained already.", folder)
+            else:
+                _train_in(folder, recipe)
+    except filelock.Timeout as error:
+        raise ValueError(
+            f"Another process is training in {str(folder)!r}: wait, or choose another output_dir."
+        ) from error
+
+
+def _train_in(folder: Path, recipe: Recipe) -> None:
     if recipe.bf16 and not computes_bfloat16():
         logger.warning(
             "This machine computes bfloat16 in a slow way: --set bf16=false trains several times as fast here."
@@ -96,7 +112,8 @@ def _train_stage(recipe: Recipe) -> None:
     resumed = last_complete_checkpoint(folder)
     if resumed is not None:
         logger.warning("The run in %s goes on from %s.", folder, resumed.name)
-    marks = CheckpointMarker(resumed)
+        check_same_data(resumed, data.fingerprint)
+    marks = CheckpointMarker(resumed, data.fingerprint)
     trainer = build_trainer(recipe, model, processor, data)
     trainer.add_callback(marks)
     trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
@@ -113,7 +130,6 @@ def _claim(folder: Path, recipe: Recipe) -> None:
     Write the recipe into its folder, or check that it is the one that is there; the recipe of a run without a result or
     a checkpoint is replaced.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path, own = folder / RECIPE_FILE, asdict(recipe)
     if path.is_file():
         there = asdict(Recipe()) | yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -299,6 +315,7 @@ def training_arguments(recipe: Recipe, validates: bool, transcribes: bool) -> Tr
         use_cpu=not torch.cuda.is_available(),
         seed=recipe.seed,
         logging_steps=recipe.logging_steps,
+        logging_nan_inf_filter=False,  # the Trainer of this package ends such a run
         disable_tqdm=False,  # by default the level of transformers' messages decides
         eval_steps=recipe.eval_steps,
         save_steps=recipe.eval_steps,

@@ -1,10 +1,11 @@
 """
-transformers' Trainer with three differences: losses are means over samples, packed rows come in the order of their
-plan, and a validation also generates replies.
+transformers' Trainer with four differences: losses are means over samples, packed rows come in the order of their
+plan, a validation also generates replies, and a run whose loss or weights are no numbers ends with an error.
 
 Depends on batches as `collate.py` makes them and on the outputs of the model. Independent of recipes and data files.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,10 @@ from torch.utils.data import Sampler, SequentialSampler
 from transformers import Trainer, TrainerCallback
 
 GenerationCheck = Callable[[Any, int], dict[str, float]]  # model, number of updates -> metrics
+
+
+class DivergedError(RuntimeError):
+    """A run whose loss or weights became NaN or infinite."""
 
 
 class TttTrainer(Trainer):
@@ -78,11 +83,29 @@ class TttTrainer(Trainer):
         """Add both parts of the loss, and say where in the data the run is."""
         if "loss" in logs and self._since_log is not None:
             text, audio, samples, tokens = self.accelerator.reduce(self._since_log, "sum").tolist()
+            if not (math.isfinite(text) and math.isfinite(audio)):
+                raise self._diverged("its loss is NaN or infinite")
             logs |= {"text_loss": text / samples, "audio_loss": audio / samples, "tokens": tokens}
             self._since_log = None
         if self.state.epoch is not None and hasattr(self.train_dataset, "epoch_after"):
             self.state.epoch = self.train_dataset.epoch_after(self.state.global_step)
         super().log(logs, start_time)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save what was trained, also as part of a checkpoint, unless some of it is NaN or infinite."""
+        trained = ((name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad)
+        for name, parameter in trained:
+            local = parameter.to_local() if hasattr(parameter, "to_local") else parameter  # of a sharded one
+            if local.numel() and not torch.isfinite(torch.stack(torch.aminmax(local.detach()))).all():
+                raise self._diverged(f"{name} has NaN or infinite values")
+        super().save_model(output_dir, _internal_call)
+
+    def _diverged(self, what: str) -> DivergedError:
+        return DivergedError(
+            f"Training diverged: at update {self.state.global_step} {what}. Nothing was saved of it; earlier "
+            f"checkpoints in {self.args.output_dir!r} are kept. Train in another output_dir with a lower learning_rate "
+            "or a longer warmup_ratio, and look for damaged records in the data."
+        )
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate the loss, then the model's replies."""

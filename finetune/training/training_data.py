@@ -5,7 +5,9 @@ noises them and makes batches.
 Depends on prepared data, plans and the objective. Independent of models.
 """
 
+import hashlib
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +27,7 @@ from .mixture import MixedExamples, read_mixture
 from .recipe import Recipe
 
 VALIDATION_EPOCH = -1  # the noise of validation is always the same, and none that training draws
+HASHED_BYTES = 2**20  # at both ends of a file
 VALIDATION_EXAMPLES = 256  # of which the loss is measured at each validation
 
 logger = logging.getLogger(__name__)
@@ -44,6 +47,7 @@ class TrainingData:
         hours (`float`): Hours of audio in the training split.
         languages (`list[str]`): Tags.
         left_out (`int`): Examples that are longer than `max_length`.
+        fingerprint (`str`): Hash of the training records and their shares.
     """
 
     examples: MixedExamples | Sequence[Example]
@@ -54,6 +58,7 @@ class TrainingData:
     hours: float
     languages: list[str]
     left_out: int
+    fingerprint: str = ""
 
 
 def read_data(recipe: Recipe, processor: TttProcessor, block_length: int = 32) -> TrainingData:
@@ -133,7 +138,32 @@ def read_data(recipe: Recipe, processor: TttProcessor, block_length: int = 32) -
         hours=sum(info.hours.get("train", 0.0) for info in infos),
         languages=examples.languages,
         left_out=too_long,
+        fingerprint=data_fingerprint(examples),
     )
+
+
+def data_fingerprint(examples: MixedExamples) -> str:
+    """
+    Hash what decides the records of a run: the mixture, and its files by size, beginning and end, wherever they are.
+
+    Args:
+        examples ([`MixedExamples`]): Of the training split.
+
+    Returns:
+        `str`: 16 hexadecimal digits.
+    """
+    mixture = examples.mixture
+    digest = hashlib.sha256(repr([(e.tasks, e.weight, e.replay) for e in mixture.entries]).encode())
+    digest.update(repr((mixture.replay_ratio, [source.task for source in examples.sources])).encode())
+    names = dict.fromkeys(file["filename"] for source in examples.sources for file in source.dataset.cache_files)
+    for name in names:
+        with open(name, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            digest.update(str(size).encode())
+            for start in (0, max(0, size - HASHED_BYTES)):
+                file.seek(start)
+                digest.update(file.read(HASHED_BYTES))
+    return digest.hexdigest()[:16]
 
 
 def _evenly(count: int, wanted: int) -> list[int]:
