@@ -1,8 +1,8 @@
 """
 `generate`: what is checked and prepared before the loop of `decoding_ttt.py`.
 
-Depends on transformers' `GenerationMixin`, whose hooks are overridden, and on the options of `generation_options_ttt.py`.
-Independent of waveforms and text.
+Depends on transformers' `GenerationMixin`, whose hooks are overridden, and on the options of
+`generation_options_ttt.py`. Independent of waveforms and text.
 """
 
 from collections.abc import Callable
