@@ -15,7 +15,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import soundfile
 import torch
-from torchaudio.functional import resample
+
+from .resampling_ttt import resample
 
 try:
     import av
@@ -385,4 +386,4 @@ def _resampled(mono: np.ndarray, rate: int, target: int) -> np.ndarray:
     for digits in (-1, -2):
         if max(rate, target) // np.gcd(rate, target) > 4000:
             rate = max(10, round(rate, digits))
-    return resample(torch.from_numpy(np.ascontiguousarray(mono)), rate, target).numpy()
+    return resample(mono, rate, target)

@@ -59,6 +59,12 @@ def test_nobody_imports_the_command_line_or_the_demo():
             }
 
 
+def test_only_what_made_nano_needs_torchaudio_so_that_a_torch_for_cpus_will_do():
+    files = [path for package in OWN for path in (ROOT / package).rglob("*.py")]
+    needing = {path for path in files if "torchaudio" in {module.split(".")[0] for _, module in imports(path)}}
+    assert needing and all(path.is_relative_to(ROOT / "finetune" / "nano") for path in needing)
+
+
 def test_nothing_is_unpickled_or_evaluated():
     for package in (*MODEL_PACKAGES, "finetune", "spaces_demo"):
         for path in (ROOT / package).rglob("*.py"):

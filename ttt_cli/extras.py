@@ -23,7 +23,7 @@ MODULES = {
     "demo": ("gradio", "mcp", "silero_vad"),
     "ray": ("ray",),
     "numbers": ("wetext",),
-    "nano": ("pocketsphinx",),
+    "nano": ("pocketsphinx", "torchaudio"),
     "quantized": ("bitsandbytes", "torchao"),
 }
 

@@ -10,9 +10,12 @@ from collections.abc import Sequence
 import jiwer
 import numpy as np
 import torch
-import torchaudio
+from transformers.audio_utils import mel_filter_bank
+
+from processing_ttt.resampling_ttt import resample
 
 MEL_RATE = 16_000
+FFT = 640  # samples
 MEL_FLOOR_DB = -60.0  # below the loudest band of the waveform
 
 
@@ -64,8 +67,10 @@ def mel_distance(waveform: np.ndarray, rate: int, other: np.ndarray, other_rate:
 
 
 def _log_mel(samples: np.ndarray, rate: int) -> torch.Tensor:
-    wave = torchaudio.functional.resample(torch.from_numpy(np.asarray(samples, np.float32)), rate, MEL_RATE)
-    mel = torchaudio.transforms.MelSpectrogram(MEL_RATE, n_fft=640, hop_length=160, n_mels=80, power=2.0)(wave)
+    wave = torch.from_numpy(resample(samples, rate, MEL_RATE))
+    power = torch.stft(wave, FFT, hop_length=160, window=torch.hann_window(FFT), return_complex=True).abs() ** 2
+    filters = mel_filter_bank(FFT // 2 + 1, 80, 0.0, MEL_RATE / 2, MEL_RATE)  # (frequencies, bands)
+    mel = torch.from_numpy(filters.astype(np.float32)).T @ power  # (bands, frames)
     decibels = 10 * mel.clamp(min=1e-12).log10()
     return (decibels - decibels.max()).clamp(min=MEL_FLOOR_DB)
 

@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import torch
-import torchaudio
 
 from finetune.data.languages import base_language
 from processing_ttt.device_ttt import choose_device
+from processing_ttt.resampling_ttt import resample
 
 from .batched_model import Checkpoint, Question
 from .pocketsphinx import PocketsphinxJudge
@@ -223,5 +222,4 @@ def speaker_similarity(
 
 
 def _at_judge_rate(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
-    samples = torch.from_numpy(np.asarray(waveform, np.float32))
-    return torchaudio.functional.resample(samples, sampling_rate, JUDGE_RATE).numpy()
+    return resample(waveform, sampling_rate, JUDGE_RATE)

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-import torchaudio
 
 from finetune.data.languages import base_language
+from processing_ttt.resampling_ttt import resample
 
 try:
     import pocketsphinx
@@ -89,6 +88,5 @@ class PocketsphinxJudge:
             raise ValueError(
                 f"pocketsphinx supports English only, but the speech is in {language!r}: choose another judge."
             )
-        waves = [torch.from_numpy(np.asarray(waveform, np.float32)) for waveform in waveforms]
-        at_its_rate = [torchaudio.functional.resample(wave, sampling_rate, SAMPLING_RATE) for wave in waves]
-        return [self.recogniser.transcribe(wave.numpy()) for wave in at_its_rate]
+        at_its_rate = [resample(waveform, sampling_rate, SAMPLING_RATE) for waveform in waveforms]
+        return [self.recogniser.transcribe(waveform) for waveform in at_its_rate]

@@ -13,8 +13,8 @@ from typing import Protocol
 
 import numpy as np
 import soundfile
-import torch
-from torchaudio.functional import resample
+
+from processing_ttt.resampling_ttt import resample
 
 from .limits import RequestError
 
@@ -91,8 +91,7 @@ class FileEncoder:
     def finish(self) -> bytes:
         """Return the whole file."""
         if self._chunks:
-            samples = torch.from_numpy(np.concatenate(self._chunks))
-            self._file.write(resample(samples, self._rate, self._file.samplerate).numpy())
+            self._file.write(resample(np.concatenate(self._chunks), self._rate, self._file.samplerate))
         self._file.close()
         return self._bytes.getvalue()
 

@@ -221,13 +221,6 @@ def test_what_is_no_audio_is_refused(audio, error, message):
         load_audio(audio, RATE)
 
 
-def test_resampling_is_torchaudios():
-    torchaudio = pytest.importorskip("torchaudio")
-    audio = tone(0.5, 44100)
-    expected = torchaudio.functional.resample(torch.from_numpy(audio), 44100, RATE).numpy()
-    np.testing.assert_array_equal(load_audio((audio, 44100), RATE), expected)
-
-
 def test_a_playlist_opens_no_other_file(tmp_path, wav, monkeypatch):
     """PyAV follows what playlists name, on disk and over the network."""
     monkeypatch.chdir(wav.parent)
@@ -274,7 +267,7 @@ def test_a_conversation_of_another_form_is_an_error(conversation, message):
 
 @pytest.mark.parametrize("rate", [191_989, 99_991, 44_101, 11_127, 8_001])
 def test_an_odd_rate_costs_no_more_than_others(monkeypatch, rate):
-    """torchaudio's filter has as many phases as the rates have in their ratio: half a gigabyte for 191989 : 16000."""
+    """The filter has as many phases as the rates have in their ratio: half a gigabyte for 191989 : 16000."""
     asked = []
     monkeypatch.setattr(
         "processing_ttt.audio_input_ttt.resample", lambda samples, *rates: asked.append(rates) or samples

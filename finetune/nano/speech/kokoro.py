@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import torchaudio
+
+from processing_ttt.resampling_ttt import resample
 
 from .voices import SAMPLING_RATE, Utterance
 
@@ -132,8 +132,8 @@ class KokoroVoice:
             "style": self.style[len(tokens) - 1].astype(np.float32),
             "speed": np.array([1 / stretch], np.float32),
         }
-        audio = torch.from_numpy(self.model.session.run(None, feed)[0].ravel())
-        return Utterance(torchaudio.functional.resample(audio, NATIVE_RATE, SAMPLING_RATE).clamp(-1, 1).numpy())
+        audio = self.model.session.run(None, feed)[0].ravel()
+        return Utterance(resample(audio, NATIVE_RATE, SAMPLING_RATE).clip(-1, 1))
 
 
 def kokoro_symbols(phonemes: str, accent: str) -> str:

@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import torchaudio
 from tqdm import tqdm
 
 from finetune.nano.domain.spoken_numbers import number_words
 from processing_ttt.audio_input_ttt import load_audio
+from processing_ttt.resampling_ttt import resample
 
 from .jobs import share_of
 from .synthesise import UTTERANCES_PER_SHARD, save_shard
@@ -90,7 +89,7 @@ def at_speed(sound: np.ndarray, speed: float) -> np.ndarray:
     """Play a sound, float32 `(samples,)`, faster or slower, pitch and all."""
     if speed == 1.0:
         return sound
-    return torchaudio.functional.resample(torch.from_numpy(sound), round(100 * speed), 100).numpy()
+    return resample(sound, round(100 * speed), 100)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import torch
-import torchaudio
+
+from processing_ttt.resampling_ttt import resample
 
 SAMPLING_RATE = 16_000
 VOICES = ("slt", "rms", "awb", "kal16")
@@ -188,7 +188,7 @@ def _audio(wave: _Wave) -> np.ndarray:
     samples = np.ctypeslib.as_array(wave.samples, shape=(wave.num_samples,)).astype(np.float32) / 32768.0
     if wave.sample_rate == SAMPLING_RATE:
         return samples
-    return torchaudio.functional.resample(torch.from_numpy(samples), wave.sample_rate, SAMPLING_RATE).numpy()
+    return resample(samples, wave.sample_rate, SAMPLING_RATE)
 
 
 def _trimmed(audio: np.ndarray, spoken_words: list[str], intervals: list[tuple[float, float]]) -> Utterance:

@@ -12,6 +12,7 @@ from finetune.evaluation.codec_check import check_codec, verdict
 from finetune.evaluation.codec_measures import code_usage, mel_distance, transcript_similarity
 from finetune.evaluation.metrics import ErrorRates
 from processing_ttt import TttProcessor
+from processing_ttt.resampling_ttt import resample
 
 # ------------------------------------------------------------------------------------------------------------- measures
 
@@ -44,6 +45,16 @@ def test_mel_distance_knows_no_level_but_knows_the_audio():
         "what lies beyond the shorter one does not count"
     )
     assert mel_distance(waveform, RATE, tone(0.5, seed=1), RATE) > 5
+
+
+def test_mel_distance_is_that_of_torchaudios_spectra():
+    torchaudio = pytest.importorskip("torchaudio")
+    spectrogram = torchaudio.transforms.MelSpectrogram(16_000, n_fft=640, hop_length=160, n_mels=80, power=2.0)
+    waveforms = [resample(tone(0.5, seed=seed), RATE, 16_000) for seed in (0, 1)]
+    decibels = [10 * spectrogram(torch.from_numpy(waveform)).clamp(min=1e-12).log10() for waveform in waveforms]
+    one, other = [(each - each.max()).clamp(min=-60.0) for each in decibels]
+    expected = float((one - other).abs().mean())
+    assert mel_distance(waveforms[0], 16_000, waveforms[1], 16_000) == pytest.approx(expected, abs=1e-3)
 
 
 def test_mel_distance_of_a_level_in_one_band_is_that_level():

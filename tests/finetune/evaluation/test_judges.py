@@ -8,7 +8,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-import torchaudio
 from transformers import (
     GenerationConfig,
     Wav2Vec2Config,
@@ -25,6 +24,7 @@ from transformers import (
 
 from finetune.evaluation.judges import PipelineJudge, make_judge, mean_opinion, speaker_similarity
 from modeling_ttt import nano_checkpoint
+from processing_ttt.resampling_ttt import resample
 
 RATE = 8000  # not the recogniser's own: judges resample
 
@@ -66,7 +66,7 @@ def test_a_ctc_recogniser_writes_what_its_best_path_spells(wav2vec2, waveforms):
     processor, model = Wav2Vec2Processor.from_pretrained(wav2vec2), Wav2Vec2ForCTC.from_pretrained(wav2vec2).eval()
     letters = {index: letter for letter, index in processor.tokenizer.get_vocab().items()}
     for waveform, text in zip(waveforms, heard, strict=True):
-        samples = torchaudio.functional.resample(torch.from_numpy(waveform), RATE, 16_000)
+        samples = torch.from_numpy(resample(waveform, RATE, 16_000))
         normal = (samples - samples.mean()) / torch.sqrt(samples.var(correction=0) + 1e-7)
         with torch.no_grad():
             path = model(normal[None]).logits[0].argmax(-1).unique_consecutive().tolist()
