@@ -1,8 +1,9 @@
 """
 `generate`: what is checked and prepared before the loop of `decoding_ttt.py`.
 
-Depends on transformers' `GenerationMixin`, whose hooks are overridden, and on the options of
-`generation_options_ttt.py`. Independent of waveforms and text.
+Depends on transformers' `GenerationMixin`, whose hooks are overridden, and on the options in
+`generation_options_ttt.py`.
+Independent of waveforms and text.
 """
 
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from transformers.utils import ModelOutput
 
 from .cache_ttt import BufferedLayer, DynamicSequenceCache, SequenceCache, StaticSequenceCache
 from .decoding_ttt import BlockDecoder, TttGenerateOutput
+from .exact_text_ttt import READING_INPUTS, ExactTextLogitsProcessor
 from .generation_options_ttt import GENERATION_DEFAULTS, asked_options, check_generation_config
 from .masking_ttt import has_windows
 
@@ -38,6 +40,11 @@ class TttGenerationMixin(GenerationMixin):
         Args:
             inputs (`torch.LongTensor` of shape `(batch, length)`, *optional*): Prompts, left-padded; also as
                 `input_ids`.
+            reply_text_ids (`torch.LongTensor` of shape `(batch, text)`, *optional*): Token ids of the text that each
+                reply must have, word for word; the model chooses where audio begins. `processor.prepare(messages,
+                reply_texts=...)` makes them.
+            reply_text_mask (`torch.LongTensor` of shape `(batch, text)`, *optional*): 1 for a token of
+                `reply_text_ids`, 0 for padding.
             block_length (`int`, *optional*, defaults to 32): Masks of a block.
             first_block_length (`int`, *optional*): Masks of the first block of a reply, if different: a shorter one
                 gives earlier audio.
@@ -87,8 +94,8 @@ class TttGenerationMixin(GenerationMixin):
 
         Raises:
             ValueError: for options out of their range or not supported (beam search, assisted decoding, ...), for a
-                prompt without a batch dimension, for a streamer with several sequences, and for models whose config
-                lacks markers.
+                prompt without a batch dimension, for a streamer with several sequences, for texts to be read aloud
+                that do not match the prompts, and for models whose config lacks markers.
         """
         streamer = kwargs.get("streamer")
         prompt = inputs if inputs is not None else kwargs.get("input_ids")
@@ -145,6 +152,9 @@ class TttGenerationMixin(GenerationMixin):
             raise ValueError("`synced_gpus=True` is not supported: gather the model on each device before `generate`.")
         super()._validate_generation_mode(generation_mode, generation_config, generation_mode_kwargs)
 
+    def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
+        super()._validate_model_kwargs({k: v for k, v in model_kwargs.items() if k not in READING_INPUTS})
+
     def _prepare_cache_for_generation(
         self, generation_config: GenerationConfig, model_kwargs: dict, *args: Any, **kwargs: Any
     ) -> None:
@@ -186,6 +196,7 @@ class TttGenerationMixin(GenerationMixin):
         """Decode a batch (called by `generate`, greedy or sampling)."""
         # The decoder makes its own position ids and masks: the rest of `model_kwargs` is not needed.
         prompt_ids = input_ids.to(self.execution_device)
+        logits_processor = self._with_exact_text(logits_processor, prompt_ids, generation_config, model_kwargs)
         attention_mask = model_kwargs.get("attention_mask")
         is_real = torch.ones_like(prompt_ids) if attention_mask is None else attention_mask.to(prompt_ids.device)
         is_real = is_real.bool()
@@ -216,6 +227,31 @@ class TttGenerationMixin(GenerationMixin):
             return decoder.sequences()
         output = decoder.output()  # also aligns a cache that the caller passed
         return output if generation_config.return_dict_in_generate else output.sequences
+
+    def _with_exact_text(
+        self,
+        logits_processor: LogitsProcessorList,
+        prompt_ids: torch.Tensor,
+        generation_config: GenerationConfig,
+        model_kwargs: dict[str, Any],
+    ) -> LogitsProcessorList:
+        """Add the rule that the replies' texts are the given ones, if there are any."""
+        text_ids, text_mask = (model_kwargs.get(name) for name in READING_INPUTS)
+        if text_ids is None:
+            return logits_processor
+        text_mask = torch.ones_like(text_ids) if text_mask is None else text_mask
+        if text_ids.ndim != 2 or text_mask.shape != text_ids.shape:
+            raise ValueError(
+                "`reply_text_ids` and `reply_text_mask` must both be (batch, text), got the shapes "
+                f"{tuple(text_ids.shape)} and {tuple(text_mask.shape)}."
+            )
+        texts = [ids[is_text].tolist() for ids, is_text in zip(text_ids, text_mask.bool(), strict=True)]
+        end = generation_config.eos_token_id
+        if end is None:
+            raise ValueError("`reply_text_ids` needs `eos_token_id` in the generation config: a text read aloud ends.")
+        end = end[0] if isinstance(end, list) else end
+        exact = ExactTextLogitsProcessor(self.config.markers(), end, prompt_ids, texts)
+        return LogitsProcessorList([exact, *logits_processor])  # before top-k and the like
 
     def _check_static_cache(self) -> None:
         attention = self.config.text_config._attn_implementation

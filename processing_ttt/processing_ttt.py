@@ -7,6 +7,7 @@ Depends on the tokenizer, the layout and the codec. Independent of the Transform
 
 import os
 import threading
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,6 +21,7 @@ from .codec_loading_ttt import OWN_CODEC, CodecHandle
 from .layout_ttt import TASKS, TttLayout, chat_template, task_messages
 from .pretrained_processor_ttt import TttPreTrainedProcessor
 from .reply_ttt import TttReply
+from .spoken_text_ttt import spoken_text
 from .streaming_ttt import ReplyStreamingMixin
 from .tasks_ttt import Messages
 from .tasks_ttt import system_prompt as task_system_prompt
@@ -135,7 +137,9 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
 
     conversation = messages  # an alias
 
-    def prepare(self, messages: Messages | list[Messages], **kwargs: Any) -> BatchFeature:
+    def prepare(
+        self, messages: Messages | list[Messages], reply_texts: Sequence[str] | None = None, **kwargs: Any
+    ) -> BatchFeature:
         """
         Turn messages into the inputs of `generate`: `apply_chat_template` up to where the reply begins.
 
@@ -143,11 +147,14 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
 
         Args:
             messages (`list[dict]` or `list[list[dict]]`): Messages of one prompt, or a list of such lists.
+            reply_texts (`Sequence[str]`, *optional*): The texts that the replies must have, word for word, one for
+                each prompt: reads them aloud.
             kwargs: Further arguments of `apply_chat_template`, which also override the defaults here
                 (`add_generation_prompt=True`, `sanitize_control_tokens=True`, `return_tensors="pt"`).
 
         Returns:
-            `BatchFeature`: `input_ids` and `attention_mask` of shape `(batch, length)`, padded on the left.
+            `BatchFeature`: `input_ids` and `attention_mask` of shape `(batch, length)`, padded on the left; with
+            `reply_texts` also `reply_text_ids` and `reply_text_mask` of shape `(batch, text)`.
 
         Example:
             ```python
@@ -162,7 +169,18 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
             "return_tensors": "pt",
         }.items():
             kwargs.setdefault(name, value)
-        return self.apply_chat_template(messages, tokenize=True, return_dict=True, **kwargs)
+        inputs = self.apply_chat_template(messages, tokenize=True, return_dict=True, **kwargs)
+        if reply_texts is not None:
+            with _TOKENIZING:
+                texts = self.tokenizer(
+                    list(reply_texts),
+                    add_special_tokens=False,
+                    split_special_tokens=True,
+                    padding=True,
+                    return_tensors=kwargs["return_tensors"],
+                )
+            inputs.update(reply_text_ids=texts["input_ids"], reply_text_mask=texts["attention_mask"])
+        return inputs
 
     def apply_chat_template(  # type: ignore[override]  # the base class names its options, here they are kwargs
         self, conversation: Any, chat_template: str | None = None, **kwargs: Any
@@ -240,6 +258,9 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
             )
         prompts = [text] if isinstance(text, str) else list(text)
         if self.bare_text_task is not None and not any(BEGIN_OF_MESSAGE in prompt for prompt in prompts):
+            if self.bare_text_task == "tts":
+                prompts = [spoken_text(prompt) for prompt in prompts]
+                kwargs["reply_texts"] = prompts
             return self.prepare([self.messages(self.bare_text_task, prompt, audio) for prompt in prompts], **kwargs)
         options = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
         given = as_audio_list(audio)

@@ -1,13 +1,10 @@
 """
 Read a given text aloud: the text of the reply is the given one, token for token, at any length.
 
-    text ── spoken_text, split_sentences ──► sentences ── generate, each under ExactTextLogitsProcessor ──► ids
+    text ── spoken_text, split_sentences ──► sentences ── generate, each with its `reply_text_ids` ──► ids
     ids of the sentences ── join_sentences, or SentenceStreamer as they arrive ──► ids of one reply
 
 [`TextReader`] does all of it.
-
-The text is fixed; where audio begins is the model's choice, so that each model keeps the layout of its training
-(a span after each word, or 26 codes after 13 tokens).
 
 Depends on the processor and on `generate`. Independent of waveforms and of how blocks of audio are denoised.
 """
@@ -19,7 +16,7 @@ from itertools import chain
 from typing import Any
 
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import BatchFeature
 from transformers.generation.streamers import BaseStreamer
 
 from .layout_ttt import TttLayout
@@ -80,8 +77,8 @@ class TextReader:
         replies: list[list[int]] = []
         for start in range(0, len(sentences), SENTENCES_AT_ONCE):
             chosen = sentences[start : start + SENTENCES_AT_ONCE]
-            inputs, options = self._prepared(chosen, language, system_prompt)
-            ids = self.model.generate(**inputs, **options)
+            inputs = self._prepared(chosen, language, system_prompt)
+            ids = self.model.generate(**inputs, **self.options)
             replies += ids[:, inputs["input_ids"].shape[1] :].tolist()
         rest = iter(replies)
         joined = (join_sentences(self.processor.layout, self._space, [next(rest) for _ in text]) for text in cut)
@@ -107,11 +104,13 @@ class TextReader:
         try:
             sentences = self._sentences(text, language, system_prompt)
             prepared = [self._prepared([sentence], language, system_prompt) for sentence in sentences]
-            told = SentenceStreamer(streamer, self.processor.layout, self._space, len(prepared))
-            for inputs, options in prepared:
-                if told.is_cancelled:
+            sentence_streamer = SentenceStreamer(streamer, self.processor.layout, self._space, len(prepared))
+            for inputs in prepared:
+                if sentence_streamer.is_cancelled:
                     break
-                output = self.model.generate(**inputs, **options, streamer=told, return_dict_in_generate=True)
+                output = self.model.generate(
+                    **inputs, **self.options, streamer=sentence_streamer, return_dict_in_generate=True
+                )
                 num_forwards += output.num_forwards
                 if self.processor.layout.vocabulary.eos_token_id != int(output.sequences[0, -1]):
                     break  # as `join_sentences` does
@@ -125,101 +124,17 @@ class TextReader:
             text = spoken_text(text, language)
         return split_sentences(text) or [text]  # an empty text is refused with its prompt
 
-    def _prepared(
-        self, sentences: Sequence[str], language: str | None, system_prompt: str | None
-    ) -> tuple[Any, dict[str, Any]]:
-        """Inputs of `generate` for some sentences, and its options under which they are read word for word."""
+    def _prepared(self, sentences: Sequence[str], language: str | None, system_prompt: str | None) -> BatchFeature:
+        """Inputs of `generate` under which sentences are read word for word."""
         messages = [
             self.processor.messages("tts", text=sentence, language=language, system_prompt=system_prompt)
             for sentence in sentences
         ]
-        inputs = self.processor.prepare(messages).to(self.model.device)
-        texts = [self._text_ids(sentence) for sentence in sentences]
-        exact = ExactTextLogitsProcessor(self.processor.layout, inputs["input_ids"], texts)
-        others = self.options.get("logits_processor") or []
-        return inputs, self.options | {"logits_processor": LogitsProcessorList([exact, *others])}
-
-    def _text_ids(self, text: str) -> list[int]:
-        return self.processor.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        return self.processor.prepare(messages, reply_texts=sentences).to(self.model.device)
 
     @property
     def _space(self) -> list[int]:
-        return self._text_ids(" ")
-
-
-class ExactTextLogitsProcessor(LogitsProcessor):
-    """
-    Allows only ids that lead to the given texts, each followed by its audio.
-
-    | after | allowed |
-    |---|---|
-    | a token of the text, more text follows | the next token, or the begin of a span |
-    | the end of a span, more text follows | the next token |
-    | the last token of the text | the begin of the last span |
-    | the end of the last span | the end of the reply |
-
-    The state is read from the token ids of each call, so that a batch, a stream and decoding without a cache agree.
-
-    Args:
-        layout ([`TttLayout`]): How replies are written.
-        prompts (`torch.LongTensor` of shape `(batch, prompt)`): The prompts, padded as `generate` gets them.
-        texts (sequence of `list[int]`): The token ids that each prompt's reply must have as its text.
-
-    Raises:
-        ValueError: There are not as many texts as prompts, a text is empty or holds ids that are no text, or two equal
-            prompts ask for different texts.
-    """
-
-    def __init__(self, layout: TttLayout, prompts: torch.Tensor, texts: Sequence[list[int]]):
-        if len(prompts) != len(texts):
-            raise ValueError(f"{len(prompts)} prompts have {len(texts)} texts to be read aloud: give one for each.")
-        if not all(texts):
-            raise ValueError("A text to be read aloud is empty: give some words.")
-        self.layout = layout
-        self.prompt_length = prompts.shape[1]
-        self.texts: dict[tuple[int, ...], list[int]] = {}
-        for prompt, text in zip(prompts.tolist(), texts, strict=True):
-            layout.build_reply(text)  # checks its ids
-            if self.texts.setdefault(tuple(prompt), text) != text:
-                raise ValueError("Two equal prompts are to be read aloud as different texts.")
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.Tensor:
-        """
-        Mask the scores of the next token ids.
-
-        Args:
-            input_ids (`torch.LongTensor` of shape `(batch, length)`): Prompts and replies so far.
-            scores (`torch.FloatTensor` of shape `(batch, vocabulary)`): Scores of the next token ids.
-
-        Returns:
-            `torch.FloatTensor` of shape `(batch, vocabulary)`: -inf where an id is not allowed.
-        """
-        processed = torch.full_like(scores, -torch.inf)
-        for index, ids in enumerate(input_ids.tolist()):
-            text = self.texts[tuple(ids[: self.prompt_length])]
-            allowed = self.allowed_ids(text, ids[self.prompt_length :])
-            processed[index, allowed] = scores[index, allowed]
-        return processed
-
-    def allowed_ids(self, text: list[int], reply: list[int]) -> list[int]:
-        """
-        List the token ids that may follow.
-
-        Args:
-            text (`list[int]`): The whole text.
-            reply (`list[int]`): The reply so far, all spans closed.
-
-        Returns:
-            `list[int]`: One or two ids.
-        """
-        vocabulary = self.layout.vocabulary
-        parsed = self.layout.parse_reply(reply)
-        written = len(parsed.text_ids)
-        if written < len(text):
-            follows_text = bool(written) and reply[-1] == parsed.text_ids[-1]
-            return [text[written]] + ([vocabulary.begin_audio_token_id] if follows_text else [])
-        has_last_span = bool(parsed.spans) and parsed.spans[-1].is_last
-        return [vocabulary.eos_token_id if has_last_span else vocabulary.begin_last_audio_token_id]
+        return self.processor.tokenizer.encode(" ", add_special_tokens=False)
 
 
 def split_sentences(text: str, longest: int = LONGEST_SENTENCE) -> list[str]:

@@ -21,8 +21,8 @@ def speaker():
 
 def test_the_call_of_the_docstring_speaks_the_text(speaker):
     output = speaker(TEXT)
-    talker = TttTalker.from_pretrained(FOLDER, device="cpu")
-    expected = talker.reply_messages([talker.processor.messages("tts", TEXT)])[0]  # `generate` alone
+    expected = TttTalker.from_pretrained(FOLDER, device="cpu").reply(text=TEXT, task="tts")
+    assert expected.text == TEXT
     assert output["sampling_rate"] == expected.sampling_rate
     assert len(output["audio"]) > 8000
     np.testing.assert_allclose(output["audio"], expected.audio, rtol=0, atol=1e-6)
@@ -31,6 +31,12 @@ def test_the_call_of_the_docstring_speaks_the_text(speaker):
 def test_several_texts_and_generate_kwargs_work(speaker):
     spoken = speaker([TEXT, "Hello."], generate_kwargs={"max_new_tokens": 40})
     assert len(spoken) == 2 and all(len(one["audio"]) > 2000 for one in spoken)
+
+
+def test_numbers_are_read_as_words(speaker):
+    pytest.importorskip("wetext")
+    inputs = speaker.processor("Xavier paid $3.", return_tensors="pt")
+    assert speaker.processor.decode(inputs["reply_text_ids"][0]) == "Xavier paid three dollars."
 
 
 def test_its_processor_writes_the_prompt_that_reads_a_bare_text_aloud(speaker):

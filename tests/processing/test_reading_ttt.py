@@ -6,8 +6,9 @@ import torch
 from streaming_fixtures import assert_same_reply, audio_of, text_of
 
 from modeling_ttt import nano_checkpoint
-from processing_ttt import TttBlockDraft, TttLayout, TttTalker
-from processing_ttt.reading_ttt import ExactTextLogitsProcessor, split_sentences
+from modeling_ttt.exact_text_ttt import ExactTextLogitsProcessor
+from processing_ttt import TttBlockDraft, TttTalker
+from processing_ttt.reading_ttt import split_sentences
 
 # Names, capitals and words that nano has never spoken.
 TEXTS = ("Xavier paid his euros at the ZOO!", "Hello.", "quetzalcoatl sat, sat, sat, and sat: \u00dcber (rarely)")
@@ -20,14 +21,13 @@ def talker():
 
 
 def test_the_rules_allow_the_layouts_of_replies_and_nothing_else(talker):
-    layout = talker.processor.layout
-    vocabulary = layout.vocabulary
+    markers, vocabulary = talker.model.config.markers(), talker.processor.layout.vocabulary
     begin, last = vocabulary.begin_audio_token_id, vocabulary.begin_last_audio_token_id
     end, end_last = vocabulary.end_audio_token_id, vocabulary.end_last_audio_token_id
     code = vocabulary.codes_to_ids([7])[0]
     text = [40, 41, 42]
     prompts = torch.tensor([[1, 2]])
-    processor = ExactTextLogitsProcessor(layout, prompts, [text])
+    processor = ExactTextLogitsProcessor(markers, vocabulary.eos_token_id, prompts, [text])
     for reply, allowed in (
         ([], [40]),
         ([40], [41, begin]),
@@ -115,14 +115,31 @@ def test_digits_are_read_as_words(talker):
     assert talker.reply(text="Sono 12.", task="tts", language="it").text == "Sono 12."
 
 
-def test_impossible_texts_are_refused(talker):
-    layout: TttLayout = talker.processor.layout
+@pytest.mark.parametrize(
+    ("text_ids", "text_mask", "message"),
+    [
+        ([[40]], None, "2 prompts have 1 texts"),
+        ([[40], [40]], [[1], [0]], "is empty"),
+        ([[40], [41]], None, "different texts"),
+        ([[0], [-1]], None, "not text"),
+        ([[0, 1], [2, 3]], [[1], [1]], "must both be"),
+    ],
+)
+def test_impossible_texts_are_refused(talker, text_ids, text_mask, message):
     prompts = torch.tensor([[1, 2], [1, 2]])
-    with pytest.raises(ValueError, match="2 prompts have 1 texts"):
-        ExactTextLogitsProcessor(layout, prompts, [[40]])
-    with pytest.raises(ValueError, match="is empty"):
-        ExactTextLogitsProcessor(layout, prompts, [[40], []])
-    with pytest.raises(ValueError, match="different texts"):
-        ExactTextLogitsProcessor(layout, prompts, [[40], [41]])
-    with pytest.raises(ValueError, match="not text"):
-        ExactTextLogitsProcessor(layout, prompts[:1], [[layout.vocabulary.eos_token_id]])
+    mask = None if text_mask is None else torch.tensor(text_mask)
+    with pytest.raises(ValueError, match=message):
+        talker.model.generate(prompts, reply_text_ids=torch.tensor(text_ids), reply_text_mask=mask, max_new_tokens=3)
+
+
+def test_generate_itself_reads_the_texts_that_prepare_is_given(talker, monkeypatch):
+    processor, model = talker.processor, talker.model
+    messages = [processor.messages("tts", text=text) for text in TEXTS]
+    inputs = processor.prepare(messages, reply_texts=TEXTS)
+    assert inputs["reply_text_ids"].shape == inputs["reply_text_mask"].shape
+    ids = model.generate(**inputs, num_return_sequences=2, do_sample=True)
+    replies = processor.batch_decode_reply(ids[:, inputs["input_ids"].shape[1] :])
+    assert [reply.text for reply in replies] == [text for text in TEXTS for _ in range(2)]
+    monkeypatch.setattr(model.generation_config, "eos_token_id", None)
+    with pytest.raises(ValueError, match="needs `eos_token_id`"):
+        model.generate(**inputs)
