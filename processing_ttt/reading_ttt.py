@@ -9,10 +9,10 @@ Read a given text aloud: the text of the reply is the given one, token for token
 Depends on the processor and on `generate`. Independent of waveforms and of how blocks of audio are denoised.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ from .reply_ttt import TttReply
 from .spoken_text_ttt import spoken_text
 from .streaming_ttt import GeneratesReplies
 
-LONGEST_SENTENCE = 25  # words
+LONGEST_PART = (25, 150)  # words and characters: nano speaks more within its 400 new token ids
 SENTENCES_AT_ONCE = 8
 _SENTENCE_END = re.compile(r"(?<=[.!?…;])\s+|\s*\n\s*")
 
@@ -73,7 +73,7 @@ class TextReader:
             ValueError: A text is empty.
         """
         cut = [self._sentences(text, language, system_prompt) for text in texts]
-        sentences = list(chain.from_iterable(cut))
+        sentences = list(itertools.chain.from_iterable(cut))
         replies: list[list[int]] = []
         for start in range(0, len(sentences), SENTENCES_AT_ONCE):
             chosen = sentences[start : start + SENTENCES_AT_ONCE]
@@ -137,14 +137,15 @@ class TextReader:
         return self.processor.tokenizer.encode(" ", add_special_tokens=False)
 
 
-def split_sentences(text: str, longest: int = LONGEST_SENTENCE) -> list[str]:
+def split_sentences(text: str, longest: tuple[int, int] = LONGEST_PART) -> list[str]:
     """
     Cut a text into parts that are read one by one: at ends of sentences and of lines, and where a sentence is longer
-    than `longest` words, after its last comma or else its last word within that length.
+    than `longest`, after its last comma or else its last word within that length.
 
     Args:
         text (`str`): Any text.
-        longest (`int`, *optional*, defaults to 25): Most words of a part.
+        longest (`tuple[int, int]`, *optional*, defaults to `(25, 150)`): Most words and characters of a part; a longer
+            word stays whole.
 
     Returns:
         `list[str]`: Parts without space around them; joined by spaces they have the words of the text.
@@ -153,10 +154,12 @@ def split_sentences(text: str, longest: int = LONGEST_SENTENCE) -> list[str]:
     for sentence in _SENTENCE_END.split(text.strip()):
         words = sentence.split()
         while words:
-            count = min(len(words), longest)
-            if len(words) > longest:
-                commas = [number for number, word in enumerate(words[:longest]) if word[-1] in ",:)"]
-                count = commas[-1] + 1 if commas and commas[-1] >= longest // 2 else longest
+            lengths = itertools.accumulate(len(word) + 1 for word in words[: longest[0]])
+            fitting = max(1, sum(length <= longest[1] + 1 for length in lengths))
+            count = fitting
+            if fitting < len(words):
+                commas = [number for number, word in enumerate(words[:fitting], start=1) if word[-1] in ",:)"]
+                count = commas[-1] if commas and commas[-1] > fitting // 2 else fitting
             parts.append(" ".join(words[:count]))
             words = words[count:]
     return parts

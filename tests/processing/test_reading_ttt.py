@@ -89,10 +89,12 @@ def test_a_cancelled_reading_stops_before_the_next_sentence(talker):
         ("It costs 3.50 at Mr. Smith's. Yes.", ["It costs 3.50 at Mr.", "Smith's.", "Yes."]),
         ("  spaced \n out  ", ["spaced", "out"]),
         (" ".join(["word"] * 50), [" ".join(["word"] * 25)] * 2),
+        (" ".join(["x" * 74] * 4), [" ".join(["x" * 74] * 2)] * 2),
+        ("y" * 200 + " z", ["y" * 200, "z"]),
         ("a, " + " ".join(["b"] * 24) + " c", ["a, " + " ".join(["b"] * 24), "c"]),
     ],
 )
-def test_sentences_end_at_stops_lines_and_a_number_of_words(text, sentences):
+def test_sentences_end_at_stops_lines_and_a_number_of_words_or_characters(text, sentences):
     assert split_sentences(text) == sentences
     assert " ".join(split_sentences(text)).split() == text.split()
 
