@@ -5,7 +5,7 @@ The files that a training run leaves in its folder, and how they are read.
     training.json   its result: data, length, time, memory; written when the run is finished
     train.lock      held by the process that trains
 
-Depends on no other module of `finetune`.
+Depends on no other module of `finetune` but `yaml_files`.
 """
 
 import json
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
+from .yaml_files import read_yaml
 
 RECIPE_FILE = "recipe.yaml"
 RESULT_FILE = "training.json"
@@ -54,7 +54,7 @@ def read_facts(folder: Path, results: Path | None = None, label: str | None = No
     """
     training = _read_json(folder / RESULT_FILE) or {}
     path = folder / RECIPE_FILE
-    recipe = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    recipe = read_yaml(path) if path.is_file() else {}
     measured = _read_json(results) if results is not None else []
     if results is not None and measured is None:
         raise ValueError(f"{str(results)!r} is not there: it is written by `ttt evaluate --out`.")

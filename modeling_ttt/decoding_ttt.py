@@ -258,7 +258,13 @@ class BlockDecoder:
         for length in set(lengths):
             members = [n for n, other in enumerate(lengths) if other == length]
             token_ids = torch.stack([self._padded_ids(states[n]) for n in members])
-            processed[members] = self.logits_processor(token_ids, scores[members])
+            changed = self.logits_processor(token_ids, scores[members])
+            if changed.shape != scores[members].shape:
+                raise ValueError(
+                    f"A logits processor must keep the shape of its scores, {tuple(scores[members].shape)}, but "
+                    f"returned {tuple(changed.shape)}."
+                )
+            processed[members] = changed
         return processed
 
     # ----------------------------------------------------------------------------------------------------- 5: denoising

@@ -30,6 +30,10 @@ GENERATION_DEFAULTS: dict[str, Any] = {
     "audio_guidance_context": "masked",
     "max_span_length": None,
 }
+LONGEST_BLOCK = 4096  # the cost of a block grows with the square of its length
+# Dividing float32 scores by less overflows, and a larger one draws noise; 0 of audio is greedy.
+LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 1e-5, 100.0
+HIGHEST_GUIDANCE = 100.0
 CHOICES: dict[str, tuple[str, ...]] = {
     "remasking": tuple(REMASKING_RULES),
     "reveal_schedule": REVEAL_SCHEDULES,
@@ -78,14 +82,26 @@ def check_generation_config(config: GenerationConfig) -> None:
         value = getattr(config, name)
         if value is not None and not _is_count(value):
             raise ValueError(f"`{name}` must be an integer of at least 1 or None, got {value!r}.")
-    for name in ("audio_temperature", "audio_guidance_scale"):
+    for name in ("block_length", "first_block_length"):
+        if (getattr(config, name) or 1) > LONGEST_BLOCK:
+            raise ValueError(f"`{name}` must be at most {LONGEST_BLOCK}, got {getattr(config, name)!r}.")
+    for name in ("audio_temperature", "temperature") if config.do_sample else ("audio_temperature",):
         value = getattr(config, name)
-        if value is not None and not (_is_number(value) and value >= 0):
-            raise ValueError(f"`{name}` must be a number that is not negative, got {value!r}.")
+        is_allowed = value is None or (_is_number(value) and LOWEST_TEMPERATURE <= value <= HIGHEST_TEMPERATURE)
+        if not is_allowed and not (value == 0 and name == "audio_temperature"):
+            raise ValueError(
+                f"`{name}` must be a number from {LOWEST_TEMPERATURE:g} to {HIGHEST_TEMPERATURE:g}"
+                f"{', or 0' if name == 'audio_temperature' else ''}, got {value!r}."
+            )
     for name, choices in CHOICES.items():
         if getattr(config, name) not in choices:
             raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {getattr(config, name)!r}.")
-    for name, upper in (("confidence_threshold", 1.0), ("audio_top_p", 1.0), ("entropy_bound", float("inf"))):
+    for name, upper in (
+        ("audio_guidance_scale", HIGHEST_GUIDANCE),
+        ("confidence_threshold", 1.0),
+        ("audio_top_p", 1.0),
+        ("entropy_bound", float("inf")),
+    ):
         value = getattr(config, name)
         if value is not None and not (_is_number(value) and 0 <= value <= upper):
             raise ValueError(f"`{name}` must be a number between 0 and {upper:g}, got {value!r}.")

@@ -208,6 +208,7 @@ class TttGenerationMixin(GenerationMixin):
             cache = DynamicSequenceCache(self.model.config, model_kwargs.get("cache"), is_real)
         max_new_tokens = generation_config.max_length - prompt_ids.shape[1]
         _check_prompts(self.config.text_config, is_real, cache, max_new_tokens)
+        _check_token_ids(prompt_ids[is_real], self.config.vocab_size)
         decoder = BlockDecoder(
             self,
             prompt_ids,
@@ -308,6 +309,19 @@ def _check_prompt(input_ids: torch.Tensor | None) -> None:
             f"`input_ids` must be (batch, length), got the shape {tuple(input_ids.shape)}; of one sequence, pass "
             "input_ids[None]."
         )
+    if input_ids is not None and (input_ids.is_floating_point() or input_ids.dtype == torch.bool):
+        raise ValueError(f"`input_ids` must be integers, got {input_ids.dtype}; embeddings are not taken.")
+
+
+def _check_token_ids(token_ids: torch.Tensor, vocab_size: int) -> None:
+    """Refuse ids outside the vocabulary, which an embedding looks up by an obscure error, or on a GPU by a crash."""
+    if token_ids.numel():
+        lowest, highest = (int(bound) for bound in torch.aminmax(token_ids))
+        if lowest < 0 or highest >= vocab_size:
+            raise ValueError(
+                f"`input_ids` must be from 0 to {vocab_size - 1}, the model's vocabulary, got "
+                f"{lowest if lowest < 0 else highest}; hide padding by `attention_mask`."
+            )
 
 
 def _check_prompts(

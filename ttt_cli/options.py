@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+LOWEST_SEED, HIGHEST_SEED = -(2**63), 2**64 - 1  # of PyTorch's generators
+
 
 @contextmanager
 def interruptible(advice: str) -> Iterator[None]:
@@ -43,15 +45,25 @@ Model = Annotated[
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto: the GPU if there is one.")]
 DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Number format of the weights; auto: the checkpoint's.")]
 Seed = Annotated[
-    int | None, typer.Option(help="Seed of all sampling. Without it every run samples anew.", show_default=False)
+    int | None,
+    typer.Option(
+        min=LOWEST_SEED,
+        max=HIGHEST_SEED,
+        help="Seed of all sampling. Without it every run samples anew.",
+        show_default=False,
+    ),
 ]
 Temperature = Annotated[
     float | None,
-    typer.Option(min=0, help="Of the text; 0 is greedy. The checkpoint's setting by default.", show_default=False),
+    typer.Option(
+        min=0, max=100, help="Of the text; 0 is greedy. The checkpoint's setting by default.", show_default=False
+    ),
 ]
 AudioTemperature = Annotated[
     float | None,
-    typer.Option(min=0, help="Of the audio; 0 is greedy. The checkpoint's setting by default.", show_default=False),
+    typer.Option(
+        min=0, max=100, help="Of the audio; 0 is greedy. The checkpoint's setting by default.", show_default=False
+    ),
 ]
 Steps = Annotated[
     int | None,

@@ -28,11 +28,11 @@ from typing import Any, cast
 
 import datasets
 import numpy as np
-import yaml
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from finetune.data.schema import INFO_FILE, TASKS_OF_KIND, PreparedInfo, Record, load_prepared, read_info
+from finetune.yaml_files import read_yaml, shown
 from processing_ttt.layout_ttt import TttLayout
 from processing_ttt.tasks_ttt import DEFAULT_LANGUAGE
 
@@ -109,7 +109,7 @@ def read_mixture(path: str | Path, tasks: Iterable[str] = ()) -> Mixture:
         raise FileNotFoundError(f"There is no prepared folder and no data file {str(path)!r}.")
     if list(tasks):
         raise ValueError(f"{str(path)!r} names the tasks of each dataset itself: give tasks there and not beside it.")
-    written = yaml.safe_load(path.read_text("utf-8"))
+    written = read_yaml(path)
     if not isinstance(written, Mapping) or not isinstance(written.get("datasets"), list) or not written["datasets"]:
         raise ValueError(f"{str(path)!r} must hold a list `datasets` of prepared folders, each with its `path`.")
     _refuse_unknown(written, ("datasets", "replay_ratio"), str(path))
@@ -121,7 +121,7 @@ def _entry(written: Any, root: Path) -> MixtureEntry:
     if isinstance(written, str):
         written = {"path": written}
     if not isinstance(written, Mapping) or not isinstance(written.get("path"), str):
-        raise ValueError(f"A dataset of a mixture is a folder, or has a `path`, but is {written!r}.")
+        raise ValueError(f"A dataset of a mixture is a folder, or has a `path`, but is {shown(written)}.")
     _refuse_unknown(written, [column.name for column in fields(MixtureEntry)], written["path"])
     folder = root / Path(written["path"]).expanduser()
     weight = None if written.get("weight") is None else _number(written["weight"], "weight")
@@ -131,6 +131,10 @@ def _entry(written: Any, root: Path) -> MixtureEntry:
 def _tasks(written: Any, folder: Path) -> dict[str, float | None]:
     if isinstance(written, str):
         written = [written]
+    if not isinstance(written, (Mapping, list)) or not all(isinstance(task, str) for task in written):
+        raise ValueError(
+            f"`tasks` of {str(folder)!r} is a list of tasks, or tasks with shares, but is {shown(written)}."
+        )
     shares = written if isinstance(written, Mapping) else dict.fromkeys(written)
     unknown = sorted(set(map(str, shares)) - set(ALL_TASKS))
     if unknown:
@@ -140,7 +144,7 @@ def _tasks(written: Any, folder: Path) -> dict[str, float | None]:
 
 def _number(value: Any, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-        raise ValueError(f"`{name}` must be a number from 0 on, but is {value!r}.")
+        raise ValueError(f"`{name}` must be a number from 0 on, but is {shown(value)}.")
     return float(value)
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
+from finetune.yaml_files import parse_yaml, read_yaml, shown
 
 if TYPE_CHECKING:
     from .corruption import Objective
@@ -28,6 +28,14 @@ METHODS = ("lora", "qlora", "rows", "full")
 OPTIMIZERS = ("adamw", "muon")
 GENERATION_METRICS = ("wer", "cer", "tts_cer")
 SHIPPED = Path(__file__).parents[1] / "recipes"
+LARGEST = {  # numbers that, larger, only fill memory or fail late
+    "seed": 2**32 - 1,
+    "lora_r": 4096,
+    "max_length": 2**20,
+    "per_device_train_batch_size": 2**16,
+    "max_new_tokens": 2**20,
+    "dataloader_num_workers": 1024,
+}
 MAY_CHANGE = (
     "output_dir",
     "report_to",
@@ -176,6 +184,9 @@ class Recipe:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, but is {getattr(self, name)}.")
+        for name, largest in LARGEST.items():
+            if not 0 <= getattr(self, name) <= largest:
+                raise ValueError(f"`{name}` must be from 0 to {largest}, but is {getattr(self, name)}.")
         if self.eval_steps <= 0 or (self.eval_steps >= 1 and self.eval_steps != int(self.eval_steps)):
             raise ValueError(f"`eval_steps` is a number of updates, or a share below 1, but is {self.eval_steps}.")
         self._check_metric()
@@ -227,6 +238,8 @@ class Recipe:
         shared = replace(self, stages=[])
         recipes = []
         for number, keys in enumerate(self.stages, 1):
+            if not isinstance(keys, dict):
+                raise ValueError(f"A stage is lines of `key: value`, but one is {shown(keys)}.")
             name = _stage_name(keys, number)
             if Path(name).name != name or name in ("", ".", ".."):
                 raise ValueError(f"A stage's name becomes a folder, which {name!r} cannot.")
@@ -258,6 +271,8 @@ def override(recipe: Recipe, keys: Mapping[str, Any]) -> Recipe:
     kinds = typing.get_type_hints(Recipe)
     names = [known.name for known in fields(Recipe)]
     for name in keys:
+        if not isinstance(name, str):
+            raise ValueError(f"A recipe's keys are words, but one is {shown(name)}.")
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
             hint = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(names)}."
@@ -291,7 +306,7 @@ def read_recipe(path: Path | None, assignments: Iterable[str] = ()) -> Recipe:
         if not path.is_file():
             names = ", ".join(sorted(found.stem for found in SHIPPED.glob("*.yaml")))
             raise FileNotFoundError(f"There is no recipe {str(path)!r}; shipped are {names}.")
-        read = yaml.safe_load(path.read_text(encoding="utf-8"))
+        read = read_yaml(path)
         if not isinstance(read, dict):
             raise ValueError(f"{str(path)!r} is not a recipe: a recipe is lines of `key: value`.")
         keys |= read
@@ -299,7 +314,7 @@ def read_recipe(path: Path | None, assignments: Iterable[str] = ()) -> Recipe:
         name, equals, value = assignment.partition("=")
         if not equals:
             raise ValueError(f"--set takes key=value, but got {assignment!r}.")
-        _assign(keys, name.strip(), yaml.safe_load(value))
+        _assign(keys, name.strip(), parse_yaml(value, f"--set {assignment}"))
     recipe = override(Recipe(), keys)
     recipe.stage_recipes()  # a mistake in the last stage shows before the first one is trained
     return recipe
@@ -311,7 +326,8 @@ def _stage_name(stage: Mapping[str, Any], number: int) -> str:
 
 def _assign(keys: dict[str, Any], name: str, value: Any) -> None:
     """Set a key of a recipe, or of one of its stages; one that stages set themselves would not reach them."""
-    numbered = enumerate(keys.get("stages") or [], 1)
+    written = keys.get("stages")
+    numbered = enumerate(written if isinstance(written, list) else [], 1)
     stages = {_stage_name(stage, number): stage for number, stage in numbered if isinstance(stage, dict)}
     wanted, dot, key = name.rpartition(".")
     if dot:
@@ -333,7 +349,7 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
     plain = typing.get_origin(kind) or kind
     if plain is list:
         if not isinstance(value, list):
-            raise ValueError(f"`{name}` is a list, but is {value!r}.")
+            raise ValueError(f"`{name}` is a list, but is {shown(value)}.")
         return value
     try:
         if plain is bool and not isinstance(value, bool):
@@ -343,11 +359,13 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
         if plain is str and isinstance(value, (dict, bool)):
             raise ValueError
         if plain is str and isinstance(value, (list, tuple)):
+            if not all(isinstance(item, (str, int, float)) for item in value):
+                raise ValueError
             return ",".join(map(str, value))
         if plain is float and not math.isfinite(float(value)):
             raise ValueError
         return plain("" if value is None and plain is str else value)
     except (TypeError, ValueError, OverflowError):  # the last is of infinity as an integer
         raise ValueError(
-            f"`{name}` is of type {plain.__name__}{' and finite' if plain is float else ''}, but is {value!r}."
+            f"`{name}` is of type {plain.__name__}{' and finite' if plain is float else ''}, but is {shown(value)}."
         ) from None

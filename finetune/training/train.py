@@ -39,6 +39,7 @@ from finetune.adapters.lora import add_adapter
 from finetune.data.schema import replace_text
 from finetune.hardware import computes_bfloat16
 from finetune.runs import LOCK_FILE, RECIPE_FILE, RESULT_FILE
+from finetune.yaml_files import read_yaml
 from processing_ttt import TttProcessor
 
 from .batch_plan import RowPlan
@@ -132,7 +133,10 @@ def _claim(folder: Path, recipe: Recipe) -> None:
     """
     path, own = folder / RECIPE_FILE, asdict(recipe)
     if path.is_file():
-        there = asdict(Recipe()) | yaml.safe_load(path.read_text(encoding="utf-8"))
+        written = read_yaml(path)
+        if not isinstance(written, dict):
+            raise ValueError(f"{str(path)!r} is damaged: it is not the recipe of a run. Choose another output_dir.")
+        there = asdict(Recipe()) | written
         changed = [name for name in own if name not in MAY_CHANGE and there[name] != own[name]]
         if changed and ((folder / RESULT_FILE).is_file() or any(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"))):
             raise ValueError(

@@ -22,7 +22,7 @@ from modeling_fixtures import (
     tiny_model,
 )
 from torch import nn
-from transformers import GenerationConfig, StoppingCriteria
+from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria
 
 import modeling_ttt.modeling_ttt as modeling_module
 
@@ -275,6 +275,13 @@ def test_a_wrapped_output_projection_is_called_as_a_whole_and_decodes_the_same()
         ({"denoising_steps": "3"}, "denoising_steps"),
         ({"guidance_scale": 1.5}, "guidance_scale"),
         ({"denosing_steps": 3}, "denosing_steps"),
+        ({"block_length": 10**6}, "`block_length` must be at most 4096"),
+        ({"first_block_length": 10**6}, "`first_block_length` must be at most 4096"),
+        ({"audio_temperature": 1e-300}, "`audio_temperature` must be a number from 1e-05 to 100, or 0"),
+        ({"audio_temperature": float("inf")}, "`audio_temperature` must be a number from"),
+        ({"do_sample": True, "temperature": 1e-300}, "`temperature` must be a number from 1e-05 to 100, got"),
+        ({"do_sample": True, "temperature": float("inf")}, "`temperature` must be a number from"),
+        ({"audio_guidance_scale": 1e38}, "`audio_guidance_scale` must be a number between 0 and 100"),
     ],
 )
 def test_what_is_not_supported_is_an_error_that_names_it(model, options, message):
@@ -317,6 +324,31 @@ def test_an_empty_prompt_is_an_error(model):
     inputs = left_padded([[], [W]])
     with pytest.raises(ValueError, match="prompt is empty"):
         model.generate(**inputs, **SPEECH)
+
+
+@pytest.mark.parametrize("token_id", [-1, VOCAB_SIZE, 2**40])
+def test_a_token_id_outside_the_vocabulary_is_named(model, token_id):
+    with pytest.raises(ValueError, match=rf"`input_ids` must be from 0 to {VOCAB_SIZE - 1}, .*got {token_id}"):
+        model.generate(torch.tensor([[W, token_id]]), **SPEECH)
+
+
+def test_token_ids_that_are_hidden_may_be_anything(model):
+    prompts, mask = torch.tensor([[-100, W, W], [W, W, W]]), torch.tensor([[0, 1, 1], [1, 1, 1]])
+    padded = torch.where(mask == 1, prompts, 0)
+    replies = [model.generate(ids, attention_mask=mask, **SPEECH)[:, 3:] for ids in (prompts, padded)]
+    assert torch.equal(*replies)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool])
+def test_token_ids_that_are_no_integers_are_refused(model, dtype):
+    with pytest.raises(ValueError, match="`input_ids` must be integers"):
+        model.generate(torch.ones(1, 3, dtype=dtype), **SPEECH)
+
+
+def test_a_logits_processor_that_changes_the_shape_is_named(model):
+    processors = LogitsProcessorList([lambda input_ids, scores: scores[..., :1]])
+    with pytest.raises(ValueError, match=r"must keep the shape of its scores, \(1, 36\), but returned \(1, 1\)"):
+        decode(model, logits_processor=processors)
 
 
 def test_an_argument_goes_before_the_other_way_in_a_passed_config(model):

@@ -35,6 +35,11 @@ def test_a_file_is_overridden_by_assignments_and_values_take_the_type_of_their_k
         ("save_total_limit", 1, "at least 2"),
         ("learning_rate", 0, "must be positive"),
         ("stages", "two", "is a list"),
+        ("seed", -1, "`seed` must be from 0 to 4294967295"),
+        ("seed", 2**64, "`seed` must be from 0 to 4294967295"),
+        ("lora_r", 10**9, "`lora_r` must be from 0 to 4096"),
+        ("dataloader_num_workers", 10**6, "`dataloader_num_workers` must be from 0 to 1024"),
+        (3, 1, "keys are words, but one is 3"),
     ],
 )
 def test_what_a_recipe_cannot_mean_is_named(key, value, message):
@@ -51,6 +56,41 @@ def test_a_file_that_is_no_recipe_and_an_assignment_without_a_value_are_named(tm
         read_recipe(None, ["learning_rate"])
     with pytest.raises(ValueError, match="--set model="):
         read_recipe(None).require("model")
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("model: [", r"recipe\.yaml' is no valid YAML \(line 1, column 9: "),
+        ("a: b: c", r"no valid YAML \(line 1, column 5: mapping values are not allowed here\)"),
+        ("x: !!python/object/apply:os.getcwd []", "no valid YAML .*could not determine a constructor"),
+        ("\x00", "no valid YAML"),
+        ("[" * 5000, "no valid YAML"),
+        ("stages: 3", "`stages` is a list, but is 3"),
+        ("stages: [3]", "A stage is lines of `key: value`, but one is 3"),
+        ("3: 4", "keys are words"),
+        ("- model", "not a recipe"),
+    ],
+)
+def test_a_slip_in_a_recipe_is_one_sentence(tmp_path, written, message):
+    (tmp_path / "recipe.yaml").write_text(written)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_recipe(tmp_path / "recipe.yaml")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("key", ["packing", "tasks", "stages"])
+def test_a_value_that_repeats_itself_a_billion_times_is_shown_short(tmp_path, key):
+    levels = ["&a0 [x, x]", *(f"&a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10))]
+    (tmp_path / "recipe.yaml").write_text(f"{key}: [{', '.join(levels)}]")
+    with pytest.raises(ValueError) as caught:
+        read_recipe(tmp_path / "recipe.yaml")
+    assert len(str(caught.value)) < 2000
+
+
+def test_a_slip_in_an_assignment_is_one_sentence():
+    with pytest.raises(ValueError, match=r"--set model=\[ is no valid YAML"):
+        read_recipe(None, ["model=["])
 
 
 def test_the_command_line_names_every_shipped_recipe():
