@@ -50,6 +50,7 @@ class ZeroGpuModel:
         gpu (`Callable`): `spaces.GPU`.
     """
 
+    is_borrowed = True  # each reply costs some of a visitor's time on the GPU
     device = torch.device("cpu")  # where prompts are prepared
 
     def __init__(self, model: Any, gpu: Callable[..., Any]):

@@ -98,9 +98,9 @@ class TalkEndpoints:
 
         Args:
             text: The written question.
-            audio: The spoken question: a wav, flac, mp3 or ogg file that was uploaded, or a data: URL of one.
+            audio: The spoken question: an uploaded wav, flac, mp3, ogg, opus, m4a or webm file, or a data: URL of one.
             options: How to decode: denoising_steps, remasking, temperature, audio_temperature, audio_guidance_scale,
-            seed, max_new_tokens.
+            entropy_bound, seed, max_new_tokens.
 
         Returns:
             The answer as text, and as speech in a wav file.
@@ -115,7 +115,7 @@ class TalkEndpoints:
         Write down what is said in a recording.
 
         Args:
-            audio: The recording: a wav, flac, mp3 or ogg file that was uploaded, or a data: URL of one.
+            audio: The recording: an uploaded wav, flac, mp3, ogg, opus, m4a or webm file, or a data: URL of one.
             options: How to decode: temperature, seed, max_new_tokens.
 
         Returns:
@@ -132,8 +132,8 @@ class TalkEndpoints:
 
         Args:
             text: What to say.
-            options: How to decode: denoising_steps, remasking, audio_temperature, audio_guidance_scale, seed,
-            max_new_tokens.
+            options: How to decode: denoising_steps, remasking, audio_temperature, audio_guidance_scale,
+            entropy_bound, seed, max_new_tokens.
 
         Returns:
             The speech, as a wav file.
@@ -153,7 +153,7 @@ class TalkEndpoints:
 
         Args:
             text: The written question.
-            audio: The spoken question: a wav, flac, mp3 or ogg file that was uploaded, or a data: URL of one.
+            audio: The spoken question: an uploaded wav, flac, mp3, ogg, opus, m4a or webm file, or a data: URL of one.
             options: As for `talk`.
 
         Returns:
@@ -171,7 +171,7 @@ class TalkEndpoints:
         Write down what is said in a recording, piece by piece.
 
         Args:
-            audio: The recording: a wav, flac, mp3 or ogg file that was uploaded, or a data: URL of one.
+            audio: The recording: an uploaded wav, flac, mp3, ogg, opus, m4a or webm file, or a data: URL of one.
             options: As for `transcribe`.
 
         Returns:

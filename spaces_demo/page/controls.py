@@ -9,13 +9,20 @@ from typing import Any, TypedDict
 import gradio as gr
 
 from modeling_ttt.generation_options_ttt import GENERATION_DEFAULTS
-from modeling_ttt.samplers_ttt import REMASKING_RULES
 
 from ..service import AudioFile, DecodingOptions, TalkRequest, TalkService
 from ..service.request import MAX_DENOISING_STEPS
 
 TASKS = {"Chat": "chat", "Transcribe": "asr", "Speak": "tts"}
 NO_ADAPTER = "none"
+RULES = {  # in words, the rules of `REMASKING_RULES`
+    "low_confidence": "the most probable",
+    "entropy": "the least uncertain",
+    "margin": "the furthest ahead of its rivals",
+    "calibrated": "the most probable, compared with how common it is",
+    "random": "any",
+}
+MAX_SHOWN_BOUND = 4.0  # nats
 
 
 class Controls:
@@ -53,14 +60,22 @@ class Controls:
                     MAX_DENOISING_STEPS // 2,
                     value=defaults["denoising_steps"],
                     step=1,
-                    label="Denoising steps",
-                    info="Most forward passes over a block of audio.",
+                    label="Steps for a piece of audio, at most",
+                    info="Denoising steps: fewer are faster.",
+                )
+                self.entropy_bound = gr.Slider(
+                    0,
+                    MAX_SHOWN_BOUND,
+                    value=defaults["entropy_bound"],
+                    step=0.05,
+                    label="How much one step may decide",
+                    info="Entropy bound, in nats: more is faster; 0 decides the same number in each step.",
                 )
                 self.rule = gr.Dropdown(
-                    list(REMASKING_RULES),
+                    [(label, rule) for rule, label in RULES.items()],
                     value=defaults["remasking"],
-                    label="Rule",
-                    info="Which positions of a block are revealed first.",
+                    label="What is decided first",
+                    info="The order within a piece of audio (remasking).",
                 )
             with gr.Row():
                 self.temperature = gr.Slider(
@@ -68,16 +83,16 @@ class Controls:
                     2,
                     value=defaults["temperature"],
                     step=0.05,
-                    label="Temperature of text",
-                    info="0 always takes the most probable.",
+                    label="Variety of words",
+                    info="Temperature: 0 always takes the most probable word.",
                 )
                 self.audio_temperature = gr.Slider(
                     0,
                     2,
                     value=defaults["audio_temperature"],
                     step=0.05,
-                    label="Temperature of audio",
-                    info="0 always takes the most probable.",
+                    label="Variety of voice",
+                    info="Temperature of audio: 0 always takes the most probable.",
                 )
             with gr.Row():
                 self.guidance = gr.Slider(
@@ -85,8 +100,8 @@ class Controls:
                     3,
                     value=defaults["audio_guidance_scale"],
                     step=0.05,
-                    label="Guidance of audio",
-                    info="0 is off.",
+                    label="Clearness of voice",
+                    info="Guidance: how strongly audio follows the words; 0 is off.",
                 )
                 self.seed = gr.Number(
                     value=0,
@@ -94,7 +109,7 @@ class Controls:
                     minimum=0,
                     maximum=2**31 - 1,
                     label="Seed",
-                    info="The same seed gives the same reply.",
+                    info="Of what is random: the same seed gives the same reply. Retry takes another one.",
                 )
         self.components = [
             self.adapter,
@@ -104,6 +119,7 @@ class Controls:
             self.temperature,
             self.audio_temperature,
             self.guidance,
+            self.entropy_bound,
             self.seed,
         ]
 
@@ -120,13 +136,14 @@ def read_controls(values: tuple[Any, ...], text: str | None, audio: AudioFile | 
     Returns:
         [`TalkRequest`]: Checked by the service later.
     """
-    adapter, task, steps, rule, temperature, audio_temperature, guidance, seed = values
+    adapter, task, steps, rule, temperature, audio_temperature, guidance, entropy_bound, seed = values
     options = DecodingOptions(
         denoising_steps=steps,
         remasking=rule,
         temperature=temperature,
         audio_temperature=audio_temperature,
         audio_guidance_scale=guidance,
+        entropy_bound=entropy_bound,
         seed=seed,
     )
     return TalkRequest(task, text, audio, options=options, adapter=None if adapter == NO_ADAPTER else adapter)
@@ -140,6 +157,7 @@ class DecodingDefaults(TypedDict):
     temperature: float
     audio_temperature: float
     audio_guidance_scale: float
+    entropy_bound: float
 
 
 def decoding_defaults(service: TalkService) -> DecodingDefaults:
@@ -164,4 +182,5 @@ def decoding_defaults(service: TalkService) -> DecodingDefaults:
         "temperature": (config.temperature or 1.0) if config.do_sample else 0,
         "audio_temperature": chosen("audio_temperature"),
         "audio_guidance_scale": chosen("audio_guidance_scale") or 0,
+        "entropy_bound": chosen("entropy_bound") or 0,
     }

@@ -101,7 +101,13 @@ class ExampleCache:
     def _key(self, session: Session, request: TalkRequest) -> tuple[object, ...] | None:
         """Return what a reply depends on; `None` where it depends on more than the example."""
         audio, options = request.audio, request.options
-        if session.turns or request.text or not isinstance(audio, AudioFile) or audio.data not in self._questions:
+        if (
+            session.turns
+            or session.is_retrying
+            or request.text
+            or not isinstance(audio, AudioFile)
+            or audio.data not in self._questions
+        ):
             return None
         if options.temperature or options.audio_temperature or options.remasking == "random":
             return None

@@ -244,6 +244,7 @@ class Page:
         if before is None:
             gr.Info("There is nothing to ask again yet.")
             return
+        # The same question with the same controls is answered differently (`varied`).
         audio = before.audio if isinstance(before.audio, AudioFile) else None
         yield from self._ask(session, model, request, read_controls(controls, before.text, audio))
 

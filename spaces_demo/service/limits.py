@@ -49,7 +49,7 @@ class Limits:
     waiting: int = 32
     per_user: int = 4
     seconds_per_request: float = 60.0
-    file_types: tuple[str, ...] = (".wav", ".flac", ".mp3", ".ogg")
+    file_types: tuple[str, ...] = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".webm")
 
     @property
     def file_types_in_words(self) -> str:

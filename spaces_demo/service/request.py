@@ -20,6 +20,7 @@ TASKS_SERVED = ("chat", "asr", "tts", "text")
 MAX_DENOISING_STEPS = 64
 MAX_TEMPERATURE = 5.0
 MAX_GUIDANCE_SCALE = 10.0
+MAX_ENTROPY_BOUND = 100.0  # nats
 MAX_NEW_TOKENS = 8192
 MAX_SEED = 2**63 - 1
 
@@ -35,6 +36,8 @@ class DecodingOptions:
         temperature (`float`, *optional*): Temperature of text; 0 is greedy.
         audio_temperature (`float`, *optional*): Temperature of audio; 0 is greedy.
         audio_guidance_scale (`float`, *optional*): Guidance of audio; 0 is off.
+        entropy_bound (`float`, *optional*): Most uncertainty that a denoising step may reveal, in nats; 0 is off: a
+            fixed number of positions then.
         seed (`int`, *optional*): Seed of sampling; the same seed gives the same reply.
         max_new_tokens (`int`, *optional*): Longest reply, in token ids of text and audio.
     """
@@ -44,6 +47,7 @@ class DecodingOptions:
     temperature: float | None = None
     audio_temperature: float | None = None
     audio_guidance_scale: float | None = None
+    entropy_bound: float | None = None
     seed: int | None = None
     max_new_tokens: int | None = None
 
@@ -76,6 +80,7 @@ class DecodingOptions:
         _check_number("temperature", self.temperature, 0, MAX_TEMPERATURE)
         _check_number("audio_temperature", self.audio_temperature, 0, MAX_TEMPERATURE)
         _check_number("audio_guidance_scale", self.audio_guidance_scale, 0, MAX_GUIDANCE_SCALE)
+        _check_number("entropy_bound", self.entropy_bound, 0, MAX_ENTROPY_BOUND)
         _check_number("seed", self.seed, 0, MAX_SEED, whole=True)
         _check_number("max_new_tokens", self.max_new_tokens, 1, MAX_NEW_TOKENS, whole=True)
         if self.remasking is not None and self.remasking not in tuple(REMASKING_RULES):  # a list has no hash
@@ -85,6 +90,8 @@ class DecodingOptions:
         """Return the arguments of `generate`."""
         names = ("denoising_steps", "remasking", "audio_temperature", "audio_guidance_scale", "max_new_tokens")
         options = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if self.entropy_bound is not None:
+            options["entropy_bound"] = self.entropy_bound or None
         if self.temperature:
             options |= {"do_sample": True, "temperature": float(self.temperature)}
         elif self.temperature is not None:

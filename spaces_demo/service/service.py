@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from transformers import LogitsProcessorList
 
 from processing_ttt import AsyncTttStreamer, TttConversation, TttProcessor, TttStreamer, load_audio
 from processing_ttt.reading_ttt import TextReader
@@ -27,6 +28,7 @@ from .limits import Busy, Limits, RequestError
 from .request import TalkRequest
 from .streams import AsyncTalkStream, TalkStream
 from .summary import ReplySummary
+from .text_log_probs import TextLogProbs
 from .turn import Turn
 
 if TYPE_CHECKING:
@@ -275,7 +277,12 @@ class TalkService:
             reader = TextReader(self.model, self.processor, **options)
             return reader.stream_to(streamer, turn.text or "", language, self._system_prompt(turn.request))
         inputs = self.processor.prepare(self.messages(turn)).to(self.model.device)
-        return self.model.generate(**inputs, **options, streamer=streamer, return_dict_in_generate=True)
+        log_probs = TextLogProbs()
+        if turn.request.task == "asr":
+            options["logits_processor"] = LogitsProcessorList([log_probs])
+        output = self.model.generate(**inputs, **options, streamer=streamer, return_dict_in_generate=True)
+        turn.progress.text_log_prob = log_probs.mean
+        return output
 
     def _waveform(self, turn: Turn) -> np.ndarray | None:
         """Decode a question's audio, at the rate that the codec encodes."""

@@ -62,6 +62,7 @@ class ReplySummary:
         seconds_waited (`float`): From the request to its turn.
         seconds (`float`): From its turn to the end.
         seconds_to_first_audio (`float`, *optional*): From its turn to the first audio.
+        text_log_prob (`float`, *optional*): Of a transcript, the mean log-probability of its token ids, in nats.
     """
 
     text: str
@@ -74,6 +75,7 @@ class ReplySummary:
     seconds_waited: float
     seconds: float
     seconds_to_first_audio: float | None
+    text_log_prob: float | None = None
 
     @property
     def seconds_of_audio(self) -> float:

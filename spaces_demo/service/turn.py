@@ -30,6 +30,7 @@ class Progress:
         is_late (`bool`): Whether the reply was stopped because it took longer than the limit.
         reply ([`TttReply`], *optional*): The reply, once `generate` has returned.
         num_forwards (`int`): Forward passes of the model.
+        text_log_prob (`float`, *optional*): Of a transcript, the mean log-probability of its token ids, in nats.
     """
 
     asked_at: float = field(default_factory=time.monotonic)
@@ -39,6 +40,7 @@ class Progress:
     is_late: bool = False
     reply: TttReply | None = None
     num_forwards: int = 0
+    text_log_prob: float | None = None
 
 
 @dataclass(frozen=True)
@@ -108,4 +110,5 @@ class Turn:
             seconds_waited=progress.begun_at - progress.asked_at,
             seconds=(progress.ended_at or time.monotonic()) - progress.begun_at,
             seconds_to_first_audio=None if first is None else first - progress.begun_at,
+            text_log_prob=progress.text_log_prob,
         )

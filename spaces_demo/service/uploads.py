@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, TypeAlias
 
+import av
 import numpy as np
 import soundfile
 
@@ -20,6 +21,10 @@ from .limits import Limits, RequestError
 FORMATS = {"WAV", "WAVEX", "FLAC", "OGG", "MP3"}  # as soundfile names what it finds in a file
 SAMPLING_RATES = (1000, 192_000)  # Hz; outside, a second of audio could take any amount of memory
 MAX_CHANNELS = 8
+# What telephones and browsers record, which soundfile does not read: how a file begins, and the only demuxer that may
+# look at it (others open further files, as playlists do).
+CONTAINER_SLACK = 0.1  # seconds: such files count whole packets and the encoder's delay
+CONTAINERS = ((4, b"ftyp", "mov"), (0, b"\x1aE\xdf\xa3", "matroska"))
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,10 @@ def _checked_bytes(data: bytes, limits: Limits) -> io.BytesIO:
         raise RequestError("The audio file is empty: it has no bytes.")
     if len(data) > limits.upload_bytes:
         raise RequestError(f"The audio file is larger than the limit of {limits.upload_in_words}.")
+    demuxer = next((name for at, begin, name in CONTAINERS if data[at : at + len(begin)] == begin), None)
+    if demuxer is not None:
+        _check_container(data, demuxer, limits)
+        return io.BytesIO(data)
     try:
         header = soundfile.info(io.BytesIO(data))
     except (soundfile.SoundFileError, ValueError, TypeError) as error:
@@ -98,6 +107,25 @@ def _checked_bytes(data: bytes, limits: Limits) -> io.BytesIO:
         raise RequestError(f"The file holds {header.format} audio: send {limits.file_types_in_words}.")
     _check_shape(header.samplerate, header.channels, header.frames, limits)
     return io.BytesIO(data)
+
+
+def _check_container(data: bytes, demuxer: str, limits: Limits) -> None:
+    """Check the first audio of an m4a or webm file, whose length may be unknown until it is decoded."""
+    try:
+        with av.open(io.BytesIO(data), format=demuxer, io_open=_refuse_other_files) as container:
+            if not container.streams.audio:
+                raise RequestError("The file has no audio: choose another.")
+            audio, seconds = container.streams.audio[0], (container.duration or 0) / av.time_base
+            rate, channels = audio.rate or 0, audio.channels
+    except (av.error.FFmpegError, ValueError, PermissionError) as error:
+        if isinstance(error, RequestError):
+            raise
+        raise RequestError(f"This is no audio file that can be read: send {limits.file_types_in_words}.") from error
+    _check_shape(rate, channels, int(max(0.0, seconds - CONTAINER_SLACK) * rate), limits)
+
+
+def _refuse_other_files(url: str, *_: Any) -> Any:
+    raise PermissionError(url)
 
 
 def _checked_samples(rate: Any, array: Any, limits: Limits) -> tuple[int, np.ndarray]:

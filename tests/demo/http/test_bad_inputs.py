@@ -132,6 +132,7 @@ OPTIONS = {
         "temperature": (-1, 99, "hot", [1], {"a": 1}),
         "audio_temperature": (-0.1, 1e9, "x"),
         "audio_guidance_scale": (-1, 11, "x"),
+        "entropy_bound": (-1, 101, "x"),
         "seed": (-1, 2**70, 0.5, "1"),
         "max_new_tokens": (0, -5, 10**9, "all"),
         "streamer": ("x",),

@@ -88,6 +88,50 @@ def test_a_retry_that_is_refused_leaves_what_was_said_as_it_was():
     session.close()
 
 
+def test_asking_the_same_again_gives_another_reply_each_time(session):
+    replies = [last(session.ask(WRITTEN)).summary.token_ids]
+    for _ in range(3):
+        replies.append(last(session.ask(session.take_back())).summary.token_ids)
+    assert len(set(map(tuple, replies))) == 4 and len(session.turns) == len(session.conversation.turns) == 1
+    chosen = replace(WRITTEN, options=DecodingOptions(seed=0, denoising_steps=1))
+    session.take_back()
+    turn = last(session.ask(chosen))  # other controls are followed as they are
+    assert turn.summary.token_ids == session.service.reply(chosen).token_ids != replies[0]
+
+
+def test_an_example_that_is_asked_again_is_not_answered_from_memory(session):
+    cache = ExampleCache()
+    first = last(cache.ask(session, SPOKEN))
+    first.summary = replace(first.summary, finished=True)
+    cache._remember(cache._key(Session(session.service), SPOKEN), first, session.conversation)
+    asked = session.take_back()
+    assert cache._key(session, asked) is None
+
+
+@pytest.mark.parametrize("log_prob, shown", [(-0.04, True), (-0.06, False), (None, False)])
+def test_a_transcript_is_shown_only_where_the_model_finds_it_probable(session, monkeypatch, log_prob, shown):
+    talker = TinyTalker(session.service.model, session.service.processor)
+    generate, reply = session.service.model.generate, session.service.reply
+    monkeypatch.setattr(
+        session.service.model, "generate", lambda **asked: generate(**asked | talker.script("Seven", None, "."))
+    )
+    asked = []
+
+    def transcribe(request):
+        asked.append(request)
+        return replace(reply(replace(request, options=DecodingOptions(max_new_tokens=3))), text_log_prob=log_prob)
+
+    monkeypatch.setattr(session.service, "reply", transcribe)
+    turn = last(session.ask(replace(SPOKEN, options=DecodingOptions(seed=0, temperature=1.0))))
+    assert bool(turn.transcript) == shown and [(one.task, one.options.temperature) for one in asked] == [("asr", 0)]
+
+
+def test_a_borrowed_gpu_is_not_borrowed_again_for_a_transcript(session, monkeypatch):
+    monkeypatch.setattr(session.service.model, "is_borrowed", True, raising=False)
+    monkeypatch.setattr(session.service, "reply", lambda _: pytest.fail("the model was asked again"))
+    last(session.ask(SPOKEN))
+
+
 def test_a_page_that_is_closed_in_mid_reply_frees_its_place(session):
     events = session.ask(WRITTEN)
     next(events)

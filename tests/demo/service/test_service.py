@@ -49,6 +49,31 @@ def test_a_stream_gives_the_reply_and_then_its_summary():
     wait_until_free(service)
 
 
+def test_a_transcript_has_the_mean_log_probability_of_its_token_ids():
+    service = tiny_service()
+    audio = (16000, (0.1 * np.sin(np.arange(8000) / 9)).astype(np.float32))
+    summary = service.reply(TalkRequest(task="asr", audio=audio))
+    prompt_ids = service.processor.prepare(service.processor.messages("asr", None, audio))["input_ids"]
+    new_ids, first_audio_id = torch.tensor(summary.token_ids), service.model.config.audio_token_start_id
+    logits = service.model(torch.cat([prompt_ids, new_ids[None]], dim=1)).logits[0, prompt_ids.shape[1] - 1 : -1]
+    is_text = new_ids < first_audio_id
+    log_probs = logits[is_text, :first_audio_id].log_softmax(-1).gather(1, new_ids[is_text, None])
+    assert summary.text_log_prob == pytest.approx(log_probs.mean().item(), abs=1e-4)
+    assert service.reply(ASK).text_log_prob is None
+
+
+def test_an_entropy_bound_of_0_is_off():
+    service = tiny_service()
+    service.model.generation_config.entropy_bound = 99.0
+    bounded, free = (service.reply(replace_options(entropy_bound=bound)) for bound in (99.0, 0.0))
+    assert bounded.token_ids == service.reply(ASK).token_ids and bounded.num_forwards < free.num_forwards
+    assert free.token_ids == whole(service, entropy_bound=None)[0]
+
+
+def replace_options(**options):
+    return TalkRequest(text=QUESTION, options=DecodingOptions(**options))
+
+
 def test_segments_have_the_words_before_each_span_of_audio():
     service = tiny_service()
     summary = service.reply(ASK)
@@ -272,7 +297,7 @@ def test_a_closing_service_answers_those_it_took_and_takes_no_more():
         (TalkRequest(text="a\ud800b"), "cannot be read"),
         (TalkRequest(audio=b""), "has no bytes"),
         (TalkRequest(audio=b"no audio"), "no audio file that can be read"),
-        (TalkRequest(audio="/etc/passwd"), "Accepted are wav, flac, mp3 or ogg"),
+        (TalkRequest(audio="/etc/passwd"), "Accepted are wav, flac, mp3, ogg, opus, m4a or webm"),
         (TalkRequest(audio="/nowhere/a.wav"), "gone"),
         (TalkRequest(audio="/proc/self/a\0.wav"), "gone"),
         (TalkRequest(audio={"path": "/etc/passwd"}), "must be an audio file"),
