@@ -58,11 +58,20 @@ class ModelCard(TypedDict):
     owned_by: str
 
 
+class WordTime(TypedDict):
+    """When a word is audible, in seconds from the beginning of the audio; OpenAI's form in transcriptions."""
+
+    word: str
+    start: float
+    end: float
+
+
 class SpeechDelta(TypedDict):
-    """An event with some audio, in base64."""
+    """An event with some audio, in base64, and the words whose audio is complete with it."""
 
     type: Literal["speech.audio.delta"]
     audio: str
+    words: list[WordTime]
 
 
 class SpeechDone(TypedDict):
@@ -160,24 +169,39 @@ def openai_router(service: TalkService, model_name: str = "ttt") -> APIRouter:
     return router
 
 
-async def _speech_bytes(stream: AsyncTalkStream, encoder: AudioEncoder) -> AsyncGenerator[bytes, None]:
+async def _speech_pieces(
+    stream: AsyncTalkStream, encoder: AudioEncoder
+) -> AsyncGenerator[tuple[bytes, list[WordTime]], None]:
+    """Encode audio as it comes; words wait for the next bytes, at most until the file is complete."""
+    words: list[WordTime] = []
     async with stream:
         async for event in stream:
-            if isinstance(event, TttAudioChunk) and (piece := encoder.push(event.audio)):
+            if isinstance(event, TttAudioChunk):
+                words += [WordTime(word=time.word, start=time.start, end=time.end) for time in event.timings]
+                if piece := encoder.push(event.audio):
+                    yield piece, words
+                    words = []
+    rest = encoder.finish()
+    if rest or words:
+        yield rest, words
+
+
+async def _speech_bytes(stream: AsyncTalkStream, encoder: AudioEncoder) -> AsyncGenerator[bytes, None]:
+    async with contextlib.aclosing(_speech_pieces(stream, encoder)) as pieces:
+        async for piece, _ in pieces:
+            if piece:
                 yield piece
-    if rest := encoder.finish():
-        yield rest
 
 
 async def _speech_events(stream: AsyncTalkStream, encoder: AudioEncoder) -> AsyncGenerator[bytes, None]:
-    async with contextlib.aclosing(_speech_bytes(stream, encoder)) as pieces:
+    async with contextlib.aclosing(_speech_pieces(stream, encoder)) as pieces:
         async for event in events_or_error(_speech_deltas(pieces)):
             yield event
 
 
-async def _speech_deltas(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[Event, None]:
-    async for piece in pieces:
-        yield {"type": "speech.audio.delta", "audio": base64.b64encode(piece).decode("ascii")}
+async def _speech_deltas(pieces: AsyncGenerator[tuple[bytes, list[WordTime]], None]) -> AsyncGenerator[Event, None]:
+    async for piece, words in pieces:
+        yield {"type": "speech.audio.delta", "audio": base64.b64encode(piece).decode("ascii"), "words": words}
     yield {"type": "speech.audio.done"}
 
 
