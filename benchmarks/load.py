@@ -69,7 +69,8 @@ def serve(served_at_once: int, waiting: int) -> None:
 
     import processing_ttt
     from modeling_ttt import nano_checkpoint
-    from spaces_demo.http.openai_routes import error_response, openai_router
+    from spaces_demo.http.openai_errors import error_response
+    from spaces_demo.http.openai_routes import openai_router
     from spaces_demo.service import Limits, RequestError, TalkRequest, TalkService
     from spaces_demo.service.audio_formats import pcm16
 

@@ -18,10 +18,11 @@ from .hub_ttt import codec_card
 from .layout_ttt import ParsedReply, TttLayout, aligned_groups
 from .processing_ttt import TttProcessor
 from .reply_stream_ttt import TttAudioChunk, TttBlockDraft, TttStreamEvent, TttTextDelta
-from .reply_ttt import TttReply, TttWordTime
+from .reply_ttt import TttReply
 from .streaming_ttt import AsyncTttStreamer, TttStreamer
 from .talker_ttt import TttTalker
 from .tasks_ttt import CHAT_TEMPLATE, RELEASED_SYSTEM_PROMPTS, TASKS
+from .transcript_ttt import TranscriptSegment, TttTranscript, split_at_pauses
 from .vocabulary_ttt import TttVocabulary, add_ttt_tokens
 
 # A saved processor names its class in processor_config.json, and AutoProcessor finds it among the registered ones by
@@ -54,6 +55,7 @@ __all__ = [
     "Glm4VoiceDecoderModel",
     "Glm4VoiceTokenizerModel",
     "ParsedReply",
+    "TranscriptSegment",
     "TttAudioChunk",
     "TttBlockDraft",
     "TttCodecConfig",
@@ -67,11 +69,12 @@ __all__ = [
     "TttStreamer",
     "TttTalker",
     "TttTextDelta",
+    "TttTranscript",
     "TttVocabulary",
-    "TttWordTime",
     "Waveform",
     "add_ttt_tokens",
     "aligned_groups",
     "codec_card",
     "load_audio",
+    "split_at_pauses",
 ]

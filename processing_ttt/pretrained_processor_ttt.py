@@ -28,6 +28,9 @@ _SPEAKING_PIPELINES = ("text-to-audio", "text-to-speech")
 _CODEC_KWARGS = ("cache_dir", "force_download", "local_files_only", "token", "trust_remote_code")
 
 
+TRANSCRIPTION_SECONDS = 30.0  # by default
+
+
 class TttPreTrainedProcessor(ProcessorMixin):
     """Loading, saving and codec of [`TttProcessor`], which sets the attributes below."""
 
@@ -119,6 +122,8 @@ class TttPreTrainedProcessor(ProcessorMixin):
         output = super().to_dict()
         if output.get("system_prompts") is None:
             output.pop("system_prompts", None)
+        if output.get("transcription_seconds") == TRANSCRIPTION_SECONDS:
+            output.pop("transcription_seconds")
         return output
 
     # Codec

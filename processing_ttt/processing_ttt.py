@@ -19,13 +19,12 @@ from .audio_input_ttt import as_audio_list, resolve_audio_parts
 from .audio_output_ttt import write_audio
 from .codec_loading_ttt import OWN_CODEC, CodecHandle
 from .layout_ttt import TASKS, TttLayout, chat_template, task_messages
-from .pretrained_processor_ttt import TttPreTrainedProcessor
+from .pretrained_processor_ttt import TRANSCRIPTION_SECONDS, TttPreTrainedProcessor
 from .reply_ttt import TttReply
 from .spoken_text_ttt import spoken_text
 from .streaming_ttt import ReplyStreamingMixin
 from .tasks_ttt import Messages
 from .tasks_ttt import system_prompt as task_system_prompt
-from .timings_ttt import WordClock
 from .vocabulary_ttt import (
     AUDIO_CODE,
     AUDIO_PLACEHOLDER,
@@ -60,6 +59,8 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
         system_prompts (`dict[str, str]`, *optional*): System prompts by task, where they differ from `TASKS`.
         chat_template (`str`, *optional*): Jinja template; by default that of `tasks_ttt`, with the system prompt of
             chat.
+        transcription_seconds (`float`, defaults to 30): Longest audio that is transcribed in one piece, in seconds;
+            longer recordings are cut at pauses.
 
     Example:
         ```python
@@ -83,6 +84,7 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
         max_audio_seconds: float | None = 600.0,
         system_prompts: dict[str, str] | None = None,
         chat_template: str | None = None,
+        transcription_seconds: float = TRANSCRIPTION_SECONDS,
     ):
         unknown = set(system_prompts or {}) - set(TASKS)
         if unknown:
@@ -99,6 +101,7 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
         self.text_tokens = text_tokens
         self.audio_tokens = audio_tokens
         self.max_audio_seconds = max_audio_seconds
+        self.transcription_seconds = transcription_seconds
         self.system_prompts = system_prompts
         self.audio_token = AUDIO_PLACEHOLDER
         self.audio_token_id = self.vocabulary.audio_token_start_id
@@ -313,7 +316,6 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
             audio=self.decode_codes(parsed.codes),
             sampling_rate=self.codec_config.output_sampling_rate,
             finished=parsed.finished,
-            timings=tuple(WordClock(self.layout, self.decode_text, self.codec_config.frame_rate).push(parsed)),
         )
 
     def batch_decode_reply(self, ids: torch.Tensor | np.ndarray | list[list[int]]) -> list[TttReply]:

@@ -22,6 +22,8 @@ from .reply_ttt import TttReply
 from .streaming_ttt import GeneratesReplies, TttStreamer
 from .tasks_ttt import Messages
 from .tasks_ttt import system_prompt as task_system_prompt
+from .transcribing_ttt import Transcriber
+from .transcript_ttt import TttTranscript
 
 MODEL_TYPE = "ttt"
 
@@ -221,6 +223,41 @@ class TttTalker:
             return self._reader(generate_kwargs).read(text, language or self.language, system_prompt)
         prompts = [self._messages(task, language, system_prompt, **{name: question}) for question in questions]
         return self.reply_messages(prompts, **generate_kwargs)
+
+    def transcribe(
+        self,
+        audio: Any,
+        *,
+        language: str | None = None,
+        system_prompt: str | None = None,
+        max_seconds: float | None = None,
+        **generate_kwargs: Any,
+    ) -> TttTranscript:
+        """
+        Transcribe a recording of any length, in pieces cut at pauses.
+
+        Args:
+            audio: In any form that `load_audio` takes.
+            language (`str`, *optional*): Language tag; replaces the talker's.
+            system_prompt (`str`, *optional*): Replaces the system prompt of the task, language included.
+            max_seconds (`float`, *optional*): Longest piece, in seconds; the processor's `transcription_seconds` by
+                default.
+            generate_kwargs: Arguments of every `generate` call, which override the talker's.
+
+        Returns:
+            [`TttTranscript`]: Text and segments, one for each piece.
+
+        Raises:
+            ValueError: If the audio is unusable.
+
+        Example:
+            ```python
+            print(talker.transcribe("interview.wav").format("srt"))
+            ```
+        """
+        options = self.generation_options | generate_kwargs
+        transcriber = Transcriber(self.model, self.processor, max_seconds, **options)
+        return transcriber.transcribe(audio, language or self.language, system_prompt)
 
     def reply_messages(self, messages: list[Messages], **generate_kwargs: Any) -> list[TttReply]:
         """

@@ -46,7 +46,7 @@ def load_service(
     chosen_device = "cuda" if gpu else choose_device(device)  # an unknown one is refused before the weights are read
     talker = TttTalker.from_pretrained(model or nano_checkpoint(), device=chosen_device)
     borrowing = ZeroGpuModel(talker.model, gpu) if gpu else talker.model
-    service = TalkService(borrowing, talker.processor, Limits(), adapters)
+    service = TalkService(borrowing, talker.processor, Limits(recording_seconds=600.0), adapters)
     if gpu is None:  # a borrowed GPU is for visitors only
         service.reply(TalkRequest(text="Hello."))
     return service

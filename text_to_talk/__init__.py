@@ -34,6 +34,7 @@ from processing_ttt import (
     Glm4VoiceDecoderModel,
     Glm4VoiceTokenizerModel,
     ParsedReply,
+    TranscriptSegment,
     TttAudioChunk,
     TttBlockDraft,
     TttCodecConfig,
@@ -47,13 +48,14 @@ from processing_ttt import (
     TttStreamEvent,
     TttTalker,
     TttTextDelta,
+    TttTranscript,
     TttVocabulary,
-    TttWordTime,
     Waveform,
     add_ttt_tokens,
     aligned_groups,
     codec_card,
     load_audio,
+    split_at_pauses,
 )
 
 try:
@@ -73,6 +75,7 @@ __all__ = [
     "Glm4VoiceDecoderModel",
     "Glm4VoiceTokenizerModel",
     "ParsedReply",
+    "TranscriptSegment",
     "TttAudioChunk",
     "TttBlockDraft",
     "TttCodecConfig",
@@ -91,8 +94,8 @@ __all__ = [
     "TttStreamer",
     "TttTalker",
     "TttTextDelta",
+    "TttTranscript",
     "TttVocabulary",
-    "TttWordTime",
     "Waveform",
     "__version__",
     "add_ttt_tokens",
@@ -103,4 +106,5 @@ __all__ = [
     "load_audio",
     "model_card",
     "nano_checkpoint",
+    "split_at_pauses",
 ]

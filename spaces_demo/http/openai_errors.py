@@ -5,14 +5,15 @@ Depends on HTTP and on the service's errors. Independent of what the routes answ
 """
 
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 from typing_extensions import TypedDict  # for the answers of routes, pydantic takes no other before Python 3.12
 
 from ..service import Busy, Limits, RequestError
@@ -35,11 +36,25 @@ class ErrorDescription(TypedDict):
 
     message: str
     type: str
-    param: None
+    param: str | None
     code: str | None
 
 
-def route_class(limits: Limits, body_bytes: int | None = None) -> type[APIRoute]:
+class ErrorBody(TypedDict):
+    """The body of an answer that is an error."""
+
+    error: ErrorDescription
+
+
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {  # for the routes' documentation
+    "4XX": {"model": ErrorBody, "description": "What is wrong with the request, in OpenAI's form."},
+    "5XX": {"model": ErrorBody, "description": "A failure of the server."},
+}
+
+
+def route_class(
+    limits: Limits, body_bytes: int | None = None, params: Mapping[str, str] | None = None
+) -> type[APIRoute]:
     """
     Make a class of routes that read no more bytes than `limits` allow, and give every error in OpenAI's form.
 
@@ -47,6 +62,8 @@ def route_class(limits: Limits, body_bytes: int | None = None) -> type[APIRoute]
         limits ([`Limits`]): Their `upload_bytes` count.
         body_bytes (`int`, *optional*): Largest body, where it holds a file in base64; by default the file's bytes and
             some more.
+        params (`Mapping[str, str]`, *optional*): What the routes call the fields of a [`TalkRequest`], where they have
+            another name for them.
 
     Returns:
         `type[APIRoute]`.
@@ -62,7 +79,7 @@ def route_class(limits: Limits, body_bytes: int | None = None) -> type[APIRoute]
                     return await handle(Request(request.scope, bounded.receive, request._send))
                 except Exception as error:
                     too_large = TooLarge(f"The request is larger than the limit of {limits.upload_in_words}.")
-                    return error_response(too_large if bounded.is_exceeded else error)
+                    return error_response(too_large if bounded.is_exceeded else error, params)
 
             return guarded
 
@@ -86,39 +103,84 @@ class _Bounded:
         return message
 
 
-def error_response(error: Exception) -> JSONResponse:
+def unknown_routes(limits: Limits) -> APIRouter:
+    """
+    Answer requests under `/v1` that no other route takes: another address (404) or another method (405).
+
+    Args:
+        limits ([`Limits`]): As for `route_class`.
+
+    Returns:
+        `APIRouter`: To be included after all others.
+    """
+    router = APIRouter(route_class=route_class(limits))
+
+    @router.api_route("/v1/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
+    async def unknown(path: str, request: Request) -> Response:
+        known = {
+            route: [method.upper() for method in methods]
+            for route, methods in request.app.openapi()["paths"].items()
+            if route.startswith("/v1")
+        }
+        for route, methods in known.items():
+            if compile_path(route)[0].fullmatch(f"/v1/{path}"):
+                message = f"This address takes {' and '.join(methods)}, but a {request.method} came."
+                response = _response(405, message, None, "method_not_supported")
+                response.headers["Allow"] = ", ".join(methods)
+                return response
+        return _response(404, f"There is no such address; there are {', '.join(known)}.", None, "unknown_url")
+
+    return router
+
+
+def error_response(error: Exception, params: Mapping[str, str] | None = None) -> JSONResponse:
     """
     Write an error in OpenAI's form.
 
     Args:
         error (`Exception`): The error; one that the client cannot mend goes to the log, and no detail of it to the
             client.
+        params (`Mapping[str, str]`, *optional*): As for `route_class`.
 
     Returns:
         `JSONResponse`.
     """
-    status, message, code = _described(error)
+    if isinstance(error, RequestValidationError):
+        return _response(400, *_invalid(error), None)
+    if isinstance(error, RequestError):
+        status, code = _status(error)
+        field = None if error.field is None else (params or {}).get(error.field, error.field)
+        response = _response(status, str(error), field, code)
+        if isinstance(error, Busy):
+            response.headers["Retry-After"] = str(max(1, round(error.retry_after)))
+        return response
+    if isinstance(error, HTTPException) and error.status_code < 500:
+        return _response(error.status_code, "The request cannot be read.")
+    logger.error("A request failed", exc_info=error)
+    return _response(500, "The request failed because of an error on the server, which is in its log: try again.")
+
+
+def _response(status: int, message: str, param: str | None = None, code: str | None = None) -> JSONResponse:
     kind = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
+    description: ErrorDescription = {"message": message, "type": kind, "param": param, "code": code}
     headers = {"Connection": "close"}  # the body may not have been read to its end, and will not be
-    if isinstance(error, Busy):
-        headers["Retry-After"] = str(max(1, round(error.retry_after)))
-    description: ErrorDescription = {"message": message, "type": kind, "param": None, "code": code}
     return JSONResponse({"error": description}, status_code=status, headers=headers)
 
 
-def _described(error: Exception) -> tuple[int, str, str | None]:
+def _status(error: RequestError) -> tuple[int, str | None]:
     if isinstance(error, Busy):
-        return 429, str(error), "rate_limit_exceeded"
+        return 429, "rate_limit_exceeded"
     if isinstance(error, UnknownModel):
-        return 404, str(error), "model_not_found"
+        return 404, "model_not_found"
     if isinstance(error, TooLarge):
-        return 413, str(error), "request_too_large"
-    if isinstance(error, RequestError):
-        return 400, str(error), None
-    if isinstance(error, RequestValidationError):
-        fields = ", ".join(dict.fromkeys(str(place["loc"][-1]) for place in error.errors() if place["loc"]))
-        return 400, f"The request cannot be read; look at: {fields[:200] or 'its body'}.", None
-    if isinstance(error, HTTPException) and error.status_code < 500:
-        return error.status_code, "The request cannot be read.", None
-    logger.error("A request failed", exc_info=error)
-    return 500, "The request failed because of an error on the server, which is in its log: try again.", None
+        return 413, "request_too_large"
+    return 400, None
+
+
+def _invalid(error: RequestValidationError) -> tuple[str, str | None]:
+    """Say which fields of a body are wrong, and what is wrong with the first; never what came instead."""
+    found = [(str(place["loc"][1]), place["msg"]) for place in error.errors() if len(place["loc"]) > 1]
+    if not found or error.errors()[0]["type"] == "json_invalid":
+        return "The request cannot be read; look at: its body.", None
+    names = ", ".join(dict.fromkeys(name for name, _ in found))
+    return f"The request cannot be read; look at: {names[:200]} ({found[0][1][:200]}).", found[0][0][:200]

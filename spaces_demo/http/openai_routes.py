@@ -15,11 +15,16 @@ from pydantic import BaseModel, Field
 from typing_extensions import TypedDict  # for the answers of routes, pydantic takes no other before Python 3.12
 
 from processing_ttt import TttAudioChunk, TttTextDelta
+from processing_ttt.audio_speed_ttt import FASTEST, SLOWEST, SpeedChanger
+from processing_ttt.tasks_ttt import DEFAULT_LANGUAGE
 
 from ..service import AsyncTalkStream, AudioFile, DecodingOptions, ReplySummary, RequestError, TalkRequest, TalkService
 from ..service.audio_formats import MEDIA_TYPES, AudioEncoder, encoder_for
-from .openai_errors import UnknownModel, route_class
-from .openai_streams import events_or_error, streamed, unless_disconnected
+from .openai_errors import ERROR_RESPONSES, route_class
+from .openai_names import ModelCard, ServedModels, Voice, VoiceCard, model_card
+from .openai_streams import events_or_error, streamed, unless_disconnected, user_of
+
+TRANSCRIPTION_FORMATS = ("json", "text", "verbose_json", "srt", "vtt")
 
 
 class SpeechBody(BaseModel):
@@ -27,51 +32,33 @@ class SpeechBody(BaseModel):
     The body of `/v1/audio/speech`.
 
     Args:
-        model (`str`): One that `/v1/models` lists.
+        model (`str`): One that `/v1/models` lists, or one of OpenAI's names.
         input (`str`): What to say.
-        voice (`str`): Any; a Text-to-Talk model has the voice that it was trained with.
-        response_format (`str`): `wav`, `pcm` (16-bit, at the model's rate), `flac`, `mp3` or `opus`. The first two are
-            sent while they are generated.
+        voice (`str` or [`Voice`], *optional*): One that `/v1/audio/voices` lists; any other is ignored.
+        response_format (`str`): `mp3`, `opus`, `aac`, `wav` or `pcm` (16-bit, at the model's rate), which are sent
+            while they are generated; or `flac`, which is sent whole.
         stream_format (`str`): `audio` for the bytes of the audio, `sse` for events that hold them.
-        speed (`float`): 1 only.
-        instructions (`str`, *optional*): Must be empty.
+        speed (`float`): From 0.25 to 4; the pitch stays.
+        instructions (`str`, *optional*): Ignored: the models were not trained with any.
         language (`str`, *optional*): Language tag, where the model is an adapter of several. OpenAI has no such field,
             so its clients send it as `extra_body={"language": ...}`.
     """
 
     model: str
     input: str
-    voice: Any = None
+    voice: str | Voice | None = None
     response_format: str = "mp3"
     stream_format: Literal["audio", "sse"] = "audio"
-    speed: float = Field(default=1.0, allow_inf_nan=False)
+    speed: float = Field(default=1.0, ge=SLOWEST, le=FASTEST, allow_inf_nan=False)
     instructions: str | None = None
     language: str | None = None
 
 
-class ModelCard(TypedDict):
-    """An entry of `/v1/models`."""
-
-    id: str
-    object: Literal["model"]
-    created: int
-    owned_by: str
-
-
-class WordTime(TypedDict):
-    """When a word is audible, in seconds from the beginning of the audio; OpenAI's form in transcriptions."""
-
-    word: str
-    start: float
-    end: float
-
-
 class SpeechDelta(TypedDict):
-    """An event with some audio, in base64, and the words whose audio is complete with it."""
+    """An event with some audio, in base64."""
 
     type: Literal["speech.audio.delta"]
     audio: str
-    words: list[WordTime]
 
 
 class SpeechDone(TypedDict):
@@ -109,39 +96,39 @@ def openai_router(service: TalkService, model_name: str = "ttt") -> APIRouter:
     Returns:
         `APIRouter`: For `FastAPI.include_router`.
     """
-    router = APIRouter(prefix="/v1", route_class=route_class(service.limits))
-    adapters: dict[str, str | None] = {model_name: None} | {f"{model_name}:{name}": name for name in service.adapters}
-
-    def adapter_of(model: str) -> str | None:
-        if model not in adapters:
-            raise UnknownModel(f"The models here are {', '.join(adapters)}.")
-        return adapters[model]
+    params = {"text": "input", "audio": "file", "adapter": "model"}
+    router = APIRouter(prefix="/v1", route_class=route_class(service.limits, params=params), responses=ERROR_RESPONSES)
+    served = ServedModels(model_name, service.adapters)
 
     @router.get("/models")
     async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [_model_card(name) for name in adapters]}
+        """List the models."""
+        return served.models()
 
     @router.get("/models/{model}")
     async def model(model: str) -> ModelCard:
-        adapter_of(model)
-        return _model_card(model)
+        """Describe a model."""
+        served.adapter(model)
+        return model_card(model)
+
+    @router.get("/audio/voices")
+    async def voices() -> dict[str, list[VoiceCard]]:
+        """List the voices: one for each model."""
+        return served.voices()
 
     @router.post("/audio/speech")
     async def speech(body: SpeechBody, request: Request) -> Response:
-        if body.speed != 1.0:
-            raise RequestError("The speed is 1: this model has one speed only.")
-        if body.instructions:
-            raise RequestError("This model takes no instructions: leave them out.")
-        encoder = encoder_for(body.response_format, service.processor.codec_config.output_sampling_rate)
-        asked = TalkRequest(
-            "tts", body.input, adapter=adapter_of(body.model), language=body.language, user=_user(request)
-        )
-        stream = service.stream_async(asked)
+        """Read a text aloud."""
+        rate = service.processor.codec_config.output_sampling_rate
+        encoder, changer = encoder_for(body.response_format, rate), SpeedChanger(body.speed, rate)
+        adapter = served.adapter(body.model, body.voice)
+        asked = TalkRequest("tts", body.input, adapter=adapter, language=body.language, user=user_of(request))
+        pieces = _speech_bytes(service.stream_async(asked), encoder, changer)
         if body.stream_format == "sse":
-            return await streamed(request, _speech_events(stream, encoder), "text/event-stream")
-        return await streamed(request, _speech_bytes(stream, encoder), MEDIA_TYPES[body.response_format])
+            return await streamed(request, events_or_error(_speech_events(pieces)), "text/event-stream")
+        return await streamed(request, pieces, MEDIA_TYPES[body.response_format])
 
-    @router.post("/audio/transcriptions")  # `prompt` is a hint that this model does not need
+    @router.post("/audio/transcriptions")
     async def transcriptions(
         request: Request,
         file: UploadFile,
@@ -150,78 +137,72 @@ def openai_router(service: TalkService, model_name: str = "ttt") -> APIRouter:
         stream: Annotated[bool, Form()] = False,
         temperature: Annotated[float | None, Form()] = None,
         language: Annotated[str | None, Form()] = None,
+        granularities: Annotated[list[str] | None, Form(alias="timestamp_granularities[]")] = None,
     ) -> Response:
-        if response_format not in ("json", "text"):
-            raise RequestError("The response_format is json or text.")
+        """Write down what is said in a recording. `prompt` and other hints are ignored."""
+        _check_transcript(response_format, granularities or [])
         asked = TalkRequest(
             "asr",
             audio=AudioFile(await file.read(), file.filename or ""),
-            adapter=adapter_of(model),
+            adapter=served.adapter(model),
             language=language,
             options=DecodingOptions(temperature=temperature),
-            user=_user(request),
+            user=user_of(request),
         )
         if stream:
-            return await streamed(request, _transcript_events(service.stream_async(asked)), "text/event-stream")
-        text = (await unless_disconnected(request, service.reply_async(asked))).text
-        return PlainTextResponse(text) if response_format == "text" else JSONResponse({"text": text})
+            events = _transcript_events(service.stream_async(asked))
+            return await streamed(request, events_or_error(events), "text/event-stream")
+        summary = await unless_disconnected(request, service.reply_async(asked))
+        return _transcription(summary, response_format, language)
 
     return router
 
 
-async def _speech_pieces(
-    stream: AsyncTalkStream, encoder: AudioEncoder
-) -> AsyncGenerator[tuple[bytes, list[WordTime]], None]:
-    """Encode audio as it comes; words wait for the next bytes, at most until the file is complete."""
-    words: list[WordTime] = []
+def _check_transcript(response_format: str, granularities: list[str]) -> None:
+    if response_format not in TRANSCRIPTION_FORMATS:
+        *most, last = TRANSCRIPTION_FORMATS
+        raise RequestError(f"The response_format is {', '.join(most)} or {last}.", "response_format")
+    if set(granularities) - {"segment"}:
+        raise RequestError(
+            "This model knows when segments are said, and not when words are: leave timestamp_granularities[] out, or "
+            "ask for segment.",
+            "timestamp_granularities[]",
+        )
+
+
+def _transcription(summary: ReplySummary, response_format: str, language: str | None) -> Response:
+    transcript = summary.transcript
+    if transcript is None or response_format == "json":
+        return JSONResponse({"text": summary.text})
+    if response_format == "verbose_json":
+        head = {"task": "transcribe", "language": language or DEFAULT_LANGUAGE}
+        return JSONResponse(head | transcript.as_dict())
+    media_type = {"srt": "application/x-subrip", "vtt": "text/vtt"}.get(response_format, "text/plain")
+    return PlainTextResponse(transcript.format(response_format), media_type=media_type)
+
+
+async def _speech_bytes(
+    stream: AsyncTalkStream, encoder: AudioEncoder, changer: SpeedChanger
+) -> AsyncGenerator[bytes, None]:
     async with stream:
         async for event in stream:
-            if isinstance(event, TttAudioChunk):
-                words += [WordTime(word=time.word, start=time.start, end=time.end) for time in event.timings]
-                if piece := encoder.push(event.audio):
-                    yield piece, words
-                    words = []
-    rest = encoder.finish()
-    if rest or words:
-        yield rest, words
-
-
-async def _speech_bytes(stream: AsyncTalkStream, encoder: AudioEncoder) -> AsyncGenerator[bytes, None]:
-    async with contextlib.aclosing(_speech_pieces(stream, encoder)) as pieces:
-        async for piece, _ in pieces:
-            if piece:
+            if isinstance(event, TttAudioChunk) and (piece := encoder.push(changer.push(event.audio))):
                 yield piece
+    if rest := encoder.push(changer.finish()) + encoder.finish():
+        yield rest
 
 
-async def _speech_events(stream: AsyncTalkStream, encoder: AudioEncoder) -> AsyncGenerator[bytes, None]:
-    async with contextlib.aclosing(_speech_pieces(stream, encoder)) as pieces:
-        async for event in events_or_error(_speech_deltas(pieces)):
-            yield event
-
-
-async def _speech_deltas(pieces: AsyncGenerator[tuple[bytes, list[WordTime]], None]) -> AsyncGenerator[Event, None]:
-    async for piece, words in pieces:
-        yield {"type": "speech.audio.delta", "audio": base64.b64encode(piece).decode("ascii"), "words": words}
+async def _speech_events(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[Event, None]:
+    async with contextlib.aclosing(pieces):
+        async for piece in pieces:
+            yield {"type": "speech.audio.delta", "audio": base64.b64encode(piece).decode("ascii")}
     yield {"type": "speech.audio.done"}
 
 
-async def _transcript_events(stream: AsyncTalkStream) -> AsyncGenerator[bytes, None]:
-    async for event in events_or_error(_transcript_deltas(stream)):
-        yield event
-
-
-async def _transcript_deltas(stream: AsyncTalkStream) -> AsyncGenerator[Event, None]:
+async def _transcript_events(stream: AsyncTalkStream) -> AsyncGenerator[Event, None]:
     async with stream:
         async for event in stream:
             if isinstance(event, TttTextDelta):
                 yield {"type": "transcript.text.delta", "delta": event.text}
             elif isinstance(event, ReplySummary):
                 yield {"type": "transcript.text.done", "text": event.text}
-
-
-def _model_card(name: str) -> ModelCard:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "text-to-talk"}
-
-
-def _user(request: Request) -> str | None:
-    return request.client.host if request.client is not None else None

@@ -80,3 +80,8 @@ async def events_or_error(events: AsyncGenerator[Mapping[str, Any], None]) -> As
 def server_sent(event: Mapping[str, Any]) -> bytes:
     """Write one event."""
     return f"data: {json.dumps(event)}\n\n".encode()
+
+
+def user_of(request: Request) -> str | None:
+    """Name who asks, for the limit per user: by the address."""
+    return request.client.host if request.client is not None else None

@@ -14,7 +14,7 @@ import base64
 from collections.abc import Sequence
 from typing import Any, TypedDict
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from ray import serve
@@ -25,8 +25,8 @@ from processing_ttt import TttReply
 from ..service import Limits, RequestError, TalkRequest, TalkService
 from ..service.audio_formats import wav_file
 from ..service.batching import answer_together
-from .openai_errors import FORM_BYTES, route_class
-from .openai_routes import openai_router
+from .api import add_api, new_app
+from .openai_errors import ERROR_RESPONSES, FORM_BYTES, route_class
 
 BATCH_WAIT_SECONDS = 0.01
 DRAIN_SECONDS = 60.0
@@ -100,23 +100,24 @@ class Talker:
         if device == "cpu":
             torch.set_num_threads(max(1, int(chosen.cpus)))
         talker = TttTalker.from_pretrained(source, device=device)
-        self.service = TalkService(talker.model, talker.processor, Limits(per_user=64))
+        self.service = TalkService(talker.model, talker.processor, Limits(per_user=64, recording_seconds=600.0))
         self.answer.set_max_batch_size(chosen.batch_size)  # type: ignore[attr-defined]  # `serve.batch` adds it
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Make the routes, once the model is loaded."""
-        app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+        app = new_app()
         in_base64 = self.service.limits.upload_bytes * 4 // 3 + FORM_BYTES
-        app.router.route_class = route_class(self.service.limits, in_base64)
-        app.include_router(openai_router(self.service))
+        router = APIRouter(route_class=route_class(self.service.limits, in_base64), responses=ERROR_RESPONSES)
 
-        @app.post("/v1/talk")
+        @router.post("/v1/talk")
         async def talk(question: Question) -> JSONResponse:
+            """Answer a question as a whole."""
             reply = await self.answer(question.request())
             if isinstance(reply, RequestError):
                 raise reply
             return JSONResponse({**_as_json(reply), "replica": serve.get_replica_context().replica_id.unique_id})
 
+        add_api(app, self.service, more=router)
         return app
 
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=BATCH_WAIT_SECONDS)

@@ -10,7 +10,7 @@ import gradio as gr
 from fastapi import FastAPI
 
 from ..service import TalkService
-from .openai_routes import openai_router
+from .api import add_api, new_app
 
 
 def build_app(service: TalkService, demo: gr.Blocks, model_name: str = "ttt", **mount_kwargs: Any) -> FastAPI:
@@ -26,8 +26,8 @@ def build_app(service: TalkService, demo: gr.Blocks, model_name: str = "ttt", **
     Returns:
         `FastAPI`: For `uvicorn.run`; when it stops, requests that were taken are answered.
     """
-    app = FastAPI(title="Text-to-Talk", docs_url=None, redoc_url=None, openapi_url=None)
-    app.include_router(openai_router(service, model_name))
+    app = new_app()
+    add_api(app, service, model_name)
     gr.mount_gradio_app(app, demo, path="/", max_file_size=service.limits.upload_bytes, ssr_mode=False, **mount_kwargs)
     # Gradio checks that a client names only files that it uploaded, if the page was launched; a mounted page must say
     # so.

@@ -132,6 +132,11 @@ class Admission:
             return self._waiting.index(ticket) if ticket in self._waiting else 0
 
     @property
+    def is_closed(self) -> bool:
+        """Whether all further requests are refused."""
+        return self._is_closed
+
+    @property
     def num_running(self) -> int:
         """How many are being served."""
         return len(self._running)

@@ -1,20 +1,18 @@
 """
 A reply's audio as the bytes of a file, while it is generated.
 
-Depends on soundfile's formats and their sampling rates. Independent of HTTP and the model.
+Depends on PyAV, soundfile and the sampling rates of their formats. Independent of HTTP and the model.
 """
 
 import base64
 import io
 import struct
-from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Protocol
 
+import av
 import numpy as np
 import soundfile
-
-from processing_ttt.resampling_ttt import resample
 
 from .limits import RequestError
 
@@ -25,9 +23,8 @@ MEDIA_TYPES = {
     "flac": "audio/flac",
     "mp3": "audio/mpeg",
     "opus": "audio/ogg",
+    "aac": "audio/aac",
 }
-_WHOLE = {"flac": ("FLAC", "PCM_16"), "mp3": ("MP3", "MPEG_LAYER_III"), "opus": ("OGG", "OPUS")}
-OPUS_RATES = (8000, 12_000, 16_000, 24_000, 48_000)  # Hz: Opus has no others
 
 
 class AudioEncoder(Protocol):
@@ -61,39 +58,112 @@ class PcmEncoder:
         return self.push(np.zeros(0, dtype=np.float32))
 
 
-class FileEncoder:
+class FlacEncoder:
     """
-    A format whose header is written last: all bytes come at the end. For Opus, other sampling rates than its own are
-    resampled to the next one above.
+    A flac file, whose header is written last: all bytes come at the end.
 
     Args:
-        response_format (`str`): `flac`, `mp3` or `opus`.
         sampling_rate (`int`): Rate of the samples, in Hz.
     """
 
-    def __init__(self, response_format: str, sampling_rate: int):
+    def __init__(self, sampling_rate: int):
         self._bytes = io.BytesIO()
-        self._chunks: list[np.ndarray] = []  # resampled as a whole: resampled one by one they would click
-        self._rate, rate = sampling_rate, sampling_rate
-        if response_format == "opus":
-            rate = next((rate for rate in OPUS_RATES if rate >= sampling_rate), OPUS_RATES[-1])
-        kind, subtype = _WHOLE[response_format]
-        self._file = soundfile.SoundFile(self._bytes, "w", rate, channels=1, format=kind, subtype=subtype)
+        self._file = soundfile.SoundFile(self._bytes, "w", sampling_rate, 1, "PCM_16", format="FLAC")
 
     def push(self, samples: np.ndarray) -> bytes:
         """Take samples; return nothing yet."""
-        if self._file.samplerate == self._rate:
-            self._file.write(samples)
-        else:
-            self._chunks.append(samples)
+        self._file.write(samples)
         return b""
 
     def finish(self) -> bytes:
         """Return the whole file."""
-        if self._chunks:
-            self._file.write(resample(np.concatenate(self._chunks), self._rate, self._file.samplerate))
         self._file.close()
         return self._bytes.getvalue()
+
+
+@dataclass(frozen=True)
+class LossyFormat:
+    """
+    A format that FFmpeg writes in pieces.
+
+    Args:
+        container (`str`): Name of the container.
+        codec (`str`): Name of the encoder.
+        bit_rate (`int`): Bits per second.
+        options (`dict[str, str]`): Options of the container.
+    """
+
+    container: str
+    codec: str
+    bit_rate: int
+    options: dict[str, str] = field(default_factory=dict)
+
+
+LOSSY_FORMATS = {
+    # without the header that would be completed at the end, and without tags
+    "mp3": LossyFormat("mp3", "libmp3lame", 64_000, {"write_xing": "0", "id3v2_version": "0"}),
+    "opus": LossyFormat("ogg", "libopus", 48_000, {"page_duration": "100000"}),  # 0.1 s in microseconds
+    "aac": LossyFormat("adts", "aac", 64_000),
+}
+
+
+class LossyEncoder:
+    """
+    A compressed format, in pieces. Sampling rates that it does not have are resampled to the next one above.
+
+    Args:
+        response_format (`str`): A key of `LOSSY_FORMATS`.
+        sampling_rate (`int`): Rate of the samples, in Hz.
+
+    Raises:
+        RequestError: If this build of FFmpeg lacks the encoder.
+    """
+
+    def __init__(self, response_format: str, sampling_rate: int):
+        chosen = LOSSY_FORMATS[response_format]
+        try:
+            rates = sorted(av.Codec(chosen.codec, "w").audio_rates or [sampling_rate])
+        except ValueError as error:
+            raise RequestError(
+                f"This server cannot write {response_format}: ask for another format.", "response_format"
+            ) from error
+        self._rate = sampling_rate
+        self._bytes = _Bytes()
+        self._container = av.open(
+            self._bytes, "w", format=chosen.container, container_options=chosen.options | {"flush_packets": "1"}
+        )
+        rate = next((rate for rate in rates if rate >= sampling_rate), rates[-1])
+        self._stream = self._container.add_stream(chosen.codec, rate=rate, layout="mono", bit_rate=chosen.bit_rate)
+
+    def push(self, samples: np.ndarray) -> bytes:
+        """Take samples; return what is encoded so far, which lags behind by a few hundredths of a second."""
+        if len(samples):
+            samples = np.ascontiguousarray(np.clip(samples, -1.0, 1.0), np.float32)
+            frame = av.AudioFrame.from_ndarray(samples[None], "flt", "mono")
+            frame.sample_rate = self._rate
+            self._container.mux(self._stream.encode(frame))
+        return self._bytes.take()
+
+    def finish(self) -> bytes:
+        """Return the rest of the bytes."""
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
+        return self._bytes.take()
+
+
+class _Bytes:
+    """A file that gives away what was written to it."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def write(self, data: bytes) -> int:
+        self._data += data
+        return len(data)
+
+    def take(self) -> bytes:
+        data, self._data = bytes(self._data), bytearray()
+        return data
 
 
 def encoder_for(response_format: str, sampling_rate: int) -> AudioEncoder:
@@ -105,19 +175,20 @@ def encoder_for(response_format: str, sampling_rate: int) -> AudioEncoder:
         sampling_rate (`int`): Rate of the samples, in Hz.
 
     Returns:
-        [`AudioEncoder`]: `wav` and `pcm` return bytes as samples come, the others at the end.
+        [`AudioEncoder`]: All but `flac` return bytes as samples come.
 
     Raises:
         RequestError: If the format is unknown.
     """
-    encoders: dict[str, Callable[[], AudioEncoder]] = {
-        "wav": lambda: PcmEncoder(wav_header(sampling_rate)),
-        "pcm": PcmEncoder,
-        **{name: partial(FileEncoder, name, sampling_rate) for name in _WHOLE},
-    }
-    if response_format not in encoders:
-        raise RequestError(f"The response_format is one of {', '.join(MEDIA_TYPES)}.")
-    return encoders[response_format]()
+    if response_format == "wav":
+        return PcmEncoder(wav_header(sampling_rate))
+    if response_format == "pcm":
+        return PcmEncoder()
+    if response_format == "flac":
+        return FlacEncoder(sampling_rate)
+    if response_format in LOSSY_FORMATS:
+        return LossyEncoder(response_format, sampling_rate)
+    raise RequestError(f"The response_format is one of {', '.join(MEDIA_TYPES)}.", "response_format")
 
 
 def wav_header(sampling_rate: int, num_bytes: int = UNKNOWN_LENGTH) -> bytes:

@@ -5,7 +5,7 @@ Depends on the service's model, processor and checks. Independent of the queue: 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from processing_ttt import TttReply, TttTalker
 from processing_ttt.reading_ttt import TextReader
@@ -48,7 +48,7 @@ def _question(service: TalkService, request: TalkRequest) -> _Question | Request
     if request.conversation is not None or request.adapter is not None or request.options.generate_kwargs():
         return RequestError("A batch takes questions without conversation, adapter and options.")
     try:
-        turn = Turn.of(request, service.limits)
+        turn = Turn.of(request, replace(service.limits, recording_seconds=None))  # a recording is one piece here
         return _Question(service.messages(turn), turn.text if request.task == "tts" else None)
     except ValueError as error:  # refused, or audio that turns out to be unusable when it is decoded
         return error if isinstance(error, RequestError) else RequestError(str(error))

@@ -5,11 +5,21 @@ Independent of the model, Gradio and HTTP.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 class RequestError(ValueError):
-    """A request that cannot be answered; its message is a sentence for the person who asked."""
+    """
+    A request that cannot be answered.
+
+    Args:
+        message (`str`): A sentence for the person who asked.
+        field (`str`, *optional*): What of the request is at fault: a field of [`TalkRequest`] or of its options.
+    """
+
+    def __init__(self, message: str, field: str | None = None):
+        super().__init__(message)
+        self.field = field
 
 
 class Busy(RequestError):
@@ -40,6 +50,7 @@ class Limits:
         per_user (`int`): Requests of one user that are answered or wait.
         seconds_per_request (`float`): Most seconds for one answer; waiting does not count.
         file_types (`tuple[str, ...]`): Endings of audio files that are accepted. The content is checked, too.
+        recording_seconds (`float`, *optional*): Longest audio that is transcribed; by default as any other.
     """
 
     upload_bytes: int = 10 * 2**20
@@ -50,6 +61,12 @@ class Limits:
     per_user: int = 4
     seconds_per_request: float = 60.0
     file_types: tuple[str, ...] = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".webm")
+    recording_seconds: float | None = None
+
+    def of_task(self, task: str) -> "Limits":
+        """Return the limits of a task, whose longest audio is `question_seconds`."""
+        longest = self.recording_seconds if task == "asr" else None
+        return self if longest is None else replace(self, question_seconds=longest)
 
     @property
     def file_types_in_words(self) -> str:

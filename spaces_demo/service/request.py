@@ -69,9 +69,9 @@ class DecodingOptions:
             return cls()
         known = [option.name for option in fields(cls)]
         if not isinstance(options, dict):
-            raise RequestError(f"The options are a dictionary of {', '.join(known)}.")
+            raise RequestError(f"The options are a dictionary of {', '.join(known)}.", "options")
         if set(options) - set(known):
-            raise RequestError(f"The options that can be chosen are {', '.join(known)}.")
+            raise RequestError(f"The options that can be chosen are {', '.join(known)}.", "options")
         return cls(**options)
 
     def check(self) -> None:
@@ -84,7 +84,7 @@ class DecodingOptions:
         _check_number("seed", self.seed, 0, MAX_SEED, whole=True)
         _check_number("max_new_tokens", self.max_new_tokens, 1, MAX_NEW_TOKENS, whole=True)
         if self.remasking is not None and self.remasking not in tuple(REMASKING_RULES):  # a list has no hash
-            raise RequestError(f"The remasking is one of {', '.join(REMASKING_RULES)}.")
+            raise RequestError(f"The remasking is one of {', '.join(REMASKING_RULES)}.", "remasking")
 
     def generate_kwargs(self) -> dict[str, Any]:
         """Return the arguments of `generate`."""
@@ -144,26 +144,35 @@ class TalkRequest:
             RequestError: If the request cannot be answered.
         """
         if self.task not in TASKS_SERVED:
-            raise RequestError(f"The task is one of {', '.join(TASKS_SERVED)}.")
+            raise RequestError(f"The task is one of {', '.join(TASKS_SERVED)}.", "task")
         task, text = TASKS[self.task], checked_text(self.text, limits)
         if task.needs_audio and self.audio is None:
-            raise RequestError("There is no audio: record some or choose a file.")
+            raise RequestError("There is no audio: record some or choose a file.", "audio")
         if not task.takes_audio and self.audio is not None:
-            raise RequestError(f"The task {self.task} takes text and no audio.")
+            raise RequestError(f"The task {self.task} takes text and no audio.", "audio")
         if text is None and self.audio is None:
             raise RequestError(
                 "There is no question: say, upload or write one."
                 if task.takes_audio
-                else "There is no text: write some."
+                else "There is no text: write some.",
+                "text",
             )
         if self.task == "asr" and text is not None:
-            raise RequestError("The task asr takes audio and no text.")
+            raise RequestError("The task asr takes audio and no text.", "text")
         if self.conversation is not None and self.task != "chat":
             raise RequestError("Only the task chat continues a conversation.")
         if not isinstance(self.options, DecodingOptions):
             raise RequestError("The options are `DecodingOptions`.")
         self.options.check()
-        return text, None if self.audio is None else checked_audio(self.audio, limits)
+        return text, None if self.audio is None else _checked_audio(self.audio, limits.of_task(self.task))
+
+
+def _checked_audio(audio: Any, limits: Limits) -> AudioInput:
+    try:
+        return checked_audio(audio, limits)
+    except RequestError as error:
+        error.field = "audio"
+        raise
 
 
 def checked_text(text: Any, limits: Limits) -> str | None:
@@ -183,14 +192,15 @@ def checked_text(text: Any, limits: Limits) -> str | None:
     if text is None:
         return None
     if not isinstance(text, str):
-        raise RequestError("The text must be text.")
+        raise RequestError("The text must be text.", "text")
     if len(text) > limits.text_characters:
         raise RequestError(
-            f"The text has {len(text)} characters, and the limit is {limits.text_characters}: make it shorter."
+            f"The text has {len(text)} characters, and the limit is {limits.text_characters}: make it shorter.",
+            "text",
         )
     # Cc are control characters, Cs halves of surrogate pairs: no tokenizer takes them.
     if any(unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\r\t" for character in text):
-        raise RequestError("The text has characters that cannot be read: write it again.")
+        raise RequestError("The text has characters that cannot be read: write it again.", "text")
     return text.strip() or None
 
 
@@ -200,4 +210,4 @@ def _check_number(name: str, value: Any, low: float, high: float, whole: bool = 
     is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
     if not is_number or not low <= value <= high:  # NaN is in no range
         kind = "a whole number" if whole else "a number"
-        raise RequestError(f"{name} must be {kind} from {low} to {high}.")
+        raise RequestError(f"{name} must be {kind} from {low} to {high}.", name)

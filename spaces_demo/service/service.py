@@ -22,6 +22,7 @@ from processing_ttt import AsyncTttStreamer, TttConversation, TttProcessor, TttS
 from processing_ttt.reading_ttt import TextReader
 from processing_ttt.streaming_ttt import ReplyFeed
 from processing_ttt.tasks_ttt import Message
+from processing_ttt.transcribing_ttt import Transcriber, TranscribingOutput
 
 from .admission import Admission, Ticket
 from .limits import Busy, Limits, RequestError
@@ -197,7 +198,7 @@ class TalkService:
     def _checked(self, request: TalkRequest) -> Turn:
         if request.adapter is not None and request.adapter not in self.adapters:
             known = ", ".join(self.adapters) or "none here"
-            raise RequestError(f"There is no adapter of that name; the adapters are {known}.")
+            raise RequestError(f"There is no adapter of that name; the adapters are {known}.", "adapter")
         return Turn.of(request, self.limits)
 
     def _enter(self, turn: Turn, streamer: TttStreamer | AsyncTttStreamer) -> Ticket:
@@ -276,12 +277,18 @@ class TalkService:
             language = None if turn.request.adapter is None else turn.request.language  # only adapters have several
             reader = TextReader(self.model, self.processor, **options)
             return reader.stream_to(streamer, turn.text or "", language, self._system_prompt(turn.request))
-        inputs = self.processor.prepare(self.messages(turn)).to(self.model.device)
-        log_probs = TextLogProbs()
         if turn.request.task == "asr":
-            options["logits_processor"] = LogitsProcessorList([log_probs])
-        output = self.model.generate(**inputs, **options, streamer=streamer, return_dict_in_generate=True)
-        turn.progress.text_log_prob = log_probs.mean
+            return self._transcribe(turn, streamer, options)
+        inputs = self.processor.prepare(self.messages(turn)).to(self.model.device)
+        return self.model.generate(**inputs, **options, streamer=streamer, return_dict_in_generate=True)
+
+    def _transcribe(self, turn: Turn, streamer: ReplyFeed, options: dict[str, Any]) -> TranscribingOutput:
+        log_probs = TextLogProbs()
+        options = options | {"logits_processor": LogitsProcessorList([log_probs])}
+        prompt = self._system_prompt(turn.request)
+        transcriber = Transcriber(self.model, self.processor, **options)
+        output = transcriber.stream_to(streamer, self._waveform(turn), system_prompt=prompt)
+        turn.progress.text_log_prob, turn.progress.transcript = log_probs.mean, output.transcript
         return output
 
     def _waveform(self, turn: Turn) -> np.ndarray | None:
@@ -289,7 +296,8 @@ class TalkService:
         if turn.audio is None:
             return None
         rate = self.processor.codec_config.sampling_rate
-        return load_audio(turn.audio, rate, max_seconds=self.limits.question_seconds + 0.1)
+        limits = self.limits.of_task(turn.request.task)
+        return load_audio(turn.audio, rate, max_seconds=limits.question_seconds + 0.1)
 
     def _system_prompt(self, request: TalkRequest) -> str | None:
         """Return the prompt of the adapter's language; `None` is the processor's own."""

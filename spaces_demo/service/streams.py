@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TypeAlias
 
-from processing_ttt import AsyncTttStreamer, TttAudioChunk, TttProcessor, TttStreamer, TttStreamEvent
+from processing_ttt import AsyncTttStreamer, AudioInputError, TttAudioChunk, TttProcessor, TttStreamer, TttStreamEvent
 
 from .admission import Ticket
 from .limits import RequestError
@@ -111,7 +111,8 @@ class _TalkStream:
             return error
         if isinstance(error, ValueError):  # raised by this project's packages, whose messages are for the user
             message = str(error)
-            return RequestError(message[:1].upper() + message[1:])
+            field = "audio" if isinstance(error, AudioInputError) else None
+            return RequestError(message[:1].upper() + message[1:], field)
         logger.error("An answer failed", exc_info=error)
         return RequestError(SERVER_FAULT)
 

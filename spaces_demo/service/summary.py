@@ -9,8 +9,8 @@ from typing import TypedDict
 
 import numpy as np
 
-from processing_ttt import TttProcessor, TttWordTime
-from processing_ttt.text_stream_ttt import TextStream
+from processing_ttt import TttProcessor, TttTranscript
+from processing_ttt.reply_stream_ttt import TextStream
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class ReplySummary:
         seconds (`float`): From its turn to the end.
         seconds_to_first_audio (`float`, *optional*): From its turn to the first audio.
         text_log_prob (`float`, *optional*): Of a transcript, the mean log-probability of its token ids, in nats.
-        timings (`tuple[TttWordTime, ...]`): When each word is audible; only words whose audio is known.
+        transcript ([`TttTranscript`], *optional*): Of the task `asr`: the text with its times in the recording.
     """
 
     text: str
@@ -77,7 +77,7 @@ class ReplySummary:
     seconds: float
     seconds_to_first_audio: float | None
     text_log_prob: float | None = None
-    timings: tuple[TttWordTime, ...] = ()
+    transcript: TttTranscript | None = None
 
     @property
     def seconds_of_audio(self) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from processing_ttt import TttProcessor, TttReply
+from processing_ttt import TttProcessor, TttReply, TttTranscript
 
 from .limits import Limits
 from .request import TalkRequest
@@ -31,6 +31,7 @@ class Progress:
         reply ([`TttReply`], *optional*): The reply, once `generate` has returned.
         num_forwards (`int`): Forward passes of the model.
         text_log_prob (`float`, *optional*): Of a transcript, the mean log-probability of its token ids, in nats.
+        transcript ([`TttTranscript`], *optional*): The reply to a recording, once `generate` has returned.
     """
 
     asked_at: float = field(default_factory=time.monotonic)
@@ -41,6 +42,7 @@ class Progress:
     reply: TttReply | None = None
     num_forwards: int = 0
     text_log_prob: float | None = None
+    transcript: TttTranscript | None = None
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,9 @@ class Turn:
             token_ids=token_ids,
             segments=segments_of(token_ids, processor),
             num_forwards=progress.num_forwards,
+            transcript=progress.transcript,
             seconds_waited=progress.begun_at - progress.asked_at,
             seconds=(progress.ended_at or time.monotonic()) - progress.begun_at,
             seconds_to_first_audio=None if first is None else first - progress.begun_at,
             text_log_prob=progress.text_log_prob,
-            timings=reply.timings,
         )

@@ -34,6 +34,7 @@ BLOCK_LENGTH = 16  # a word has at most 15 codes in 95 of 100 cases, and one end
 # The best point of benchmarks/sweep.py, in at most as many steps as the published rule takes.
 DENOISING = {"denoising_steps": 16, "entropy_bound": 1.0, "remasking": "low_confidence"}
 MAX_NEW_TOKENS = 400
+TRANSCRIPTION_SECONDS = 5.0  # nano learnt from single sentences
 
 
 def create(codec: Path, out: Path, seed: int = 0) -> None:
@@ -59,7 +60,7 @@ def create(codec: Path, out: Path, seed: int = 0) -> None:
     model = TttForConditionalGeneration(TttConfig(text_config=text_config, **vocabulary.config_kwargs()))
     model.generation_config = _generation_config(vocabulary, codec)
     model.save_pretrained(out)
-    TttProcessor(tokenizer=tokenizer, codec_name_or_path=str(codec)).save_pretrained(out)
+    _processor(tokenizer, codec).save_pretrained(out)
     print(f"{model.num_parameters() / 1e6:.1f}M parameters, {vocabulary.audio_token_start_id} text ids -> {out}")
 
 
@@ -91,7 +92,7 @@ def export(model: Path, codec: Path, out: Path, average_with: Path | None = None
         trained.save_pretrained(saved)
         weights = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(saved / "model.safetensors").items()}
         save_file(weights, saved / "model.safetensors", metadata={"format": "pt"})
-        TttProcessor(tokenizer=tokenizer, codec_name_or_path=str(codec)).save_pretrained(saved)
+        _processor(tokenizer, codec).save_pretrained(saved)
         _copy_without_sources(saved, out)
 
 
@@ -103,6 +104,10 @@ def _copy_without_sources(saved: Path, out: Path) -> None:
         if content.pop("auto_map", None) is not None:
             text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
             (out / path.relative_to(saved)).write_text(text + "\n", encoding="utf-8")
+
+
+def _processor(tokenizer: PreTrainedTokenizerFast, codec: Path) -> TttProcessor:
+    return TttProcessor(tokenizer, codec_name_or_path=str(codec), transcription_seconds=TRANSCRIPTION_SECONDS)
 
 
 def _generation_config(vocabulary: TttVocabulary, codec: Path) -> GenerationConfig:
