@@ -18,7 +18,7 @@ from .hub_ttt import codec_card
 from .layout_ttt import ParsedReply, TttLayout, aligned_groups
 from .processing_ttt import TttProcessor
 from .reply_stream_ttt import TttAudioChunk, TttBlockDraft, TttStreamEvent, TttTextDelta
-from .reply_ttt import TttReply
+from .reply_ttt import TttReply, TttWordTime
 from .streaming_ttt import AsyncTttStreamer, TttStreamer
 from .talker_ttt import TttTalker
 from .tasks_ttt import CHAT_TEMPLATE, RELEASED_SYSTEM_PROMPTS, TASKS
@@ -71,6 +71,7 @@ __all__ = [
     "TttTextDelta",
     "TttTranscript",
     "TttVocabulary",
+    "TttWordTime",
     "Waveform",
     "add_ttt_tokens",
     "aligned_groups",

@@ -25,6 +25,7 @@ from .spoken_text_ttt import spoken_text
 from .streaming_ttt import ReplyStreamingMixin
 from .tasks_ttt import Messages
 from .tasks_ttt import system_prompt as task_system_prompt
+from .timings_ttt import WordClock
 from .vocabulary_ttt import (
     AUDIO_CODE,
     AUDIO_PLACEHOLDER,
@@ -316,6 +317,7 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
             audio=self.decode_codes(parsed.codes),
             sampling_rate=self.codec_config.output_sampling_rate,
             finished=parsed.finished,
+            timings=tuple(WordClock(self.layout, self.decode_text, self.codec_config.frame_rate).push(parsed)),
         )
 
     def batch_decode_reply(self, ids: torch.Tensor | np.ndarray | list[list[int]]) -> list[TttReply]:

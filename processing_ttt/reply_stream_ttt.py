@@ -7,18 +7,18 @@ a stream of its own (GLM-4-Voice's).
 Depends on a processor for vocabulary, tokenizer and codec. Independent of threads, queues and models.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import numpy as np
 
 from .codec_interface_ttt import CodecConfig, CodecStream
-from .layout_ttt import ReplyParser
-from .reply_ttt import TttReply
+from .layout_ttt import ReplyParser, TttLayout
+from .reply_ttt import TttReply, TttWordTime
+from .text_stream_ttt import TextStream
+from .timings_ttt import WordClock
 from .vocabulary_ttt import TttVocabulary
-
-REPLACEMENT = "\ufffd"  # a tokenizer's text for bytes that are no character, or an incomplete one
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,13 @@ class TttAudioChunk:
     Args:
         audio (`np.ndarray` of shape `(samples,)`, float32): Samples that follow the audio so far.
         sampling_rate (`int`): Rate of `audio`, in Hz.
+        timings (`tuple[TttWordTime, ...]`): Words whose spans were completed since the chunk before; their times count
+            from the beginning of the reply's audio.
     """
 
     audio: np.ndarray
     sampling_rate: int
+    timings: tuple[TttWordTime, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -72,56 +75,11 @@ class TttBlockDraft:
 TttStreamEvent: TypeAlias = TttTextDelta | TttAudioChunk | TttBlockDraft
 
 
-class TextStream:
-    """
-    Token ids to text, in complete characters.
-
-    Only the last token ids are decoded again with each one, so the cost does not grow with the text. The joined deltas
-    equal the text of all token ids of a byte-level tokenizer (such as Qwen's and nano's), also for bytes that are no
-    character.
-
-    Args:
-        decode (`Callable`): Decodes token ids to text.
-    """
-
-    def __init__(self, decode: Callable[[list[int]], str]):
-        self.decode = decode
-        # Token ids of the last delta: a tokenizer may decode the first token id of a text differently.
-        self._decoded: list[int] = []
-        self._pending: list[int] = []
-
-    def push(self, text_ids: list[int]) -> str:
-        """
-        Take the next token ids.
-
-        Args:
-            text_ids (`list[int]`): Token ids of text.
-
-        Returns:
-            `str`: The characters that became complete.
-        """
-        self._pending += text_ids
-        delta = self._new_text()
-        if not delta or delta.endswith(REPLACEMENT):  # perhaps the first bytes of a character
-            return ""
-        self._decoded, self._pending = self._pending, []
-        return delta
-
-    def finish(self) -> str:
-        """Return the rest: bytes that did not become a character."""
-        delta, self._pending = self._new_text(), []
-        return delta
-
-    def _new_text(self) -> str:
-        if not self._pending:
-            return ""
-        return self.decode(self._decoded + self._pending)[len(self.decode(self._decoded)) :]
-
-
 class DecodesReplies(Protocol):
     """What a stream needs of a [`TttProcessor`]."""
 
     vocabulary: TttVocabulary
+    layout: TttLayout
 
     @property
     def codec_config(self) -> CodecConfig:
@@ -147,6 +105,9 @@ class ReplyDecoder:
         self.parser = ReplyParser(processor.vocabulary)
         self.text = TextStream(processor.decode_text)
         self.codec_stream: CodecStream | None = None
+        self.timings: list[TttWordTime] = []
+        self._clock: WordClock | None = None  # made with the first code, which needs the codec, too
+        self._num_sent = 0  # of `timings`
         self._events: list[TttTextDelta | TttAudioChunk] = []
 
     def push(self, ids: Iterable[int]) -> list[TttStreamEvent]:
@@ -163,16 +124,22 @@ class ReplyDecoder:
         self.parser.push(ids)
         text_ids, codes = self.parser.text_ids[num_text_ids:], self.parser.codes[num_codes:]
         events = self._text_events(self.text.push(text_ids)) if text_ids else []
-        if codes:
-            if self.codec_stream is None:
-                self.codec_stream = self.processor.codec_stream()
+        if codes and self.codec_stream is None:
+            self.codec_stream = self.processor.codec_stream()
+            frame_rate = self.processor.codec_config.frame_rate
+            self._clock = WordClock(self.processor.layout, self.processor.decode_text, frame_rate)
+        if self._clock is not None:
+            self.timings += self._clock.push(self.parser)
+        if codes and self.codec_stream is not None:
             events += self._audio_events(self.codec_stream.push(codes))
         return events
 
     def finish(self) -> list[TttStreamEvent]:
         """End the reply, finished or not, and return the remaining events."""
         events = self._text_events(self.text.finish())
-        return events if self.codec_stream is None else events + self._audio_events(self.codec_stream.finish())
+        if self.codec_stream is None:
+            return events
+        return events + self._audio_events(self.codec_stream.finish(), is_last=True)
 
     def reply(self) -> TttReply:
         """Join the events so far: after `finish`, the reply of `decode_reply`, without decoding again."""
@@ -182,6 +149,7 @@ class ReplyDecoder:
             audio=np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.float32),
             sampling_rate=self.processor.codec_config.output_sampling_rate,
             finished=self.parser.finished,
+            timings=tuple(self.timings),
         )
 
     def draft(self, ids: list[int], confidence: list[float]) -> TttBlockDraft:
@@ -192,9 +160,12 @@ class ReplyDecoder:
     def _text_events(self, text: str) -> list[TttStreamEvent]:
         return self._record([TttTextDelta(text)] if text else [])
 
-    def _audio_events(self, audio: np.ndarray) -> list[TttStreamEvent]:
-        rate = self.processor.codec_config.output_sampling_rate
-        return self._record([TttAudioChunk(audio, rate)] if len(audio) else [])
+    def _audio_events(self, audio: np.ndarray, is_last: bool = False) -> list[TttStreamEvent]:
+        timings = tuple(self.timings[self._num_sent :])
+        if not len(audio) and not (is_last and timings):
+            return []
+        self._num_sent = len(self.timings)
+        return self._record([TttAudioChunk(audio, self.processor.codec_config.output_sampling_rate, timings)])
 
     def _record(self, events: list[TttTextDelta] | list[TttAudioChunk]) -> list[TttStreamEvent]:
         self._events += events

@@ -16,6 +16,23 @@ import soundfile
 from .audio_output_ttt import write_audio
 
 
+@dataclass(frozen=True)
+class TttWordTime:
+    """
+    A word of a reply with the place of its audio.
+
+    Args:
+        word (`str`): The text before an audio span, without space around it: usually one word, several where the model
+            gives several words one span, and a part of one where it divides a word.
+        start (`float`): Where the span begins in the reply's audio, in seconds.
+        end (`float`): Where it ends, pauses included.
+    """
+
+    word: str
+    start: float
+    end: float
+
+
 @dataclass(frozen=True, repr=False)
 class TttReply:
     """
@@ -26,12 +43,14 @@ class TttReply:
         audio (`np.ndarray` of shape `(samples,)`, float32): The audio of all spans, joined; empty for a text reply.
         sampling_rate (`int`): Rate of `audio`, in Hz.
         finished (`bool`): Whether the model ended the reply (it was not cut off).
+        timings (`tuple[TttWordTime, ...]`): When each word is audible; only words whose audio is known.
     """
 
     text: str
     audio: np.ndarray
     sampling_rate: int
     finished: bool = True
+    timings: tuple[TttWordTime, ...] = ()
 
     @property
     def seconds(self) -> float:

@@ -9,8 +9,8 @@ from typing import TypedDict
 
 import numpy as np
 
-from processing_ttt import TttProcessor, TttTranscript
-from processing_ttt.reply_stream_ttt import TextStream
+from processing_ttt import TttProcessor, TttTranscript, TttWordTime
+from processing_ttt.text_stream_ttt import TextStream
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class ReplySummary:
         seconds_to_first_audio (`float`, *optional*): From its turn to the first audio.
         text_log_prob (`float`, *optional*): Of a transcript, the mean log-probability of its token ids, in nats.
         transcript ([`TttTranscript`], *optional*): Of the task `asr`: the text with its times in the recording.
+        timings (`tuple[TttWordTime, ...]`): When each word is audible; only words whose audio is known.
     """
 
     text: str
@@ -78,6 +79,7 @@ class ReplySummary:
     seconds_to_first_audio: float | None
     text_log_prob: float | None = None
     transcript: TttTranscript | None = None
+    timings: tuple[TttWordTime, ...] = ()
 
     @property
     def seconds_of_audio(self) -> float:

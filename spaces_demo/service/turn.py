@@ -114,4 +114,5 @@ class Turn:
             seconds=(progress.ended_at or time.monotonic()) - progress.begun_at,
             seconds_to_first_audio=None if first is None else first - progress.begun_at,
             text_log_prob=progress.text_log_prob,
+            timings=reply.timings,
         )
