@@ -19,7 +19,7 @@ class WordClock:
     Word times of one reply, while its spans are completed.
 
     There is no time for a word without audio, for one whose span was not closed, and in the paper's fixed layout
-    (`text_tokens` text tokens, then `audio_tokens` codes, whatever they say), where text runs ahead of its audio.
+    (`text_tokens` text tokens, then `audio_tokens` codes), where text runs ahead of its audio.
 
     Args:
         layout (`TttLayout`): How the model's replies are written.

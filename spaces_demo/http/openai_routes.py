@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict  # for the answers of routes, pydantic takes no other before Python 3.12
 
-from processing_ttt import TttAudioChunk, TttTextDelta
+from processing_ttt import TttAudioChunk, TttTextDelta, TttWordTime
 from processing_ttt.audio_speed_ttt import FASTEST, SLOWEST, SpeedChanger
 from processing_ttt.tasks_ttt import DEFAULT_LANGUAGE
 
@@ -54,11 +54,20 @@ class SpeechBody(BaseModel):
     language: str | None = None
 
 
+class WordTime(TypedDict):
+    """When a word is audible, in seconds from the beginning of the audio; OpenAI's form in transcriptions."""
+
+    word: str
+    start: float
+    end: float
+
+
 class SpeechDelta(TypedDict):
-    """An event with some audio, in base64."""
+    """An event with some audio, in base64, and the words whose audio is complete with it."""
 
     type: Literal["speech.audio.delta"]
     audio: str
+    words: list[WordTime]
 
 
 class SpeechDone(TypedDict):
@@ -120,13 +129,13 @@ def openai_router(service: TalkService, model_name: str = "ttt") -> APIRouter:
     async def speech(body: SpeechBody, request: Request) -> Response:
         """Read a text aloud."""
         rate = service.processor.codec_config.output_sampling_rate
-        encoder, changer = encoder_for(body.response_format, rate), SpeedChanger(body.speed, rate)
+        encoder = encoder_for(body.response_format, rate)
         adapter = served.adapter(body.model, body.voice)
         asked = TalkRequest("tts", body.input, adapter=adapter, language=body.language, user=user_of(request))
-        pieces = _speech_bytes(service.stream_async(asked), encoder, changer)
+        pieces = _speech_pieces(service.stream_async(asked), encoder, body.speed)
         if body.stream_format == "sse":
             return await streamed(request, events_or_error(_speech_events(pieces)), "text/event-stream")
-        return await streamed(request, pieces, MEDIA_TYPES[body.response_format])
+        return await streamed(request, _speech_bytes(pieces), MEDIA_TYPES[body.response_format])
 
     @router.post("/audio/transcriptions")
     async def transcriptions(
@@ -181,21 +190,39 @@ def _transcription(summary: ReplySummary, response_format: str, language: str | 
     return PlainTextResponse(transcript.format(response_format), media_type=media_type)
 
 
-async def _speech_bytes(
-    stream: AsyncTalkStream, encoder: AudioEncoder, changer: SpeedChanger
-) -> AsyncGenerator[bytes, None]:
+async def _speech_pieces(
+    stream: AsyncTalkStream, encoder: AudioEncoder, speed: float
+) -> AsyncGenerator[tuple[bytes, list[WordTime]], None]:
+    """Encode audio as it comes; words wait for the next bytes, at most until the file is complete."""
+    changer = SpeedChanger(speed, stream.processor.codec_config.output_sampling_rate)
+    words: list[WordTime] = []
     async with stream:
         async for event in stream:
-            if isinstance(event, TttAudioChunk) and (piece := encoder.push(changer.push(event.audio))):
-                yield piece
-    if rest := encoder.push(changer.finish()) + encoder.finish():
-        yield rest
+            if isinstance(event, TttAudioChunk):
+                words += [_word_time(time, speed) for time in event.timings]
+                if piece := encoder.push(changer.push(event.audio)):
+                    yield piece, words
+                    words = []
+    rest = encoder.push(changer.finish()) + encoder.finish()
+    if rest or words:
+        yield rest, words
 
 
-async def _speech_events(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[Event, None]:
+def _word_time(time: TttWordTime, speed: float) -> WordTime:
+    return {"word": time.word, "start": time.start / speed, "end": time.end / speed}
+
+
+async def _speech_bytes(pieces: AsyncGenerator[tuple[bytes, list[WordTime]], None]) -> AsyncGenerator[bytes, None]:
     async with contextlib.aclosing(pieces):
-        async for piece in pieces:
-            yield {"type": "speech.audio.delta", "audio": base64.b64encode(piece).decode("ascii")}
+        async for piece, _ in pieces:
+            if piece:
+                yield piece
+
+
+async def _speech_events(pieces: AsyncGenerator[tuple[bytes, list[WordTime]], None]) -> AsyncGenerator[Event, None]:
+    async with contextlib.aclosing(pieces):
+        async for piece, words in pieces:
+            yield {"type": "speech.audio.delta", "audio": base64.b64encode(piece).decode("ascii"), "words": words}
     yield {"type": "speech.audio.done"}
 
 

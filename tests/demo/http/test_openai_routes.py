@@ -108,6 +108,9 @@ def test_speech_comes_as_events_too(server, spoken):
     assert events[-1]["type"] == "speech.audio.done"
     audio = b"".join(base64.b64decode(event["audio"]) for event in events[:-1])
     assert len(audio) == 2 * len(spoken.audio)
+    words = [word for event in events[:-1] for word in event["words"]]
+    expected = [{"word": time.word, "start": time.start, "end": time.end} for time in spoken.timings]
+    assert words == expected and len(words) > 0
 
 
 def test_a_recording_is_written_down(server):
