@@ -11,9 +11,16 @@ from fastapi import FastAPI
 
 from ..service import TalkService
 from .api import add_api, new_app
+from .guards import AllowedHosts, BodyGuard, HostGuard
 
 
-def build_app(service: TalkService, demo: gr.Blocks, model_name: str = "ttt", **mount_kwargs: Any) -> FastAPI:
+def build_app(
+    service: TalkService,
+    demo: gr.Blocks,
+    model_name: str = "ttt",
+    hosts: AllowedHosts | None = None,
+    **mount_kwargs: Any,
+) -> FastAPI:
     """
     Build the app.
 
@@ -21,6 +28,7 @@ def build_app(service: TalkService, demo: gr.Blocks, model_name: str = "ttt", **
         service ([`TalkService`]): Answers.
         demo (`gr.Blocks`): The page, mounted at `/`.
         model_name (`str`, *optional*, defaults to `"ttt"`): How OpenAI's clients name the model.
+        hosts ([`AllowedHosts`], *optional*): Names that browsers may reach it by; by default those of this machine.
         mount_kwargs: Arguments of `gr.mount_gradio_app`: `mcp_server=True`, `theme`, ...
 
     Returns:
@@ -32,4 +40,6 @@ def build_app(service: TalkService, demo: gr.Blocks, model_name: str = "ttt", **
     # Gradio checks that a client names only files that it uploaded, if the page was launched; a mounted page must say
     # so.
     demo.has_launched = True
+    app.add_middleware(BodyGuard, limits=service.limits)
+    app.add_middleware(HostGuard, hosts=hosts or AllowedHosts())
     return app
