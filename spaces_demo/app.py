@@ -6,10 +6,14 @@ Starts the demo: the page, its endpoints and OpenAI's routes, over one model or 
 Here models are loaded and the server is started: on a laptop, a server, or a Space (`space.py`).
 """
 
+import contextlib
 import os
 import secrets
-from collections.abc import Callable, Sequence
-from typing import Any, TypedDict
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from urllib.parse import urlsplit
 
 from .service import Limits, TalkRequest, TalkService
 from .zero_gpu import ZeroGpuModel
@@ -53,10 +57,16 @@ def load_service(
 
 
 def serve(
-    services: Sequence[TalkService], host: str = "127.0.0.1", port: int = 7860, share: bool = False, mcp: bool = False
+    services: Sequence[TalkService],
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    share: bool = False,
+    mcp: bool = False,
+    allowed_hosts: Sequence[str] = (),
 ) -> None:
     """
-    Serve until interrupted; requests that were taken are answered first.
+    Serve until SIGINT or SIGTERM, and end within a few seconds then: requests that end in time are answered, the others
+    are stopped, and what visitors have uploaded or recorded is deleted.
 
     Args:
         services (`Sequence[TalkService]`): Services of the models that can be chosen; programs talk to the first.
@@ -64,39 +74,68 @@ def serve(
         port (`int`, *optional*, defaults to 7860): Port to listen on.
         share (`bool`, *optional*, defaults to `False`): Whether to open a public address through Gradio's tunnel.
         mcp (`bool`, *optional*, defaults to `False`): Whether the endpoints are MCP tools, too.
+        allowed_hosts (`Sequence[str]`, *optional*): Names that browsers may reach the server by, besides this machine's
+            name and its addresses; `"*"` for any. Pages of these hosts may use the server, too.
+
+    Raises:
+        OSError: If the address cannot be listened on.
     """
-    import uvicorn
+    from .http.listener import Listener, listening_socket
 
-    from .http.server import build_app
-    from .page.page import LOOKS, build_demo
+    trusted_proxies = os.environ.get("FORWARDED_ALLOW_IPS", "")
+    with listening_socket(host, port) as listening, _private_folder():
+        from .http.guards import AllowedHosts
+        from .http.server import build_app, end_page_streams
+        from .page.page import LOOKS, build_demo
 
-    app = build_app(services[0], build_demo(*services), mcp_server=mcp, **LOOKS)
-    server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning"))
-    if share:
-        _share(port)
-    print(f"Text-to-Talk is at http://{host}:{port}", flush=True)  # noqa: T201 - for the person who waits
-    server.run()
-    for service in services:
-        service.close(timeout=10)
+        hosts = AllowedHosts(allowed_hosts)
+        app = build_app(services[0], build_demo(*services), hosts=hosts, mcp_server=mcp, **LOOKS)
+
+        def begin_to_stop() -> None:
+            end_page_streams(app)
+            for service in services:
+                service.admission.close()
+
+        if share:
+            public = _share(listening.getsockname()[1])
+            hosts.add(urlsplit(public).hostname or "")
+            print(f"Everybody who knows it reaches it at {public}", flush=True)  # noqa: T201 - for the person who waits
+            trusted_proxies = trusted_proxies or "127.0.0.1"  # the tunnel's end on this machine
+        print(f"Text-to-Talk is at {_address(listening)}. Press Ctrl-C to stop.", flush=True)  # noqa: T201
+        Listener(app, begin_to_stop, trusted_proxies).run_until_signal(listening)
+        for service in services:
+            service.close(timeout=0)
 
 
-class Address(TypedDict):
-    """Where to listen."""
+@contextlib.contextmanager
+def _private_folder() -> Iterator[None]:
+    """
+    Keep all temporary files where only this user can read them, until the block ends. Gradio, which reads the variable
+    when it is imported, is imported inside.
+    """
+    chosen = os.environ.get("GRADIO_TEMP_DIR")
+    if chosen is not None:
+        os.makedirs(chosen, exist_ok=True)
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="ttt-demo-", dir=chosen, ignore_cleanup_errors=True) as folder:
+        tempfile.tempdir = folder
+        os.environ["GRADIO_TEMP_DIR"] = os.path.join(folder, "gradio")
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+            if chosen is None:
+                del os.environ["GRADIO_TEMP_DIR"]
+            else:
+                os.environ["GRADIO_TEMP_DIR"] = chosen
 
-    host: str
-    port: int
+
+def _address(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _share(port: int) -> None:
+def _share(port: int) -> str:
     from gradio.networking import setup_tunnel
 
-    address = setup_tunnel("127.0.0.1", port, secrets.token_urlsafe(32), None, None)
-    print(f"... and for everybody who knows it at {address}", flush=True)  # noqa: T201
-
-
-def address_of_this_machine() -> Address:
-    """Read where to listen from the environment variables that Spaces and Gradio's users set."""
-    return {
-        "host": os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
-        "port": int(os.environ.get("GRADIO_SERVER_PORT", "7860")),
-    }
+    return setup_tunnel("127.0.0.1", port, secrets.token_urlsafe(32), None, None)

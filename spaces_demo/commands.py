@@ -2,6 +2,8 @@
 The command `ttt demo`: its options. Gradio and PyTorch are imported when it runs.
 """
 
+import gc
+import importlib.util
 from typing import Annotated
 
 import typer
@@ -24,6 +26,13 @@ def demo(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port; 7860 by default.")] = None,
     share: Annotated[bool, typer.Option("--share", help="Give it a public address, through Gradio's tunnel.")] = False,
     mcp: Annotated[bool, typer.Option("--mcp", help="Offer the endpoints to MCP clients, too.")] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A name that browsers may reach it by, besides this machine's name and addresses; '*' for any.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Talk in the browser: microphone, streamed speech, and a look inside the model."""
     adapters = {}
@@ -32,13 +41,17 @@ def demo(
         if not separator or not name or not source:
             raise ValueError(f"--adapter takes NAME=FOLDER or NAME=HUB/ID, not {one!r}.")
         adapters[name] = source
-    try:
-        import gradio  # noqa: F401
-    except ImportError:
-        raise ImportError("The demo needs Gradio: pip install 'text-to-talk[demo]'.") from None
-    from .app import address_of_this_machine, load_service, serve
+    if importlib.util.find_spec("gradio") is None:
+        raise ImportError("The demo needs Gradio: pip install 'text-to-talk[demo]'.")
+    from .http.listener import address_of_this_machine, listening_socket
 
     address = address_of_this_machine()
+    host, port = host or address["host"], port or address["port"]
+    listening_socket(host, port).close()  # a port that is in use is an error before models are loaded
+    typer.echo(f"Loading {', '.join(model or ['nano'])}, which takes about half a minute ...")
+    from .app import load_service, serve
+
     first, *more = model or [""]
     services = [load_service(first, device, adapters), *(load_service(one, device) for one in more)]
-    serve(services, host or address["host"], port or address["port"], share, mcp)
+    serve(services, host, port, share, mcp, allow_host or [])
+    gc.freeze()  # Python would search all objects of the libraries for circles before it ends, for seconds

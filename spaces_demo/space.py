@@ -58,13 +58,15 @@ def main() -> None:
     if borrows_gpu:
         import spaces  # before torch touches a GPU
 
-    from .app import address_of_this_machine, load_service, serve
+    from .app import load_service, serve
+    from .http.listener import address_of_this_machine
 
-    # Every request comes through the Space's proxies, which name the visitor; uvicorn reads this variable. Without it,
-    # all visitors would share one user's limit.
+    # Every request comes through the Space's proxies, which name the visitor. Without this variable, all visitors
+    # would share one user's limit.
     os.environ.setdefault("FORWARDED_ALLOW_IPS", PRIVATE_NETWORKS)
     service = load_service(os.environ.get("TTT_MODEL", ""), gpu=spaces.GPU if borrows_gpu else None)
-    serve([service], **address_of_this_machine())
+    # A Space is public, so that a foreign page reaches nothing that its visitors could not reach themselves.
+    serve([service], **address_of_this_machine(), allowed_hosts=["*"])
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
+from starlette.routing import Mount
 
 from ..service import TalkService
 from .api import add_api, new_app
@@ -43,3 +44,15 @@ def build_app(
     app.add_middleware(BodyGuard, limits=service.limits)
     app.add_middleware(HostGuard, hosts=hosts or AllowedHosts())
     return app
+
+
+def end_page_streams(app: FastAPI) -> None:
+    """
+    End the streams by which open pages, and MCP's connection to this server, only show that they are there.
+
+    Args:
+        app (`FastAPI`): Of `build_app`; called in its event loop.
+    """
+    for route in app.routes:
+        if isinstance(route, Mount):
+            route.app.stop_event.set()  # type: ignore[attr-defined]  # Gradio's app

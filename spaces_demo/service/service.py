@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 from transformers import LogitsProcessorList
@@ -73,6 +74,7 @@ class TalkService:
         self.adapters = tuple(adapters or ())
         self.languages: dict[str, AdapterLanguages] = {}
         self.admission = Admission(self.limits)
+        self._streams: WeakSet[TalkStream | AsyncTalkStream] = WeakSet()
         self._talking: set[TttConversation] = set()
         self._talking_lock = threading.Lock()
         self._adapter: str | None = None
@@ -106,7 +108,9 @@ class TalkService:
                 consumed.
         """
         turn, streamer = self._checked(request), TttStreamer(self.processor, drafts)
-        return TalkStream(turn, self._enter(turn, streamer), streamer, self.processor, self._withdraw(turn))
+        stream = TalkStream(turn, self._enter(turn, streamer), streamer, self.processor, self._withdraw(turn))
+        self._streams.add(stream)
+        return stream
 
     def stream_async(self, request: TalkRequest, drafts: bool = False) -> AsyncTalkStream:
         """
@@ -122,7 +126,9 @@ class TalkService:
             Busy, RequestError: As for `stream`.
         """
         turn, streamer = self._checked(request), AsyncTttStreamer(self.processor, drafts)
-        return AsyncTalkStream(turn, self._enter(turn, streamer), streamer, self.processor, self._withdraw(turn))
+        stream = AsyncTalkStream(turn, self._enter(turn, streamer), streamer, self.processor, self._withdraw(turn))
+        self._streams.add(stream)
+        return stream
 
     def reply(self, request: TalkRequest) -> ReplySummary:
         """
@@ -182,7 +188,7 @@ class TalkService:
 
     def close(self, timeout: float | None = None) -> bool:
         """
-        Take no more requests, and answer those that were taken.
+        Take no more requests, answer those that were taken, and stop those that take too long.
 
         Args:
             timeout (`float`, *optional*): Most seconds to wait for them.
@@ -191,7 +197,10 @@ class TalkService:
             `bool`: Whether all have been answered.
         """
         self.admission.close()
-        return self.admission.wait_until_empty(timeout)
+        all_answered = self.admission.wait_until_empty(timeout)
+        for stream in list(self._streams):
+            stream.cancel()
+        return all_answered
 
     # From the request to its turn
 

@@ -14,7 +14,7 @@ LIBRARIES = {
     "gradio": ("page", "http.endpoints", "http.server", "commands", "app"),
     "fastapi": ("http",),
     "starlette": ("http",),
-    "uvicorn": ("app",),
+    "uvicorn": ("http.listener",),
     "ray": ("http.serve",),
     "spaces": ("space",),
 }

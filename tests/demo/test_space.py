@@ -81,17 +81,16 @@ def test_files_are_not_overwritten(space):
 def test_behind_the_proxy_of_a_space_visitors_are_told_apart(monkeypatch):
     import asyncio
 
-    import uvicorn
-
     from spaces_demo import app, space
+    from spaces_demo.http.listener import Listener
 
     seen = []
 
     async def note_the_visitor(scope, receive, send):
         seen.append(scope["client"][0])
 
-    def ask_for_two(services, **address):
-        config = uvicorn.Config(note_the_visitor, log_config=None)
+    def ask_for_three(services, **address):
+        config = Listener(note_the_visitor, trusted_proxies=os.environ["FORWARDED_ALLOW_IPS"]).config
         config.load()
         for visitor in (b"203.0.113.5", b"1.2.3.4, 203.0.113.6", b"5.6.7.8, 203.0.113.6, 10.0.0.9"):
             scope = {
@@ -105,7 +104,7 @@ def test_behind_the_proxy_of_a_space_visitors_are_told_apart(monkeypatch):
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "")
     monkeypatch.delenv("FORWARDED_ALLOW_IPS")
     monkeypatch.setattr(app, "load_service", lambda *_, **__: None)
-    monkeypatch.setattr(app, "serve", ask_for_two)
+    monkeypatch.setattr(app, "serve", ask_for_three)
     space.main()
     assert seen == ["203.0.113.5", "203.0.113.6", "203.0.113.6"], "and what a visitor says of itself does not count"
 
