@@ -13,7 +13,6 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from .service import Limits, TalkRequest, TalkService
 from .zero_gpu import ZeroGpuModel
@@ -82,13 +81,14 @@ def serve(
     """
     from .http.listener import Listener, listening_socket
 
-    trusted_proxies = os.environ.get("FORWARDED_ALLOW_IPS", "")
+    # The tunnel's end on this machine names the visitor.
+    trusted_proxies = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1" if share else "")
     with listening_socket(host, port) as listening, _private_folder():
         from .http.guards import AllowedHosts
         from .http.server import build_app, end_page_streams
         from .page.page import LOOKS, build_demo
 
-        hosts = AllowedHosts(allowed_hosts)
+        hosts = AllowedHosts(["*"] if share else allowed_hosts)  # what is public needs no protection from foreign pages
         app = build_app(services[0], build_demo(*services), hosts=hosts, mcp_server=mcp, **LOOKS)
 
         def begin_to_stop() -> None:
@@ -98,9 +98,7 @@ def serve(
 
         if share:
             public = _share(listening.getsockname()[1])
-            hosts.add(urlsplit(public).hostname or "")
             print(f"Everybody who knows it reaches it at {public}", flush=True)  # noqa: T201 - for the person who waits
-            trusted_proxies = trusted_proxies or "127.0.0.1"  # the tunnel's end on this machine
         print(f"Text-to-Talk is at {_address(listening)}. Press Ctrl-C to stop.", flush=True)  # noqa: T201
         Listener(app, begin_to_stop, trusted_proxies).run_until_signal(listening)
         for service in services:

@@ -39,10 +39,6 @@ class AllowedHosts:
         this_machine = socket.gethostname().lower()
         self._names = {"localhost", this_machine, f"{this_machine}.local", *(name.lower() for name in names)}
 
-    def add(self, name: str) -> None:
-        """Allow one more."""
-        self._names.add(name.lower())
-
     def allow_host(self, host: str | None) -> bool:
         """Say whether a `Host` header names this server; programs may leave it out."""
         name = _hostname(f"//{host}") if host is not None else "localhost"
