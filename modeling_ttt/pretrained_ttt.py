@@ -39,6 +39,14 @@ class TttPreTrainedModel(PreTrainedModel):
     # Saving copies the source files, so that the folder loads with `trust_remote_code=True` without this package.
     _auto_class = "AutoModel"
 
+    def _check_and_adjust_attn_implementation(self, attn_implementation: str | None, *args: Any, **kwargs: Any) -> str:
+        if "flash" in (attn_implementation or ""):
+            raise ValueError(
+                f"attn_implementation={attn_implementation!r} cannot be used: flash attention takes no mask, and in an "
+                "audio span every position also sees later ones. Use sdpa (the default), flex_attention or eager."
+            )
+        return super()._check_and_adjust_attn_implementation(attn_implementation, *args, **kwargs)
+
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
         """Save weights, config and source files; every Auto class that holds the model is named in the config."""
         self.config.auto_map = dict(AUTO_MAP)

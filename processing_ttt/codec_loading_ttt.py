@@ -228,7 +228,8 @@ class CodecHandle:
             "a codec's folder holds config.json and model.safetensors. Put it there, or give `codec_name_or_path`."
         )
         with faults_named(f"the codec {where!r}", way_out):
-            stored, _ = PreTrainedConfig.get_config_dict(path, subfolder=subfolder, **kwargs)
+            reading = {name: value for name, value in kwargs.items() if name != "trust_remote_code"}  # warns if True
+            stored, _ = PreTrainedConfig.get_config_dict(path, subfolder=subfolder, **reading)
             _register_large_codec(stored.get("model_type"))
             return load(path, subfolder=subfolder, **kwargs)
 

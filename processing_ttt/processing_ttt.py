@@ -38,6 +38,9 @@ from .vocabulary_ttt import (
 # A call changes the settings of a fast tokenizer (padding, recognition of markers): one thread at a time.
 _TOKENIZING = threading.Lock()
 
+# Options of the tokenizer that users of chat templates give by name.
+TOKENIZER_OPTIONS = frozenset(("padding", "padding_side", "pad_to_multiple_of", "truncation", "max_length"))
+
 TokenIds: TypeAlias = torch.Tensor | np.ndarray | list[int]
 
 
@@ -220,6 +223,8 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
                 processor_kwargs["sampling_rate"] = self.codec_config.sampling_rate
             if kwargs.get("return_dict") and "return_tensors" not in processor_kwargs:
                 kwargs.setdefault("return_tensors", "pt")  # `generate` takes a dictionary
+            for name in TOKENIZER_OPTIONS & kwargs.keys():  # the base class takes them here, too, with a warning
+                processor_kwargs[name] = kwargs.pop(name)
             kwargs["processor_kwargs"] = processor_kwargs
         try:
             return super().apply_chat_template(conversation, chat_template, **kwargs)

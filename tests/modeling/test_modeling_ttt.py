@@ -282,3 +282,12 @@ def test_the_vocabulary_can_grow(model):
     torch.testing.assert_close(after[:, :VOCAB_SIZE], before)
     ids = model.generate(torch.tensor([[W, BEGIN]]), max_new_tokens=8, block_length=4)
     assert ids.max() < VOCAB_SIZE
+
+
+def test_flash_attention_is_refused_with_the_reason(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    for name in ("flash_attention_2", "kernels-community/flash-attn3"):
+        with pytest.raises(ValueError, match=r"takes no mask.*sdpa \(the default\), flex_attention or eager"):
+            TttForConditionalGeneration.from_pretrained(tmp_path, attn_implementation=name)
+    with pytest.raises(ValueError, match="takes no mask"):
+        tiny_model().set_attn_implementation("flash_attention_2")
