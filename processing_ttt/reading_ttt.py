@@ -25,7 +25,7 @@ from .reply_ttt import TttReply
 from .spoken_text_ttt import spoken_text
 from .streaming_ttt import GeneratesReplies
 
-LONGEST_PART = (25, 150)  # words and characters: nano speaks more within its 400 new token ids
+LONGEST_PART = (25, 150)  # words and characters: nano reads more within its 400 new token ids
 SENTENCES_AT_ONCE = 8
 _SENTENCE_END = re.compile(r"(?<=[.!?…;])\s+|\s*\n\s*")
 
