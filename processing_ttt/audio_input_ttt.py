@@ -10,52 +10,17 @@ import numbers
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 
+from .audio_file_ttt import MAX_CHANNELS, AudioInputError, checked_rate, decode_audio_file, quoted
 from .resampling_ttt import resample
 
-try:
-    import av
-except ImportError:  # PyAV reads what soundfile cannot (m4a, webm, ...); without it such files are an error
-    av = None  # type: ignore[assignment]
-
-
-MAX_CHANNELS = 8
 SILENCE_PEAK = 1e-4  # -80 dBFS: at most three steps of a 16-bit file
-LOWEST_RATE, HIGHEST_RATE = 1_000, 192_000  # Hz
 FLOAT_PEAK = 32.0  # floats beyond it were never scaled to [-1, 1]
 _FULL_SCALE = {"int8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31}
-
-
-AudioInputReason: TypeAlias = Literal[
-    "empty",
-    "silent",
-    "not_finite",
-    "out_of_range",
-    "too_long",
-    "channels_cancel",
-    "bad_shape",
-    "bad_rate",
-    "unreadable",
-]
-
-
-class AudioInputError(ValueError):
-    """
-    Why audio cannot be used.
-
-    Args:
-        message (`str`): What was expected, what came, and the way out.
-        reason (`str`): One of `AudioInputReason`, for code that counts or translates errors.
-    """
-
-    def __init__(self, message: str, reason: AudioInputReason = "unreadable"):
-        super().__init__(message)
-        self.reason = reason
 
 
 class Waveform(np.ndarray):
@@ -112,7 +77,7 @@ def load_audio(
     rate = _checked_rate(samples)
     channels = _as_float(samples)
     mono = _mono(channels, samples.name)
-    _check_content(mono, float(np.abs(channels).max(initial=0.0)), rate, samples.name, max_seconds)
+    _check_content(mono, _peak(channels), rate, samples.name, max_seconds)
     waveform = _resampled(mono, rate, target_sampling_rate).view(Waveform)
     _check_audible(waveform, samples.name)  # resampling may have removed all of it
     waveform.sampling_rate = target_sampling_rate
@@ -157,7 +122,7 @@ def resolve_audio_parts(messages: Any, load: Callable[[Any, int | None], np.ndar
         resolved = [resolve_audio_parts(element, load) for element in messages]
         return [element for element, _ in resolved], any(has_audio for _, has_audio in resolved)
     if not isinstance(messages, Mapping):
-        raise ValueError(f'A message is a dictionary with "role" and "content", not {_quoted(str(messages))}.')
+        raise ValueError(f'A message is a dictionary with "role" and "content", not {quoted(str(messages))}.')
     content = messages.get("content")
     if not isinstance(content, (list, tuple)):
         return dict(messages), False
@@ -183,7 +148,7 @@ def _read(audio: Any, sampling_rate: int | None, max_seconds: float | None) -> _
     if isinstance(audio, (str, os.PathLike)):
         return _read_path(audio, max_seconds)
     if isinstance(audio, (bytes, bytearray, memoryview)):
-        return _read_file(io.BytesIO(audio), "the audio bytes", max_seconds)
+        return _decoded(io.BytesIO(audio), "the audio bytes", max_seconds)
     if isinstance(audio, Mapping):
         return _read_mapping(audio, sampling_rate, max_seconds)
     if isinstance(audio, tuple) and len(audio) == 2:
@@ -196,8 +161,8 @@ def _read(audio: Any, sampling_rate: int | None, max_seconds: float | None) -> _
         return _Samples(_as_array(decoded.data), decoded.sample_rate, "the decoded audio")
     if callable(getattr(audio, "read", None)):
         name = getattr(audio, "name", None)
-        name = _quoted(name) if isinstance(name, str) else "the audio file"
-        return _read_file(io.BytesIO(audio.read()), name, max_seconds)
+        name = quoted(name) if isinstance(name, str) else "the audio file"
+        return _decoded(io.BytesIO(audio.read()), name, max_seconds)
     raise TypeError(
         f"Cannot read audio from a {type(audio).__name__}: give a path, the bytes of a file, an open file, "
         '{"array": ..., "sampling_rate": ...}, (array, rate), or an array with `sampling_rate`.'
@@ -205,12 +170,12 @@ def _read(audio: Any, sampling_rate: int | None, max_seconds: float | None) -> _
 
 
 def _read_mapping(audio: Mapping, sampling_rate: int | None, max_seconds: float | None) -> _Samples:
-    name = _quoted(audio["path"]) if audio.get("path") else "the audio array"
+    name = quoted(audio["path"]) if audio.get("path") else "the audio array"
     if audio.get("array") is not None:
         rate = audio.get("sampling_rate")
         return _Samples(_as_array(audio["array"]), sampling_rate if rate is None else rate, name)
     if audio.get("bytes") is not None:
-        return _read_file(io.BytesIO(audio["bytes"]), name if audio.get("path") else "the audio bytes", max_seconds)
+        return _decoded(io.BytesIO(audio["bytes"]), name if audio.get("path") else "the audio bytes", max_seconds)
     if audio.get("path"):
         return _read_path(audio["path"], max_seconds)
     raise AudioInputError(
@@ -220,7 +185,7 @@ def _read_mapping(audio: Mapping, sampling_rate: int | None, max_seconds: float 
 
 
 def _read_path(path: str | os.PathLike, max_seconds: float | None) -> _Samples:
-    path, name = os.path.expanduser(os.fspath(path)), _quoted(path)
+    path, name = os.path.expanduser(os.fspath(path)), quoted(path)
     if path.startswith(("http://", "https://")):
         raise AudioInputError(f"{name} is a web address, and nothing is fetched from the network: download it first.")
     if not os.path.exists(path):
@@ -228,65 +193,12 @@ def _read_path(path: str | os.PathLike, max_seconds: float | None) -> _Samples:
     if not os.path.isfile(path):
         raise AudioInputError(f"{name} is not a file: give the path of one audio file.")
     with open(path, "rb") as handle:
-        return _read_file(handle, name, max_seconds)
+        return _decoded(handle, name, max_seconds)
 
 
-def _read_file(handle: Any, name: str, max_seconds: float | None) -> _Samples:
-    """Decode a file with soundfile or else with PyAV, and stop reading when it is too long."""
-    if not handle.read(1):
-        raise AudioInputError(f"{name} is empty: it has no bytes.", "empty")
-    handle.seek(0)
-    try:
-        with soundfile.SoundFile(handle) as file:
-            limit = -1 if max_seconds is None else int(max_seconds * file.samplerate) + 2
-            array = file.read(frames=limit, dtype="float32", always_2d=True)  # (samples, channels)
-            return _Samples(array.mean(axis=1), file.samplerate, name)
-    except (
-        soundfile.SoundFileError,
-        TypeError,
-    ) as error:  # the latter for headerless files, which it recognises by their name
-        if av is None:
-            raise AudioInputError(
-                f"{name} cannot be read as audio ({error}): it is damaged or of a format that needs PyAV (`pip install "
-                "av`)."
-            ) from error
-    handle.seek(0)
-    return _read_with_pyav(handle, name, max_seconds)
-
-
-def _read_with_pyav(handle: Any, name: str, max_seconds: float | None) -> _Samples:
-    chunks: list[np.ndarray] = []
-    try:
-        with av.open(handle, io_open=_refuse_other_files, options={"protocol_whitelist": "none"}) as container:
-            if not container.streams.audio:
-                raise AudioInputError(f"{name} contains no audio.")
-            rate = container.streams.audio[0].rate
-            room = float("inf") if max_seconds is None else max_seconds * rate + 2
-            resampler = av.AudioResampler(format="fltp")
-            for frame in container.decode(audio=0):
-                chunks += [converted.to_ndarray() for converted in resampler.resample(frame)]
-                room -= frame.samples
-                if room < 0:
-                    break
-    except (av.error.FFmpegError, PermissionError) as error:
-        raise AudioInputError(
-            f"{name} cannot be read as audio ({error}): it is damaged or of an unknown format."
-        ) from error
-    array = np.concatenate(chunks, axis=1).mean(axis=0) if chunks else np.zeros(0, np.float32)  # (channels, samples)
-    return _Samples(array, rate, name)
-
-
-def _refuse_other_files(url: str, *_: Any) -> Any:
-    """
-    Keep playlists from opening other files: audio is one file, and nothing is fetched. Formats that open files by
-    themselves have no protocol to do so.
-    """
-    raise PermissionError(f"it refers to {_quoted(url)}, and only the file itself is read")
-
-
-def _quoted(path: str | os.PathLike) -> str:
-    path = os.fspath(path)
-    return repr(path if len(path) <= 300 else f"{path[:300]}...")
+def _decoded(handle: Any, name: str, max_seconds: float | None) -> _Samples:
+    samples, rate = decode_audio_file(handle, name, max_seconds)
+    return _Samples(samples, rate, name)
 
 
 def _as_array(samples: Any) -> np.ndarray:
@@ -307,24 +219,13 @@ def _checked_rate(samples: _Samples) -> int:
             '{"array": ..., "sampling_rate": ...}.',
             "bad_rate",
         )
-    is_number = isinstance(rate, (int, float, np.number)) and not isinstance(rate, bool) and bool(np.isfinite(rate))
-    if not is_number or rate != int(rate) or rate < 1:
-        raise AudioInputError(
-            f"The sampling rate of {samples.name} must be a whole number of Hz, but is {rate!r}.", "bad_rate"
-        )
-    if not LOWEST_RATE <= rate <= HIGHEST_RATE:  # the filter of another rate may take gigabytes
-        raise AudioInputError(
-            f"The sampling rate of {samples.name} is {int(rate)} Hz, and audio has {LOWEST_RATE} to {HIGHEST_RATE}: "
-            "its header is damaged, or the rate given is wrong.",
-            "bad_rate",
-        )
-    return int(rate)
+    return checked_rate(rate, samples.name)
 
 
 def _as_float(samples: _Samples) -> np.ndarray:
     array, kind = samples.array, str(samples.array.dtype)
     if array.dtype.kind == "f":
-        return array.astype(np.float32)
+        return array.astype(np.float32, copy=False)
     if kind in _FULL_SCALE:
         return (array / _FULL_SCALE[kind]).astype(np.float32)
     if kind == "uint8":
@@ -349,9 +250,9 @@ def _mono(array: np.ndarray, name: str) -> np.ndarray:
 def _check_content(mono: np.ndarray, loudest_channel: float, rate: int, name: str, max_seconds: float | None) -> None:
     if mono.size == 0:
         raise AudioInputError(f"{name} is empty: it has no samples.", "empty")
-    if not np.isfinite(mono).all():
+    peak = _peak(mono)
+    if not np.isfinite(peak):
         raise AudioInputError(f"{name} contains NaN or infinite samples: the audio is damaged.", "not_finite")
-    peak = float(np.abs(mono).max())
     if peak > FLOAT_PEAK:
         raise AudioInputError(
             f"{name} has samples up to {peak:.0f}: float samples must lie in [-1, 1], so divide them by full scale.",
@@ -365,8 +266,13 @@ def _check_content(mono: np.ndarray, loudest_channel: float, rate: int, name: st
     _check_length(mono, rate, name, max_seconds)
 
 
+def _peak(samples: np.ndarray) -> float:
+    """The largest magnitude, without a copy of the samples; NaN if one is."""
+    return float(np.maximum(samples.max(), -samples.min())) if samples.size else 0.0
+
+
 def _check_audible(mono: np.ndarray, name: str) -> None:
-    peak = float(np.abs(mono).max())
+    peak = _peak(mono)
     if peak <= SILENCE_PEAK:
         raise AudioInputError(f"{name} is silent: its largest sample is {peak:.1g} of full scale.", "silent")
 

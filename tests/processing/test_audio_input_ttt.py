@@ -1,11 +1,13 @@
 import io
 import tempfile
+import tracemalloc
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 
+from processing_ttt import AudioInputError
 from processing_ttt.audio_input_ttt import as_audio_list, load_audio, resolve_audio_parts
 
 RATE = 16000
@@ -281,3 +283,45 @@ def test_an_odd_rate_costs_no_more_than_others(monkeypatch, rate):
 def test_a_list_of_numpy_samples_is_one_waveform():
     samples = list(tone())
     assert isinstance(samples[0], np.float32) and as_audio_list(samples) == [samples]
+
+
+# --------------------------------------------------------------------------------------------------------------- memory
+
+
+def peak_bytes(read) -> int:
+    """Memory that Python and NumPy hold at most while audio is read, beyond what they held before."""
+    tracemalloc.start()
+    try:
+        read()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_channels_and_rate_of_a_header_are_checked_before_anything_is_decoded(monkeypatch):
+    monkeypatch.setattr(soundfile.SoundFile, "read", lambda *_, **__: pytest.fail("decoded"))
+    many = io.BytesIO()
+    soundfile.write(many, np.zeros((10, 255), np.float32), RATE, format="WAV")
+    with pytest.raises(AudioInputError, match="has 255 channels, and audio has 1 to 8") as caught:
+        load_audio(many.getvalue(), RATE)
+    assert caught.value.reason == "bad_shape"
+    with pytest.raises(AudioInputError, match="is 400000 Hz") as caught:
+        load_audio(encoded(tone(), 400_000), RATE)
+    assert caught.value.reason == "bad_rate"
+
+
+def test_a_file_that_is_small_and_long_is_mixed_while_it_is_decoded():
+    seconds, channels = 30, 8
+    file = io.BytesIO()
+    soundfile.write(file, np.tile(np.float32([[0.1]]), (seconds * RATE, channels)), RATE, format="FLAC")
+    assert len(file.getvalue()) < 100_000
+    mono = 4 * seconds * RATE
+    assert peak_bytes(lambda: load_audio(file.getvalue(), RATE)) < 4 * mono  # eight channels alone are eight of them
+
+
+def test_audio_without_a_decoder_is_refused(monkeypatch):
+    pytest.importorskip("av")
+    without_bits = bytearray(encoded(tone(), RATE, subtype="PCM_16"))
+    without_bits[34:36] = b"\0\0"
+    with pytest.raises(AudioInputError, match=r"unknown format|cannot be read as audio"):
+        load_audio(bytes(without_bits), RATE)
