@@ -24,6 +24,7 @@ BACKBONE_SIZES = {
     "num_key_value_heads": 2**14,
 }
 ALIBI_BACKBONES = ("bloom", "mpt")
+OBJECTIVES = ("paper", "two_stream")
 # Layers with a running state instead of keys and values cannot attend to a whole span, nor discard a denoising step.
 ATTENTION_LAYER_TYPES = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
 
@@ -100,10 +101,15 @@ class TttConfig(PreTrainedConfig):
             that each block of a long span costs no more than the first.
         span_block_length (`int`, *optional*): Positions of a block with `span_attention="block"`, in training and in
             decoding.
+        objective (`str`, *optional*, defaults to `"paper"`):
+            How audio is learnt where a model masks it itself: `"paper"` masks the audio of the sequence, `"two_stream"`
+            appends noised copies of its blocks as decoding sees them (`two_streams_ttt`), and text always follows clean
+            audio.
         clean_audio_prob (`float`, *optional*, defaults to 0.3):
             BANOM: probability that no audio of a training sample is masked, so that text is trained on clean audio.
         prefix_preservation_prob (`float`, *optional*, defaults to 0.3):
-            PPM: probability that the spans before a random one of a training sample stay clean.
+            PPM: probability that the spans before a random one of a training sample stay clean. Both belong to
+            `objective="paper"`.
         pad_token_id (`int`, *optional*): Padding id.
         eos_token_id (`int` or `list[int]`, *optional*): Id(s) that end a reply.
         bos_token_id (`int`, *optional*): Beginning of sequence, for backbones that have one.
@@ -133,6 +139,7 @@ class TttConfig(PreTrainedConfig):
     end_last_audio_token_id: int | None = None
     span_attention: str = "full"
     span_block_length: int | None = None
+    objective: str = "paper"
     clean_audio_prob: float = 0.3
     prefix_preservation_prob: float = 0.3
     pad_token_id: int | None = None
@@ -152,7 +159,7 @@ class TttConfig(PreTrainedConfig):
             self.audio_code_offset = self.audio_token_start_id
         self._check_backbone()
         self._check_span_attention()
-        self._check_probabilities()
+        self._check_objective()
         self._check_vocabulary()
 
     @property
@@ -257,7 +264,9 @@ class TttConfig(PreTrainedConfig):
         if self.span_block_length is not None and self.span_block_length < 1:
             raise ValueError(f"`span_block_length` must be at least 1, got {self.span_block_length}.")
 
-    def _check_probabilities(self) -> None:
+    def _check_objective(self) -> None:
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"`objective` is one of {', '.join(OBJECTIVES)}, got {self.objective!r}.")
         for name in ("clean_audio_prob", "prefix_preservation_prob"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"`{name}` must be a probability in [0, 1], got {getattr(self, name)}.")
@@ -318,4 +327,4 @@ class TttConfig(PreTrainedConfig):
                     )
 
 
-__all__ = ["TttConfig", "TttMarkers"]
+__all__ = ["OBJECTIVES", "TttConfig", "TttMarkers"]

@@ -6,16 +6,19 @@ all ask here. Independent of weights, caches' contents and the text of a token.
 
     token ids ─► attention_span_ids: -1 -1 0 0 0 -1 1 1 ─► modality_aware_mask: query i sees key j
                                                             if j <= i, or if both have the same number >= 0
+
+Rows with copies of blocks, as the objective `two_stream` has them, get their mask from `copies_mask`.
 """
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 from transformers import PreTrainedConfig
 from transformers.cache_utils import Cache
-from transformers.masking_utils import create_masks_for_generate
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, create_masks_for_generate
 
 # The name of a cache among the arguments and outputs of transformers' models: `past_key_values` up to 5.23. The
 # classes of this package take and give both names.
@@ -96,6 +99,20 @@ def attention_span_ids(
     return span_ids if span_block_length is None else split_spans(span_ids, span_block_length)
 
 
+def samples_of(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+    """
+    Give the sample ids `(batch, length)` of sequences of one sample each.
+
+    Args:
+        input_ids (`torch.LongTensor` of shape `(batch, length)`): Token ids.
+        attention_mask (`torch.Tensor` of shape `(batch, length)`, *optional*): 0 hides a position.
+
+    Returns:
+        `torch.LongTensor` of shape `(batch, length)`: 0, and -1 for what is hidden.
+    """
+    return torch.zeros_like(input_ids) if attention_mask is None else attention_mask.long() - 1
+
+
 def positions_in_samples(sample_ids: torch.Tensor) -> torch.Tensor:
     """
     Count the positions of packed samples, each from 0.
@@ -161,6 +178,97 @@ def modality_aware_mask(
     )
 
 
+def number_copies(sample_ids: torch.Tensor, copy_ids: torch.Tensor) -> torch.Tensor:
+    """
+    Number what follows each other in rows with copies (`two_streams_ttt`): clean sequences, copies and padding.
+
+    Args:
+        sample_ids (`torch.LongTensor` of shape `(batch, length)`): Sample of each position, -1 for padding.
+        copy_ids (`torch.LongTensor` of shape `(batch, length)`): 0 for a clean sequence, 1, 2, ... for its copies.
+
+    Returns:
+        `torch.LongTensor` of shape `(batch, length)`: 0, 0, ..., 1, 1, ... in each row. Used as sample ids they keep
+        the spans of a copy apart from those beside it.
+    """
+    changes = torch.zeros_like(sample_ids)
+    changes[:, 1:] = (sample_ids[:, 1:] != sample_ids[:, :-1]) | (copy_ids[:, 1:] != copy_ids[:, :-1])
+    return changes.cumsum(-1)
+
+
+def copies_mask(
+    text_config: PreTrainedConfig,
+    inputs_embeds: torch.Tensor,
+    span_ids: torch.Tensor,
+    position_ids: torch.Tensor,
+    sample_ids: torch.Tensor,
+    copy_ids: torch.Tensor,
+) -> AttentionMask:
+    """
+    Build the mask of rows with copies. Clean sequences see what they see without copies. A copy sees the positions of
+    its clean sequence before its own first one, and its own span. Nothing else sees a copy.
+
+    Windows of the backbone are counted in positions, as in a sequence without copies. The mask is a function of
+    indices for transformers' mask interface, so flex attention skips the blocks in which nothing is seen.
+
+    Args:
+        text_config (`PreTrainedConfig`): Configuration of the backbone, which names its attention implementation.
+        inputs_embeds (`torch.FloatTensor` of shape `(batch, length, hidden_size)`): Only its shape, dtype and device
+            count.
+        span_ids (`torch.LongTensor` of shape `(batch, length)`): From `attention_span_ids`, with `number_copies` as
+            sample ids.
+        position_ids (`torch.LongTensor` of shape `(batch, length)`): Positions in the sample.
+        sample_ids (`torch.LongTensor` of shape `(batch, length)`): Sample of each position, -1 for padding.
+        copy_ids (`torch.LongTensor` of shape `(batch, length)`): 0 for a clean sequence, 1, 2, ... for its copies.
+
+    Returns:
+        What the attention implementation takes, see `AttentionMask`.
+    """
+    is_copy = copy_ids > 0
+    first = position_ids - positions_in_samples(number_copies(sample_ids, copy_ids))
+    context_length = torch.where(is_copy, first, position_ids + 1)
+    batch, length = span_ids.shape
+
+    def mask_for(is_near: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None) -> AttentionMask:
+        def sees(batch: Index, head: Index, query: Index, key: Index) -> torch.Tensor:
+            is_in_sample = (sample_ids[batch, query] == sample_ids[batch, key]) & ~is_copy[batch, key]
+            is_before = is_in_sample & (position_ids[batch, key] < context_length[batch, query])
+            if is_near is not None:
+                is_before = is_before & is_near(position_ids[batch, query], position_ids[batch, key])
+            is_own_span = (span_ids[batch, query] == span_ids[batch, key]) & (span_ids[batch, query] >= 0)
+            return is_before | is_own_span
+
+        return ALL_MASK_ATTENTION_FUNCTIONS[text_config._attn_implementation](
+            batch_size=batch,
+            q_length=length,
+            kv_length=length,
+            mask_function=sees,
+            allow_is_causal_skip=False,
+            dtype=inputs_embeds.dtype,
+            config=text_config,
+            device=inputs_embeds.device,
+        )
+
+    layer_types = getattr(text_config, "layer_types", None)
+    if layer_types is not None:
+        return {kind: mask_for(_window(text_config, kind)) for kind in set(layer_types)}
+    if getattr(text_config, "sliding_window", None) is not None:
+        return mask_for(_window(text_config, "sliding_attention"))
+    is_chunked = getattr(text_config, "attention_chunk_size", None) is not None
+    return mask_for(_window(text_config, "chunked_attention") if is_chunked else None)
+
+
+def _window(
+    text_config: PreTrainedConfig, layer_type: str
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None:
+    """Give the rule by which a layer sees keys that are near its query, by their positions; `None` if it sees all."""
+    if layer_type == "sliding_attention":
+        return lambda query, key: query - key < text_config.sliding_window
+    if layer_type == "chunked_attention":
+        size = text_config.attention_chunk_size
+        return lambda query, key: query // size == key // size
+    return None
+
+
 def slot_mask(
     text_config: PreTrainedConfig,
     inputs_embeds: torch.Tensor,
@@ -213,9 +321,12 @@ __all__ = [
     "CACHE_NAME",
     "attention_span_ids",
     "audio_span_ids",
+    "copies_mask",
     "has_windows",
     "modality_aware_mask",
+    "number_copies",
     "positions_in_samples",
+    "samples_of",
     "slot_mask",
     "split_spans",
 ]

@@ -18,11 +18,30 @@ from transformers.cache_utils import Cache
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_ttt import TttConfig
-from .generation_ttt import TttGenerationMixin
+from .generation_ttt import GENERATION_DEFAULTS, TttGenerationMixin
 from .initialization_ttt import build_from_language_model
-from .masking_ttt import CACHE_NAME, attention_span_ids, audio_span_ids, modality_aware_mask, positions_in_samples
-from .objective_ttt import Corruption, JointLoss, Targets, corrupt, find_targets, fixed_noise
+from .masking_ttt import (
+    CACHE_NAME,
+    attention_span_ids,
+    audio_span_ids,
+    copies_mask,
+    modality_aware_mask,
+    number_copies,
+    positions_in_samples,
+    samples_of,
+)
+from .objective_ttt import (
+    Corruption,
+    JointLoss,
+    Targets,
+    corrupt,
+    find_targets,
+    fixed_noise,
+    fixed_seeds,
+    random_seeds,
+)
 from .pretrained_ttt import TttPreTrainedModel
+from .two_streams_ttt import CopyRule, TwoStreams, append_copies, find_copy_targets
 
 
 @dataclass
@@ -194,14 +213,16 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         logits_to_keep: int | torch.Tensor = 0,
         past_key_values: Cache | None = None,
         skip_logits: bool = False,
+        copy_ids: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> TttOutput:
         """
         Score sequences of text and audio, and compute the losses where there are labels.
 
-        With `labels` and without `audio_mask` the model masks audio in `input_ids` itself: in train mode drawn from
-        `generator` (torch's global one by default), in eval mode from a fixed seed. With `audio_mask` and
-        `mask_prob`, `input_ids` are masked already.
+        With `labels` alone the model masks audio itself, as `config.objective` has it: in `input_ids`, or in copies
+        that it appends to them; in train mode drawn from `generator` (torch's global one by default), in eval mode from
+        a fixed seed. With `audio_mask` and `mask_prob`, `input_ids` are masked already; with `copy_ids` they hold
+        copies already.
 
         Args:
             input_ids (`torch.LongTensor` of shape `(batch, length)`): Token ids.
@@ -227,6 +248,9 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
             past_key_values (`Cache`, *optional*): `cache`, by its name before transformers 5.24.
             skip_logits (`bool`, *optional*, defaults to `False`): With `labels`: score only the positions that the
                 losses need, and return no logits. The losses are the same, in less time and memory.
+            copy_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*): 0 for clean sequences, 1, 2, ... for
+                their copies (`two_streams_ttt`), whose labels are those of their masks; with `position_ids` and
+                `sample_ids`. Nothing is cached.
             kwargs: For the backbone.
 
         Returns:
@@ -235,7 +259,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         Raises:
             ValueError: if only one of `audio_mask` and `mask_prob` is given, or neither or both of `input_ids` and
                 `inputs_embeds`, or `labels` without `input_ids` or with `logits_to_keep`, or `skip_logits` without
-                `labels`.
+                `labels`, or `copy_ids` without `position_ids` and `sample_ids` or with `audio_mask`.
         """
         if (audio_mask is None) != (mask_prob is None):
             raise ValueError(
@@ -248,10 +272,23 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
             )
         if skip_logits and labels is None:
             raise ValueError("`skip_logits` leaves nothing to return without `labels`: pass labels, or leave it out.")
-        if labels is not None and input_ids is not None and audio_mask is None:
-            corruption = self._corrupt(input_ids, labels, sample_ids, generator)
-            input_ids, labels = corruption.input_ids, corruption.labels
-            audio_mask, mask_prob = corruption.audio_mask, corruption.mask_prob
+        if copy_ids is not None and (position_ids is None or sample_ids is None or audio_mask is not None):
+            raise ValueError(
+                "`copy_ids` need `position_ids` and `sample_ids`, and have their masks in `labels`: leave out "
+                "`audio_mask` and `mask_prob`."
+            )
+        length = None  # positions that are scored, where not all are
+        if labels is not None and input_ids is not None and audio_mask is None and copy_ids is None:
+            if self.config.objective == "two_stream":
+                length = input_ids.shape[1]
+                sample_ids = samples_of(input_ids, attention_mask) if sample_ids is None else sample_ids
+                streams = self._append_copies(input_ids, labels, sample_ids, position_ids, generator)
+                input_ids, labels, position_ids = streams.input_ids, streams.labels, streams.position_ids
+                sample_ids, copy_ids = streams.sample_ids, streams.copy_ids
+            else:
+                corruption = self._corrupt(input_ids, labels, sample_ids, generator)
+                input_ids, labels = corruption.input_ids, corruption.labels
+                audio_mask, mask_prob = corruption.audio_mask, corruption.mask_prob
 
         if sample_ids is not None:
             # Position ids mark where samples begin and -1 what is padding; with a 2-D mask the backbone ignores the
@@ -259,8 +296,12 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
             position_ids = positions_in_samples(sample_ids) if position_ids is None else position_ids
             attention_mask = None if _is_padding_mask(attention_mask) else attention_mask
         cache = past_key_values if cache is None else cache
-        inputs_embeds, span_ids = self._embed(input_ids, inputs_embeds, sample_ids)
-        if attention_mask is None or _is_padding_mask(attention_mask):
+        apart = sample_ids if sample_ids is None or copy_ids is None else number_copies(sample_ids, copy_ids)
+        inputs_embeds, span_ids = self._embed(input_ids, inputs_embeds, apart)
+        if copy_ids is not None:
+            use_cache = False
+            attention_mask = copies_mask(self.model.config, inputs_embeds, span_ids, position_ids, sample_ids, copy_ids)
+        elif attention_mask is None or _is_padding_mask(attention_mask):
             attention_mask = modality_aware_mask(
                 self.model.config, inputs_embeds, span_ids, attention_mask, cache, position_ids
             )
@@ -274,18 +315,26 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
             **kwargs,
         )
         targets = None
-        if labels is not None and audio_mask is not None and mask_prob is not None:
+        if labels is not None and copy_ids is not None and sample_ids is not None:
+            targets = find_copy_targets(labels, copy_ids, self.audio_token_start_id, sample_ids)
+        elif labels is not None and audio_mask is not None and mask_prob is not None:
             targets = find_targets(labels, audio_mask, mask_prob, self.audio_token_start_id, sample_ids)
         logits, losses = self._score(outputs.last_hidden_state, targets, logits_to_keep, skip_logits)
         return TttOutput(
             loss=losses.loss if losses else None,
-            logits=logits,
+            logits=logits if logits is None else logits[:, :length],
             text_loss=losses.text_loss if losses else None,
             audio_loss=losses.audio_loss if losses else None,
             cache=getattr(outputs, CACHE_NAME),
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    @property
+    def block_length(self) -> int:
+        """Masks of a block in decoding, where `generate` is not asked for others."""
+        asked = getattr(self.generation_config, "block_length", None)
+        return self.config.span_block_length or asked or GENERATION_DEFAULTS["block_length"]
 
     @property
     def audio_token_start_id(self) -> int:
@@ -348,6 +397,23 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
             sample_ids=sample_ids,
             generator=generator,
             noise=None if self.training else fixed_noise(input_ids, labels, sample_ids),
+        )
+
+    def _append_copies(
+        self,
+        input_ids: torch.Tensor,
+        labels: torch.Tensor,
+        sample_ids: torch.Tensor,
+        position_ids: torch.Tensor | None,
+        generator: torch.Generator | None,
+    ) -> TwoStreams:
+        return append_copies(
+            input_ids,
+            labels,
+            sample_ids,
+            positions_in_samples(sample_ids) if position_ids is None else position_ids,
+            CopyRule.from_config(self.config, self.block_length),
+            random_seeds(sample_ids, generator) if self.training else fixed_seeds(input_ids, labels, sample_ids),
         )
 
 

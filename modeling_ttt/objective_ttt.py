@@ -99,17 +99,53 @@ def fixed_noise(input_ids: torch.Tensor, labels: torch.Tensor, sample_ids: torch
     Returns:
         [`Noise`]: For comparable losses, in evaluation.
     """
-    numbers, num_samples = number_samples(input_ids.shape[0], input_ids.shape[1], sample_ids, input_ids.device)
-    device, is_learnt = input_ids.device, (labels != IGNORE_INDEX).cpu()
-    numbers, input_ids = numbers.cpu(), input_ids.cpu()
-    samples, positions = torch.zeros(4, num_samples), torch.ones(input_ids.shape)
-    for number in range(num_samples):
-        mine = (numbers == number) & is_learnt
-        ids = input_ids[mine]
-        generator = torch.Generator().manual_seed(zlib.crc32(ids.numpy().tobytes()))
-        drawn = torch.rand(4 + len(ids), generator=generator)
+    learnt = _learnt_positions(input_ids, labels, sample_ids)
+    samples, positions = torch.zeros(4, len(learnt)), torch.ones(input_ids.shape)
+    for number, (mine, seed) in enumerate(zip(learnt, fixed_seeds(input_ids, labels, sample_ids), strict=True)):
+        drawn = torch.rand(4 + int(mine.sum()), generator=torch.Generator().manual_seed(seed))
         samples[:, number], positions[mine] = drawn[:4], drawn[4:]
-    return Noise(samples.to(device), positions.to(device))
+    return Noise(samples.to(input_ids.device), positions.to(input_ids.device))
+
+
+def fixed_seeds(input_ids: torch.Tensor, labels: torch.Tensor, sample_ids: torch.Tensor | None = None) -> list[int]:
+    """
+    Give every sample a seed that depends on its labelled token ids alone, for noise that is the same in any batch.
+
+    Args:
+        input_ids (`torch.LongTensor` of shape `(batch, length)`): Clean token ids.
+        labels (`torch.LongTensor` of shape `(batch, length)`): -100 where nothing is learnt.
+        sample_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*): Packed samples, see `number_samples`.
+
+    Returns:
+        `list[int]`: In the order of `number_samples`.
+    """
+    learnt, input_ids = _learnt_positions(input_ids, labels, sample_ids), input_ids.cpu()
+    return [zlib.crc32(input_ids[mine].numpy().tobytes()) for mine in learnt]
+
+
+def random_seeds(sample_ids: torch.Tensor, generator: torch.Generator | None = None) -> list[int]:
+    """
+    Draw a seed for every sample.
+
+    Args:
+        sample_ids (`torch.LongTensor` of shape `(batch, length)`): Packed samples, see `number_samples`.
+        generator (`torch.Generator`, *optional*): Source of all randomness; torch's global generator by default.
+
+    Returns:
+        `list[int]`: In the order of `number_samples`.
+    """
+    _, num_samples = number_samples(*sample_ids.shape, sample_ids, sample_ids.device)
+    device = generator.device if generator is not None else sample_ids.device
+    return torch.randint(2**62, (num_samples,), generator=generator, device=device).tolist()
+
+
+def _learnt_positions(
+    input_ids: torch.Tensor, labels: torch.Tensor, sample_ids: torch.Tensor | None
+) -> list[torch.Tensor]:
+    """Mark `(batch, length)` the positions of each sample that have a label, on the CPU."""
+    numbers, num_samples = number_samples(input_ids.shape[0], input_ids.shape[1], sample_ids, input_ids.device)
+    numbers, is_learnt = numbers.cpu(), (labels != IGNORE_INDEX).cpu()
+    return [(numbers == number) & is_learnt for number in range(num_samples)]
 
 
 def corrupt(

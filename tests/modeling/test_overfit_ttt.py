@@ -34,19 +34,21 @@ def interleaved(seed: int) -> list[int]:
     return [*ids, EOS]
 
 
-@pytest.fixture(scope="module")
-def learnt():
+@pytest.fixture(scope="module", params=["paper", "two_stream"])
+def learnt(request):
     """A small model with ordinary initial weights that has learnt two replies by heart, and what it has learnt."""
     prompts = [[FIRST_WORD, FIRST_WORD + 1], [FIRST_WORD + 1, FIRST_WORD]]
     replies = [interleaved(1), interleaved(2)]
     config = tiny_config(
         text_config={"hidden_size": 64, "intermediate_size": 128, "head_dim": 16, "initializer_range": 0.02},
         initializer_range=0.02,
+        objective=request.param,
     )
     assert (config.clean_audio_prob, config.prefix_preservation_prob) == (0.3, 0.3)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = TttForConditionalGeneration._from_config(config, attn_implementation="sdpa").train()
+    model.generation_config.block_length = CODES + 1
     rows = [prompt + reply for prompt, reply in zip(prompts, replies, strict=True)]
     input_ids = torch.tensor(rows * 4)
     labels = input_ids.clone()

@@ -69,6 +69,19 @@ def test_the_text_loss_of_text_is_the_causal_language_models_own():
     assert float(ours.audio_loss) == 0
 
 
+def test_the_papers_objective_keeps_its_losses():
+    """Recorded: what the model draws by itself, in training and in evaluation, and what it loses, stay the same."""
+    ids = torch.tensor([conversation(seed, 30) for seed in range(4)])
+    labels = torch.tensor([labels_of(row, 4) for row in ids.tolist()])
+    model = tiny_model()
+    assert model.config.objective == "paper"
+    with torch.no_grad():
+        learnt = model.train()(ids, labels=labels, generator=torch.Generator().manual_seed(5))
+        measured = model.eval()(ids, labels=labels)
+    assert (float(learnt.text_loss), float(learnt.audio_loss)) == pytest.approx((7.5247092, 3.4068844), rel=1e-5)
+    assert (float(measured.text_loss), float(measured.audio_loss)) == pytest.approx((7.5175705, 5.9350228), rel=1e-5)
+
+
 def batch_to_learn(rows=4):
     ids = torch.tensor([conversation(seed, 20) for seed in range(rows)])
     return {"input_ids": ids, "labels": ids.clone()}

@@ -218,6 +218,30 @@ def joint_loss(
     return sum(text_losses) / len(text_losses), sum(audio_losses) / len(audio_losses)
 
 
+def two_stream_loss(
+    slow: SlowTtt, samples: list[tuple[list[int], list[int], list[tuple[int, list[int], list[int]]]]]
+) -> tuple[float, float]:
+    """
+    Text loss and audio loss of samples (ids, labels, copies), a sequence of its own for each copy: the clean ids before
+    it, and itself. A copy is its first position, its ids with masks, and its labels.
+    """
+    text_losses, audio_losses = [], []
+    for ids, labels, copies in samples:
+        clean = slow.logits(ids)
+        text = [
+            _nats(clean[i - 1], label)
+            for i, label in enumerate(labels)
+            if i > 0 and label != IGNORED and label < slow.config.audio_token_start_id
+        ]
+        audio = []
+        for position, copy_ids, copy_labels in copies:
+            scores = slow.logits(ids[:position] + copy_ids)[position:]
+            audio += [_nats(scores[i], label) for i, label in enumerate(copy_labels) if label != IGNORED]
+        text_losses.append(sum(text) / len(text) if text else 0.0)
+        audio_losses.append(sum(audio) / len(audio) if audio else 0.0)
+    return sum(text_losses) / len(text_losses), sum(audio_losses) / len(audio_losses)
+
+
 def _nats(scores: torch.FloatTensor, label: int) -> float:
     scores = scores.double()
     return float(torch.logsumexp(scores, dim=-1) - scores[label])

@@ -62,6 +62,23 @@ def test_noise_is_decided_by_seed_epoch_and_row_and_not_by_torchs_generator():
     assert all(others[0]["audio_mask"] != other["audio_mask"] for other in others[1:])
 
 
+def test_the_papers_noise_of_an_example_stays_what_it_is():
+    """Recorded: a change of it would end resumed runs with other losses than runs that were not stopped."""
+    mixed = Objective(block_fill_prob=0.5, block_length=5, misheard_codes=0.5)
+    noised = [corrupt_example(asked(6), 3, 1, row, mixed, VOCABULARY) for row in range(3)]
+    assert ["".join(str(int(masked)) for masked in one["audio_mask"]) for one in noised] == [
+        "00000000000001011001001000",
+        "000000000000000000000000000000",
+        "000000000000011010110011010000",
+    ]
+    assert noised[0]["input_ids"] == [
+        *(6, 2, 13, 14, 15, 16, 26, 18, 4, 6, 6, 6, 2),
+        *(33, 14, 33, 33, 17, 18, 33, 6, 3, 33, 14, 15, 16),
+    ]
+    probs = [corrupt_example(asked(6), 3, 1, row, Objective(), VOCABULARY)["mask_prob"][0] for row in range(3)]
+    assert probs == pytest.approx([0.3189651, 0.5314761, 0.4819605], rel=1e-6)
+
+
 def test_only_audio_of_the_reply_is_masked_and_its_labels_stay_clean():
     example = spoken()
     for noised in draws(PLAIN, 50):
