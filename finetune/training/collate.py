@@ -31,8 +31,15 @@ class NoisedExample(Example):
     mask_prob: list[float]
 
 
+class CopiedExample(Example):
+    """An example with noised copies of its blocks behind it: the positions of their originals, and which copy."""
+
+    position_ids: list[int]
+    copy_ids: list[int]
+
+
 # What fills positions without an example. The token ids are filled with the padding id.
-_FILL: dict[str, Any] = {"labels": IGNORE_INDEX, "audio_mask": False, "mask_prob": 1.0}
+_FILL: dict[str, Any] = {"labels": IGNORE_INDEX, "audio_mask": False, "mask_prob": 1.0, "copy_ids": 0}
 
 
 def pad_batch(examples: Sequence[Example], pad_token_id: int) -> dict[str, torch.Tensor]:
@@ -91,7 +98,8 @@ def assign_rows(lengths: Sequence[int], row_length: int) -> list[list[int]]:
 
 def lay_rows(rows: Sequence[Sequence[Example]], row_length: int, pad_token_id: int) -> dict[str, torch.Tensor]:
     """
-    Concatenate the examples of each packed row. They do not attend to each other: positions restart with each.
+    Concatenate the examples of each packed row. They do not attend to each other: positions restart with each, unless
+    the examples have positions of their own.
 
     Args:
         rows (`Sequence[Sequence[dict]]`): The examples of each packed row, together no longer than `row_length`.
@@ -110,9 +118,9 @@ def lay_rows(rows: Sequence[Sequence[Example]], row_length: int, pad_token_id: i
         start = 0
         for sample, example in enumerate(row):
             here = slice(start, start + len(example["input_ids"]))
+            batch["position_ids"][index, here] = np.arange(len(example["input_ids"]))
             for field, values in example.items():
                 batch[field][index, here] = values
-            batch["position_ids"][index, here] = np.arange(len(example["input_ids"]))
             batch["sample_ids"][index, here] = sample
             start = here.stop
         batch["position_ids"][index, start:] = np.arange(row_length - start)

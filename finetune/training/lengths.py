@@ -24,21 +24,21 @@ _AT_ONCE = 64
 
 
 class _Lengths(torch.utils.data.Dataset):
-    def __init__(self, examples: MixedExamples, filled: Callable[[Example], Example] | None):
+    def __init__(self, examples: MixedExamples, measured: Callable[[Example], int] | None):
         self.examples = examples
-        self.filled = filled
+        self.measured = measured
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def __getitem__(self, position: int) -> int:
         example = self.examples[position]
-        return len((self.filled(example) if self.filled else example)["input_ids"])
+        return self.measured(example) if self.measured else len(example["input_ids"])
 
 
 def count_lengths(
     examples: MixedExamples,
-    filled: Callable[[Example], Example] | None,
+    measured: Callable[[Example], int] | None,
     folder: Path,
     settings: dict[str, Any],
     num_workers: int = 0,
@@ -48,7 +48,7 @@ def count_lengths(
 
     Args:
         examples ([`MixedExamples`]): The examples of a run.
-        filled (`Callable`, *optional*): Applied to an example before its tokens are counted.
+        measured (`Callable`, *optional*): Gives the tokens of an example, where it may become longer.
         folder (`Path`): Where counts are cached.
         settings (`dict`): Everything that decides how examples are made of the data.
         num_workers (`int`, defaults to 0): Processes that count; 0 is this one.
@@ -60,7 +60,7 @@ def count_lengths(
     with contextlib.suppress(OSError, EOFError, ValueError):  # not there, or not whole
         return np.load(path, allow_pickle=False).tolist()
     batches = torch.utils.data.DataLoader(
-        _Lengths(examples, filled), batch_size=_AT_ONCE, num_workers=num_workers, collate_fn=list
+        _Lengths(examples, measured), batch_size=_AT_ONCE, num_workers=num_workers, collate_fn=list
     )
     lengths: list[int] = []
     with tqdm(total=len(examples), desc="examples", leave=False) as progress:

@@ -17,14 +17,12 @@ import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from finetune.yaml_files import parse_yaml, read_yaml, shown
 
-if TYPE_CHECKING:
-    from .corruption import Objective
-
 METHODS = ("lora", "qlora", "rows", "full")
+OBJECTIVES = ("paper", "two_stream")
 OPTIMIZERS = ("adamw", "muon")
 GENERATION_METRICS = ("wer", "cer", "tts_cer")
 SHIPPED = Path(__file__).parents[1] / "recipes"
@@ -63,6 +61,9 @@ class Recipe:
         target_modules (`str`): Which layers get one: `all-linear`, or names separated by commas.
         train_audio_rows (`bool`): Also train the rows of the markers and the audio alphabet, in the embedding and in
             the output projection.
+        objective (`str`): `paper` noises the audio of an example; `two_stream` leaves it clean and puts noised copies
+            of its blocks behind it, as decoding sees them. Packed rows then hold the copies too, as many as fit, and of
+            the next five keys only the last counts.
         clean_audio_prob (`float`): BANOM, see `Objective`.
         prefix_preservation_prob (`float`): PPM.
         span_truncation_prob (`float`): SST.
@@ -118,6 +119,7 @@ class Recipe:
     target_modules: str = "all-linear"
     train_audio_rows: bool = True
 
+    objective: str = "paper"
     clean_audio_prob: float = 0.3
     prefix_preservation_prob: float = 0.3
     span_truncation_prob: float = 0.5
@@ -159,6 +161,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"`method` is one of {', '.join(METHODS)}, but is {self.method!r}.")
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"`objective` is one of {', '.join(OBJECTIVES)}, but is {self.objective!r}.")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"`optimizer` is one of {', '.join(OPTIMIZERS)}, but is {self.optimizer!r}.")
         if self.optimizer == "muon" and self.method != "full":
@@ -211,19 +215,6 @@ class Recipe:
         for name in needed:
             if getattr(self, name) < 1:
                 raise ValueError(f"`metric_for_best_model: {metric}` needs `{name}` of at least 1; `loss` needs none.")
-
-    def objective(self, block_length: int) -> "Objective":
-        """Give the strategies, for a model that decodes blocks of this length."""
-        from .corruption import Objective  # needs PyTorch, which reading a recipe does not
-
-        return Objective(
-            self.clean_audio_prob,
-            self.prefix_preservation_prob,
-            self.span_truncation_prob,
-            self.block_fill_prob,
-            block_length,
-            self.misheard_codes,
-        )
 
     def stage_recipes(self) -> list[tuple[str, "Recipe"]]:
         """

@@ -71,8 +71,10 @@ class TttTrainer(Trainer):
         return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
 
     def _remember(self, outputs: Any, inputs: dict[str, torch.Tensor], samples: int) -> None:
-        """Add up both parts of the loss, and the tokens that were not padding, until the next point of the curves."""
+        """Add up both parts of the loss, and the tokens that are no padding and no copies, until the next point."""
         real = inputs["sample_ids"] >= 0 if "sample_ids" in inputs else inputs["attention_mask"]
+        if "copy_ids" in inputs:
+            real = real & (inputs["copy_ids"] == 0)
         sums = (
             torch.stack([outputs["text_loss"], outputs["audio_loss"], torch.ones_like(outputs["text_loss"])]) * samples
         )

@@ -9,7 +9,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,8 +20,8 @@ from processing_ttt import TttProcessor
 from processing_ttt.vocabulary_ttt import TttVocabulary
 
 from .batch_plan import EpochOrder, RowPlan
-from .collate import Example, NoisedExample, fill_blocks, lay_rows, pad_batch
-from .corruption import Objective, corrupt_example
+from .collate import CopiedExample, Example, NoisedExample, lay_rows, pad_batch
+from .corruption import Objective, corrupt_example, longest_length
 from .lengths import count_lengths
 from .mixture import MixedExamples, read_mixture
 from .recipe import Recipe
@@ -40,7 +40,7 @@ class TrainingData:
 
     Args:
         examples (`Sequence[dict]`): `input_ids` and `labels` each.
-        lengths (`list[int]`): Tokens of each, with its blocks filled if they may be.
+        lengths (`list[int]`): Tokens of each, with its blocks filled if they may be, and with its copies.
         order (`Callable`): Gives the positions of an epoch's examples.
         validation (`list[dict]`): Examples to measure the loss on.
         recordings (`list[Record]`): Records to measure error rates on.
@@ -61,14 +61,14 @@ class TrainingData:
     fingerprint: str = ""
 
 
-def read_data(recipe: Recipe, processor: TttProcessor, block_length: int = 32) -> TrainingData:
+def read_data(recipe: Recipe, processor: TttProcessor, objective: Objective) -> TrainingData:
     """
     Make the examples of a recipe.
 
     Args:
         recipe ([`Recipe`]): Names data and tasks.
         processor ([`TttProcessor`]): The model's.
-        block_length (`int`, defaults to 32): Masks of a block, where blocks may be filled.
+        objective ([`Objective`]): Decides how long an example may become.
 
     Returns:
         [`TrainingData`]
@@ -91,18 +91,19 @@ def read_data(recipe: Recipe, processor: TttProcessor, block_length: int = 32) -
         )
 
     examples = mixed("train")
-    filled = partial(fill_blocks, block_length=block_length, vocabulary=processor.vocabulary)
-    fills = bool(recipe.block_fill_prob)
+    settings = {
+        "model": recipe.model,
+        "aligned": recipe.aligned,
+        "default_language": recipe.default_language,
+        "block_length": objective.block_length if objective.block_fill_prob else None,
+    }
+    if objective.copies is not None:
+        settings |= {"copies": asdict(objective.copies), "max_length": objective.max_length}
     lengths = count_lengths(
         examples,
-        filled if fills else None,
+        partial(longest_length, objective=objective, vocabulary=processor.vocabulary),
         Path(recipe.output_dir),
-        {
-            "model": recipe.model,
-            "aligned": recipe.aligned,
-            "default_language": recipe.default_language,
-            "block_length": block_length if fills else None,
-        },
+        settings,
         recipe.dataloader_num_workers,
     )
     too_long = sum(length > recipe.max_length for length in lengths)
@@ -235,14 +236,14 @@ class NoisingCollator:
     row_length: int | None = None
 
     def __call__(self, rows: Sequence[Sequence[Keyed]]) -> dict[str, torch.Tensor]:
-        """Give a batch as `pad_batch` or `lay_rows` do, with `audio_mask` and `mask_prob`."""
+        """Give a batch as `pad_batch` or `lay_rows` do, with the fields of `corrupt_example`."""
         noised = [[self._noised(keyed) for keyed in row] for row in rows]
-        if self.packs:
+        if self.packs or self.objective.copies is not None:  # copies have sample ids and positions of their own
             longest = max(sum(len(example["input_ids"]) for example in row) for row in noised)
             is_validation = rows[0][0].epoch == VALIDATION_EPOCH
             row_length = longest if is_validation or self.row_length is None else self.row_length
             return lay_rows(noised, row_length, self.vocabulary.pad_token_id)
         return pad_batch([example for row in noised for example in row], self.vocabulary.pad_token_id)
 
-    def _noised(self, keyed: Keyed) -> NoisedExample:
+    def _noised(self, keyed: Keyed) -> NoisedExample | CopiedExample:
         return corrupt_example(keyed.example, self.seed, keyed.epoch, keyed.position, self.objective, self.vocabulary)

@@ -20,8 +20,9 @@ from modeling_fixtures import (
 )
 
 from finetune.training.collate import lay_rows, pad_batch
-from finetune.training.corruption import Objective, corrupt_example
+from finetune.training.corruption import Objective, corrupt_example, longest_length
 from finetune.training.training_data import VALIDATION_EPOCH, Keyed, NoisingCollator
+from modeling_ttt.two_streams_ttt import CopyRule
 from processing_ttt.vocabulary_ttt import TttVocabulary
 
 VOCABULARY = TttVocabulary(
@@ -194,3 +195,52 @@ def test_without_misheard_codes_all_else_is_drawn_alike():
     for plain, other in zip(heard, misheard, strict=True):
         assert plain["audio_mask"] == other["audio_mask"] and plain["labels"] == other["labels"]
         assert plain["input_ids"][402:] == other["input_ids"][402:]
+
+
+# ------------------------------------------------------------------------------------------------ copies of the blocks
+
+RULE = CopyRule(AUDIO_START, MASK, (END, END_LAST), block_length=5)
+COPIES = Objective(copies=RULE)  # of the strategies' default probabilities none may show
+
+
+def test_copies_are_behind_the_clean_example_and_decided_by_seed_epoch_and_row():
+    example = spoken()
+    length = len(example["input_ids"])
+    first = corrupt_example(example, 3, 1, 7, COPIES, VOCABULARY)
+    assert first == corrupt_example(example, 3, 1, 7, COPIES, VOCABULARY)
+    views = [
+        corrupt_example(spoken(30), *key, COPIES, VOCABULARY) for key in ((3, 1, 7), (4, 1, 7), (3, 2, 7), (3, 1, 8))
+    ]
+    assert all(views[0]["input_ids"] != other["input_ids"] for other in views[1:])
+    for noised in draws(COPIES, 50):
+        assert noised["input_ids"][:length] == example["input_ids"] and noised["labels"][:length] == example["labels"]
+        assert noised["position_ids"][:length] == list(range(length)) and set(noised["copy_ids"][:length]) == {0}
+        assert len(noised["input_ids"]) == length + 20 == longest_length(example, COPIES, VOCABULARY)
+        assert 0 not in noised["copy_ids"][length:] and MASK in noised["input_ids"][length:]
+
+
+def test_copies_that_do_not_fit_are_left_out_and_codes_of_the_prompt_are_replaced():
+    example = asked(6)
+    length = len(example["input_ids"])
+    short = Objective(copies=RULE, max_length=length + 12, misheard_codes=1.0)
+    views = draws(short, 40, example)
+    assert all(len(noised["input_ids"]) == length + 10 < longest_length(example, short, VOCABULARY) for noised in views)
+    assert longest_length(example, Objective(copies=RULE, max_length=length - 1), VOCABULARY) == length
+    assert len({noised["position_ids"][length] for noised in views}) == 2, "of both spans now and then"
+    changed = [
+        a != b for noised in views for a, b in zip(noised["input_ids"][:length], example["input_ids"], strict=True)
+    ]
+    assert any(changed) and not any(changed[i] for i in range(len(changed)) if not 2 <= i % length < 8)
+
+
+def test_packed_and_padded_batches_with_copies_learn_the_mean_over_samples_run_alone(examples):
+    keyed = [Keyed(2, row, example) for row, example in enumerate(examples)]
+    collators = [NoisingCollator(VOCABULARY, COPIES, 5, packs) for packs in (True, False)]
+    alone = torch.stack([losses(collators[0]([[one]])) for one in keyed])
+    assert float(alone[:, 2].max()) > 0
+    packed, padded = collators[0]([keyed[:3], keyed[3:]]), collators[1]([[one] for one in keyed])
+    fixed = NoisingCollator(VOCABULARY, COPIES, 5, True, row_length=240)([keyed[:3], keyed[3:]])
+    assert packed["input_ids"].shape[0] == 2 and padded["input_ids"].shape[0] == 6
+    assert fixed["input_ids"].shape == (2, 240)
+    for batch in (packed, padded, fixed):
+        torch.testing.assert_close(losses(batch), alone.mean(0), atol=2e-5, rtol=1e-5)

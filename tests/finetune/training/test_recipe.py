@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from finetune.training.recipe import SHIPPED, Recipe, override, read_recipe
+from finetune.training.recipe import OBJECTIVES, SHIPPED, Recipe, override, read_recipe
+from modeling_ttt import configuration_ttt
 from ttt_cli.training import train as train_command
 
 
@@ -152,3 +153,9 @@ def test_a_stage_is_named_where_it_says_the_key_itself(tmp_path):
 def test_what_no_validation_would_measure_is_refused_before_the_first(keys, message):
     with pytest.raises(ValueError, match=message):
         override(Recipe(), keys)
+
+
+def test_a_recipe_and_a_model_have_the_same_objectives():
+    assert OBJECTIVES == configuration_ttt.OBJECTIVES and Recipe().objective == configuration_ttt.TttConfig().objective
+    with pytest.raises(ValueError, match="`objective` is one of paper, two_stream, but is 'both'"):
+        override(Recipe(), {"objective": "both"})

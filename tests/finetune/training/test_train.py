@@ -26,11 +26,11 @@ from finetune.adapters.loading import load_model, load_processor
 from finetune.data.schema import PreparedInfo, make_record, save_prepared
 from finetune.evaluation.batched_model import Answer
 from finetune.training.batch_plan import RowPlan, shuffled
-from finetune.training.corruption import Objective
+from finetune.training.corruption import longest_length
 from finetune.training.mixture import MixedExamples, read_mixture
-from finetune.training.recipe import override
+from finetune.training.recipe import Recipe, override
 from finetune.training.resume import WHOLE, CheckpointMarker, last_complete_checkpoint
-from finetune.training.train import load_trainable, train, training_arguments
+from finetune.training.train import load_trainable, train, training_arguments, training_objective
 from finetune.training.trainer import TttTrainer, count_samples
 from finetune.training.training_data import NoisingCollator, PlannedRows
 from finetune.training.validation import TrackerAudio, Validation
@@ -56,11 +56,12 @@ def history(folder: Path, *names: str) -> list[tuple]:
 # ------------------------------------------------------------------------------------------------------------ exactness
 
 
-def weights_after(base, data, folder, rows_of_batch, accumulated, packs):
+def weights_after(base, data, folder, rows_of_batch, accumulated, packs, form):
     """Two updates of plain gradient descent on twelve rows each."""
-    processor = load_processor(str(base))
+    processor, model = load_processor(str(base)), load_model(str(base))
     examples = MixedExamples(read_mixture(data), processor.tokenizer, processor.layout)
-    lengths = [len(examples[i]["input_ids"]) for i in range(len(examples))]
+    objective = training_objective(override(Recipe(), {"objective": form, "max_length": 256}), model)
+    lengths = [longest_length(examples[i], objective, processor.vocabulary) for i in range(len(examples))]
     plan = RowPlan(lengths, shuffled(len(examples), 0), 4, 256 if packs else None)
     arguments = TrainingArguments(
         output_dir=str(folder), max_steps=2, per_device_train_batch_size=rows_of_batch,
@@ -70,8 +71,8 @@ def weights_after(base, data, folder, rows_of_batch, accumulated, packs):
         disable_tqdm=True, remove_unused_columns=False, logging_steps=1,
     )  # fmt: skip
     trainer = TttTrainer(
-        model=load_model(str(base)), args=arguments, train_dataset=PlannedRows(examples, plan, 2),
-        data_collator=NoisingCollator(processor.vocabulary, Objective(), 0, packs),
+        model=model, args=arguments, train_dataset=PlannedRows(examples, plan, 2),
+        data_collator=NoisingCollator(processor.vocabulary, objective, 0, packs),
     )  # fmt: skip
     counts = [count_samples(trainer.data_collator([trainer.train_dataset[i]])) for i in range(4)]
     trainer.train()
@@ -83,14 +84,14 @@ def weights_after(base, data, folder, rows_of_batch, accumulated, packs):
     return trainer.model.lm_head.weight.detach().clone(), losses, counts
 
 
-@pytest.mark.parametrize("packs", [True, False], ids=["packed", "padded"])
+@pytest.mark.parametrize(("packs", "form"), [(True, "paper"), (False, "paper"), (True, "two_stream")])
 def test_accumulating_four_batches_is_one_batch_of_four_even_if_they_hold_different_numbers_of_samples(
-    base, data, tmp_path, packs
+    base, data, tmp_path, packs, form
 ):
-    whole, losses, counts = weights_after(base, data, tmp_path, 4, 1, packs)
+    whole, losses, counts = weights_after(base, data, tmp_path, 4, 1, packs, form)
     assert (len(set(counts)) > 1) == packs, "packed rows hold different numbers of samples"
     for rows_of_batch, accumulated in ((1, 4), (2, 2)):
-        parts, part_losses, _ = weights_after(base, data, tmp_path, rows_of_batch, accumulated, packs)
+        parts, part_losses, _ = weights_after(base, data, tmp_path, rows_of_batch, accumulated, packs, form)
         torch.testing.assert_close(parts, whole, atol=1e-6, rtol=1e-4)
         torch.testing.assert_close(torch.tensor(part_losses), torch.tensor(losses), atol=1e-4, rtol=1e-5)
     assert (whole - load_model(str(base)).lm_head.weight).abs().max() > 1e-3
@@ -122,9 +123,11 @@ def assert_same_curves(two: Path, one: Path):
     assert history(two, "eval_wer") == history(one, "eval_wer")
 
 
-def test_two_processes_train_as_one(base, data, tmp_path):
+@pytest.mark.parametrize("form", ["paper", pytest.param("two_stream", marks=pytest.mark.slow)])
+def test_two_processes_train_as_one(base, data, tmp_path, form):
     """Data parallel over gloo, half of the rows each: the curves of one process with all of them."""
-    one = tiny_recipe(base, data, tmp_path / "one", per_device_train_batch_size=4, max_steps=3, eval_steps=3)
+    keys = {"per_device_train_batch_size": 4, "max_steps": 3, "eval_steps": 3, "objective": form}
+    one = tiny_recipe(base, data, tmp_path / "one", **keys)
     train(one)
     half = override(one, {"output_dir": str(tmp_path / "two"), "per_device_train_batch_size": 2})
     port = free_port()
@@ -194,9 +197,16 @@ def train_until_killed(recipe, moment):
     train(recipe)
 
 
-@pytest.mark.parametrize("method", ["lora", pytest.param("full", marks=pytest.mark.slow)])
-def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_losses(base, data, tmp_path, method):
-    keys = {"method": method, "lora_dropout": 0.2 if method == "lora" else 0.0}
+@pytest.mark.parametrize(
+    ("method", "form"),
+    [
+        ("lora", "paper"),
+        pytest.param("full", "paper", marks=pytest.mark.slow),
+        pytest.param("lora", "two_stream", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_losses(base, data, tmp_path, method, form):
+    keys = {"method": method, "lora_dropout": 0.2 if method == "lora" else 0.0, "objective": form}
     straight = tiny_recipe(base, data, tmp_path / "straight", **keys)
     train(straight)
     killed = override(straight, {"output_dir": str(tmp_path / "killed")})
@@ -425,7 +435,8 @@ def test_a_run_of_an_earlier_version_goes_on_though_its_recipe_lacks_new_keys(ba
     assert (tmp_path / "training.json").is_file()
 
 
-def test_compiled_layers_are_compiled_once_and_train_alike(base, data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("form", ["paper", pytest.param("two_stream", marks=pytest.mark.slow)])
+def test_compiled_layers_are_compiled_once_and_train_alike(base, data, tmp_path, monkeypatch, form):
     plain = torch.nn.Module.compile
     # Traced, and no more.
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module: plain(module, backend="eager"))
@@ -433,7 +444,7 @@ def test_compiled_layers_are_compiled_once_and_train_alike(base, data, tmp_path,
         torch._dynamo.reset()
         torch._dynamo.utils.counters.clear()
         recipe = tiny_recipe(base, data, tmp_path / str(compiles), packing=True, max_steps=4, eval_steps=2)
-        train(override(recipe, {"compile_layers": compiles, "max_length": 256, "method": "full"}))
+        train(override(recipe, {"compile_layers": compiles, "max_length": 256, "method": "full", "objective": form}))
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
     eager, compiled = (load_file(tmp_path / f"{compiles}" / "model.safetensors") for compiles in (False, True))
     assert eager.keys() == compiled.keys()
