@@ -23,25 +23,15 @@ from .initialization_ttt import build_from_language_model
 from .masking_ttt import (
     CACHE_NAME,
     attention_span_ids,
-    audio_span_ids,
     copies_mask,
     modality_aware_mask,
     number_copies,
     positions_in_samples,
-    samples_of,
 )
-from .objective_ttt import (
-    Corruption,
-    JointLoss,
-    Targets,
-    corrupt,
-    find_targets,
-    fixed_noise,
-    fixed_seeds,
-    random_seeds,
-)
+from .noising_ttt import draw_noise
+from .objective_ttt import JointLoss, Targets, find_targets
 from .pretrained_ttt import TttPreTrainedModel
-from .two_streams_ttt import CopyRule, TwoStreams, append_copies, find_copy_targets
+from .two_streams_ttt import find_copy_targets
 
 
 @dataclass
@@ -277,18 +267,23 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
                 "`copy_ids` need `position_ids` and `sample_ids`, and have their masks in `labels`: leave out "
                 "`audio_mask` and `mask_prob`."
             )
-        length = None  # positions that are scored, where not all are
+        length = None  # of what is scored
         if labels is not None and input_ids is not None and audio_mask is None and copy_ids is None:
-            if self.config.objective == "two_stream":
-                length = input_ids.shape[1]
-                sample_ids = samples_of(input_ids, attention_mask) if sample_ids is None else sample_ids
-                streams = self._append_copies(input_ids, labels, sample_ids, position_ids, generator)
-                input_ids, labels, position_ids = streams.input_ids, streams.labels, streams.position_ids
-                sample_ids, copy_ids = streams.sample_ids, streams.copy_ids
-            else:
-                corruption = self._corrupt(input_ids, labels, sample_ids, generator)
-                input_ids, labels = corruption.input_ids, corruption.labels
-                audio_mask, mask_prob = corruption.audio_mask, corruption.mask_prob
+            length = input_ids.shape[1]
+            noised = draw_noise(
+                self.config,
+                self.block_length,
+                input_ids,
+                labels,
+                attention_mask,
+                position_ids,
+                sample_ids,
+                generator,
+                is_fixed=not self.training,
+            )
+            input_ids, labels, position_ids = noised.input_ids, noised.labels, noised.position_ids
+            sample_ids, copy_ids = noised.sample_ids, noised.copy_ids
+            audio_mask, mask_prob = noised.audio_mask, noised.mask_prob
 
         if sample_ids is not None:
             # Position ids mark where samples begin and -1 what is padding; with a 2-D mask the backbone ignores the
@@ -374,47 +369,6 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         kept = slice(-logits_to_keep or None, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self._scale_logits(self.lm_head(hidden_states[:, kept]))
         return logits, targets.loss(targets.gather(logits)) if targets is not None else None
-
-    def _corrupt(
-        self,
-        input_ids: torch.Tensor,
-        labels: torch.Tensor,
-        sample_ids: torch.Tensor | None,
-        generator: torch.Generator | None,
-    ) -> Corruption:
-        if self.config.mask_token_id is None:
-            raise ValueError(
-                "`config.mask_token_id` is not set, so audio cannot be masked for training; set it to the id of the "
-                "mask token."
-            )
-        return corrupt(
-            input_ids,
-            labels,
-            audio_span_ids(input_ids, self.audio_token_start_id, sample_ids),
-            mask_token_id=self.config.mask_token_id,
-            clean_audio_prob=self.config.clean_audio_prob,
-            prefix_preservation_prob=self.config.prefix_preservation_prob,
-            sample_ids=sample_ids,
-            generator=generator,
-            noise=None if self.training else fixed_noise(input_ids, labels, sample_ids),
-        )
-
-    def _append_copies(
-        self,
-        input_ids: torch.Tensor,
-        labels: torch.Tensor,
-        sample_ids: torch.Tensor,
-        position_ids: torch.Tensor | None,
-        generator: torch.Generator | None,
-    ) -> TwoStreams:
-        return append_copies(
-            input_ids,
-            labels,
-            sample_ids,
-            positions_in_samples(sample_ids) if position_ids is None else position_ids,
-            CopyRule.from_config(self.config, self.block_length),
-            random_seeds(sample_ids, generator) if self.training else fixed_seeds(input_ids, labels, sample_ids),
-        )
 
 
 def _is_padding_mask(attention_mask: object) -> bool:

@@ -40,16 +40,14 @@ from finetune.data.schema import replace_text
 from finetune.hardware import computes_bfloat16
 from finetune.runs import LOCK_FILE, RECIPE_FILE, RESULT_FILE
 from finetune.yaml_files import read_yaml
-from modeling_ttt.two_streams_ttt import CopyRule
 from processing_ttt import TttProcessor
 
 from .batch_plan import RowPlan
-from .corruption import Objective
 from .muon import MuonAdamW
 from .recipe import MAY_CHANGE, Recipe, read_recipe
 from .resume import CheckpointMarker, check_same_data, last_complete_checkpoint
 from .trainer import FlushLogs, TttTrainer
-from .training_data import NoisingCollator, PlannedRows, TrainingData, read_data, validation_rows
+from .training_data import NoisingCollator, PlannedRows, TrainingData, read_data, training_objective, validation_rows
 from .validation import AudioSink, TrackerAudio, Validation
 
 MERGED_BASE = "base"  # subfolder of a stage that started from an adapter: the adapter merged into its base
@@ -111,7 +109,7 @@ def _train_in(folder: Path, recipe: Recipe) -> None:
         )
     set_seed(recipe.seed)
     model, processor = load_trainable(recipe)
-    data = read_data(recipe, processor, training_objective(recipe, model))
+    data = read_data(recipe, processor, training_objective(recipe, model.config, model.block_length))
     resumed = last_complete_checkpoint(folder)
     if resumed is not None:
         logger.warning("The run in %s goes on from %s.", folder, resumed.name)
@@ -221,7 +219,7 @@ def build_trainer(recipe: Recipe, model: Any, processor: TttProcessor, data: Tra
     plan = RowPlan(data.lengths, data.order, rows_per_update, row_length, recipe.seed)
     if recipe.max_steps <= 0:
         arguments.max_steps = max(1, -(-plan.rows_of(recipe.num_train_epochs) // rows_per_update))
-    objective = training_objective(recipe, model)
+    objective = training_objective(recipe, model.config, model.block_length)
     if recipe.compile_layers:
         compile_layers(model)
     fixed_length = row_length if recipe.compile_layers else None  # another length would be compiled anew
@@ -274,30 +272,6 @@ def _optimizer(recipe: Recipe, model: Any) -> torch.optim.Optimizer | None:
     if recipe.optimizer != "muon":
         return None
     return MuonAdamW(model, recipe.learning_rate, recipe.weight_decay, (0.9, recipe.adam_beta2))
-
-
-def training_objective(recipe: Recipe, model: Any) -> Objective:
-    """
-    Give what may happen to an example, in blocks as the model decodes them.
-
-    Args:
-        recipe ([`Recipe`]): Of one stage.
-        model: With or without an adapter.
-
-    Returns:
-        [`Objective`]
-    """
-    copies = CopyRule.from_config(model.config, model.block_length) if recipe.objective == "two_stream" else None
-    return Objective(
-        recipe.clean_audio_prob,
-        recipe.prefix_preservation_prob,
-        recipe.span_truncation_prob,
-        recipe.block_fill_prob,
-        model.block_length,
-        recipe.misheard_codes,
-        copies,
-        recipe.max_length,
-    )
 
 
 def training_arguments(recipe: Recipe, validates: bool, transcribes: bool) -> TrainingArguments:

@@ -16,6 +16,8 @@ from pathlib import Path
 import torch
 
 from finetune.data.schema import Record, read_info
+from modeling_ttt import TttConfig
+from modeling_ttt.two_streams_ttt import CopyRule
 from processing_ttt import TttProcessor
 from processing_ttt.vocabulary_ttt import TttVocabulary
 
@@ -59,6 +61,31 @@ class TrainingData:
     languages: list[str]
     left_out: int
     fingerprint: str = ""
+
+
+def training_objective(recipe: Recipe, config: TttConfig, block_length: int) -> Objective:
+    """
+    Give what may happen to an example of a recipe.
+
+    Args:
+        recipe ([`Recipe`]): Of one stage.
+        config ([`TttConfig`]): The model's.
+        block_length (`int`): Masks of a block when it decodes.
+
+    Returns:
+        [`Objective`]
+    """
+    copies = CopyRule.from_config(config, block_length) if recipe.objective == "two_stream" else None
+    return Objective(
+        recipe.clean_audio_prob,
+        recipe.prefix_preservation_prob,
+        recipe.span_truncation_prob,
+        recipe.block_fill_prob,
+        block_length,
+        recipe.misheard_codes,
+        copies,
+        recipe.max_length,
+    )
 
 
 def read_data(recipe: Recipe, processor: TttProcessor, objective: Objective) -> TrainingData:

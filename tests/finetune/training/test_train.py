@@ -30,9 +30,9 @@ from finetune.training.corruption import longest_length
 from finetune.training.mixture import MixedExamples, read_mixture
 from finetune.training.recipe import Recipe, override
 from finetune.training.resume import WHOLE, CheckpointMarker, last_complete_checkpoint
-from finetune.training.train import load_trainable, train, training_arguments, training_objective
+from finetune.training.train import load_trainable, train, training_arguments
 from finetune.training.trainer import TttTrainer, count_samples
-from finetune.training.training_data import NoisingCollator, PlannedRows
+from finetune.training.training_data import NoisingCollator, PlannedRows, training_objective
 from finetune.training.validation import TrackerAudio, Validation
 
 
@@ -60,7 +60,8 @@ def weights_after(base, data, folder, rows_of_batch, accumulated, packs, form):
     """Two updates of plain gradient descent on twelve rows each."""
     processor, model = load_processor(str(base)), load_model(str(base))
     examples = MixedExamples(read_mixture(data), processor.tokenizer, processor.layout)
-    objective = training_objective(override(Recipe(), {"objective": form, "max_length": 256}), model)
+    recipe = override(Recipe(), {"objective": form, "max_length": 256})
+    objective = training_objective(recipe, model.config, model.block_length)
     lengths = [longest_length(examples[i], objective, processor.vocabulary) for i in range(len(examples))]
     plan = RowPlan(lengths, shuffled(len(examples), 0), 4, 256 if packs else None)
     arguments = TrainingArguments(

@@ -1,0 +1,95 @@
+"""
+The noise that a model draws by itself for clean token ids with labels, as `config.objective` has it: masks in the
+sequences (`objective_ttt`), or masked copies of their blocks behind them (`two_streams_ttt`).
+
+Depends on the configuration. Independent of weights. Training that draws noise elsewhere, from the position of an
+example in its data set, needs none of this.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from .configuration_ttt import TttConfig
+from .masking_ttt import audio_span_ids, positions_in_samples, samples_of
+from .objective_ttt import corrupt, fixed_noise, fixed_seeds, random_seeds
+from .two_streams_ttt import CopyRule, append_copies
+
+
+@dataclass
+class NoisedRows:
+    """
+    What the model computes of clean token ids: masked ones with `audio_mask` and `mask_prob`, or longer ones with
+    `copy_ids`. All fields are of shape `(batch, length)`, and as in the model's `forward`.
+    """
+
+    input_ids: torch.Tensor
+    labels: torch.Tensor
+    position_ids: torch.Tensor | None = None
+    sample_ids: torch.Tensor | None = None
+    audio_mask: torch.Tensor | None = None
+    mask_prob: torch.Tensor | None = None
+    copy_ids: torch.Tensor | None = None
+
+
+def draw_noise(
+    config: TttConfig,
+    block_length: int,
+    input_ids: torch.Tensor,
+    labels: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    position_ids: torch.Tensor | None = None,
+    sample_ids: torch.Tensor | None = None,
+    generator: torch.Generator | None = None,
+    is_fixed: bool = False,
+) -> NoisedRows:
+    """
+    Draw the noise of a batch.
+
+    Args:
+        config ([`TttConfig`]): Names the objective and the markers.
+        block_length (`int`): Masks of a block in decoding.
+        input_ids (`torch.LongTensor` of shape `(batch, length)`): Clean token ids.
+        labels (`torch.LongTensor` of shape `(batch, length)`): -100 where nothing is learnt.
+        attention_mask (`torch.Tensor`, *optional*): 0 hides a position, if it is of shape `(batch, length)`.
+        position_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*): Positions.
+        sample_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*): Packed samples.
+        generator (`torch.Generator`, *optional*): Source of all randomness; torch's global generator by default.
+        is_fixed (`bool`, *optional*, defaults to `False`): Draw from the token ids of each sample instead, so that
+            losses are comparable.
+
+    Returns:
+        [`NoisedRows`].
+
+    Raises:
+        ValueError: if the configuration lacks a marker that is needed.
+    """
+    if config.objective == "two_stream":
+        is_padding_mask = attention_mask is not None and attention_mask.ndim == 2
+        sample_ids = (
+            samples_of(input_ids, attention_mask if is_padding_mask else None) if sample_ids is None else sample_ids
+        )
+        position_ids = positions_in_samples(sample_ids) if position_ids is None else position_ids
+        seeds = fixed_seeds(input_ids, labels, sample_ids) if is_fixed else random_seeds(sample_ids, generator)
+        rule = CopyRule.from_config(config, block_length)
+        return NoisedRows(**vars(append_copies(input_ids, labels, sample_ids, position_ids, rule, seeds)))
+    if config.mask_token_id is None or config.audio_token_start_id is None:
+        raise ValueError(
+            "`config.mask_token_id` is not set, so audio cannot be masked for training; set it to the id of the mask "
+            "token."
+        )
+    corruption = corrupt(
+        input_ids,
+        labels,
+        audio_span_ids(input_ids, config.audio_token_start_id, sample_ids),
+        mask_token_id=config.mask_token_id,
+        clean_audio_prob=config.clean_audio_prob,
+        prefix_preservation_prob=config.prefix_preservation_prob,
+        sample_ids=sample_ids,
+        generator=generator,
+        noise=fixed_noise(input_ids, labels, sample_ids) if is_fixed else None,
+    )
+    return NoisedRows(position_ids=position_ids, sample_ids=sample_ids, **vars(corruption))
+
+
+__all__ = ["NoisedRows", "draw_noise"]
