@@ -293,7 +293,7 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         cache = past_key_values if cache is None else cache
         apart = sample_ids if sample_ids is None or copy_ids is None else number_copies(sample_ids, copy_ids)
         inputs_embeds, span_ids = self._embed(input_ids, inputs_embeds, apart)
-        if copy_ids is not None:
+        if copy_ids is not None and position_ids is not None and sample_ids is not None:
             use_cache = False
             attention_mask = copies_mask(self.model.config, inputs_embeds, span_ids, position_ids, sample_ids, copy_ids)
         elif attention_mask is None or _is_padding_mask(attention_mask):

@@ -134,7 +134,7 @@ def random_seeds(sample_ids: torch.Tensor, generator: torch.Generator | None = N
     Returns:
         `list[int]`: In the order of `number_samples`.
     """
-    _, num_samples = number_samples(*sample_ids.shape, sample_ids, sample_ids.device)
+    _, num_samples = number_samples(sample_ids.shape[0], sample_ids.shape[1], sample_ids, sample_ids.device)
     device = generator.device if generator is not None else sample_ids.device
     return torch.randint(2**62, (num_samples,), generator=generator, device=device).tolist()
 

@@ -138,7 +138,7 @@ def append_copies(
     room = None if objective.max_length is None else objective.max_length - len(input_ids)
     copies = draw_copies(input_ids, labels, rule, torch.Generator().manual_seed(rng.getrandbits(63)), room)
     if objective.misheard_codes:
-        clean = (torch.tensor([values]) for values in (input_ids, labels))
+        clean = torch.tensor([input_ids]), torch.tensor([labels])
         input_ids = replace_prompt_codes(*clean, objective.misheard_codes, vocabulary, rng)[0].tolist()
     return {
         "input_ids": input_ids + copies.input_ids,

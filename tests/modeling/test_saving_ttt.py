@@ -35,10 +35,12 @@ MODULES = {
     "masking_ttt.py",
     "model_card_ttt.py",
     "modeling_ttt.py",
+    "noising_ttt.py",
     "objective_ttt.py",
     "pretrained_ttt.py",
     "released_configuration_ttt.py",
     "samplers_ttt.py",
+    "two_streams_ttt.py",
 }
 PROMPT = [FIRST_WORD, FIRST_WORD + 1, BEGIN]
 OPTIONS = {"max_new_tokens": 25, "block_length": 6, "denoising_steps": 3}
