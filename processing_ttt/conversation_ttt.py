@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from .context_ttt import check_audio_fits
 from .processing_ttt import TttProcessor
 from .reply_ttt import TttReply
 from .streaming_ttt import GeneratesReplies, ReplyFeed, TttStreamer
@@ -77,6 +78,7 @@ class TttConversation:
         """
         prompt = torch.cat([self.ids, self._continuation(text, audio)], dim=1).to(self.model.device)
         options = self.generate_kwargs | generate_kwargs | {"return_dict_in_generate": True}
+        check_audio_fits(self.model, self.processor, prompt, **options)
         try:
             out = self.model.generate(
                 input_ids=prompt,

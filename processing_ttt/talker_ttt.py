@@ -13,6 +13,7 @@ import torch
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoProcessor
 from typing_extensions import Self
 
+from .context_ttt import check_audio_fits
 from .conversation_ttt import TttConversation
 from .device_ttt import choose_device
 from .loading_faults_ttt import check_adapter, faults_named, load_whole
@@ -181,9 +182,9 @@ class TttTalker:
                 lambda streamer: reader.stream_to(streamer, text, language or self.language, system_prompt)
             )
         inputs = self.processor.prepare(messages).to(self.model.device)
-        return self.processor.stream_reply(
-            self.model, inputs, drafts, queue_size, **self.generation_options | generate_kwargs
-        )
+        options = self.generation_options | generate_kwargs
+        check_audio_fits(self.model, self.processor, inputs["input_ids"], **options)
+        return self.processor.stream_reply(self.model, inputs, drafts, queue_size, **options)
 
     def reply_batch(
         self,
@@ -324,7 +325,9 @@ class TttTalker:
         Returns:
             `torch.LongTensor` of shape `(batch, reply_length)`: Token ids after the prompts, padded on the right.
         """
-        ids = self.model.generate(**inputs, **self.generation_options | generate_kwargs)
+        options = self.generation_options | generate_kwargs
+        check_audio_fits(self.model, self.processor, inputs["input_ids"], **options)
+        ids = self.model.generate(**inputs, **options)
         return ids[:, inputs["input_ids"].shape[1] :]
 
     def _reader(self, generate_kwargs: dict[str, Any]) -> TextReader:

@@ -26,7 +26,7 @@ class TranscriptSegment:
     Args:
         start (`float`): Where it begins, in seconds.
         end (`float`): Where it ends, in seconds.
-        text (`str`): What is said in it.
+        text (`str`): Its transcript.
     """
 
     start: float

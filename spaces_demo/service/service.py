@@ -20,6 +20,7 @@ import numpy as np
 from transformers import LogitsProcessorList
 
 from processing_ttt import AsyncTttStreamer, TttConversation, TttProcessor, TttStreamer, load_audio
+from processing_ttt.context_ttt import check_audio_fits
 from processing_ttt.reading_ttt import TextReader
 from processing_ttt.streaming_ttt import ReplyFeed
 from processing_ttt.tasks_ttt import Message
@@ -289,6 +290,7 @@ class TalkService:
         if turn.request.task == "asr":
             return self._transcribe(turn, streamer, options)
         inputs = self.processor.prepare(self.messages(turn)).to(self.model.device)
+        check_audio_fits(self.model, self.processor, inputs["input_ids"], **options)
         return self.model.generate(**inputs, **options, streamer=streamer, return_dict_in_generate=True)
 
     def _transcribe(self, turn: Turn, streamer: ReplyFeed, options: dict[str, Any]) -> TranscribingOutput:

@@ -204,3 +204,20 @@ def test_a_checkpoint_without_some_of_its_weights_is_refused(tmp_path):
     )
     with pytest.raises(OSError, match=f"lack {len(lacking)} tensors, {lacking[0]} among them: download"):
         TttTalker.from_pretrained(folder, device="cpu")
+
+
+def test_audio_that_is_too_long_for_the_context_is_refused_in_seconds(talker, monkeypatch):
+    monkeypatch.setattr(talker.model.config.text_config, "max_position_embeddings", 512)
+    frame_rate = talker.processor.codec_config.frame_rate
+    audio = (np.sin(np.arange(round(16000 * 600 / frame_rate)) / 9).astype(np.float32) / 9, 16000)
+    seconds = rf"has {600 / frame_rate:.1f} s of audio, and this model has room for \d+\.\d s"
+    for ask in (
+        talker.reply,
+        talker.stream,
+        lambda audio, **options: talker.conversation().say(audio=audio, **options),
+    ):
+        with pytest.raises(ValueError, match=seconds) as error:
+            ask(audio=audio, max_new_tokens=20)
+    room = float(str(error.value).split("room for ")[1].split(" s")[0])
+    shorter = (audio[0][: int(room * 16000)], 16000)
+    assert talker.reply(audio=shorter, max_new_tokens=20) is not None
