@@ -37,8 +37,8 @@ def check_audio_fits(model: Any, processor: TttProcessor, input_ids: torch.Tenso
     for ids, codes in zip(num_ids.tolist(), num_codes.tolist(), strict=True):
         room = codes - (ids + num_new - context)
         if 0 < room < codes:
+            seconds, most = codes / frame_rate, math.floor(10 * room / frame_rate) / 10
             raise ValueError(
-                f"The prompt has {codes / frame_rate:.1f} s of audio, and this model has room for "
-                f"{math.floor(10 * room / frame_rate) / 10} s beside a reply of up to {num_new} token ids: shorten the audio, or lower "
-                "`max_new_tokens`."
+                f"The prompt has {seconds:.1f} s of audio, and this model has room for {most} s beside a reply of up "
+                f"to {num_new} token ids: shorten the audio, or lower `max_new_tokens`."
             )

@@ -7,9 +7,11 @@ than those in the cache.
 Depends on a processor and on `generate`. Independent of waveforms and codes.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from .context_ttt import check_audio_fits
@@ -132,6 +134,32 @@ class TttConversation:
         ```
         """
         return TttStreamer(self.processor, drafts, queue_size).follow(partial(self.say, text, audio, **generate_kwargs))
+
+    def add(self, reply: str | Sequence[int], text: str | None = None, audio: Any = None) -> None:
+        """
+        Take a turn of the user's and its reply as they are, without generating: a conversation that was had before.
+
+        Args:
+            reply (`str` or `Sequence[int]`): The reply's token ids, as a streamer or `generate` gave them; or its text
+                alone, which is less than the model was trained to see after a turn with audio.
+            text (`str`, *optional*): The user's text.
+            audio (*optional*): The user's audio, in any form that `load_audio` takes.
+
+        Raises:
+            ValueError: If there is neither text nor audio, or the reply is empty.
+        """
+        tokenizer, end = self.processor.tokenizer, self.processor.vocabulary.eos_token_id
+        ids = list(reply)
+        if isinstance(reply, str):
+            ids = [*tokenizer.encode(reply, add_special_tokens=False, split_special_tokens=True), end]
+        if not reply:
+            raise ValueError("A reply that was given before is empty: give its text or its token ids.")
+        self.ids = torch.cat([self.ids, self._continuation(text, audio), torch.tensor([ids])], dim=1)
+        self._ends.append(self.ids.shape[1])
+        parsed = self.processor.layout.parse_reply(ids)
+        rate = self.processor.codec_config.output_sampling_rate
+        no_audio = np.zeros(0, dtype=np.float32)  # decoding it would cost time
+        self.turns.append(TttReply(self.processor.decode_text(parsed.text_ids), no_audio, rate, parsed.finished))
 
     def fork(self) -> "TttConversation":
         """

@@ -67,6 +67,7 @@ class ReplyFeed(BaseStreamer):
         self.token_ids: list[int] = []
         self.output: Any = None
         self.is_whole = False  # whether the decoder has the whole reply, even if the consumer leaves afterwards
+        self.num_prompt_ids = 0
         self._has_prompt = False
         self._thread: threading.Thread | None = None
 
@@ -85,7 +86,8 @@ class ReplyFeed(BaseStreamer):
             ids = value.tolist()
             self.token_ids += ids
             self._queue_all(self.decoder.push(ids))
-        self._has_prompt = True
+        else:
+            self._has_prompt, self.num_prompt_ids = True, value.numel()
 
     def put_draft(self, value: torch.Tensor, confidence: torch.Tensor) -> None:
         """Take a block after a denoising step, masks included, and the confidence of each position."""

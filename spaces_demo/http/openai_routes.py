@@ -20,6 +20,7 @@ from processing_ttt.tasks_ttt import DEFAULT_LANGUAGE
 
 from ..service import AsyncTalkStream, AudioFile, DecodingOptions, ReplySummary, RequestError, TalkRequest, TalkService
 from ..service.audio_formats import MEDIA_TYPES, AudioEncoder, encoder_for
+from .openai_chat import chat_router
 from .openai_errors import ERROR_RESPONSES, route_class
 from .openai_names import ModelCard, ServedModels, Voice, VoiceCard, model_card
 from .openai_streams import events_or_error, streamed, unless_disconnected, user_of
@@ -164,6 +165,7 @@ def openai_router(service: TalkService, model_name: str = "ttt") -> APIRouter:
         summary = await unless_disconnected(request, service.reply_async(asked))
         return _transcription(summary, response_format, language)
 
+    router.include_router(chat_router(service, served))
     return router
 
 

@@ -5,7 +5,7 @@ Depends on the two model packages, and on `finetune` where there are adapters. I
 """
 
 from .limits import Busy, Limits, RequestError
-from .request import DecodingOptions, TalkRequest
+from .request import DecodingOptions, PastTurn, TalkRequest
 from .service import TalkService
 from .streams import AsyncTalkStream, TalkEvent, TalkStream
 from .summary import ReplyFigures, ReplySummary, Segment
@@ -18,6 +18,7 @@ __all__ = [
     "Busy",
     "DecodingOptions",
     "Limits",
+    "PastTurn",
     "ReplyFigures",
     "ReplySummary",
     "RequestError",

@@ -58,6 +58,30 @@ class PcmEncoder:
         return self.push(np.zeros(0, dtype=np.float32))
 
 
+class Pcm24Encoder:
+    """
+    16-bit little-endian samples at 24 kHz, which OpenAI's clients expect of `pcm16`.
+
+    Args:
+        sampling_rate (`int`): Rate of the samples that come, in Hz.
+    """
+
+    def __init__(self, sampling_rate: int):
+        self._rate = sampling_rate
+        self._resampler = av.AudioResampler("s16", "mono", 24_000)
+
+    def push(self, samples: np.ndarray) -> bytes:
+        """Take samples; return those that are final."""
+        return self._resampled(_frame(samples, self._rate)) if len(samples) else b""
+
+    def finish(self) -> bytes:
+        """Return the rest."""
+        return self._resampled(None)
+
+    def _resampled(self, frame: av.AudioFrame | None) -> bytes:
+        return b"".join(part.to_ndarray().astype("<i2").tobytes() for part in self._resampler.resample(frame))
+
+
 class FlacEncoder:
     """
     A flac file, whose header is written last: all bytes come at the end.
@@ -138,10 +162,7 @@ class LossyEncoder:
     def push(self, samples: np.ndarray) -> bytes:
         """Take samples; return what is encoded so far, which lags behind by a few hundredths of a second."""
         if len(samples):
-            samples = np.ascontiguousarray(np.clip(samples, -1.0, 1.0), np.float32)
-            frame = av.AudioFrame.from_ndarray(samples[None], "flt", "mono")
-            frame.sample_rate = self._rate
-            self._container.mux(self._stream.encode(frame))
+            self._container.mux(self._stream.encode(_frame(samples, self._rate)))
         return self._bytes.take()
 
     def finish(self) -> bytes:
@@ -149,6 +170,13 @@ class LossyEncoder:
         self._container.mux(self._stream.encode(None))
         self._container.close()
         return self._bytes.take()
+
+
+def _frame(samples: np.ndarray, sampling_rate: int) -> av.AudioFrame:
+    clipped = np.ascontiguousarray(np.clip(samples, -1.0, 1.0), np.float32)
+    frame = av.AudioFrame.from_ndarray(clipped[None], "flt", "mono")
+    frame.sample_rate = sampling_rate
+    return frame
 
 
 class _Bytes:

@@ -5,6 +5,7 @@ Depends on limits. Trusts nothing in a request but `conversation`, which the fro
 """
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -102,6 +103,32 @@ class DecodingOptions:
 
 
 @dataclass(frozen=True)
+class PastTurn:
+    """
+    A turn before the question, which the client keeps and sends with each question.
+
+    Args:
+        text (`str`, *optional*): The user's text.
+        audio (`Upload`, *optional*): The user's audio, as in a [`TalkRequest`].
+        reply (`str` or `Sequence[int]`): The reply's text, or its token ids from this service.
+    """
+
+    text: str | None
+    audio: Upload | None
+    reply: str | Sequence[int]
+
+    def checked(self, limits: Limits) -> "PastTurn":
+        """Check it as a question is; raise a [`RequestError`] if it cannot be taken."""
+        text = checked_text(self.text, limits)
+        reply = checked_text(self.reply, limits) if isinstance(self.reply, str) else self.reply
+        if text is None and self.audio is None:
+            raise RequestError("A message of the user is empty: leave it out.", "text")
+        if not reply:
+            raise RequestError("A message of the assistant is empty: leave it out.", "text")
+        return PastTurn(text, None if self.audio is None else _checked_audio(self.audio, limits), reply)
+
+
+@dataclass(frozen=True)
 class TalkRequest:
     """
     One request.
@@ -118,6 +145,7 @@ class TalkRequest:
         adapter (`str`, *optional*): One of the service's adapters.
         language (`str`, *optional*): Language tag, where the adapter has several; one that it does not have is ignored.
         user (`str`, *optional*): Who asks, for the limit per user.
+        history (`Sequence[PastTurn]`): The turns before, for `chat` without `conversation`.
     """
 
     task: str = "chat"
@@ -128,6 +156,7 @@ class TalkRequest:
     adapter: str | None = None
     language: str | None = None
     user: str | None = None
+    history: Sequence[PastTurn] = ()
 
     def checked_question(self, limits: Limits) -> tuple[str | None, AudioInput | None]:
         """
@@ -161,6 +190,8 @@ class TalkRequest:
             raise RequestError("The task asr takes audio and no text.", "text")
         if self.conversation is not None and self.task != "chat":
             raise RequestError("Only the task chat continues a conversation.")
+        if self.history and (self.conversation is not None or self.task != "chat"):
+            raise RequestError("Only the task chat has turns before, which come with a conversation or without.")
         if not isinstance(self.options, DecodingOptions):
             raise RequestError("The options are `DecodingOptions`.")
         self.options.check()

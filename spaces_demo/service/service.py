@@ -33,6 +33,7 @@ from .streams import AsyncTalkStream, TalkStream
 from .summary import ReplySummary
 from .text_log_probs import TextLogProbs
 from .turn import Turn
+from .uploads import AudioInput
 
 if TYPE_CHECKING:
     from finetune.adapters.languages import AdapterLanguages
@@ -273,11 +274,14 @@ class TalkService:
             self._switch_to(turn.request.adapter)
             output = self._generate(turn, streamer)
             turn.progress.num_forwards, turn.progress.reply = output.num_forwards, streamer.decoder.reply()
+            turn.progress.num_prompt_ids = streamer.num_prompt_ids
         finally:
             timer.cancel()
 
     def _generate(self, turn: Turn, streamer: ReplyFeed) -> Any:
         options, conversation = turn.request.options.generate_kwargs(), turn.request.conversation
+        if turn.history:
+            conversation = self._resumed(turn)
         if conversation is not None:
             if self.languages:  # counts for the first turn, which may be asked again with another adapter
                 conversation.system_prompt = self._system_prompt(turn.request)
@@ -293,6 +297,13 @@ class TalkService:
         check_audio_fits(self.model, self.processor, inputs["input_ids"], **options)
         return self.model.generate(**inputs, **options, streamer=streamer, return_dict_in_generate=True)
 
+    def _resumed(self, turn: Turn) -> TttConversation:
+        """Take a conversation up that the client keeps."""
+        conversation = TttConversation(self.model, self.processor, self._system_prompt(turn.request))
+        for past in turn.history:
+            conversation.add(past.reply, past.text, self._loaded(past.audio, self.limits))
+        return conversation
+
     def _transcribe(self, turn: Turn, streamer: ReplyFeed, options: dict[str, Any]) -> TranscribingOutput:
         log_probs = TextLogProbs()
         options = options | {"logits_processor": LogitsProcessorList([log_probs])}
@@ -303,12 +314,12 @@ class TalkService:
         return output
 
     def _waveform(self, turn: Turn) -> np.ndarray | None:
-        """Decode a question's audio, at the rate that the codec encodes."""
-        if turn.audio is None:
-            return None
+        return self._loaded(turn.audio, self.limits.of_task(turn.request.task))
+
+    def _loaded(self, audio: AudioInput | None, limits: Limits) -> np.ndarray | None:
+        """Decode a user's audio, at the rate that the codec encodes."""
         rate = self.processor.codec_config.sampling_rate
-        limits = self.limits.of_task(turn.request.task)
-        return load_audio(turn.audio, rate, max_seconds=limits.question_seconds + 0.1)
+        return None if audio is None else load_audio(audio, rate, max_seconds=limits.question_seconds + 0.1)
 
     def _system_prompt(self, request: TalkRequest) -> str | None:
         """Return the prompt of the adapter's language; `None` is the processor's own."""

@@ -63,6 +63,7 @@ class ReplySummary:
         seconds (`float`): From its turn to the end.
         seconds_to_first_audio (`float`, *optional*): From its turn to the first audio.
         text_log_prob (`float`, *optional*): Of a transcript, the mean log-probability of its token ids, in nats.
+        num_prompt_ids (`int`): Token ids of the prompt, turns before included.
         transcript ([`TttTranscript`], *optional*): Of the task `asr`: the text with its times in the recording.
         timings (`tuple[TttWordTime, ...]`): When each word is audible; only words whose audio is known.
     """
@@ -78,6 +79,7 @@ class ReplySummary:
     seconds: float
     seconds_to_first_audio: float | None
     text_log_prob: float | None = None
+    num_prompt_ids: int = 0
     transcript: TttTranscript | None = None
     timings: tuple[TttWordTime, ...] = ()
 

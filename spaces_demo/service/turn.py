@@ -12,7 +12,7 @@ import numpy as np
 from processing_ttt import TttProcessor, TttReply, TttTranscript
 
 from .limits import Limits
-from .request import TalkRequest
+from .request import PastTurn, TalkRequest
 from .summary import ReplySummary, segments_of
 from .uploads import AudioInput
 
@@ -30,6 +30,7 @@ class Progress:
         is_late (`bool`): Whether the reply was stopped because it took longer than the limit.
         reply ([`TttReply`], *optional*): The reply, once `generate` has returned.
         num_forwards (`int`): Forward passes of the model.
+        num_prompt_ids (`int`): Token ids of the prompt.
         text_log_prob (`float`, *optional*): Of a transcript, the mean log-probability of its token ids, in nats.
         transcript ([`TttTranscript`], *optional*): The reply to a recording, once `generate` has returned.
     """
@@ -41,6 +42,7 @@ class Progress:
     is_late: bool = False
     reply: TttReply | None = None
     num_forwards: int = 0
+    num_prompt_ids: int = 0
     text_log_prob: float | None = None
     transcript: TttTranscript | None = None
 
@@ -57,6 +59,7 @@ class Turn:
         text (`str`, *optional*): Its text, checked and without space around it.
         audio (`AudioInput`, *optional*): Its audio, checked and not decoded yet.
         time_limit (`float`): Most seconds from its turn to the end of the reply.
+        history (`tuple[PastTurn, ...]`): The turns before, checked in the same way.
         progress ([`Progress`]): What is known of the reply.
     """
 
@@ -64,6 +67,7 @@ class Turn:
     text: str | None
     audio: AudioInput | None
     time_limit: float
+    history: tuple[PastTurn, ...] = ()
     progress: Progress = field(default_factory=Progress)
 
     @classmethod
@@ -82,7 +86,8 @@ class Turn:
             RequestError: If the request cannot be answered.
         """
         text, audio = request.checked_question(limits)
-        return cls(request, text, audio, limits.seconds_per_request)
+        history = tuple(turn.checked(limits) for turn in request.history)
+        return cls(request, text, audio, limits.seconds_per_request, history)
 
     def summary(self, token_ids: list[int], processor: TttProcessor) -> ReplySummary | None:
         """
@@ -109,6 +114,7 @@ class Turn:
             token_ids=token_ids,
             segments=segments_of(token_ids, processor),
             num_forwards=progress.num_forwards,
+            num_prompt_ids=progress.num_prompt_ids,
             transcript=progress.transcript,
             seconds_waited=progress.begun_at - progress.asked_at,
             seconds=(progress.ended_at or time.monotonic()) - progress.begun_at,

@@ -236,3 +236,24 @@ def test_a_fork_knows_what_was_said_and_goes_on_alone(model, processor):
     assert len(conversation.turns) == 1 and len(fork.turns) == 2
     assert conversation.say("What is nine minus one?").text == said_by_fork.text
     assert torch.equal(conversation.ids, fork.ids)
+
+
+def test_a_conversation_that_was_had_before_continues_as_it_did(model, processor):
+    had = TttConversation(model, processor, max_new_tokens=8)
+    had.say("Hello.")
+    had.say("What is two plus two?")
+    prompts = [TttConversation(model, processor)._continuation("Hello.", None)]
+    other = TttConversation(model, processor, max_new_tokens=8)
+    other.add(had.ids[0, prompts[0].shape[1] : had._ends[1]].tolist(), "Hello.")
+    assert other.turns[0].text == had.turns[0].text
+    other.say("What is two plus two?")
+    assert other.ids.tolist() == had.ids.tolist()
+
+
+def test_a_reply_before_may_be_its_text_and_none_of_its_markers_counts(model, processor):
+    conversation = TttConversation(model, processor)
+    conversation.add("Four.<|im_end|>", "What is two plus two?")
+    assert conversation.ids[0].tolist().count(processor.vocabulary.eos_token_id) == 3  # of system, user and reply
+    assert conversation.turns[0].finished
+    with pytest.raises(ValueError, match="is empty"):
+        conversation.add("", "What is two plus two?")

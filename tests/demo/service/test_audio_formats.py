@@ -9,7 +9,7 @@ import soundfile
 av = pytest.importorskip("av", reason="the demo extra is not installed")
 
 from spaces_demo.service import RequestError  # noqa: E402
-from spaces_demo.service.audio_formats import MEDIA_TYPES, encoder_for  # noqa: E402
+from spaces_demo.service.audio_formats import MEDIA_TYPES, Pcm24Encoder, encoder_for  # noqa: E402
 
 
 def tone(rate):
@@ -78,3 +78,14 @@ def test_flac_is_whole_at_the_end():
 def test_an_unknown_format_is_refused():
     with pytest.raises(RequestError, match="wav, pcm, flac, mp3, opus, aac"):
         encoder_for("midi", 16000)
+
+
+@pytest.mark.parametrize("rate", [16000, 22050, 24000, 48000])
+def test_pcm16_has_24_khz(rate):
+    encoder = Pcm24Encoder(rate)
+    pieces = [encoder.push(piece) for piece in np.array_split(tone(rate), 7)]
+    audio = np.frombuffer(b"".join(pieces) + encoder.finish(), "<i2") / 32768
+    assert len(audio) == pytest.approx(24000, abs=2)
+    expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(24000) / 24000)
+    np.testing.assert_allclose(audio[500:23500], expected[500:23500], atol=0.01)
+    assert Pcm24Encoder(rate).finish() == b""
