@@ -15,6 +15,7 @@ from .audio_output_ttt import AudioWriter
 from .codec_ttt import TttCodecConfig, TttCodecModel, TttCodecOutput
 from .conversation_ttt import TttConversation
 from .hub_ttt import codec_card
+from .item_conversation_ttt import TttItem, TttItemConversation, TttUsage
 from .layout_ttt import ParsedReply, TttLayout, aligned_groups
 from .processing_ttt import TttProcessor
 from .reply_stream_ttt import TttAudioChunk, TttBlockDraft, TttStreamEvent, TttTextDelta
@@ -62,6 +63,8 @@ __all__ = [
     "TttCodecModel",
     "TttCodecOutput",
     "TttConversation",
+    "TttItem",
+    "TttItemConversation",
     "TttLayout",
     "TttProcessor",
     "TttReply",
@@ -70,6 +73,7 @@ __all__ = [
     "TttTalker",
     "TttTextDelta",
     "TttTranscript",
+    "TttUsage",
     "TttVocabulary",
     "TttWordTime",
     "Waveform",
