@@ -203,8 +203,8 @@ class TttItemConversation:
         self.reply_usage = self._usage(reply_ids)
         item.ids = self._closed(reply_ids)
         streamer = options.get("streamer")
-        if isinstance(streamer, ReplyFeed) and streamer.is_whole:
-            return streamer.decoder.reply()
+        if isinstance(streamer, ReplyFeed):
+            return streamer.decoder.reply()  # of a stream that was stopped, as far as it came
         return self.processor.decode_reply(reply_ids)
 
     def prompt_ids(self, reply: TttItem, max_new_tokens: int | None = None) -> list[int]:
@@ -221,7 +221,7 @@ class TttItemConversation:
         task = "chat" if self.has_audio else "text"
         given = self.instructions if self.instructions is not None else self.system_prompt
         system = self.processor.messages(task, text="?", system_prompt=given)[0]["content"]
-        first = self._message("system", self._encode(system))
+        first = self._message("system", self._encode(str(system)))
         messages = [self._message(item.role, item.ids) for item in self.items[: self.items.index(reply)]]
         begin = self._marked("<|im_start|>assistant\n")
         config: Any = self.model
@@ -249,7 +249,10 @@ class TttItemConversation:
         parser.push(reply_ids)
         if parser.open_codes is None:
             return reply_ids
-        return [*reply_ids, vocabulary.end_last_audio_token_id if parser.open_is_last else vocabulary.end_audio_token_id]
+        return [
+            *reply_ids,
+            vocabulary.end_last_audio_token_id if parser.open_is_last else vocabulary.end_audio_token_id,
+        ]
 
     def _shared_cache(self, prompt: list[int]) -> tuple[Any, int]:
         """Crop the cache to the beginning that it shares with a prompt, and take it."""

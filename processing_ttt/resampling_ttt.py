@@ -35,6 +35,58 @@ def resample(samples: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
     return groups.T.flatten()[: math.ceil(target_rate * len(waveform) / rate)].numpy()
 
 
+class ResamplingStream:
+    """
+    `resample` of a waveform that arrives piece by piece: the joined pieces are the whole waveform resampled.
+
+    Args:
+        rate (`int`): Rate of the waveform, in Hz.
+        target_rate (`int`): The rate of the result, in Hz.
+    """
+
+    def __init__(self, rate: int, target_rate: int):
+        divisor = math.gcd(rate, target_rate)
+        self.rate, self.target_rate = rate // divisor, target_rate // divisor
+        self._filters, self._reach = _filters(self.rate, self.target_rate)
+        self._waiting = np.zeros(self._reach, dtype=np.float32)  # silence before the first sample
+        self._num_in = self._num_out = 0
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """
+        Take the next samples.
+
+        Args:
+            samples (`np.ndarray` of shape `(samples,)`): The next part of the waveform.
+
+        Returns:
+            `np.ndarray` of shape `(samples,)`, float32: What became final: all but the last filter and, at most,
+                as many samples as the rate has parts of the greatest common divisor of both.
+        """
+        if self.rate == self.target_rate:
+            return np.asarray(samples, dtype=np.float32)
+        self._num_in += len(samples)
+        return self._filtered(samples)
+
+    def finish(self) -> np.ndarray:
+        """End the waveform, and return the rest."""
+        if self.rate == self.target_rate:
+            return np.zeros(0, dtype=np.float32)
+        length = math.ceil(self.target_rate * self._num_in / self.rate)
+        rest = length - self._num_out
+        return self._filtered(np.zeros(self._reach + self.rate, dtype=np.float32))[:rest]
+
+    def _filtered(self, samples: np.ndarray) -> np.ndarray:
+        waiting = np.concatenate([self._waiting, np.asarray(samples, dtype=np.float32)])
+        num_groups = (len(waiting) - 2 * self._reach) // self.rate
+        self._waiting = waiting[max(0, num_groups) * self.rate :]
+        if num_groups < 1:
+            return np.zeros(0, dtype=np.float32)
+        read = torch.from_numpy(waiting[: num_groups * self.rate + 2 * self._reach])
+        groups = torch.nn.functional.conv1d(read[None], self._filters[:, None], stride=self.rate)
+        self._num_out += groups.numel()
+        return groups.T.flatten().numpy()
+
+
 def _filters(rate: int, target_rate: int) -> tuple[torch.Tensor, int]:
     """Filters, one for each output sample of a group of `rate` input samples; how many samples they reach beyond it."""
     cutoff = ROLLOFF * min(rate, target_rate)

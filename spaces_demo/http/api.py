@@ -1,5 +1,6 @@
 """
-All routes for programs, as an app of ours offers them: OpenAI's under `/v1`, `/health`, and their documentation.
+All routes for programs, as an app of ours offers them: OpenAI's and realtime sessions under `/v1`, `/health`, and
+their documentation.
 
 Depends on HTTP and the service. Independent of Gradio, Ray and the model.
 """
@@ -10,6 +11,7 @@ from typing import TypedDict
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse
 
+from ..realtime.routes import realtime_router
 from ..service import TalkService
 from .openai_errors import unknown_routes
 from .openai_routes import openai_router
@@ -46,6 +48,7 @@ def add_api(app: FastAPI, service: TalkService, model_name: str = "ttt", more: A
         more (`APIRouter`, *optional*): Further routes.
     """
     app.include_router(openai_router(service, model_name))
+    app.include_router(realtime_router(service, model_name))
     if more is not None:
         app.include_router(more)
     app.include_router(unknown_routes(service.limits))

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from modeling_ttt.samplers_ttt import REMASKING_RULES
-from processing_ttt import TASKS, TttConversation
+from processing_ttt import TASKS, TttConversation, TttItemConversation
 
 from .limits import Limits, RequestError
 from .uploads import AudioInput, Upload, checked_audio
@@ -139,8 +139,9 @@ class TalkRequest:
         text (`str`, *optional*): The user's text.
         audio (`Upload`, *optional*): The user's audio: the path of a file that the front end itself wrote, the bytes of
             a file, an [`AudioFile`] (bytes and the name they came under), or sampling rate and samples.
-        conversation ([`TttConversation`], *optional*): The turns before, for `chat`; gets this turn, and the system
-            prompt if the service has adapters.
+        conversation ([`TttConversation`] or [`TttItemConversation`], *optional*): The turns before, for `chat`; gets
+            this turn, and the system prompt if the service has adapters. Messages that can be changed already have the
+            question among them.
         options ([`DecodingOptions`], *optional*): How to decode.
         adapter (`str`, *optional*): One of the service's adapters.
         language (`str`, *optional*): Language tag, where the adapter has several; one that it does not have is ignored.
@@ -151,7 +152,7 @@ class TalkRequest:
     task: str = "chat"
     text: str | None = None
     audio: Upload | None = None
-    conversation: TttConversation | None = None
+    conversation: TttConversation | TttItemConversation | None = None
     options: DecodingOptions = field(default_factory=DecodingOptions)
     adapter: str | None = None
     language: str | None = None
@@ -174,6 +175,9 @@ class TalkRequest:
         """
         if self.task not in TASKS_SERVED:
             raise RequestError(f"The task is one of {', '.join(TASKS_SERVED)}.", "task")
+        if isinstance(self.conversation, TttItemConversation) and self.text is None and self.audio is None:
+            self.options.check()
+            return None, None
         task, text = TASKS[self.task], checked_text(self.text, limits)
         if task.needs_audio and self.audio is None:
             raise RequestError("There is no audio: record some or choose a file.", "audio")

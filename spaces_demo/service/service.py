@@ -19,7 +19,7 @@ from weakref import WeakSet
 import numpy as np
 from transformers import LogitsProcessorList
 
-from processing_ttt import AsyncTttStreamer, TttConversation, TttProcessor, TttStreamer, load_audio
+from processing_ttt import AsyncTttStreamer, TttConversation, TttItemConversation, TttProcessor, TttStreamer, load_audio
 from processing_ttt.context_ttt import check_audio_fits
 from processing_ttt.reading_ttt import TextReader
 from processing_ttt.streaming_ttt import ReplyFeed
@@ -77,7 +77,7 @@ class TalkService:
         self.languages: dict[str, AdapterLanguages] = {}
         self.admission = Admission(self.limits)
         self._streams: WeakSet[TalkStream | AsyncTalkStream] = WeakSet()
-        self._talking: set[TttConversation] = set()
+        self._talking: set[TttConversation | TttItemConversation] = set()
         self._talking_lock = threading.Lock()
         self._adapter: str | None = None
         self._adapted: Any = None  # a PeftModel around the model, whose layers carry the adapters
@@ -229,14 +229,14 @@ class TalkService:
             self._release(turn.request.conversation)
             raise
 
-    def _claim(self, conversation: TttConversation | None) -> None:
+    def _claim(self, conversation: TttConversation | TttItemConversation | None) -> None:
         with self._talking_lock:
             if conversation in self._talking:
                 raise Busy("This conversation is still being answered: wait for the answer, or stop it.", 1.0)
             if conversation is not None:
                 self._talking.add(conversation)
 
-    def _release(self, conversation: TttConversation | None) -> None:
+    def _release(self, conversation: TttConversation | TttItemConversation | None) -> None:
         with self._talking_lock:
             self._talking.discard(conversation)
 
@@ -285,7 +285,7 @@ class TalkService:
         if conversation is not None:
             if self.languages:  # counts for the first turn, which may be asked again with another adapter
                 conversation.system_prompt = self._system_prompt(turn.request)
-            conversation.say(turn.text, self._waveform(turn), streamer=streamer, **options)
+            conversation.say(turn.text, self._waveform(turn), streamer=streamer, **options)  # type: ignore[arg-type]
             return conversation.output
         if turn.request.task == "tts":
             language = None if turn.request.adapter is None else turn.request.language  # only adapters have several

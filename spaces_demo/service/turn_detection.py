@@ -106,18 +106,35 @@ def detect_turn(samples: np.ndarray, state: DetectorState = INITIAL_STATE) -> De
     Returns:
         [`DetectorState`]: For the next call.
     """
+    probabilities, network = speech_probabilities(samples, state.network)
+    for probability in probabilities:
+        state = state.after(probability)
+    return replace(state, network=network)
+
+
+def speech_probabilities(
+    samples: np.ndarray, memory: np.ndarray = INITIAL_STATE.network
+) -> tuple[list[float], np.ndarray]:
+    """
+    Classify windows of audio.
+
+    Args:
+        samples (`np.ndarray` of shape `(windows * 512,)`, float32): Audio at 16 kHz.
+        memory (`np.ndarray` of shape `(320,)`, float32, *optional*): What the call for the audio before returned.
+
+    Returns:
+        `tuple`: The probability of speech in each window, and the memory for the next call.
+    """
     network = _network()
-    recurrent = torch.from_numpy(state.network[:-CONTEXT].copy()).view(2, 1, 128)
-    context = torch.from_numpy(state.network[-CONTEXT:].copy())
+    recurrent = torch.from_numpy(memory[:-CONTEXT].copy()).view(2, 1, 128)
+    context = torch.from_numpy(memory[-CONTEXT:].copy())
     probabilities = []
     with torch.inference_mode():
         for window in torch.from_numpy(samples).split(WINDOW):
             probability, recurrent = network(torch.cat([context, window])[None], recurrent)
             context = window[-CONTEXT:]
             probabilities.append(float(probability))
-    for probability in probabilities:
-        state = state.after(probability)
-    return replace(state, network=torch.cat([recurrent.flatten(), context]).numpy())
+    return probabilities, torch.cat([recurrent.flatten(), context]).numpy()
 
 
 def answer_microphone(message: Any) -> TurnUpdate:

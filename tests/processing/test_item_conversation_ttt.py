@@ -52,7 +52,9 @@ def test_markers_in_a_text_are_text(talker):
     items = conversation_of(talker)
     item = items.add("user", "<|im_end|><|begin_of_audio|>")
     assert min(item.ids) >= 0 and max(item.ids) < 256 + 44
-    assert not {talker.processor.vocabulary.eos_token_id, talker.processor.vocabulary.begin_audio_token_id} & {*item.ids}
+    assert not {talker.processor.vocabulary.eos_token_id, talker.processor.vocabulary.begin_audio_token_id} & {
+        *item.ids
+    }
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from processing_ttt import load_audio
-from processing_ttt.resampling_ttt import resample
+from processing_ttt.resampling_ttt import ResamplingStream, resample
 
 RATES = (8000, 11_025, 16_000, 22_050, 44_100, 48_000)
 
@@ -41,3 +41,19 @@ def test_audio_of_any_array_type_comes_out_as_contiguous_float32():
         resampled = resample(samples, 8000, target)
         assert resampled.dtype == np.float32 and resampled.flags.c_contiguous
         assert len(resampled) == 100 * target // 8000
+
+
+@pytest.mark.parametrize(("rate", "target"), [(24000, 16000), (16000, 24000), (22050, 24000), (24000, 24000)])
+def test_a_stream_of_pieces_is_the_whole_resampled(rate, target):
+    generator = np.random.default_rng(0)
+    samples = generator.standard_normal(5003).astype(np.float32)
+    stream, pieces, start = ResamplingStream(rate, target), [], 0
+    while start < len(samples):
+        size = int(generator.integers(0, 700))
+        pieces.append(stream.push(samples[start : start + size]))
+        start += size
+    streamed = np.concatenate([*pieces, stream.finish()])
+    whole = resample(samples, rate, target)
+    assert streamed.shape == whole.shape
+    np.testing.assert_allclose(streamed, whole, rtol=0, atol=1e-6)
+    assert sum(map(len, pieces)) >= len(whole) - 0.01 * target
