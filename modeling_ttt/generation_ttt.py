@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from transformers import CompileConfig, GenerationConfig, GenerationMixin, PreTrainedConfig
-from transformers.cache_utils import DynamicCache
+from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.generation import GenerationMode, LogitsProcessorList, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 from transformers.utils import ModelOutput
@@ -27,6 +27,8 @@ STATIC_CACHE_STEP = 256  # positions; lengths are rounded up to it, so that most
 
 class TttGenerationMixin(GenerationMixin):
     """`generate` for models of text and audio spans."""
+
+    cache_layer_class: type[DynamicLayer] = BufferedLayer
 
     def generate(
         self, inputs: torch.Tensor | None = None, *args: Any, **kwargs: Any
@@ -177,7 +179,7 @@ class TttGenerationMixin(GenerationMixin):
             # Layers that keep all positions, also under sliding windows (which the mask applies): only then can a
             # denoising step be discarded.
             model_kwargs["cache"] = DynamicCache()
-            model_kwargs["cache"].layer_class_to_replicate = BufferedLayer
+            model_kwargs["cache"].layer_class_to_replicate = self.cache_layer_class
         elif cache is not None and (type(cache) is not DynamicCache or any(cache.is_sliding)):
             raise ValueError("`cache` must be a `DynamicCache()` made without a config, as `generate` returns it.")
         elif cache is not None:

@@ -47,6 +47,34 @@ class TttPreTrainedModel(PreTrainedModel):
             )
         return super()._check_and_adjust_attn_implementation(attn_implementation, *args, **kwargs)
 
+    @classmethod
+    def from_pretrained(  # type: ignore[override]  # named options before those of the base class
+        cls, pretrained_model_name_or_path: str | os.PathLike, *args: Any, engine: str = "torch", **kwargs: Any
+    ) -> Any:
+        """
+        Load a checkpoint.
+
+        Args:
+            pretrained_model_name_or_path (`str` or `os.PathLike`): Folder or Hub id.
+            args: As for `PreTrainedModel.from_pretrained`.
+            engine (`str`, *optional*, defaults to `"torch"`): What runs the forward passes: PyTorch, or with `"onnx"`
+                ONNX Runtime, from a folder that `ttt export` wrote.
+            kwargs: As for `PreTrainedModel.from_pretrained`.
+
+        Returns:
+            The model in eval mode; with `output_loading_info=True` its loading information.
+
+        Raises:
+            ValueError: The engine is unknown.
+        """
+        if engine == "torch":
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        if engine == "onnx":
+            from .onnx_ttt import TttOnnxForConditionalGeneration
+
+            return TttOnnxForConditionalGeneration.from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        raise ValueError(f'`engine` must be "torch" or "onnx", got {engine!r}.')
+
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
         """Save weights, config and source files; every Auto class that holds the model is named in the config."""
         self.config.auto_map = dict(AUTO_MAP)

@@ -72,6 +72,7 @@ class TttTalker:
         language: str | None = None,
         revision: str | None = None,
         trust_remote_code: bool = False,
+        engine: str = "torch",
         **generation_options: Any,
     ) -> Self:
         """
@@ -86,6 +87,8 @@ class TttTalker:
             revision (`str`, *optional*): Branch, tag or commit on the Hub.
             trust_remote_code (`bool`, defaults to `False`): Run the checkpoint's own code if the model's package was
                 not imported.
+            engine (`str`, *optional*, defaults to `"torch"`): `"onnx"` runs a folder that `ttt export` wrote on ONNX
+                Runtime, on the CPU.
             generation_options: Arguments of every `generate` call.
 
         Returns:
@@ -101,7 +104,12 @@ class TttTalker:
         if revision is not None:
             loading["revision"] = revision
         _check_source(source, trust_remote_code, loading)
-        model = load_whole(AutoModel, source, dtype=dtype or "auto", **loading)
+        if engine == "torch":
+            model = load_whole(AutoModel, source, dtype=dtype or "auto", **loading)
+        elif adapter is not None or str(device or "auto") not in ("auto", "cpu"):
+            raise ValueError(f"The engine {engine!r} runs on the CPU and takes no adapter: merge it and export again.")
+        else:
+            model, device = AutoModel.from_pretrained(source, engine=engine, **loading), "cpu"
         if adapter is not None:
             model = _with_adapter(model, adapter)
         with faults_named(f"the processor of {source!r}"):

@@ -19,7 +19,11 @@ from .zero_gpu import ZeroGpuModel
 
 
 def load_service(
-    model: str = "", device: str = "auto", adapters: dict[str, str] | None = None, gpu: Callable[..., Any] | None = None
+    model: str = "",
+    device: str = "auto",
+    adapters: dict[str, str] | None = None,
+    gpu: Callable[..., Any] | None = None,
+    engine: str = "torch",
 ) -> TalkService:
     """
     Load a checkpoint, and generate one reply, so that the first visitor does not wait for PyTorch's first-call costs.
@@ -30,6 +34,7 @@ def load_service(
         device (`str`, defaults to `"auto"`): `auto` is the GPU if there is one.
         adapters (`dict[str, str]`, *optional*): PEFT adapters by name, each a folder or Hub id.
         gpu (`Callable`, *optional*): `spaces.GPU`, where a GPU is borrowed for each reply; `device` is then ignored.
+        engine (`str`, *optional*, defaults to `"torch"`): `"onnx"` runs a folder that `ttt export` wrote, on the CPU.
 
     Returns:
         [`TalkService`].
@@ -46,8 +51,9 @@ def load_service(
         from finetune.adapters.loading import base_of
 
         model = base_of(adapters.values()) or ""
+    device = "cpu" if engine == "onnx" and device == "auto" else device
     chosen_device = "cuda" if gpu else choose_device(device)  # an unknown one is refused before the weights are read
-    talker = TttTalker.from_pretrained(model or nano_checkpoint(), device=chosen_device)
+    talker = TttTalker.from_pretrained(model or nano_checkpoint(), device=chosen_device, engine=engine)
     borrowing = ZeroGpuModel(talker.model, gpu) if gpu else talker.model
     service = TalkService(borrowing, talker.processor, Limits(recording_seconds=600.0), adapters)
     if gpu is None:  # a borrowed GPU is for visitors only

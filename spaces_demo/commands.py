@@ -22,6 +22,9 @@ def demo(
         typer.Option(help="A PEFT adapter of the first model as NAME=FOLDER or NAME=HUB/ID.", show_default=False),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto: the GPU if there is one.")] = "auto",
+    engine: Annotated[
+        str, typer.Option(help="torch, or onnx: folders that `ttt export` wrote, on ONNX Runtime.")
+    ] = "torch",
     host: Annotated[str | None, typer.Option(help="Address that listens; this machine only by default.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port; 7860 by default.")] = None,
     share: Annotated[bool, typer.Option("--share", help="Give it a public address, through Gradio's tunnel.")] = False,
@@ -52,6 +55,7 @@ def demo(
     from .app import load_service, serve
 
     first, *more = model or [""]
-    services = [load_service(first, device, adapters), *(load_service(one, device) for one in more)]
+    services = [load_service(first, device, adapters, engine=engine)]
+    services += [load_service(one, device, engine=engine) for one in more]
     serve(services, host, port, share, mcp, allow_host or [])
     gc.freeze()  # Python would search all objects of the libraries for circles before it ends, for seconds

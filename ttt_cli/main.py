@@ -1,8 +1,8 @@
 """
 The application `ttt`: which commands there are, and how errors are shown.
 
-    talk.py, checkpoints.py, data.py, training.py    the commands
-    spaces_demo/commands.py                          `demo`: a Space ships without this package
+    talk.py, checkpoints.py, edge.py, data.py, training.py    the commands
+    spaces_demo/commands.py                                   `demo`: a Space ships without this package
 
 Depends on the commands' functions. Independent of what they do.
 """
@@ -19,6 +19,7 @@ from spaces_demo.commands import demo
 
 from .checkpoints import convert, convert_codec, init
 from .data import codec_check, prepare
+from .edge import export
 from .extras import way_out
 from .talk import speak, talk, transcribe
 from .training import evaluate, merge, publish, train
@@ -53,6 +54,7 @@ def options(
 for command in (
     convert,
     convert_codec,
+    export,
     init,
     prepare,
     codec_check,

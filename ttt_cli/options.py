@@ -36,6 +36,13 @@ class Dtype(str, Enum):
     float16 = "float16"
 
 
+class Engine(str, Enum):
+    """What runs the forward passes."""
+
+    torch = "torch"
+    onnx = "onnx"
+
+
 Model = Annotated[
     str,
     typer.Option(
@@ -44,6 +51,9 @@ Model = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto: the GPU if there is one.")]
 DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Number format of the weights; auto: the checkpoint's.")]
+EngineOption = Annotated[
+    Engine, typer.Option("--engine", help="torch, or onnx: a folder that `ttt export` wrote, on ONNX Runtime.")
+]
 Seed = Annotated[
     int | None,
     typer.Option(

@@ -21,6 +21,8 @@ from .options import (
     Device,
     Dtype,
     DtypeOption,
+    Engine,
+    EngineOption,
     Json,
     Language,
     MaxNewTokens,
@@ -74,12 +76,15 @@ def _load(
     model: str,
     device: str,
     dtype: Dtype,
+    engine: Engine,
     seed: int | None,
     adapters: list[str] | None = None,
     language: str | None = None,
     **options: Any,
 ) -> Talker:
     check_device(device)
+    if engine is Engine.onnx and adapters:
+        raise ValueError("--engine onnx takes no --adapter: merge it (`ttt merge`), then `ttt export`.")
     folders = dict(_named_adapters(adapters or []))
     for name in (model, *folders.values()):
         check_model(name)
@@ -99,7 +104,9 @@ def _load(
         options |= {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
     if seed is not None:
         options["generator"] = torch.Generator().manual_seed(seed)
-    talker = TttTalker.from_pretrained(source, device=device, dtype=dtype.value, language=language, **options)
+    talker = TttTalker.from_pretrained(
+        source, device=device, dtype=dtype.value, language=language, engine=engine.value, **options
+    )
     if not folders:
         return Talker(talker)
     from finetune.adapters.languages import read_languages
@@ -256,6 +263,7 @@ def talk(
     model: Model = "",
     device: Device = "auto",
     dtype: DtypeOption = Dtype.auto,
+    engine: EngineOption = Engine.torch,
     seed: Seed = None,
     temperature: Temperature = None,
     audio_temperature: AudioTemperature = None,
@@ -271,6 +279,7 @@ def talk(
         model,
         device,
         dtype,
+        engine,
         seed,
         adapter,
         language,
@@ -296,6 +305,7 @@ def transcribe(
     model: Model = "",
     device: Device = "auto",
     dtype: DtypeOption = Dtype.auto,
+    engine: EngineOption = Engine.torch,
     seed: Seed = None,
     temperature: Temperature = None,
     max_new_tokens: MaxNewTokens = None,
@@ -308,7 +318,7 @@ def transcribe(
         raise ValueError("Name what to transcribe: ttt transcribe FILE ..., or - for stdin.")
     check_readable(Path(name) for name in names if name != STDIN)
     talker = _load(
-        model, device, dtype, seed, adapter, language, temperature=temperature, max_new_tokens=max_new_tokens
+        model, device, dtype, engine, seed, adapter, language, temperature=temperature, max_new_tokens=max_new_tokens
     )
     recordings: dict[str, Audio] = {
         name: sys.stdin.buffer.read() if name == STDIN else Path(name) for name in dict.fromkeys(names)
@@ -339,6 +349,7 @@ def speak(
     model: Model = "",
     device: Device = "auto",
     dtype: DtypeOption = Dtype.auto,
+    engine: EngineOption = Engine.torch,
     seed: Seed = None,
     temperature: Temperature = None,
     audio_temperature: AudioTemperature = None,
@@ -354,6 +365,7 @@ def speak(
         model,
         device,
         dtype,
+        engine,
         seed,
         adapter,
         language,

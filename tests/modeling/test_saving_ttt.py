@@ -34,6 +34,7 @@ MODULES = {
     "initialization_ttt.py",
     "masking_ttt.py",
     "model_card_ttt.py",
+    "onnx_ttt.py",
     "modeling_ttt.py",
     "noising_ttt.py",
     "objective_ttt.py",

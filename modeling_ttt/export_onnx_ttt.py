@@ -1,0 +1,176 @@
+"""
+Write a model as an ONNX graph that `onnx_ttt` runs: one forward pass, for text and for blocks, at any cached length.
+
+    input_ids, attention_mask (4-D), position_ids, past_keys.0, ... ─► logits, present_keys.0, ...
+
+Depends on transformers' exporter, `onnx` and `onnxscript`: `pip install "text-to-talk[edge]"`. Independent of text and
+waveforms.
+"""
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers.cache_utils import DynamicCache
+
+from .masking_ttt import CACHE_NAME, has_windows
+from .modeling_ttt import TttForConditionalGeneration
+from .onnx_ttt import DATA_FILE, GRAPH_FILE, MANIFEST_FILE, ONNX_FOLDER, TttOnnxForConditionalGeneration
+
+DTYPES = ("float32", "int8")
+TOLERANCE = 1e-3  # of float32 logits, whose size is about 10
+MODEL_FIELDS = ("vocab_size", "audio_token_start_id", "audio_code_offset", "audio_codebook_size", "mask_token_id")
+_STATE = re.compile(r"^(input|output)\..*layers\.(\d+)\.(keys|values)$")
+
+
+def export_onnx(
+    model: TttForConditionalGeneration, output: str | os.PathLike, dtype: str = "float32"
+) -> dict[str, Any]:
+    """
+    Write `onnx/model.onnx`, its weights and a manifest to a folder, and compare it with the model.
+
+    Args:
+        model ([`TttForConditionalGeneration`]): In float32, on a CPU.
+        output (`str` or `os.PathLike`): The folder of the checkpoint.
+        dtype (`str`, *optional*, defaults to `"float32"`): Number format of the weights: `"float32"` or `"int8"`
+            (matrices only, by row; activations are rounded as they come).
+
+    Returns:
+        `dict`: The manifest; `max_difference` of logits and `equal_best_ids`, a share, are of the comparison.
+
+    Raises:
+        ImportError: The exporter's packages are missing.
+        ValueError: The backbone has windows or the format is unknown.
+        RuntimeError: The graph's float32 logits differ from the model's by more than 0.001.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}, got {dtype!r}.")
+    if has_windows(model.config.text_config):
+        raise ValueError("This backbone attends in windows, which the exported mask does not have: use PyTorch.")
+    folder = Path(output) / ONNX_FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    model = model.eval().float()
+    graph = _graph(model, dtype)
+    _save(graph, folder / GRAPH_FILE)
+    manifest = {
+        "format": "onnx",
+        "dtype": dtype,
+        "transformers": transformers.__version__,
+        "opset": graph.opset_imports[""],
+        "model": {name: getattr(model.config, name) for name in MODEL_FIELDS},
+        "sha256": {name: _sha256(folder / name) for name in (GRAPH_FILE, DATA_FILE)},
+    } | compare(model, TttOnnxForConditionalGeneration(model.config, folder / GRAPH_FILE))
+    if dtype == "float32" and manifest["max_difference"] > TOLERANCE:
+        raise RuntimeError(
+            f"The logits of the graph differ by {manifest['max_difference']:.2g} from those of the model: it must not "
+            "be used. Other versions of torch, onnxscript or onnxruntime may export it right."
+        )
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    return manifest
+
+
+@torch.no_grad()
+def compare(model: TttForConditionalGeneration, engine: TttForConditionalGeneration) -> dict[str, float]:
+    """
+    Compare the logits of two models: of a ragged batch without a cache, and of a text token id and a block behind it.
+
+    Args:
+        model, engine ([`TttForConditionalGeneration`]): Of equal weights.
+
+    Returns:
+        `dict`: `max_difference` of logits, and `equal_best_ids`, the share of positions with the same best id.
+    """
+    differences, equal = [], []
+    for inputs in _examples(model, num_cached=0), _examples(model, num_cached=19, num_queries=1), _examples(model):
+        expected, logits = (one(**inputs | {CACHE_NAME: _copy(inputs[CACHE_NAME])}).logits for one in (model, engine))
+        is_real = inputs["attention_mask"].any(-1)[:, 0]
+        differences.append((expected - logits)[is_real].abs().max())
+        equal.append((expected.argmax(-1) == logits.argmax(-1))[is_real].float())
+    return {
+        "max_difference": float(torch.stack(differences).max()),
+        "equal_best_ids": round(float(torch.cat(equal).mean()), 4),
+    }
+
+
+def _graph(model: TttForConditionalGeneration, dtype: str) -> Any:
+    try:
+        from transformers.exporters import (
+            OnnxConfig,
+            OnnxExporter,
+            OnnxRuntimeDynamicConfig,
+            OnnxRuntimeQuantizer,
+        )
+
+        exporter = OnnxExporter()
+    except ImportError as error:
+        raise ImportError('Exporting needs more packages: `pip install "text-to-talk[edge]"`.') from error
+    quantizer = OnnxRuntimeQuantizer(OnnxRuntimeDynamicConfig(per_channel=True)) if dtype == "int8" else None
+    # No `ort_fusions`: the fused attention takes every mask for a causal one.
+    config = OnnxConfig(dynamic=True, dynamic_shapes=_dynamic_shapes(model), quantizer=quantizer)
+    graph = exporter.export(model, _examples(model), config=config).program
+    for value in (*graph.graph.inputs, *graph.graph.outputs):
+        if match := _STATE.match(value.name):
+            side, layer, name = match.groups()
+            value.name = f"{'past' if side == 'input' else 'present'}_{name}.{layer}"
+    return graph
+
+
+def _dynamic_shapes(model: TttForConditionalGeneration) -> dict[str, Any]:
+    """Mark sequences, queries and keys as dynamic, among the inputs of `_examples`."""
+    axes = {
+        "input_ids": (0, 1),
+        "attention_mask": (0, 2, 3),
+        "position_ids": (0, 1),
+    }
+    shapes: dict[str, Any] = {name: dict.fromkeys(numbers, torch.export.Dim.AUTO) for name, numbers in axes.items()}
+    states = dict.fromkeys((0, 2), torch.export.Dim.AUTO)
+    return shapes | {CACHE_NAME: [states] * 2 * model.config.text_config.num_hidden_layers}
+
+
+@torch.no_grad()
+def _examples(model: TttForConditionalGeneration, num_cached: int = 19, num_queries: int = 12) -> dict[str, Any]:
+    """Two sequences, the second two positions shorter, of random token ids: text, then masks that see each other."""
+    generator = torch.Generator().manual_seed(0)
+    markers = model.config.markers()
+    ids = torch.randint(0, markers.audio_token_start_id, (2, num_queries), generator=generator)
+    num_masks = num_queries // 2
+    ids[:, num_queries - num_masks :] = markers.mask_token_id
+    keys = torch.arange(num_cached + num_queries)
+    queries = keys[num_cached:, None]
+    sees = (keys <= queries) | ((queries >= len(keys) - num_masks) & (keys >= len(keys) - num_masks))
+    sees = sees.expand(2, 1, -1, -1).clone()
+    if num_queries > 2:
+        sees[1, :, -2:] = False  # padding
+        sees[1, :, :, -2:] = False
+    cache = DynamicCache()
+    if num_cached:
+        prompt = torch.randint(0, markers.audio_token_start_id, (2, num_cached), generator=generator)
+        model(input_ids=prompt, **{CACHE_NAME: cache}, use_cache=True)
+    positions = torch.arange(num_cached, num_cached + num_queries).repeat(2, 1)
+    return {"input_ids": ids, "attention_mask": sees, "position_ids": positions, CACHE_NAME: cache, "use_cache": True}
+
+
+def _copy(cache: DynamicCache) -> DynamicCache:
+    copied = DynamicCache()
+    for number, layer in enumerate(cache.layers):
+        copied.update(layer.keys.clone(), layer.values.clone(), number)
+    return copied
+
+
+def _save(graph: Any, path: Path) -> None:
+    import onnx_ir
+
+    onnx_ir.save(graph, path, external_data=DATA_FILE)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+__all__ = ["compare", "export_onnx"]

@@ -1,0 +1,166 @@
+"""The engine on ONNX Runtime: the token ids of the PyTorch model, id for id, however a reply is decoded."""
+
+import json
+
+import onnx_ir
+import pytest
+import torch
+from modeling_fixtures import BEGIN, FIRST_WORD, MASK, PAD, SpeaksOften, tiny_model
+from transformers import AutoModel
+from transformers.generation import LogitsProcessorList
+from transformers.generation.streamers import BaseStreamer
+
+from modeling_ttt import TttForConditionalGeneration, export_onnx_ttt
+from modeling_ttt.export_onnx_ttt import compare, export_onnx
+from modeling_ttt.onnx_ttt import PresentLayer
+
+PROMPTS = torch.tensor(
+    [[FIRST_WORD, FIRST_WORD + 1, FIRST_WORD + 4, BEGIN], [PAD, PAD, FIRST_WORD + 2, FIRST_WORD + 3]]
+)
+OPTIONS = {"max_new_tokens": 40, "block_length": 6, "denoising_steps": 3, "max_span_length": 14}
+
+
+@pytest.fixture(scope="module")
+def model() -> TttForConditionalGeneration:
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export")
+    manifest = export_onnx(model, folder)
+    assert manifest["max_difference"] < 1e-4 and manifest["equal_best_ids"] == 1
+    model.config.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def engine(folder):
+    return AutoModel.from_pretrained(folder, engine="onnx")
+
+
+def generated(model, prompts=PROMPTS, **options):
+    options.setdefault("generator", torch.Generator().manual_seed(0))
+    return model.generate(
+        prompts,
+        attention_mask=(prompts != PAD).long(),
+        logits_processor=LogitsProcessorList([SpeaksOften()]),
+        **OPTIONS | options,
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"use_cache": False},
+        {"do_sample": True, "audio_temperature": 1.0},
+        {"first_block_length": 2, "block_early_stop": True},
+        {"confidence_threshold": 0.3},
+        {"remasking": "calibrated"},
+        {"audio_guidance_scale": 0.5, "audio_guidance_context": "none"},
+        {"audio_guidance_scale": 0.5, "audio_guidance_context": "masked"},
+        {"num_return_sequences": 2, "do_sample": True},
+    ],
+    ids=str,
+)
+def test_the_ids_are_those_of_the_pytorch_model(model, engine, options):
+    expected = generated(model, **options)
+    assert torch.equal(generated(engine, **options), expected)
+    assert (expected[:, PROMPTS.shape[1] :] >= MASK - 20).any()  # spans among them
+
+
+def test_one_sequence_streams_the_same_ids(model, engine):
+    class Collected(BaseStreamer):
+        def __init__(self, stops_after=10**9):
+            self.ids, self.stops_after, self.is_cancelled = [], stops_after, False
+
+        def put(self, value):
+            self.ids += value.flatten().tolist()
+            self.is_cancelled = len(self.ids) >= self.stops_after
+
+        def end(self):
+            pass
+
+    for stops_after in (10**9, 9):
+        streams = [Collected(stops_after) for _ in range(2)]
+        ids = [
+            generated(one, PROMPTS[:1], streamer=stream) for one, stream in zip((model, engine), streams, strict=True)
+        ]
+        assert torch.equal(*ids)
+        assert streams[0].ids == streams[1].ids
+
+
+def test_a_conversation_goes_on_over_the_cache_of_its_turns(model, engine):
+    first = {one: generated(one, PROMPTS[:1], return_dict_in_generate=True) for one in (model, engine)}
+    question = torch.cat([first[model].sequences, torch.tensor([[FIRST_WORD, FIRST_WORD + 5]])], dim=1)
+    for batch in (1, 2):
+        second = {}
+        for one, output in first.items():
+            cache = output.cache
+            if batch == 2:
+                cache.batch_repeat_interleave(2)
+            second[one] = generated(
+                one, question.expand(batch, -1), cache=cache, return_dict_in_generate=True
+            ).sequences
+            first[one] = generated(one, PROMPTS[:1], return_dict_in_generate=True)
+        assert torch.equal(second[model], second[engine])
+    assert all(isinstance(layer, PresentLayer) for layer in first[engine].cache.layers)
+
+
+def test_it_scores_as_the_model_does_without_a_cache_and_with_one_of_pytorch(model, engine):
+    numbers = compare(model, engine)
+    assert numbers["max_difference"] < 1e-4 and numbers["equal_best_ids"] == 1
+    ids = PROMPTS[:1]
+    torch.testing.assert_close(engine(ids).logits, model(ids).logits.detach(), rtol=0, atol=1e-4)
+
+
+def test_a_wrong_graph_is_refused_after_the_export(model, tmp_path, monkeypatch):
+    compared = {"max_difference": 0.5, "equal_best_ids": 0.9}
+    empty = onnx_ir.Model(onnx_ir.Graph([], [], nodes=[], opset_imports={"": 20}), ir_version=10)
+    for name, replacement in {
+        "_graph": lambda *_: empty,
+        "_save": lambda _, path: [path.with_name(file).touch() for file in ("model.onnx", "model.onnx.data")],
+        "TttOnnxForConditionalGeneration": lambda *_: None,
+        "compare": lambda *_: compared,
+    }.items():
+        monkeypatch.setattr(export_onnx_ttt, name, replacement)
+    with pytest.raises(RuntimeError, match=r"differ by 0\.5"):
+        export_onnx(model, tmp_path)
+    assert not (tmp_path / "onnx" / "manifest.json").exists()
+
+
+def test_what_cannot_be_exported_is_refused(model, tmp_path):
+    with pytest.raises(ValueError, match="windows"):
+        export_onnx(tiny_model("gemma3"), tmp_path)
+    with pytest.raises(ValueError, match="must be one of"):
+        export_onnx(model, tmp_path, "float8")
+    assert not list(tmp_path.iterdir())
+
+
+def test_damaged_and_foreign_exports_are_refused(engine, folder, tmp_path):
+    with pytest.raises(ValueError, match="compiles nothing"):
+        generated(engine, cache_implementation="static")
+    with pytest.raises(ValueError, match='"torch" or "onnx"'):
+        TttForConditionalGeneration.from_pretrained(folder, engine="tensorrt")
+    engine.config.save_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match="has no export"):
+        AutoModel.from_pretrained(tmp_path, engine="onnx")
+    (tmp_path / "onnx").mkdir()
+    for name in ("manifest.json", "model.onnx", "model.onnx.data"):
+        (tmp_path / "onnx" / name).write_bytes((folder / "onnx" / name).read_bytes())
+    manifest = tmp_path / "onnx" / "manifest.json"
+    whole = json.loads(manifest.read_text())
+    for text, message in (
+        ("[]", "not the manifest"),
+        ("{", "not the manifest"),
+        (json.dumps(whole | {"model": whole["model"] | {"vocab_size": 9}}), "vocab_size 9"),
+    ):
+        manifest.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            AutoModel.from_pretrained(tmp_path, engine="onnx")
+    manifest.write_text(json.dumps(whole))
+    (tmp_path / "onnx" / "model.onnx").write_bytes(b"\x08\x0a" + b"x" * 100)
+    with pytest.raises(ValueError, match="cannot read"):
+        AutoModel.from_pretrained(tmp_path, engine="onnx")

@@ -1,0 +1,55 @@
+"""
+The command that writes a checkpoint for other runtimes: `ttt export`.
+
+Joins the graph, the configuration and the processor in one folder. Depends on options, folders and messages.
+"""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .checks import check_model, check_new_folder
+from .options import status
+
+
+class ExportedDtype(str, Enum):
+    """Number formats of exported weights."""
+
+    float32 = "float32"
+    int8 = "int8"
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="Folder or Hub id of a checkpoint.")],
+    output: Annotated[Path, typer.Argument(help="New or empty folder to write.")],
+    dtype: Annotated[
+        ExportedDtype, typer.Option("--dtype", help="Number format of the weights; int8 is smaller and not exact.")
+    ] = ExportedDtype.float32,
+) -> None:
+    """Write a checkpoint for ONNX Runtime: its graph, tokenizer, codec and settings, for `--engine onnx`."""
+    check_model(model)
+    check_new_folder(output)
+    status(f"Loading {model} ...")
+    import torch
+    from transformers import AutoProcessor
+
+    from modeling_ttt import TttForConditionalGeneration
+    from modeling_ttt.export_onnx_ttt import export_onnx
+    from processing_ttt.loading_faults_ttt import load_whole
+
+    loaded = load_whole(TttForConditionalGeneration, model, dtype=torch.float32)
+    processor = AutoProcessor.from_pretrained(model)
+    processor.codec  # noqa: B018 - a checkpoint without its codec is refused before the work
+    status("Exporting (about two minutes) ...")
+    manifest = export_onnx(loaded, output, dtype.value)
+    loaded.config.save_pretrained(output)
+    loaded.generation_config.save_pretrained(output)
+    processor.save_pretrained(output)
+    megabytes = sum(file.stat().st_size for file in (output / "onnx").iterdir()) / 1e6
+    typer.echo(
+        f"Written to {output}: {megabytes:.0f} MB of {dtype.value}. Beside PyTorch, logits differ by "
+        f"{manifest['max_difference']:.1g} at most, and {manifest['equal_best_ids']:.0%} of the best ids are equal.\n"
+        f"ttt talk --engine onnx --model {output} ..."
+    )
