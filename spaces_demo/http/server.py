@@ -13,6 +13,7 @@ from starlette.routing import Mount
 from ..service import TalkService
 from .api import add_api, new_app
 from .guards import AllowedHosts, BodyGuard, HostGuard
+from .mcp_tools import give_tools_audio
 
 
 def build_app(
@@ -38,6 +39,7 @@ def build_app(
     app = new_app()
     add_api(app, service, model_name)
     gr.mount_gradio_app(app, demo, path="/", max_file_size=service.limits.upload_bytes, ssr_mode=False, **mount_kwargs)
+    give_tools_audio(demo)
     # Gradio checks that a client names only files that it uploaded, if the page was launched; a mounted page must say
     # so.
     demo.has_launched = True

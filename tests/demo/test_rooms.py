@@ -11,7 +11,7 @@ GRAPH = {name: imported_modules(name) & DEMO.keys() for name in DEMO}
 ALLOWED = {"service": (), "realtime": ("service",), "http": ("service", "realtime"), "page": ("service", "http")}
 # Who may import which library.
 LIBRARIES = {
-    "gradio": ("page", "http.endpoints", "http.server", "commands", "app"),
+    "gradio": ("page", "http.endpoints", "http.mcp_tools", "http.server", "commands", "app"),
     "fastapi": ("http", "realtime.routes"),
     "starlette": ("http", "realtime.routes"),
     "uvicorn": ("http.listener",),
