@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 
 from ..realtime.routes import realtime_router
 from ..service import TalkService
+from .guards import BodyGuard
 from .openai_errors import unknown_routes
 from .openai_routes import openai_router
 
@@ -39,7 +40,7 @@ def new_app() -> FastAPI:
 
 def add_api(app: FastAPI, service: TalkService, model_name: str = "ttt", more: APIRouter | None = None) -> None:
     """
-    Add the routes.
+    Add the routes, and the limits of what any route of the app reads.
 
     Args:
         app (`FastAPI`): From `new_app`.
@@ -47,11 +48,12 @@ def add_api(app: FastAPI, service: TalkService, model_name: str = "ttt", more: A
         model_name (`str`, *optional*, defaults to `"ttt"`): How OpenAI's clients name the model.
         more (`APIRouter`, *optional*): Further routes.
     """
+    app.add_middleware(BodyGuard, limits=service.limits)
     app.include_router(openai_router(service, model_name))
     app.include_router(realtime_router(service, model_name))
     if more is not None:
         app.include_router(more)
-    app.include_router(unknown_routes(service.limits))
+    app.include_router(unknown_routes())
 
     @app.get("/health")
     async def health() -> JSONResponse:

@@ -18,8 +18,9 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..service import Limits
-from .openai_errors import FORM_BYTES
+from .openai_errors import openai_error
 
+FORM_BYTES = 16 * 1024  # of a request, besides the audio
 BODY_SECONDS = 120.0  # for a body to come, all of it
 MAX_VALUES = 20_000  # in a body that is JSON or a form; each costs hundreds of bytes once it is parsed
 SEPARATORS = (b"[", b"{", b",", b"&")  # one of these comes before every value
@@ -136,7 +137,7 @@ class _Body:
         self.refused: JSONResponse | None = None
         announced = headers.get("content-length", "")
         if announced.isdecimal() and int(announced[:20]) > self._bytes_left:
-            self._refuse_size()
+            self._refuse(f"The request is larger than the limit of {self._limits.upload_in_words}.")
 
     async def receive(self) -> Message:
         if self.refused is not None:
@@ -148,7 +149,7 @@ class _Body:
             seconds = self._ends_at - asyncio.get_running_loop().time()
             message = await asyncio.wait_for(self._receive(), seconds)
         except asyncio.TimeoutError:
-            self.refused = _refusal(408, "The request did not come to its end in time: send it again.")
+            self.refused = openai_error(408, "The request did not come to its end in time: send it again.")
             return await self.receive()
         self._count(message.get("body", b""))
         if self.refused is not None:
@@ -159,32 +160,28 @@ class _Body:
     def _count(self, data: bytes) -> None:
         self._bytes_left -= len(data)
         if self._bytes_left < 0:
-            self._refuse_size()
+            self._refuse(f"The request is larger than the limit of {self._limits.upload_in_words}.")
         elif not self._is_multipart:
             self._values_left -= sum(map(data.count, SEPARATORS))
             if self._values_left < 0:
-                self.refused = _refusal(413, f"The request holds more than {MAX_VALUES} values: send fewer.")
+                self._refuse(f"The request holds more than {MAX_VALUES} values: send fewer.")
 
-    def _refuse_size(self) -> None:
-        self.refused = _refusal(413, f"The request is larger than the limit of {self._limits.upload_in_words}.")
+    def _refuse(self, message: str) -> None:
+        self.refused = openai_error(413, message, code="request_too_large")
 
 
 def _unknown_host(host: str | None) -> JSONResponse:
     name = (_hostname(f"//{host}") or "that name")[:80]
-    return _refusal(
+    return openai_error(
         421, f"This server does not serve {name}: start it with `--allow-host {name}`, or ask it by its IP address."
     )
 
 
 def _foreign_page(origin: str | None) -> JSONResponse:
     name = str(origin)[:80]
-    return _refusal(403, f"Pages of {name} may not use this server; `--allow-host` names the hosts of pages that may.")
-
-
-def _refusal(status: int, message: str) -> JSONResponse:
-    """Write an error in OpenAI's form; what is left of the body is not read."""
-    error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
-    return JSONResponse({"error": error}, status_code=status, headers={"Connection": "close"})
+    return openai_error(
+        403, f"Pages of {name} may not use this server; `--allow-host` names the hosts of pages that may."
+    )
 
 
 def _hostname(address: str) -> str | None:

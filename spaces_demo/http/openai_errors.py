@@ -1,5 +1,5 @@
 """
-Errors in OpenAI's form, and routes that give every error so and read no more bytes than the limits allow.
+Errors in OpenAI's form, and routes that give every error so.
 
 Depends on HTTP and on the service's errors. Independent of what the routes answer.
 """
@@ -16,19 +16,13 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 from typing_extensions import TypedDict  # for the answers of routes, pydantic takes no other before Python 3.12
 
-from ..service import Busy, Limits, RequestError
+from ..service import Busy, RequestError, ServiceFault
 
 logger = logging.getLogger(__name__)
-
-FORM_BYTES = 16 * 1024  # of a request, besides the audio
 
 
 class UnknownModel(RequestError):
     """A request for a model that is not served here."""
-
-
-class TooLarge(RequestError):
-    """A request with more bytes than the limit."""
 
 
 class ErrorDescription(TypedDict):
@@ -52,16 +46,11 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {  # for the routes' document
 }
 
 
-def route_class(
-    limits: Limits, body_bytes: int | None = None, params: Mapping[str, str] | None = None
-) -> type[APIRoute]:
+def route_class(params: Mapping[str, str] | None = None) -> type[APIRoute]:
     """
-    Make a class of routes that read no more bytes than `limits` allow, and give every error in OpenAI's form.
+    Make a class of routes that give every error in OpenAI's form.
 
     Args:
-        limits ([`Limits`]): Their `upload_bytes` count.
-        body_bytes (`int`, *optional*): Largest body, where it holds a file in base64; by default the file's bytes and
-            some more.
         params (`Mapping[str, str]`, *optional*): What the routes call the fields of a [`TalkRequest`], where they have
             another name for them.
 
@@ -73,47 +62,25 @@ def route_class(
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
 
-            async def guarded(request: Request) -> Response:
-                bounded = _Bounded(request, body_bytes or limits.upload_bytes + FORM_BYTES)
+            async def described(request: Request) -> Response:
                 try:
-                    return await handle(Request(request.scope, bounded.receive, request._send))
+                    return await handle(request)
                 except Exception as error:
-                    too_large = TooLarge(f"The request is larger than the limit of {limits.upload_in_words}.")
-                    return error_response(too_large if bounded.is_exceeded else error, params)
+                    return error_response(error, params)
 
-            return guarded
+            return described
 
     return OpenAiRoute
 
 
-class _Bounded:
-    """Counts the bytes of a body as they come, and stops when there are too many."""
-
-    def __init__(self, request: Request, most: int):
-        self._receive = request.receive
-        self._left = most
-        self.is_exceeded = False
-
-    async def receive(self) -> Any:
-        message = await self._receive()
-        self._left -= len(message.get("body", b""))
-        if self._left < 0:
-            self.is_exceeded = True
-            raise ValueError("The body is too large.")
-        return message
-
-
-def unknown_routes(limits: Limits) -> APIRouter:
+def unknown_routes() -> APIRouter:
     """
     Answer requests under `/v1` that no other route takes: another address (404) or another method (405).
-
-    Args:
-        limits ([`Limits`]): As for `route_class`.
 
     Returns:
         `APIRouter`: To be included after all others.
     """
-    router = APIRouter(route_class=route_class(limits))
+    router = APIRouter(route_class=route_class())
 
     @router.api_route("/v1/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
     async def unknown(path: str, request: Request) -> Response:
@@ -125,10 +92,10 @@ def unknown_routes(limits: Limits) -> APIRouter:
         for route, methods in known.items():
             if compile_path(route)[0].fullmatch(f"/v1/{path}"):
                 message = f"This address takes {' and '.join(methods)}, but a {request.method} came."
-                response = _response(405, message, None, "method_not_supported")
+                response = openai_error(405, message, None, "method_not_supported")
                 response.headers["Allow"] = ", ".join(methods)
                 return response
-        return _response(404, f"There is no such address; there are {', '.join(known)}.", None, "unknown_url")
+        return openai_error(404, f"There is no such address; there are {', '.join(known)}.", None, "unknown_url")
 
     return router
 
@@ -146,21 +113,33 @@ def error_response(error: Exception, params: Mapping[str, str] | None = None) ->
         `JSONResponse`.
     """
     if isinstance(error, RequestValidationError):
-        return _response(400, *_invalid(error), None)
+        return openai_error(400, *_invalid(error), None)
     if isinstance(error, RequestError):
         status, code = _status(error)
         field = None if error.field is None else (params or {}).get(error.field, error.field)
-        response = _response(status, str(error), field, code)
+        response = openai_error(status, str(error), field, code)
         if isinstance(error, Busy):
             response.headers["Retry-After"] = str(max(1, round(error.retry_after)))
         return response
     if isinstance(error, HTTPException) and error.status_code < 500:
-        return _response(error.status_code, "The request cannot be read.")
+        return openai_error(error.status_code, "The request cannot be read.")
     logger.error("A request failed", exc_info=error)
-    return _response(500, "The request failed because of an error on the server, which is in its log: try again.")
+    return openai_error(500, "The request failed because of an error on the server, which is in its log: try again.")
 
 
-def _response(status: int, message: str, param: str | None = None, code: str | None = None) -> JSONResponse:
+def openai_error(status: int, message: str, param: str | None = None, code: str | None = None) -> JSONResponse:
+    """
+    Write an error in OpenAI's form.
+
+    Args:
+        status (`int`): Status of the answer.
+        message (`str`): A sentence for the person who asked.
+        param (`str`, *optional*): The field that is wrong.
+        code (`str`, *optional*): What programs know the error by.
+
+    Returns:
+        `JSONResponse`.
+    """
     kind = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
     description: ErrorDescription = {"message": message, "type": kind, "param": param, "code": code}
     headers = {"Connection": "close"}  # the body may not have been read to its end, and will not be
@@ -172,8 +151,8 @@ def _status(error: RequestError) -> tuple[int, str | None]:
         return 429, "rate_limit_exceeded"
     if isinstance(error, UnknownModel):
         return 404, "model_not_found"
-    if isinstance(error, TooLarge):
-        return 413, "request_too_large"
+    if isinstance(error, ServiceFault):
+        return 500, None
     return 400, None
 
 

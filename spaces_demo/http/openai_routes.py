@@ -107,7 +107,7 @@ def openai_router(service: TalkService, model_name: str = "ttt") -> APIRouter:
         `APIRouter`: For `FastAPI.include_router`.
     """
     params = {"text": "input", "audio": "file", "adapter": "model"}
-    router = APIRouter(prefix="/v1", route_class=route_class(service.limits, params=params), responses=ERROR_RESPONSES)
+    router = APIRouter(prefix="/v1", route_class=route_class(params), responses=ERROR_RESPONSES)
     served = ServedModels(model_name, service.adapters)
 
     @router.get("/models")

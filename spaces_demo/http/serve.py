@@ -26,7 +26,7 @@ from ..service import Limits, RequestError, TalkRequest, TalkService
 from ..service.audio_formats import wav_file
 from ..service.batching import answer_together
 from .api import add_api, new_app
-from .openai_errors import ERROR_RESPONSES, FORM_BYTES, route_class
+from .openai_errors import ERROR_RESPONSES, route_class
 
 BATCH_WAIT_SECONDS = 0.01
 DRAIN_SECONDS = 60.0
@@ -106,8 +106,7 @@ class Talker:
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Make the routes, once the model is loaded."""
         app = new_app()
-        in_base64 = self.service.limits.upload_bytes * 4 // 3 + FORM_BYTES
-        router = APIRouter(route_class=route_class(self.service.limits, in_base64), responses=ERROR_RESPONSES)
+        router = APIRouter(route_class=route_class(), responses=ERROR_RESPONSES)
 
         @router.post("/v1/talk")
         async def talk(question: Question) -> JSONResponse:

@@ -12,7 +12,7 @@ from starlette.routing import Mount
 
 from ..service import TalkService
 from .api import add_api, new_app
-from .guards import AllowedHosts, BodyGuard, HostGuard
+from .guards import AllowedHosts, HostGuard
 from .mcp_tools import give_tools_audio
 
 
@@ -43,7 +43,6 @@ def build_app(
     # Gradio checks that a client names only files that it uploaded, if the page was launched; a mounted page must say
     # so.
     demo.has_launched = True
-    app.add_middleware(BodyGuard, limits=service.limits)
     app.add_middleware(HostGuard, hosts=hosts or AllowedHosts())
     return app
 

@@ -4,7 +4,7 @@ The talker that strangers use: one model behind limits, a queue and streams.
 Depends on the two model packages, and on `finetune` where there are adapters. Independent of Gradio and of HTTP.
 """
 
-from .limits import Busy, Limits, RequestError
+from .limits import Busy, Limits, RequestError, ServiceFault
 from .request import DecodingOptions, PastTurn, TalkRequest
 from .service import TalkService
 from .streams import AsyncTalkStream, TalkEvent, TalkStream
@@ -23,6 +23,7 @@ __all__ = [
     "ReplySummary",
     "RequestError",
     "Segment",
+    "ServiceFault",
     "TalkEvent",
     "TalkRequest",
     "TalkService",

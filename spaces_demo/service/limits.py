@@ -22,6 +22,10 @@ class RequestError(ValueError):
         self.field = field
 
 
+class ServiceFault(RequestError):
+    """A failure of the service, which the same request may not meet again."""
+
+
 class Busy(RequestError):
     """
     A request that can be answered later.

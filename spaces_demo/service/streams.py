@@ -14,7 +14,7 @@ from typing import TypeAlias
 from processing_ttt import AsyncTttStreamer, AudioInputError, TttAudioChunk, TttProcessor, TttStreamer, TttStreamEvent
 
 from .admission import Ticket
-from .limits import RequestError
+from .limits import RequestError, ServiceFault
 from .summary import ReplySummary
 from .turn import Turn
 
@@ -74,7 +74,7 @@ class _TalkStream:
             RequestError: If it was stopped before it began.
         """
         if self.summary is None:
-            raise RequestError("The answer was stopped before it began.")
+            raise ServiceFault("The answer was stopped before it began: ask again.")
         return self.summary
 
     def cancel(self) -> None:
@@ -114,7 +114,7 @@ class _TalkStream:
             field = "audio" if isinstance(error, AudioInputError) else None
             return RequestError(message[:1].upper() + message[1:], field)
         logger.error("An answer failed", exc_info=error)
-        return RequestError(SERVER_FAULT)
+        return ServiceFault(SERVER_FAULT)
 
 
 class TalkStream(_TalkStream):

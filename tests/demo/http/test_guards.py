@@ -127,6 +127,12 @@ def test_the_values_of_a_recording_are_not_counted(client):
     assert response.status_code == 200, response.text
 
 
+def test_json_may_be_a_third_longer_than_a_file_because_audio_is_base64_in_it(client):
+    body = json.dumps({"model": "ttt", "input": "x" * 390_000})
+    response = client.post("/v1/audio/speech", content=body, headers=JSON)
+    assert response.status_code == 400 and "390000 characters" in sentence(response)
+
+
 def guarded(app, seconds=5.0):
     return BodyGuard(app, LIMITS, seconds)
 
