@@ -12,6 +12,7 @@ import secrets
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from .service import Limits, TalkRequest, TalkService
@@ -85,11 +86,12 @@ def serve(
     Raises:
         OSError: If the address cannot be listened on.
     """
+    from .http.folder import kept_small
     from .http.listener import Listener, listening_socket
 
     # The tunnel's end on this machine names the visitor.
     trusted_proxies = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1" if share else "")
-    with listening_socket(host, port) as listening, _private_folder():
+    with listening_socket(host, port) as listening, _private_folder() as folder:
         from .http.guards import AllowedHosts
         from .http.server import build_app, end_page_streams
         from .page.page import LOOKS, build_demo
@@ -106,16 +108,17 @@ def serve(
             public = _share(listening.getsockname()[1])
             print(f"Everybody who knows it reaches it at {public}", flush=True)  # noqa: T201 - for the person who waits
         print(f"Text-to-Talk is at {_address(listening)}. Press Ctrl-C to stop.", flush=True)  # noqa: T201
-        Listener(app, begin_to_stop, trusted_proxies).run_until_signal(listening)
+        with kept_small(folder, services[0].limits.folder_bytes):
+            Listener(app, begin_to_stop, trusted_proxies).run_until_signal(listening)
         for service in services:
             service.close(timeout=0)
 
 
 @contextlib.contextmanager
-def _private_folder() -> Iterator[None]:
+def _private_folder() -> Iterator[Path]:
     """
     Keep all temporary files where only this user can read them, until the block ends. Gradio, which reads the variable
-    when it is imported, is imported inside.
+    when it is imported, is imported inside; yields the folder of its files.
     """
     chosen = os.environ.get("GRADIO_TEMP_DIR")
     if chosen is not None:
@@ -125,7 +128,7 @@ def _private_folder() -> Iterator[None]:
         tempfile.tempdir = folder
         os.environ["GRADIO_TEMP_DIR"] = os.path.join(folder, "gradio")
         try:
-            yield
+            yield Path(folder, "gradio")
         finally:
             tempfile.tempdir = before
             if chosen is None:

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, TypedDict
 
 import gradio as gr
+from fastapi import HTTPException
 from gradio.context import Context
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
@@ -21,7 +22,15 @@ from gradio_client.utils import is_file_obj_with_meta, is_http_url_like, travers
 
 from processing_ttt import TttAudioChunk, TttTextDelta
 
-from ..service import DecodingOptions, ReplyFigures, ReplySummary, RequestError, TalkRequest, TalkService
+from ..service import (
+    DecodingOptions,
+    ReplyFigures,
+    ReplySummary,
+    RequestError,
+    TalkRequest,
+    TalkService,
+    turn_detection,
+)
 from ..service.audio_formats import pcm16_base64, wav_file
 
 Reply = tuple[str, gr.FileData | None]
@@ -229,6 +238,25 @@ def _asked(task: str, text: Any, audio: Any, options: Any, request: gr.Request |
         options=DecodingOptions.from_dict(options),
         user=user_of(request),
     )
+
+
+def answer_microphone(message: Any) -> turn_detection.TurnUpdate:
+    """
+    Answer the microphone in the browser, whose script calls this function by its name.
+
+    Args:
+        message (`dict`): As `turn_detection.answer_microphone` takes it.
+
+    Returns:
+        [`TurnUpdate`].
+
+    Raises:
+        HTTPException: With status 400, if the message has another form.
+    """
+    try:
+        return turn_detection.answer_microphone(message)
+    except RequestError as error:
+        raise HTTPException(400, str(error)) from error
 
 
 def user_of(request: gr.Request | None) -> str | None:

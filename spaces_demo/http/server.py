@@ -38,7 +38,9 @@ def build_app(
     """
     app = new_app()
     add_api(app, service, model_name)
-    gr.mount_gradio_app(app, demo, path="/", max_file_size=service.limits.upload_bytes, ssr_mode=False, **mount_kwargs)
+    mount_kwargs |= {"max_file_size": service.limits.upload_bytes, "ssr_mode": False}
+    # Sentences for the person who asked are `gr.Error`; any other error is one of Python.
+    gr.mount_gradio_app(app, demo, path="/", show_error=False, **mount_kwargs)
     give_tools_audio(demo)
     # Gradio checks that a client names only files that it uploaded, if the page was launched; a mounted page must say
     # so.

@@ -15,9 +15,8 @@ from typing import Any, Literal, TypedDict
 
 import gradio as gr
 
-from ..http.endpoints import register_endpoints, user_of
+from ..http.endpoints import answer_microphone, register_endpoints, user_of
 from ..service import AudioFile, RequestError, TalkRequest, TalkService
-from ..service.turn_detection import answer_microphone
 from .controls import Controls, read_controls
 from .examples import EXAMPLES, ExampleCache, question_bytes
 from .pictures import SHADES_LEGEND, TIMELINE_LEGEND, figures, span_cards, timeline
@@ -106,6 +105,7 @@ def build_demo(service: TalkService, *more: TalkService) -> gr.Blocks:
     with gr.Blocks(title="Text-to-Talk", delete_cache=(60, 3600)) as demo:
         Page(services)
         register_endpoints(service)
+    demo.state_session_capacity = service.limits.visits
     return demo
 
 
@@ -120,7 +120,10 @@ class Page:
     def __init__(self, services: dict[str, TalkService]):
         self.services = services
         self.examples = ExampleCache()
-        self.session = gr.State(None, delete_callback=lambda session: session and session.close())
+        limits = next(iter(services.values())).limits
+        self.session = gr.State(
+            None, time_to_live=limits.visit_seconds, delete_callback=lambda session: session and session.close()
+        )
         gr.HTML(TITLE.replace("{known}", KNOWN.get(next(iter(services)), "")), apply_default_css=False)
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):

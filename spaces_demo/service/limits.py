@@ -55,6 +55,9 @@ class Limits:
         seconds_per_request (`float`): Most seconds for one answer; waiting does not count.
         file_types (`tuple[str, ...]`): Endings of audio files that are accepted. The content is checked, too.
         recording_seconds (`float`, *optional*): Longest audio that is transcribed; by default as any other.
+        visits (`int`): Visits of the page that are remembered; one more ends that which was idle for longest.
+        visit_seconds (`float`): Seconds after its last question that a visit is remembered.
+        folder_bytes (`int`): Most bytes of uploaded files and of replies that are kept; the oldest are deleted.
     """
 
     upload_bytes: int = 10 * 2**20
@@ -66,6 +69,9 @@ class Limits:
     seconds_per_request: float = 60.0
     file_types: tuple[str, ...] = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".webm")
     recording_seconds: float | None = None
+    visits: int = 128
+    visit_seconds: float = 3600.0
+    folder_bytes: int = 2**30
 
     def of_task(self, task: str) -> "Limits":
         """Return the limits of a task, whose longest audio is `question_seconds`."""

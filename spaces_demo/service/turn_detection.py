@@ -7,7 +7,6 @@ keeps nothing between two calls, and nothing expires. Independent of the browser
 """
 
 import base64
-import binascii
 import threading
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -22,6 +21,7 @@ SAMPLING_RATE = 16000
 WINDOW = 512  # samples that Silero classifies at once: 32 ms
 CONTEXT = 64  # samples before a window that it sees too
 MAX_WINDOWS = 100  # of one call
+MAX_COUNT = 2**31 - 1  # windows of a turn: two years
 
 BEGIN_PROBABILITY, END_PROBABILITY = 0.5, 0.35  # two thresholds, so that a soft syllable does not end a word
 BEGIN_WINDOWS = 4  # 0.13 s of speech begin a turn: a click does not
@@ -154,7 +154,7 @@ def answer_microphone(message: Any) -> TurnUpdate:
     try:
         samples = np.frombuffer(base64.b64decode(message["sound"], validate=True), "<i2")
         state = _unpack(message["memory"]) if message.get("memory") else INITIAL_STATE
-    except (TypeError, KeyError, AttributeError, ValueError, binascii.Error) as error:
+    except (TypeError, KeyError, AttributeError, ValueError) as error:  # the last also for letters outside base64
         raise RequestError("The microphone sent something that is not audio: reload the page and try again.") from error
     if not len(samples) or len(samples) % WINDOW or len(samples) > MAX_WINDOWS * WINDOW:
         raise RequestError(
@@ -180,11 +180,17 @@ def _unpack(packed: PackedState) -> DetectorState:
         raise ValueError("The network's state is damaged.")
     return DetectorState(
         network.astype(np.float32),
-        num_windows=int(packed["num_windows"]),
-        speech_run=int(packed["speech_run"]),
-        silence_run=int(packed["silence_run"]),
-        begin=None if packed["begin"] is None else int(packed["begin"]),
+        num_windows=_checked_count(packed["num_windows"]),
+        speech_run=_checked_count(packed["speech_run"]),
+        silence_run=_checked_count(packed["silence_run"]),
+        begin=None if packed["begin"] is None else _checked_count(packed["begin"]),
     )
+
+
+def _checked_count(count: Any) -> int:
+    if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MAX_COUNT:
+        raise ValueError("A number of windows is damaged.")
+    return count
 
 
 _LOADING = threading.Lock()

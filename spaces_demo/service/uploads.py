@@ -21,6 +21,7 @@ from .limits import Limits, RequestError
 FORMATS = {"WAV", "WAVEX", "FLAC", "OGG", "MP3"}  # as soundfile names what it finds in a file
 SAMPLING_RATES = (1000, 192_000)  # Hz; outside, a second of audio could take any amount of memory
 MAX_CHANNELS = 8
+UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's number where a header has none
 # What telephones and browsers record, which soundfile does not read: how a file begins, and the only demuxer that may
 # look at it (others open further files, as playlists do).
 CONTAINER_SLACK = 0.1  # seconds: such files count whole packets and the encoder's delay
@@ -105,7 +106,9 @@ def _checked_bytes(data: bytes, limits: Limits) -> io.BytesIO:
         raise RequestError(f"This is no audio file that can be read: send {limits.file_types_in_words}.") from error
     if header.format not in FORMATS:
         raise RequestError(f"The file holds {header.format} audio: send {limits.file_types_in_words}.")
-    _check_shape(header.samplerate, header.channels, header.frames, limits)
+    # A file that was written as a stream may not say how long it is: decoding it stops after the longest question.
+    frames = 0 if header.frames == UNKNOWN_FRAMES else header.frames
+    _check_shape(header.samplerate, header.channels, frames, limits)
     return io.BytesIO(data)
 
 

@@ -42,6 +42,12 @@ def wav_of(channels=1, rate=16000, bits=16, kind=1, data=b"\x01\x10" * 4000, siz
     return struct.pack("<4sI4s", b"RIFF", 2**32 - 1 if size else 36 + len(data), b"WAVE") + header + data_chunk
 
 
+def without_length(flac):
+    """A FLAC file as it is written to a pipe: its header says 0 samples, which means that it does not know."""
+    assert flac[:4] == b"fLaC"
+    return flac[:21] + bytes([flac[21] & 0xF0]) + bytes(4) + flac[26:]
+
+
 WAV, FLAC, OGG, MP3 = (file_of(format=kind) for kind in ("WAV", "FLAC", "OGG", "MP3"))
 FLOAT = {"subtype": "FLOAT"}
 
@@ -64,6 +70,8 @@ AUDIO_FILES = {
     "! mp3 cut": ("a.mp3", MP3[:3]),
     "? flac cut in the audio": ("a.flac", FLAC[: len(FLAC) // 2]),
     "? ogg cut in the audio": ("a.ogg", OGG[: len(OGG) // 2]),
+    "flac of unknown length": ("a.flac", without_length(FLAC)),
+    "! flac of unknown length, too long": ("a.flac", without_length(file_of(np.tile(TONE, 11), format="FLAC"))),
     "a size that lies": ("a.wav", wav_of(size=2**31)),
     "! no channels": ("a.wav", wav_of(channels=0)),
     "! 200 channels": ("a.wav", wav_of(channels=200)),

@@ -90,6 +90,12 @@ def test_the_microphone_in_the_browser_carries_the_state():
         as_sent(np.zeros(WINDOW), ["network"]),
         as_sent(np.zeros(WINDOW), state_of(np.full(320, np.nan, "<f4"))),
         as_sent(np.zeros(WINDOW), {"network": base64.b64encode(bytes(1280)).decode(), "num_windows": "many"}),
+        *[
+            as_sent(np.zeros(WINDOW), state_of(np.zeros(320, "<f4")) | {name: count})
+            for name in ("num_windows", "begin")
+            for count in (np.inf, np.nan, 1.5, "7", -1, True, [1], 10**400)
+        ],
+        {"sound": "é"},
     ],
 )
 def test_a_message_that_is_not_audio_is_refused_in_a_sentence(sent):
