@@ -85,7 +85,7 @@ class HostGuard:
 class BodyGuard:
     """
     Counts the bytes of a body as they come, and its values where it is JSON or a form; too many of either, or a body
-    that does not come to an end, is refused.
+    that does not come to an end, is refused. Counts the values of a WebSocket's messages, too.
 
     Args:
         app (`ASGIApp`): What is guarded.
@@ -100,6 +100,8 @@ class BodyGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and answer it with an error as soon as its body is refused."""
+        if scope["type"] == "websocket":
+            return await self.app(scope, _counted(receive, send), send)
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         body = _Body(scope, receive, self.limits, self.seconds)
@@ -120,6 +122,19 @@ class BodyGuard:
                 raise
         if body.refused is not None and not has_begun:
             await body.refused(scope, receive, send)
+
+
+def _counted(receive: Receive, send: Send) -> Receive:
+    """Close a WebSocket whose client sends a message with too many values; its size is the server's to bound."""
+
+    async def receive_counted() -> Message:
+        message = await receive()
+        if sum(map((message.get("text") or "").encode().count, SEPARATORS)) <= MAX_VALUES:
+            return message
+        await send({"type": "websocket.close", "code": 1009})
+        return {"type": "websocket.disconnect", "code": 1009}
+
+    return receive_counted
 
 
 class _Body:

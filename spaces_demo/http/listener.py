@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADER_SECONDS = 10.0  # for the headers of a request to come, all of them
+MAX_MESSAGE_BYTES = 8 * 2**20  # of a WebSocket; the routes have smaller limits, and sentences for them
 # Requests that end within this time after a signal are answered; what is left of 5 s is for what the rest holds.
 GRACE_SECONDS = 3
 
@@ -87,6 +88,8 @@ class Listener(uvicorn.Server):
                 http=PatientProtocol,
                 forwarded_allow_ips=trusted_proxies,
                 timeout_graceful_shutdown=GRACE_SECONDS,
+                ws_max_size=MAX_MESSAGE_BYTES,
+                ws_max_queue=4,
                 log_level="warning",
             )
         )

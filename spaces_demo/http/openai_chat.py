@@ -17,9 +17,9 @@ from fastapi.responses import JSONResponse
 
 from processing_ttt import TttAudioChunk, TttTextDelta
 
-from ..service import AsyncTalkStream, Limits, ReplySummary, TalkService
+from ..service import AsyncTalkStream, ReplySummary, TalkService
 from ..service.audio_formats import AudioEncoder, Pcm24Encoder, encoder_for
-from .openai_errors import ERROR_RESPONSES, FORM_BYTES, route_class
+from .openai_errors import ERROR_RESPONSES, route_class
 from .openai_messages import ChatBody, talk_request
 from .openai_names import ServedModels
 from .openai_streams import events_or_error, streamed, unless_disconnected, user_of
@@ -39,7 +39,7 @@ def chat_router(service: TalkService, served: ServedModels) -> APIRouter:
     Returns:
         `APIRouter`: For `FastAPI.include_router`.
     """
-    router = APIRouter(route_class=_chat_route(service.limits), responses=ERROR_RESPONSES)
+    router = APIRouter(route_class=_chat_route(), responses=ERROR_RESPONSES)
     replies = PastReplies()
 
     @router.post("/chat/completions")
@@ -63,10 +63,9 @@ def _encoder(body: ChatBody, rate: int) -> AudioEncoder:
     return Pcm24Encoder(rate) if body.audio_format == "pcm16" else encoder_for(body.audio_format, rate)
 
 
-def _chat_route(limits: Limits) -> Any:
-    in_base64 = limits.upload_bytes * 4 // 3 + FORM_BYTES
+def _chat_route() -> Any:
     params = {"text": "messages", "audio": "messages", "adapter": "model", "response_format": "audio.format"}
-    return route_class(limits, in_base64, params | {"max_new_tokens": "max_completion_tokens"})
+    return route_class(params | {"max_new_tokens": "max_completion_tokens"})
 
 
 @dataclass

@@ -163,6 +163,7 @@ def call_a_tool(url, events):
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_ends_the_demo_whatever_is_connected_and_leaves_no_recording(tmp_path, name):
     pytest.importorskip("mcp", reason="the demo extra is not installed")
+    websockets = pytest.importorskip("websockets.sync.client", reason="the demo extra is not installed")
     process = demo_process(tmp_path, "--mcp")
     try:
         host, lines = address_in(process.stdout)
@@ -174,6 +175,8 @@ def test_a_signal_ends_the_demo_whatever_is_connected_and_leaves_no_recording(tm
         httpx.post(f"{url}/gradio_api/upload", files={"files": ("a.wav", question)}, timeout=60).raise_for_status()
         ask_an_example(url)
         call_a_tool(url, called)
+        talking = websockets.connect(f"ws://{host}/v1/realtime?model=ttt")
+        assert "session.created" in talking.recv()
         speech = {"model": "ttt", "input": "One, two, three, four, five. " * 15, "response_format": "pcm"}
         follow(f"{url}/v1/audio/speech", spoken, "POST", json=speech)
         assert len(list(tmp_path.rglob("*.wav"))) >= 4, "recordings and replies"

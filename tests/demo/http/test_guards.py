@@ -248,3 +248,21 @@ def test_a_web_socket_of_a_foreign_page_is_closed():
     scope = {"type": "websocket", "headers": [(b"host", b"localhost:7860"), (b"origin", b"https://attacker.example")]}
     asyncio.run(HostGuard(app, AllowedHosts())(scope, None, send))
     assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+def test_a_web_socket_with_too_many_values_is_closed():
+    sent, given = [], []
+    messages = [{"type": "websocket.receive", "text": "[1]"}, {"type": "websocket.receive", "text": "[" * 30_000}]
+
+    async def app(scope, receive, send):
+        given.extend([await receive(), await receive()])
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(guarded(app)({"type": "websocket", "headers": []}, receive, send))
+    assert given == [{"type": "websocket.receive", "text": "[1]"}, {"type": "websocket.disconnect", "code": 1009}]
+    assert sent == [{"type": "websocket.close", "code": 1009}]
