@@ -13,6 +13,8 @@ memory, and quality beside them.
 - "cached": `generate()` under the published rule; the same ids, which is checked.
 - "cached, ...": under another rule. Other ids: word error rate and right answers stand beside them.
 - "as shipped": under the checkpoint's own generation config.
+- "..., ONNX float32" and "... int8" (`--onnx`): the same on ONNX Runtime, exported for this run; the ids of float32 are
+  checked.
 - "autoregressive": the same backbone as an ordinary causal language model under transformers' own `generate`, the
   same number of ids, text and audio one at a time. Nano was not trained for that: its speed counts, it says nothing.
 
@@ -33,6 +35,7 @@ import argparse
 import copy
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -48,6 +51,7 @@ from replies import (
     NANO_STEPS,
     PUBLISHED_RULE,
     Reply,
+    autoregressive_on_graph,
     autoregressive_twin,
     interleaved_reply,
     published,
@@ -61,7 +65,9 @@ from transformers import AutoModel, AutoProcessor, PreTrainedModel
 from finetune.nano.measure.model import Checkpoint
 from finetune.nano.speech.synthesise import read_corpus
 from modeling_ttt import TttForConditionalGeneration, nano_checkpoint
+from modeling_ttt.export_onnx_ttt import DTYPES, export_onnx
 from modeling_ttt.generation_options_ttt import GENERATION_DEFAULTS
+from modeling_ttt.onnx_ttt import GRAPH_FILE, ONNX_FOLDER, TttOnnxForConditionalGeneration
 from processing_ttt import TttAudioChunk, TttTalker
 
 
@@ -83,10 +89,25 @@ def settings(model: TttForConditionalGeneration, steps: int) -> dict[str, dict[s
     return rules | {"cached, as shipped": {name: value for name, value in shipped.items() if value is not None}}
 
 
+def exported(model: TttForConditionalGeneration) -> dict[str, TttOnnxForConditionalGeneration]:
+    """The model on ONNX Runtime, by number format."""
+    engines = {}
+    for dtype in DTYPES:
+        with tempfile.TemporaryDirectory() as folder:
+            export_onnx(model, folder, dtype)
+            engines[dtype] = TttOnnxForConditionalGeneration(model.config, Path(folder, ONNX_FOLDER, GRAPH_FILE))
+        engines[dtype].generation_config = model.generation_config
+    return engines
+
+
 def contenders(
-    reply: Reply, rules: dict[str, dict[str, Any]], half: TttForConditionalGeneration, twin: PreTrainedModel
+    reply: Reply,
+    rules: dict[str, dict[str, Any]],
+    half: TttForConditionalGeneration,
+    twin: PreTrainedModel,
+    engines: dict[str, TttOnnxForConditionalGeneration],
 ) -> dict[str, Callable[[], Any]]:
-    """Every way to decode a reply: also with weights in bfloat16, and as an ordinary language model."""
+    """Every way to decode a reply: also with weights in bfloat16, on other engines, and as a language model."""
     prompt = reply.inputs["input_ids"]
     count = reply.decode(**rules["cached"]).shape[1] - prompt.shape[1]  # also warms up
     alone = {"do_sample": False, "max_new_tokens": count, "min_new_tokens": count}
@@ -94,20 +115,32 @@ def contenders(
         "published": lambda: published(reply, **rules["cached"]),
         **{name: partial(reply.decode, **rule) for name, rule in rules.items()},
         "cached, bfloat16": lambda: reply.decode(half, **rules["cached"]),
+        **{
+            f"{name}, ONNX {dtype}": partial(reply.decode, engine, **rules[name])
+            for name in ("cached", "cached, as shipped")
+            for dtype, engine in engines.items()
+        },
+        **{
+            f"autoregressive, ONNX {dtype}": partial(autoregressive_on_graph, engine, prompt, count)
+            for dtype, engine in engines.items()
+        },
         "autoregressive": lambda: twin.generate(prompt, attention_mask=torch.ones_like(prompt), **alone),
     }
 
 
-def measure(name: str, reply: Reply, rules: dict[str, dict[str, Any]], repeats: int) -> list[dict[str, Any]]:
+def measure(
+    name: str, reply: Reply, rules: dict[str, dict[str, Any]], repeats: int, with_onnx: bool
+) -> list[dict[str, Any]]:
     """Run all contenders in turn; one row of the table for each."""
+    engines = exported(reply.model) if with_onnx else {}
     half, twin = copy.deepcopy(reply.model).to(torch.bfloat16), autoregressive_twin(reply.model)
     forwards: list[None] = []
-    for model in (reply.model, half, twin):
+    for model in (reply.model, half, twin, *engines.values()):
         model.model.register_forward_hook(lambda *_: forwards.append(None))
     runs: dict[str, list[dict[str, float]]] = {}
     for _ in range(repeats):
         expected: dict[str, torch.LongTensor] = {}
-        for contender, run in contenders(reply, rules, half, twin).items():
+        for contender, run in contenders(reply, rules, half, twin, engines).items():
             forwards.clear()
             before = _memory(reset=True)
             wall, cpu = time.perf_counter(), time.process_time()
@@ -119,13 +152,15 @@ def measure(name: str, reply: Reply, rules: dict[str, dict[str, Any]], repeats: 
             )
         if not torch.equal(expected["cached"], expected["published"]):
             raise SystemExit(f"{name}: the cached decoder does not write the published procedure's ids")
+        if engines and not torch.equal(expected["cached, ONNX float32"], expected["published"]):
+            raise SystemExit(f"{name}: ONNX Runtime does not write the published procedure's ids")
     rows: list[dict[str, Any]] = [
         {"model": name, "decoder": contender}
         | {key: statistics.median(run[key] for run in several) for key in several[0]}
         for contender, several in runs.items()
     ]
     for row in rows:
-        spoken = expected["cached" if row["decoder"] == "autoregressive" else row["decoder"]]
+        spoken = expected["cached" if "autoregressive" in row["decoder"] else row["decoder"]]
         row["ids_per_forward"] = row["new_ids"] / row["forwards"]
         row["speed_up"] = (rows[0]["cpu_seconds"] / rows[0]["new_ids"]) / (row["cpu_seconds"] / row["new_ids"])
         row["real_time_factor"] = row["seconds"] / reply.seconds_of_speech(spoken)
@@ -263,6 +298,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=60)
     parser.add_argument("--rows", type=int, nargs="*", default=[1, 2, 4, 8, 16, 32], help="sizes of nano's batches")
     parser.add_argument("--spans", type=int, nargs="*", default=[64, 128, 256, 512], help="codes of the long spans")
+    parser.add_argument("--onnx", action="store_true", help="also on ONNX Runtime")
     parser.add_argument("--out", type=Path, help="the numbers, as JSON")
     parser.add_argument("--plot", type=Path, help="the picture, as SVG or PNG")
     options = parser.parse_args()
@@ -273,7 +309,8 @@ def main() -> None:
     sentences = unseen_sentences(48)
     if "nano" in options.models:
         reply = spoken_reply(nano, processor, sentences, options.seconds)
-        rows = measure(f"nano ({nano.num_parameters() / 1e6:.0f}M)", reply, settings(nano, NANO_STEPS), options.repeats)
+        name = f"nano ({nano.num_parameters() / 1e6:.0f}M)"
+        rows = measure(name, reply, settings(nano, NANO_STEPS), options.repeats, options.onnx)
         if options.sentences:
             add_quality(rows, options.sentences, options.speech, options.questions)
         results["decoders"] += rows
@@ -281,7 +318,8 @@ def main() -> None:
         ids = round(options.seconds * 12.5 / 26 * (13 + 1 + 26 + 1))
         model = random_model(hidden_size=768, layers=11)
         reply = interleaved_reply(model, ids)
-        results["decoders"] += measure("random (101M)", reply, settings(model, DENOISING_STEPS), options.repeats)
+        rules = settings(model, DENOISING_STEPS)
+        results["decoders"] += measure("random (101M)", reply, rules, options.repeats, options.onnx)
     print(table(results["decoders"], COLUMNS))
     if options.rows:
         seconds = min(4.0, options.seconds)

@@ -13,9 +13,12 @@ from typing import Any, cast
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList, PreTrainedModel
+from transformers.cache_utils import DynamicCache
 from transformers.generation.streamers import BaseStreamer
 
 from modeling_ttt import TttConfig, TttForConditionalGeneration
+from modeling_ttt.masking_ttt import CACHE_NAME
+from modeling_ttt.onnx_ttt import TttOnnxForConditionalGeneration
 from modeling_ttt.samplers_ttt import reveal_schedule
 from processing_ttt import TttProcessor
 
@@ -237,6 +240,19 @@ def autoregressive_twin(model: TttForConditionalGeneration) -> PreTrainedModel:
     twin = AutoModelForCausalLM.from_config(copy.deepcopy(model.config.text_config)).eval()
     twin.load_state_dict(model.state_dict())
     return twin.to(model.device)
+
+
+@torch.no_grad()
+def autoregressive_on_graph(
+    engine: TttOnnxForConditionalGeneration, prompt: torch.LongTensor, count: int
+) -> torch.LongTensor:
+    """Write `count` ids one at a time with an exported graph, as a causal language model: prompt and ids."""
+    ids, cache = prompt, DynamicCache()
+    for _ in range(count):
+        new = ids[:, cache.get_seq_length() :]
+        logits = engine.model(inputs_embeds=new[..., None], **{CACHE_NAME: cache}).last_hidden_state
+        ids = torch.cat([ids, logits[:, -1:].argmax(-1)], dim=1)
+    return ids
 
 
 class FirstBlock(BaseStreamer):
