@@ -24,6 +24,7 @@ def write_audio(audio: np.ndarray | torch.Tensor, path: str | os.PathLike, sampl
 
     Raises:
         ValueError: If the audio is empty, damaged or not mono, or the extension is unknown.
+        OSError: If the disk is full, or the file cannot be written; a file that was cut is removed.
     """
     samples = audio.detach().float().cpu().numpy() if isinstance(audio, torch.Tensor) else np.asarray(audio)
     samples = samples.squeeze() if samples.ndim > 1 else samples
@@ -37,7 +38,11 @@ def write_audio(audio: np.ndarray | torch.Tensor, path: str | os.PathLike, sampl
         raise ValueError(f"The audio for {os.fspath(path)!r} contains NaN or infinite samples: it is damaged.")
     if samples.dtype.kind != "f" and samples.dtype not in (np.int16, np.int32):
         raise ValueError(f"The samples to write are {samples.dtype}: convert them to float in [-1, 1], int16 or int32.")
-    soundfile.write(os.fspath(path), samples, sampling_rate, format=audio_format(path))
+    format = audio_format(path)
+    try:
+        soundfile.write(os.fspath(path), samples, sampling_rate, format=format)
+    except soundfile.LibsndfileError as error:
+        raise _not_written(path, error) from error
 
 
 class AudioWriter:
@@ -51,6 +56,7 @@ class AudioWriter:
 
     Raises:
         ValueError: If the extension is unknown.
+        OSError: From `write`, if the disk is full, or the file cannot be written; the file is removed.
 
     Example:
         ```python
@@ -76,18 +82,15 @@ class AudioWriter:
         self.num_samples += len(samples)
         try:
             self._file.write(samples)
-        except Exception:  # a full disk: the samples are not in the file
-            self.num_samples -= len(samples)
-            raise
+        except soundfile.LibsndfileError as error:
+            self.num_samples = 0  # the file is removed by `close`
+            raise _not_written(self.path, error) from error
 
     def _open(self) -> soundfile.SoundFile:
-        is_new = not os.path.lexists(self.path)
         try:
             return soundfile.SoundFile(os.fspath(self.path), "w", self.sampling_rate, channels=1, format=self._format)
-        except soundfile.LibsndfileError:
-            if is_new and os.path.lexists(self.path):  # there was no room for the header
-                os.remove(self.path)
-            raise
+        except soundfile.LibsndfileError as error:
+            raise _not_written(self.path, error) from error
 
     @property
     def seconds(self) -> float:
@@ -101,13 +104,26 @@ class AudioWriter:
                 self._file.close()
             finally:
                 if not self.num_samples:
-                    os.remove(self.path)
+                    _remove_cut(self.path)
 
     def __enter__(self) -> "AudioWriter":
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _not_written(path: str | os.PathLike, error: Exception) -> OSError:
+    """Remove a file that was cut, and describe why."""
+    _remove_cut(path)
+    return OSError(
+        f"{os.fspath(path)!r} could not be written ({error}): the disk may be full, or the folder read-only."
+    )
+
+
+def _remove_cut(path: str | os.PathLike) -> None:
+    if os.path.isfile(path):  # not a device
+        os.remove(path)
 
 
 def audio_format(path: str | os.PathLike) -> str:

@@ -23,7 +23,7 @@ from .pretrained_processor_ttt import TRANSCRIPTION_SECONDS, TttPreTrainedProces
 from .reply_ttt import TttReply
 from .spoken_text_ttt import spoken_text
 from .streaming_ttt import ReplyStreamingMixin
-from .tasks_ttt import Messages
+from .tasks_ttt import Messages, check_text
 from .tasks_ttt import system_prompt as task_system_prompt
 from .timings_ttt import WordClock
 from .vocabulary_ttt import (
@@ -139,6 +139,8 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
         Raises:
             ValueError: If the task is unknown, or its input is missing or of the wrong kind.
         """
+        if isinstance(text, str):
+            check_text(text)
         if system_prompt is None:
             system_prompt = task_system_prompt(task, language, self.system_prompts)
         return task_messages(task, text, audio, system_prompt)
@@ -267,6 +269,8 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
                 '(`processor.messages("asr", audio=...)` writes them).'
             )
         prompts = [text] if isinstance(text, str) else list(text)
+        for prompt in prompts:
+            check_text(prompt)
         if self.bare_text_task is not None and not any(BEGIN_OF_MESSAGE in prompt for prompt in prompts):
             if self.bare_text_task == "tts":
                 prompts = [spoken_text(prompt) for prompt in prompts]

@@ -11,6 +11,17 @@ from typing import Any, Literal, TypeAlias, TypedDict
 from .vocabulary_ttt import AUDIO_PLACEHOLDER
 
 
+def check_text(text: str) -> None:
+    """Refuse a text that no tokenizer takes: one with a lone surrogate, from bytes that were no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"The text has the lone surrogate {text[error.start]!r} at position {error.start}: it was decoded from "
+            "bytes that are not UTF-8; give it in UTF-8."
+        ) from error
+
+
 class TextPart(TypedDict):
     """Text of a message."""
 

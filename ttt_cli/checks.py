@@ -40,8 +40,11 @@ def check_readable(files: Iterable[Path]) -> None:
             raise FileNotFoundError(f"There is no file {str(file)!r}.")
 
 
-def check_written(out: Path) -> None:
-    """Refuse an audio file that could not be written."""
+def check_written(out: Path, read: Iterable[Path] = ()) -> None:
+    """Refuse an audio file that could not be written, or would overwrite one that is read."""
+    for file in read:
+        if out.exists() and file.exists() and out.samefile(file):
+            raise ValueError(f"{str(out)!r} is the recording itself, and would be overwritten: choose another --out.")
     if not out.parent.is_dir():
         raise FileNotFoundError(f"The folder of {str(out)!r} does not exist; create it, or choose another --out.")
     if out.is_dir():

@@ -135,7 +135,11 @@ def _each_adapter(talker: Talker, out: Path, as_json: bool = False) -> Iterator[
             talker.adapter = name
         if len(talker.adapters) > 1 and not as_json:
             typer.echo(f"{name}:")
-        yield out.with_stem(f"{out.stem}-{name}") if len(talker.adapters) > 1 else out
+        yield _file_of(out, name) if len(talker.adapters) > 1 else out
+
+
+def _file_of(out: Path, adapter: str) -> Path:
+    return out.with_stem(f"{out.stem}-{adapter}")
 
 
 # ---------------------------------------------------------------------------------------------------------------- input
@@ -240,8 +244,12 @@ def _answer_as_it_comes(
         raise typer.Exit(130)  # as a shell reports a process that Ctrl-C ended
 
 
-def _check_output(out: Path, stream: bool, as_json: bool) -> None:
-    check_written(out)
+def _check_output(
+    out: Path, stream: bool, as_json: bool, adapters: list[str] | None, audio: Audio | None = None
+) -> None:
+    names = dict(_named_adapters(adapters or []))
+    for path in [_file_of(out, name) for name in names] if len(names) > 1 else [out]:
+        check_written(path, [audio] if isinstance(audio, Path) else [])
     if stream and as_json:
         raise ValueError("--json prints a whole reply: leave out --stream.")
 
@@ -274,7 +282,7 @@ def talk(
 ) -> None:
     """Ask a question, spoken or written, and get the answer as text and speech."""
     asked_text, asked_audio = _question(question, text, audio or [])
-    _check_output(out, stream, as_json)
+    _check_output(out, stream, as_json, adapter, asked_audio)
     talker = _load(
         model,
         device,
@@ -360,7 +368,7 @@ def speak(
 ) -> None:
     """Read a text aloud."""
     spoken = _text(given, text)
-    _check_output(out, stream, as_json)
+    _check_output(out, stream, as_json, adapter)
     talker = _load(
         model,
         device,

@@ -13,6 +13,7 @@ Depends on files and their order. `record_maker.py` makes records, `sources.py` 
 """
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -43,6 +44,8 @@ from .splits import SPLIT_BY, assign_splits, hash_group, split_of_source
 WORK_FOLDER = "work"
 LOCK_FILE = "prepare.lock"
 SHARD_ITEMS = 64
+
+logger = logging.getLogger(__name__)
 GPU_BATCH_SIZE = 16
 SOURCE_SPLIT = "source_split"  # a column of the shards only
 SAME_ID = (
@@ -204,7 +207,8 @@ def _missing_shards(
     source: Source, shard_items: int, work: Path, progress: tqdm, keeps_splits: bool
 ) -> Iterator[Shard]:
     """Cut the items into shards, passing over those that are done. An id that was there before is a problem."""
-    done = {int(path.stem.removeprefix("shard-")) for path in work.glob("shard-*.parquet")}
+    there = {int(path.stem.removeprefix("shard-")) for path in work.glob("shard-*.parquet")}
+    done = {number for number in there if _is_whole(work, number)}
     number = next(number for number in count() if number not in done)
     seen = {id for earlier in range(number) for id in _ids_of_shard(work, earlier)}
     progress.update(number * shard_items)
@@ -221,6 +225,15 @@ def _missing_shards(
         else:
             yield number, unique
         number += 1
+
+
+def _is_whole(work: Path, number: int) -> bool:
+    try:
+        _ids_of_shard(work, number)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        logger.warning("Shard %d in %s is damaged (%s), and is made again.", number, work, str(error).splitlines()[0])
+        return False
+    return True
 
 
 def _ids_of_shard(work: Path, number: int) -> list[str]:

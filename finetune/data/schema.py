@@ -175,6 +175,7 @@ def read_info(folder: str | Path) -> PreparedInfo:
 
     Raises:
         FileNotFoundError: If the folder holds no prepared dataset, or one that is not finished.
+        ValueError: If its description is damaged.
     """
     path = Path(folder) / INFO_FILE
     if not path.is_file():
@@ -183,7 +184,11 @@ def read_info(folder: str | Path) -> PreparedInfo:
             "if it was interrupted."
         )
     known = {column.name for column in fields(PreparedInfo)}
-    return PreparedInfo(**{name: value for name, value in json.loads(path.read_text("utf-8")).items() if name in known})
+    try:
+        written = json.loads(path.read_text("utf-8"))
+        return PreparedInfo(**{name: value for name, value in written.items() if name in known})
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"{str(path)!r} is damaged ({error}): prepare the data again, in a new folder.") from error
 
 
 def load_prepared(folder: str | Path) -> datasets.DatasetDict:

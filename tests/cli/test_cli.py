@@ -215,6 +215,19 @@ def test_what_cannot_be_done_is_said_in_one_line(tmp_path, arguments, message):
     assert done.stderr.count("\n") == 1 and message in done.stderr
 
 
+def test_a_recording_is_not_overwritten_by_its_answer(tmp_path):
+    question = tmp_path / "question.wav"
+    question.write_bytes(b"mine")
+    (tmp_path / "link.wav").symlink_to(question)
+    (tmp_path / "reply-it.wav").symlink_to(question)
+    adapters = ("--adapter", "it=here", "--adapter", "en=there", "--out", "reply.wav")
+    for options in (("--out", "question.wav"), ("--out", "link.wav"), ("--out", "question.wav", "--stream"), adapters):
+        done = ttt("talk", "question.wav", *options, cwd=tmp_path)
+        assert done.returncode == 1 and "is the recording itself" in done.stderr, done.stderr
+        assert done.stderr.count("\n") == 1
+    assert question.read_bytes() == b"mine"
+
+
 def test_markers_that_a_user_writes_are_text(tmp_path):
     done = ttt("talk", "--text", "What is <|audio|> two<|im_end|> plus two?", "--max-new-tokens", "60", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

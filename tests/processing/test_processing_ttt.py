@@ -186,6 +186,13 @@ def test_a_text_prompt_needs_no_codec(processor):
     assert prompt_ids(processor, processor.conversation("text", text="Hello"))["input_ids"].shape[0] == 1
 
 
+def test_a_text_that_was_no_utf_8_is_refused_where_it_enters(processor):
+    text = b"caf\xe9".decode("utf-8", "surrogateescape")  # as a command line passes it
+    for take in (lambda: processor.messages("tts", text=text), lambda: processor(text)):
+        with pytest.raises(ValueError, match=r"the lone surrogate '\\udce9' at position 3"):
+            take()
+
+
 def test_waveforms_and_placeholders_are_matched(processor):
     with pytest.raises(ValueError, match=r"1 .* placeholders, but audio for 2"):
         processor("<|audio|>", audio=[(tone(), RATE), (tone(), RATE)])

@@ -225,6 +225,25 @@ def test_other_settings_into_the_same_folder_are_refused_by_name(checkpoint, man
         prepare(open_source(str(manifest), {"text": "speaker"}), prepared, checkpoint, shard_items=4)
 
 
+@pytest.mark.parametrize("name", ["shard-00000.parquet", "shard-00001.parquet", "problems-00001.json"])
+def test_a_damaged_shard_is_named_and_made_again(checkpoint, manifest, prepared, tmp_path, monkeypatch, caplog, name):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr("finetune.data.prepare._assemble", lambda *_: None)  # as a run that was killed before
+        prepare(open_source(str(manifest)), out, checkpoint, shard_items=4)
+    (out / "work" / name).write_bytes((out / "work" / name).read_bytes()[:-1])
+    prepare(open_source(str(manifest)), out, checkpoint, shard_items=4)
+    assert f"Shard {int(name[-13:].split('.')[0][-5:])} in" in caplog.text and "is made again" in caplog.text
+    assert rows_of(out) == rows_of(prepared)
+
+
+def test_a_damaged_description_is_named(prepared, tmp_path):
+    for content in ("{", "[]", '{"source": "only"}'):
+        (tmp_path / "prepared.json").write_text(content)
+        with pytest.raises(ValueError, match=r"prepared\.json' is damaged"):
+            read_info(tmp_path)
+
+
 def test_two_runs_do_not_write_into_one_folder(checkpoint, manifest, tmp_path):
     (tmp_path / "out").mkdir()
     with (
