@@ -63,7 +63,12 @@ def build_from_language_model(
         options = {name: kwargs[name] for name in _DOWNLOAD_OPTIONS if name in kwargs}
         tokenizer = AutoTokenizer.from_pretrained(folder_or_hub_id, **options)
     vocabulary = extend_tokenizer(tokenizer, audio_codebook_size)
-    language_model = AutoModelForCausalLM.from_pretrained(folder_or_hub_id, **kwargs)
+    language_model, found = AutoModelForCausalLM.from_pretrained(folder_or_hub_id, output_loading_info=True, **kwargs)
+    if missing := sorted(found["missing_keys"]):
+        raise ValueError(
+            f"The weights of {str(folder_or_hub_id)!r} lack {len(missing)} tensors, {missing[0]} among them: download "
+            "the language model again."
+        )
     head = language_model.get_output_embeddings()
     if language_model.config.model_type == TttConfig.model_type:
         raise ValueError(

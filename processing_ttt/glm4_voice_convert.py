@@ -8,7 +8,6 @@ licence of their own, which is copied to the converted folder.
 """
 
 import os
-import pickle
 import re
 import shutil
 from collections.abc import Callable
@@ -228,7 +227,9 @@ def fuse_weight_norm(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # damaged bytes fail wherever they are read
         # Their own words advise to run what the file holds.
         raise ValueError(f"{str(path)!r} {DAMAGED}. A file that holds more than weights is not run.") from error
     if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):

@@ -17,7 +17,7 @@ from typing_extensions import Self
 from .audio_input_ttt import Waveform, load_audio
 from .codec_adapter_ttt import adapted_config
 from .codec_interface_ttt import Codec, CodecConfig, CodecStream
-from .codec_loading_ttt import CodecHandle, names_outside_folder
+from .codec_loading_ttt import OWN_CODEC, CodecHandle, names_outside_folder
 from .hub_ttt import processor_card, push_with_card
 from .vocabulary_ttt import TttVocabulary
 
@@ -194,3 +194,22 @@ class TttPreTrainedProcessor(ProcessorMixin):
 
     def _waveform(self, audio: Any, sampling_rate: int | None) -> Waveform:
         return load_audio(audio, self.codec_config.sampling_rate, sampling_rate, self.max_audio_seconds)
+
+
+def check_settings(
+    tokenizer: Any, codec_name_or_path: Any, max_audio_seconds: Any, transcription_seconds: Any, system_prompts: Any
+) -> None:
+    """Refuse settings of another type, as a damaged file gives them, where they enter."""
+    if not isinstance(codec_name_or_path, str) or not codec_name_or_path:
+        raise ValueError(f"`codec_name_or_path` is {codec_name_or_path!r}: give {OWN_CODEC!r}, a folder, or a Hub id.")
+    for name, value in (("max_audio_seconds", max_audio_seconds), ("transcription_seconds", transcription_seconds)):
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
+        if not is_number and not (value is None and name == "max_audio_seconds"):
+            raise ValueError(f"`{name}` must be a positive number, got {value!r}.")
+    if system_prompts is not None and not isinstance(system_prompts, dict):
+        raise ValueError(f"`system_prompts` must be prompts by task, got {system_prompts!r}.")
+    for task, prompt in (system_prompts or {}).items():
+        if not isinstance(prompt, str):
+            raise ValueError(f"The system prompt of {task!r} must be text, got {prompt!r}.")
+    if not isinstance(tokenizer.model_max_length, (int, float)):
+        raise ValueError(f"`model_max_length` of the tokenizer must be a number, got {tokenizer.model_max_length!r}.")

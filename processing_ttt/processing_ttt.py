@@ -19,7 +19,7 @@ from .audio_input_ttt import as_audio_list, resolve_audio_parts
 from .audio_output_ttt import write_audio
 from .codec_loading_ttt import OWN_CODEC, CodecHandle
 from .layout_ttt import TASKS, TttLayout, chat_template, task_messages
-from .pretrained_processor_ttt import TRANSCRIPTION_SECONDS, TttPreTrainedProcessor
+from .pretrained_processor_ttt import TRANSCRIPTION_SECONDS, TttPreTrainedProcessor, check_settings
 from .reply_ttt import TttReply
 from .spoken_text_ttt import spoken_text
 from .streaming_ttt import ReplyStreamingMixin
@@ -90,14 +90,11 @@ class TttProcessor(ReplyStreamingMixin, TttPreTrainedProcessor):
         chat_template: str | None = None,
         transcription_seconds: float = TRANSCRIPTION_SECONDS,
     ):
+        check_settings(tokenizer, codec_name_or_path, max_audio_seconds, transcription_seconds, system_prompts)
         unknown = set(system_prompts or {}) - set(TASKS)
         if unknown:
             raise ValueError(
                 f"`system_prompts` names unknown tasks {sorted(unknown)}: the tasks are {', '.join(TASKS)}."
-            )
-        if not isinstance(codec_name_or_path, str) or not codec_name_or_path:
-            raise ValueError(
-                f"`codec_name_or_path` is {codec_name_or_path!r}: give {OWN_CODEC!r}, a folder, or a Hub id."
             )
         self.vocabulary = TttVocabulary.from_tokenizer(tokenizer)
         self.layout = TttLayout(self.vocabulary, text_tokens, audio_tokens)

@@ -48,11 +48,14 @@ def convert(
     from modeling_ttt import convert_released_model, model_card
     from modeling_ttt.convert_ttt_to_hf import SOURCE_PATTERNS, read_released_config
     from processing_ttt import RELEASED_SYSTEM_PROMPTS, TttProcessor
+    from processing_ttt.loading_faults_ttt import faults_named
     from processing_ttt.vocabulary_ttt import END_OF_MESSAGE, TttVocabulary
 
     folder = _download(source, revision, SOURCE_PATTERNS)
-    config = read_released_config(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    with faults_named(f"the configuration of {source!r}"):
+        config = read_released_config(folder)
+    with faults_named(f"the tokenizer of {source!r}"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     tokenizer.eos_token, tokenizer.chat_template = END_OF_MESSAGE, None  # the processor brings the template
     vocabulary = TttVocabulary.from_tokenizer(tokenizer)
     _check_tokens(tokenizer, vocabulary)
@@ -61,7 +64,8 @@ def convert(
         processor.codec_config  # noqa: B018 - reading it checks that the codec is there and fits
     origin = _card_of(folder)
     config.pad_token_id = vocabulary.pad_token_id  # where the tokenizer has none, the end of a reply fills batches
-    convert_released_model(folder, output, config)
+    with faults_named(repr(source)):
+        convert_released_model(folder, output, config)
     processor.save_pretrained(output)
     card = model_card(
         output.name,
@@ -100,17 +104,21 @@ def init(
     from modeling_ttt import TttForConditionalGeneration, model_card
     from processing_ttt import TttProcessor
     from processing_ttt.codec_loading_ttt import CodecHandle
+    from processing_ttt.loading_faults_ttt import check_weight_files, faults_named
 
+    check_weight_files(language_model)
     if audio_codebook_size is None:
         audio_codebook_size = RELEASED_CODEBOOK_SIZE if codec is None else CodecHandle(codec).config.codebook_size
-    tokenizer = AutoTokenizer.from_pretrained(language_model, revision=revision, trust_remote_code=False)
-    model = TttForConditionalGeneration.from_language_model(
-        language_model,
-        audio_codebook_size,
-        tokenizer=tokenizer,
-        generator=torch.Generator().manual_seed(seed),
-        revision=revision,
-    )
+    with faults_named(f"the tokenizer of {language_model!r}"):
+        tokenizer = AutoTokenizer.from_pretrained(language_model, revision=revision, trust_remote_code=False)
+    with faults_named(repr(language_model)):
+        model = TttForConditionalGeneration.from_language_model(
+            language_model,
+            audio_codebook_size,
+            tokenizer=tokenizer,
+            generator=torch.Generator().manual_seed(seed),
+            revision=revision,
+        )
     tokenizer.chat_template = None  # the processor brings one
     processor = TttProcessor(tokenizer, **_codec_option(codec))
     if codec is not None:

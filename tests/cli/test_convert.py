@@ -258,6 +258,40 @@ def test_an_index_that_names_a_file_outside_of_its_folder_is_refused(tmp_path):
     assert "outside of the folder" in refused(tmp_path / "released")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", b"[]", "The configuration of .* cannot be loaded"),
+        ("config.json", b"{", "not a valid JSON file"),
+        ("tokenizer.json", b"{}", "cannot be loaded"),
+        ("model.safetensors", b"{", "The weights of .* are damaged"),
+    ],
+)
+def test_a_damaged_source_is_one_sentence(tmp_path, name, content, message):
+    write_released(tmp_path / "released")
+    (tmp_path / "released" / name).write_bytes(content)
+    with pytest.raises((ValueError, OSError), match=message):
+        checkpoints.convert(str(tmp_path / "released"), tmp_path / "converted")
+
+
+@pytest.mark.parametrize("fault", ["half of the weights", "no configuration", "damaged weights"])
+def test_a_damaged_language_model_is_one_sentence(tmp_path, fault):
+    source = tmp_path / "plain"
+    write_language_model(source, "qwen2")
+    weights = load_file(source / "model.safetensors")
+    if fault == "half of the weights":
+        half = {key: weights[key] for key in sorted(weights)[::2]}
+        save_file(half, source / "model.safetensors", metadata={"format": "pt"})
+    elif fault == "no configuration":
+        (source / "config.json").write_text("[]")
+    else:
+        (source / "model.safetensors").write_bytes(b"{")
+    with pytest.raises(
+        (ValueError, OSError), match=r"lack \d+ tensors|are damaged|cannot be loaded|Unrecognized model"
+    ):
+        checkpoints.init(str(source), tmp_path / "ours", audio_codebook_size=16)
+
+
 def test_code_that_a_source_brings_is_refused_without_a_question(tmp_path, monkeypatch):
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked on standard input"))
     names = {"AutoConfig": "foreign.Config", "AutoModelForCausalLM": "foreign.Model"}

@@ -141,3 +141,20 @@ def test_a_broken_chat_template_is_named(checkpoint):
     talker = TttTalker.from_pretrained(checkpoint)
     with pytest.raises(ValueError, match=r"The chat template cannot be rendered \(TemplateSyntaxError"):
         talker.reply(text="Hello.")
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "message"),
+    [
+        ("processor_config.json", {"max_audio_seconds": "x"}, "`max_audio_seconds` must be a positive number"),
+        ("processor_config.json", {"max_audio_seconds": -1}, "`max_audio_seconds` must be a positive number"),
+        ("processor_config.json", {"transcription_seconds": None}, "`transcription_seconds` must be a positive"),
+        ("processor_config.json", {"system_prompts": "x"}, "`system_prompts` must be prompts by task"),
+        ("processor_config.json", {"system_prompts": {"asr": 3}}, "The system prompt of 'asr' must be text"),
+        ("tokenizer_config.json", {"model_max_length": "x"}, "`model_max_length` of the tokenizer must be a number"),
+    ],
+)
+def test_a_setting_of_another_type_is_named(checkpoint, file, values, message):
+    change(checkpoint / file, **values)
+    with pytest.raises(ValueError, match=message):
+        TttTalker.from_pretrained(checkpoint)
