@@ -14,6 +14,8 @@ import av
 import numpy as np
 import soundfile
 
+from processing_ttt.resampling_ttt import ResamplingStream
+
 from .limits import RequestError
 
 UNKNOWN_LENGTH = 0xFFFFFFFF  # in a wav header: until the end of the file
@@ -67,19 +69,15 @@ class Pcm24Encoder:
     """
 
     def __init__(self, sampling_rate: int):
-        self._rate = sampling_rate
-        self._resampler = av.AudioResampler("s16", "mono", 24_000)
+        self._resampling = ResamplingStream(sampling_rate, 24_000)
 
     def push(self, samples: np.ndarray) -> bytes:
         """Take samples; return those that are final."""
-        return self._resampled(_frame(samples, self._rate)) if len(samples) else b""
+        return pcm16(self._resampling.push(samples))
 
     def finish(self) -> bytes:
         """Return the rest."""
-        return self._resampled(None)
-
-    def _resampled(self, frame: av.AudioFrame | None) -> bytes:
-        return b"".join(part.to_ndarray().astype("<i2").tobytes() for part in self._resampler.resample(frame))
+        return pcm16(self._resampling.finish())
 
 
 class FlacEncoder:
