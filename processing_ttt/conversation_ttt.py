@@ -149,11 +149,12 @@ class TttConversation:
             ValueError: If there is neither text nor audio, or the reply is empty.
         """
         tokenizer, end = self.processor.tokenizer, self.processor.vocabulary.eos_token_id
-        ids = list(reply)
-        if isinstance(reply, str):
-            ids = [*tokenizer.encode(reply, add_special_tokens=False, split_special_tokens=True), end]
         if not reply:
             raise ValueError("A reply that was given before is empty: give its text or its token ids.")
+        if isinstance(reply, str):
+            ids = [*tokenizer.encode(reply, add_special_tokens=False, split_special_tokens=True), end]
+        else:
+            ids = list(reply)
         self.ids = torch.cat([self.ids, self._continuation(text, audio), torch.tensor([ids])], dim=1)
         self._ends.append(self.ids.shape[1])
         parsed = self.processor.layout.parse_reply(ids)

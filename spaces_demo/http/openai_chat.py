@@ -45,7 +45,7 @@ def chat_router(service: TalkService, served: ServedModels) -> APIRouter:
     @router.post("/chat/completions")
     async def completions(body: ChatBody, request: Request) -> Response:
         """Answer the last message of a chat, in text or in text and audio."""
-        adapter = served.adapter(body.model, body.audio and body.audio.voice)
+        adapter = served.adapter(body.model, None if body.audio is None else body.audio.voice)
         asked = talk_request(body, replies, adapter, user_of(request))
         rate = service.processor.codec_config.output_sampling_rate
         encoder = _encoder(body, rate) if body.has_audio else None

@@ -8,7 +8,7 @@ import base64
 import io
 import struct
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import av
 import numpy as np
@@ -155,7 +155,7 @@ class LossyEncoder:
             self._bytes, "w", format=chosen.container, container_options=chosen.options | {"flush_packets": "1"}
         )
         rate = next((rate for rate in rates if rate >= sampling_rate), rates[-1])
-        self._stream = self._container.add_stream(chosen.codec, rate=rate, layout="mono", bit_rate=chosen.bit_rate)
+        self._stream: Any = self._container.add_stream(chosen.codec, rate=rate, layout="mono", bit_rate=chosen.bit_rate)
 
     def push(self, samples: np.ndarray) -> bytes:
         """Take samples; return what is encoded so far, which lags behind by a few hundredths of a second."""

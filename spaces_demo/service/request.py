@@ -7,7 +7,7 @@ Depends on limits. Trusts nothing in a request but `conversation`, which the fro
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -117,15 +117,29 @@ class PastTurn:
     audio: Upload | None
     reply: str | Sequence[int]
 
-    def checked(self, limits: Limits) -> "PastTurn":
-        """Check it as a question is; raise a [`RequestError`] if it cannot be taken."""
+    def checked(self, limits: Limits) -> "CheckedTurn":
+        """
+        Check it as a question is.
+
+        Args:
+            limits ([`Limits`]): Limits of the service.
+
+        Returns:
+            `tuple`: The user's text and audio as `TalkRequest.checked_question` returns them, and the reply.
+
+        Raises:
+            RequestError: If it cannot be taken.
+        """
         text = checked_text(self.text, limits)
         reply = checked_text(self.reply, limits) if isinstance(self.reply, str) else self.reply
         if text is None and self.audio is None:
             raise RequestError("A message of the user is empty: leave it out.", "text")
         if not reply:
             raise RequestError("A message of the assistant is empty: leave it out.", "text")
-        return PastTurn(text, None if self.audio is None else _checked_audio(self.audio, limits), reply)
+        return text, None if self.audio is None else _checked_audio(self.audio, limits), reply
+
+
+CheckedTurn: TypeAlias = tuple[str | None, AudioInput | None, str | Sequence[int]]
 
 
 @dataclass(frozen=True)

@@ -300,8 +300,8 @@ class TalkService:
     def _resumed(self, turn: Turn) -> TttConversation:
         """Take a conversation up that the client keeps."""
         conversation = TttConversation(self.model, self.processor, self._system_prompt(turn.request))
-        for past in turn.history:
-            conversation.add(past.reply, past.text, self._loaded(past.audio, self.limits))
+        for text, audio, reply in turn.history:
+            conversation.add(reply, text, self._loaded(audio, self.limits))
         return conversation
 
     def _transcribe(self, turn: Turn, streamer: ReplyFeed, options: dict[str, Any]) -> TranscribingOutput:

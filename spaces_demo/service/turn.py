@@ -12,7 +12,7 @@ import numpy as np
 from processing_ttt import TttProcessor, TttReply, TttTranscript
 
 from .limits import Limits
-from .request import PastTurn, TalkRequest
+from .request import CheckedTurn, TalkRequest
 from .summary import ReplySummary, segments_of
 from .uploads import AudioInput
 
@@ -59,7 +59,7 @@ class Turn:
         text (`str`, *optional*): Its text, checked and without space around it.
         audio (`AudioInput`, *optional*): Its audio, checked and not decoded yet.
         time_limit (`float`): Most seconds from its turn to the end of the reply.
-        history (`tuple[PastTurn, ...]`): The turns before, checked in the same way.
+        history (`tuple[CheckedTurn, ...]`): The turns before, checked in the same way.
         progress ([`Progress`]): What is known of the reply.
     """
 
@@ -67,7 +67,7 @@ class Turn:
     text: str | None
     audio: AudioInput | None
     time_limit: float
-    history: tuple[PastTurn, ...] = ()
+    history: tuple[CheckedTurn, ...] = ()
     progress: Progress = field(default_factory=Progress)
 
     @classmethod
