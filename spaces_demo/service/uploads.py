@@ -115,7 +115,7 @@ def _checked_bytes(data: bytes, limits: Limits) -> io.BytesIO:
 def _check_container(data: bytes, demuxer: str, limits: Limits) -> None:
     """Check the first audio of an m4a or webm file, whose length may be unknown until it is decoded."""
     try:
-        with av.open(io.BytesIO(data), format=demuxer, io_open=_refuse_other_files) as container:
+        with av.open(io.BytesIO(data), "r", format=demuxer, io_open=_refuse_other_files) as container:
             if not container.streams.audio:
                 raise RequestError("The file has no audio: choose another.")
             audio, seconds = container.streams.audio[0], (container.duration or 0) / av.time_base
