@@ -99,7 +99,7 @@ class TttTalker:
             OSError: If there is no such checkpoint, or its weights are damaged.
             ValueError: If the checkpoint is of another kind of model.
         """
-        source = os.fspath(name_or_folder)
+        source, chosen = os.fspath(name_or_folder), choose_device(device)
         loading: dict[str, Any] = {"trust_remote_code": trust_remote_code}
         if revision is not None:
             loading["revision"] = revision
@@ -114,7 +114,7 @@ class TttTalker:
             model = _with_adapter(model, adapter)
         with faults_named(f"the processor of {source!r}"):
             processor = AutoProcessor.from_pretrained(source, **loading)
-        return cls(model.to(choose_device(device)).eval(), processor, language, **generation_options)
+        return cls(model.to(chosen).eval(), processor, language, **generation_options)
 
     def reply(
         self,

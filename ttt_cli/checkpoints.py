@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .checks import check_new_folder, looks_like_path
-from .options import HIGHEST_SEED, LOWEST_SEED
+from .checks import check_hub, check_new_folder, looks_like_path
+from .options import HIGHEST_SEED, LOWEST_SEED, interruptible, show_progress, status
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCard
@@ -34,6 +34,7 @@ Codec = Annotated[
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.", show_default=False)]
 
 
+@interruptible("Delete what was written of the new folder; then the same command begins again.")
 def convert(
     source: Annotated[str, typer.Argument(help="Folder or Hub id of a released checkpoint.")],
     output: Output,
@@ -43,6 +44,9 @@ def convert(
     """Turn a released Text-to-Talk checkpoint into a folder that the Auto classes load."""
     check_new_folder(output)
     _check_source(source)
+    check_hub([source])
+    show_progress()
+    status("Loading PyTorch ...")
     from transformers import AutoTokenizer
 
     from modeling_ttt import convert_released_model, model_card
@@ -82,6 +86,7 @@ def convert(
     )
 
 
+@interruptible("Delete what was written of the new folder; then the same command begins again.")
 def init(
     language_model: Annotated[str, typer.Argument(help="Folder or Hub id of a causal language model.")],
     output: Output,
@@ -98,6 +103,9 @@ def init(
     """Start a new Text-to-Talk model from a causal language model, ready for training."""
     check_new_folder(output)
     _check_source(language_model, may_lack_owner=True)
+    check_hub([language_model])
+    show_progress()
+    status("Loading PyTorch ...")
     import torch
     from transformers import AutoTokenizer
 
@@ -135,6 +143,7 @@ def init(
     _report(output, processor.vocabulary, ", when it has learnt to: it only writes so far")
 
 
+@interruptible("Delete what was written of the new folder; then the same command begins again.")
 def convert_codec(
     source: Annotated[
         str,

@@ -4,9 +4,13 @@ Checks of arguments before anything heavy is imported: files, folders, names, de
 Depends on the file system. Independent of PyTorch and of all packages.
 """
 
+import os
 import re
+import socket
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 AUDIO_FILES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".webm", ".aiff")
 WRITTEN_FORMATS = (".wav", ".flac", ".ogg", ".mp3")
@@ -23,6 +27,45 @@ def check_model(name: str) -> None:
     for part in name.split("+"):
         if looks_like_path(part) and not Path(part).is_dir():
             raise FileNotFoundError(f"There is no folder {part!r}, and it is no Hub id (owner/name) either.")
+
+
+def check_hub(names: Iterable[str], kind: str = "models") -> None:
+    """
+    Refuse names on the Hub whose files are not on this machine and cannot be downloaded, because the Hub is out of
+    reach: its library would try for half a minute. Where all are here, nothing asks the Hub.
+    """
+    wanted = [name for name in names if name and not Path(name).expanduser().exists()]
+    if not wanted or _reaches_hub():
+        return
+    os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    for name in wanted:
+        if not Path(HF_HUB_CACHE, f"{kind}--{name.replace('/', '--')}").is_dir():
+            raise FileNotFoundError(
+                f"There is no folder {name!r}, no download of it from the Hub on this machine, and the Hub cannot be "
+                "reached: check the name, or the network (and HF_HUB_OFFLINE)."
+            )
+
+
+def _reaches_hub() -> bool:
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return False
+    hub = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+    if hub.scheme in getproxies():  # which the library uses, and this check would not
+        return True
+    try:
+        socket.create_connection((hub.hostname or "", hub.port or (80 if hub.scheme == "http" else 443)), 5).close()
+    except OSError:
+        return False
+    return True
+
+
+def check_language(language: str | None, known: Iterable[str], whose: str) -> None:
+    """Refuse the tag of a language other than those that are known, if any are."""
+    known = sorted(set(known))
+    if language is not None and known and language not in known:
+        raise ValueError(f"--language {language}: {whose} knows {', '.join(known)}; --adapter names another adapter.")
 
 
 def check_device(device: str | None) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from .checks import check_device, check_model, looks_like_path
+from .checks import check_device, check_hub, check_model, looks_like_path
 from .options import interruptible, status
 
 CodecModel = Annotated[
@@ -140,6 +140,8 @@ def _check_arguments(source: str, model: str, device: str) -> None:
         raise FileNotFoundError(f"There is no file or folder {source!r}.")
     check_model(model)
     check_device(device)
+    check_hub([model])
+    check_hub([source], "datasets")
 
 
 def _columns(given: list[str]) -> dict[str, str]:
@@ -160,6 +162,7 @@ def _checkpoint(model: str) -> str:
     return model or str(nano_checkpoint())
 
 
+@interruptible("The same command begins again.")
 def codec_check(
     source: Annotated[str, typer.Argument(help="Recordings with transcripts, as for `ttt prepare`.")],
     judge: Annotated[

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from .checks import check_model, check_new_folder
-from .options import status
+from .checks import check_hub, check_model, check_new_folder
+from .options import interruptible, status
 
 
 class ExportedDtype(str, Enum):
@@ -21,6 +21,7 @@ class ExportedDtype(str, Enum):
     int8 = "int8"
 
 
+@interruptible("Delete what was written of the new folder; then the same command begins again.")
 def export(
     model: Annotated[str, typer.Argument(help="Folder or Hub id of a checkpoint.")],
     output: Annotated[Path, typer.Argument(help="New or empty folder to write.")],
@@ -31,6 +32,7 @@ def export(
     """Write a checkpoint for ONNX Runtime: its graph, tokenizer, codec and settings, for `--engine onnx`."""
     check_model(model)
     check_new_folder(output)
+    check_hub([model])
     status(f"Loading {model} ...")
     import torch
     from transformers import AutoProcessor

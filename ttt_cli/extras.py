@@ -24,6 +24,7 @@ MODULES = {
     "ray": ("ray",),
     "edge": ("onnx", "onnx_ir", "onnxruntime", "onnxscript"),
     "numbers": ("wetext",),
+    "mic": ("sounddevice",),
     "nano": ("pocketsphinx", "torchaudio"),
     "quantized": ("bitsandbytes", "torchao"),
 }

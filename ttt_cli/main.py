@@ -1,8 +1,8 @@
 """
 The application `ttt`: which commands there are, and how errors are shown.
 
-    talk.py, checkpoints.py, edge.py, data.py, training.py    the commands
-    spaces_demo/commands.py                                   `demo`: a Space ships without this package
+    talk.py, transcribe.py, checkpoints.py, edge.py, data.py, training.py    the commands
+    spaces_demo/commands.py                                                  `demo`: a Space ships without this package
 
 Depends on the commands' functions. Independent of what they do.
 """
@@ -11,7 +11,7 @@ import importlib.metadata
 import logging
 import os
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,8 +21,9 @@ from .checkpoints import convert, convert_codec, init
 from .data import codec_check, prepare
 from .edge import export
 from .extras import way_out
-from .talk import speak, talk, transcribe
+from .talk import speak, talk
 from .training import evaluate, merge, publish, train
+from .transcribe import transcribe
 
 app = typer.Typer(
     name="ttt",
@@ -71,13 +72,18 @@ for command in (
 
 
 def _quiet() -> None:
-    """Leave the screen to the answer: no progress bars or notes of the libraries."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when transformers is imported
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    # The second writes when torchao is imported, the third where a kernel of bitsandbytes is missing.
-    for name in ("torch", "torch.utils._pytree", "bitsandbytes"):
+    """Leave the screen to the answer: no progress bars of the libraries, and no notes to other libraries."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when huggingface_hub is imported
+    # The first writes when torchao is imported, the second where a kernel of bitsandbytes is missing.
+    for name in ("torch.utils._pytree", "bitsandbytes"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore")
+    warnings.simplefilter("ignore", FutureWarning)  # libraries to libraries, as DeprecationWarning
+    warnings.showwarning = _show_warning
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Show what a user should know in one line, without the place in a library that it comes from."""
+    typer.echo(f"Warning: {message}", err=True)
 
 
 def main() -> None:

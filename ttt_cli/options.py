@@ -1,5 +1,6 @@
 """What several commands share: options with their types and help texts, and the way out of an interrupted command."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +14,18 @@ LOWEST_SEED, HIGHEST_SEED = -(2**63), 2**64 - 1  # of PyTorch's generators
 
 @contextmanager
 def interruptible(advice: str) -> Iterator[None]:
-    """End a command that Ctrl-C interrupts with one line that says how to go on."""
+    """End what Ctrl-C interrupts with one line that says how to go on; also as a decorator of a command."""
     try:
         yield
     except KeyboardInterrupt:
         typer.echo(f"\nInterrupted. {advice}", err=True)
         raise typer.Exit(130) from None  # as a shell reports a process that Ctrl-C ended
+
+
+def show_progress() -> None:
+    """Let the libraries show how far they are with what takes long, if a person watches."""
+    if sys.stderr.isatty():
+        os.environ.pop("HF_HUB_DISABLE_PROGRESS_BARS", None)
 
 
 def status(text: str) -> None:
@@ -92,6 +99,7 @@ MaxNewTokens = Annotated[
 Stream = Annotated[
     bool, typer.Option("--stream", help="Print and write the reply as it comes. Ctrl-C ends it, and keeps what came.")
 ]
+Play = Annotated[bool, typer.Option("--play", help="Play the speech, too (the extra mic).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, an object in each line.")]
 Adapters = Annotated[
     list[str] | None,

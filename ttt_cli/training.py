@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from .checks import check_device, check_model, check_new_folder, check_repository, looks_like_path
-from .options import interruptible, status
+from .checks import check_device, check_hub, check_model, check_new_folder, check_repository, looks_like_path
+from .options import interruptible, show_progress, status
 
 Set = Annotated[
     list[str] | None,
@@ -37,6 +37,7 @@ def train(
     check_model(read.model)
     if not Path(read.data).exists():
         raise FileNotFoundError(f"There is no prepared folder and no data file {read.data!r}.")
+    check_hub(read.model.split("+"))
     status("Loading PyTorch ...")
     from finetune.training.train import train as run
 
@@ -91,6 +92,7 @@ def evaluate(
         folder = name.rpartition(":")[0]
         if looks_like_path(name) and not (Path(name).is_dir() or (folder and Path(folder).is_dir())):
             raise FileNotFoundError(f"There is no prepared folder {name!r}.")
+    check_hub(part for name in models for part in (name.partition("=")[2] or name).split("+"))
     status("Loading PyTorch ...")
     from finetune.evaluation.evaluate import TASKS, EvaluationOptions
     from finetune.evaluation.evaluate import evaluate as run
@@ -125,6 +127,7 @@ Datasets = Annotated[
 License = Annotated[str | None, typer.Option(help="Licence of the weights, as cc-by-sa-3.0.", show_default=False)]
 
 
+@interruptible("The same command uploads again; files that the Hub has already are not sent twice.")
 def publish(
     trained: Trained,
     repository: Annotated[str, typer.Argument(help="Hub repository, made if needed.")],
@@ -146,6 +149,9 @@ def publish(
     check_model(trained)
     if to is not None:
         check_new_folder(to)
+    check_hub(trained.split("+"))
+    show_progress()
+    status("Loading PyTorch ...")
     from finetune.publishing.publish import publish as run
     from finetune.publishing.publish import write_published
 
@@ -178,6 +184,7 @@ def publish(
     typer.echo(f"Published: {commit.commit_url}")
 
 
+@interruptible("Delete what was written of the new folder; then the same command begins again.")
 def merge(
     trained: Trained,
     out: Annotated[Path, typer.Argument(help="New or empty folder.")],
@@ -188,6 +195,9 @@ def merge(
     """Write an adapter into the weights of its base: a folder that needs no PEFT."""
     check_model(trained)
     check_new_folder(out)
+    check_hub(trained.split("+"))
+    show_progress()
+    status("Loading PyTorch ...")
     from finetune.publishing.publish import write_published
 
     write_published(trained, out, merge=True, results=results, label=label, license=license)

@@ -190,7 +190,7 @@ def _make_shards(
     if (work / INFO_FILE).is_file():
         _refuse_other_settings(out, read_info(work), info)
     info.write(work)
-    with tqdm(desc=f"prepare {source.name}", unit="record") as progress:
+    with tqdm(desc=f"prepare {source.name}", total=source.count(), unit="record") as progress:
         shards = _missing_shards(source, shard_items, work, progress, keeps_splits)
         if engine == "ray":
             results = run_ray(shards, worker, num_proc)

@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -78,6 +79,10 @@ class Source:
         records = (pair for path, split in self.files for pair in ((record, split) for record in _records(path)))
         for number, (record, split) in islice(enumerate(records), start, None):
             yield self._item(record, number, split)
+
+    def count(self) -> int | None:
+        """Count the items without reading their audio; `None` for a data set on the Hub."""
+        return None if self.kind == "hub" else sum(map(_count, (path for path, _ in self.files)))
 
     def _item(self, record: Any, number: int, split: str | None) -> Item:
         if isinstance(record, Unreadable):
@@ -185,6 +190,13 @@ def _records(path: Path) -> Iterator[Any]:
         yield from _delimited_records(path, "\t" if suffix == ".tsv" else ",")
 
 
+def _count(path: Path) -> int:
+    if path.suffix.lower() == ".parquet":
+        with _parquet_faults(path):
+            return pyarrow.parquet.read_metadata(path).num_rows
+    return sum(1 for _ in _records(path))
+
+
 def _json_lines(path: Path) -> Iterator[Any]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
@@ -209,10 +221,15 @@ def _json_list(path: Path) -> Iterator[Any]:
 
 
 def _parquet_records(path: Path) -> Iterator[Any]:
+    with _parquet_faults(path), pyarrow.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(BATCH_ROWS):
+            yield from batch.to_pylist()
+
+
+@contextmanager
+def _parquet_faults(path: Path) -> Iterator[None]:
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(BATCH_ROWS):
-                yield from batch.to_pylist()
+        yield
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise ValueError(f"{str(path)!r} cannot be read as Parquet ({str(error).splitlines()[0]}).") from error
 

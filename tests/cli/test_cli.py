@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from finetune.adapters.languages import AdapterLanguages
 from modeling_ttt import nano_checkpoint
 from processing_ttt import TttTalker
-from ttt_cli.talk import Talker, _each_adapter
+from ttt_cli.talker import Talker, each_adapter
 
 QUESTIONS = sorted((ROOT / "checkpoints" / "ttt-nano" / "questions").glob("?.wav"))
 
@@ -67,7 +67,30 @@ def test_several_recordings_are_transcribed_in_one_run_and_a_bad_one_does_not_en
     assert first.startswith(f"{QUESTIONS[0]}: ") and second.startswith(f"{QUESTIONS[1]}: ")
     with QUESTIONS[0].open("rb") as file:
         alone = ttt("transcribe", "-", "--json", cwd=tmp_path, stdin=file)
-    assert json.loads(alone.stdout) == {"audio": "-", "text": first.partition(": ")[2]}
+    told = json.loads(alone.stdout)
+    assert told["audio"] == "-" and told["text"] == first.partition(": ")[2]
+    assert told["duration"] == pytest.approx(soundfile.info(QUESTIONS[0]).duration, abs=0.01)
+    assert [segment["text"] for segment in told["segments"]] == [told["text"]]
+
+
+def test_a_long_recording_is_transcribed_whole_as_subtitles(tmp_path):
+    questions = [soundfile.read(path, dtype="float32")[0] for path in QUESTIONS[:4]]
+    silence = np.zeros(8 * 16_000, np.float32)
+    audio_file(tmp_path / "long.wav", np.concatenate([part for one in questions for part in (one, silence)]))
+    done = ttt("transcribe", "long.wav", "--format", "srt", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    cues = done.stdout.strip().split("\n\n")
+    assert len(cues) >= 2 and cues[0].startswith("1\n00:00:00,000 --> 00:00:")
+    assert all(re.fullmatch(r"\d+\n[\d:,]+ --> [\d:,]+\n.+", cue) for cue in cues)
+
+
+def test_a_reply_does_not_replace_a_file_whose_name_was_not_given(tmp_path):
+    talker = Talker(TttTalker(SimpleNamespace(set_adapter=lambda name: None), SimpleNamespace()))
+    before = Path("reply.wav"), Path("reply-2.wav")
+    for name in before:
+        (tmp_path / name).touch()
+    assert next(each_adapter(talker, None, default=tmp_path / "reply.wav")) == tmp_path / "reply-3.wav"
+    assert next(each_adapter(talker, tmp_path / "reply.wav")) == tmp_path / "reply.wav", "which was asked for"
 
 
 def test_a_question_or_text_needs_no_option_and_may_come_from_stdin(tmp_path):
@@ -95,7 +118,7 @@ def test_each_adapter_is_asked_in_its_own_language_unless_one_is_named():
     chosen = []
     model, processor = SimpleNamespace(set_adapter=chosen.append), SimpleNamespace(system_prompts={"tts": "Say it."})
     talker = Talker(TttTalker(model, processor), languages)
-    prompts = [talker.system_prompt("tts") for _ in _each_adapter(talker, Path("reply.wav"))]
+    prompts = [talker.system_prompt("tts") for _ in each_adapter(talker, Path("reply.wav"))]
     assert prompts == ["Say it. Language: it.", "Say it. Language: ru.", None] and chosen == list(languages)
     talker.talker.language = "fr"
     assert talker.system_prompt("tts") is None  # the talker's language counts

@@ -25,8 +25,8 @@ from finetune.runs import Facts, read_facts
 from finetune.training.train import train
 from modeling_ttt import nano_checkpoint
 from spaces_demo.app import load_service
-from ttt_cli.options import Dtype
-from ttt_cli.talk import _load
+from ttt_cli.options import Dtype, Engine
+from ttt_cli.talker import load
 
 
 @pytest.fixture(scope="module")
@@ -270,7 +270,7 @@ def test_programs_and_the_demo_load_what_an_adapter_was_trained_from(root, monke
 
     monkeypatch.setattr(transformers.AutoModel, "from_pretrained", from_pretrained)
     with pytest.raises(Loaded):
-        _load("", "cpu", Dtype.auto, None, [str(root / "one")])
+        load("", "cpu", Dtype.auto, Engine.torch, None, [str(root / "one")])
     with pytest.raises(Loaded):
         load_service(adapters={"one": str(root / "one")})
     with pytest.raises(Loaded):
