@@ -4,6 +4,7 @@ objective.
 
     python benchmarks/paper_comparison.py --work comparison --seeds 0 1 2    # the same command resumes
     python benchmarks/paper_comparison.py --work comparison --systems ar ttt --seeds 0 --steps 40 --runs trial
+    python benchmarks/paper_comparison.py --work comparison --cost  # CPU seconds of a step beside TtT's
     # a table of the finished runs
     python benchmarks/paper_comparison.py --work comparison --table --out benchmarks/results/paper_comparison.json
 
@@ -24,6 +25,7 @@ thread; `--device cuda` is the same code.
 import argparse
 import hashlib
 import json
+import statistics
 import tempfile
 import time
 from dataclasses import asdict, replace
@@ -34,14 +36,25 @@ import torch
 from comparison.data import Benchmark, encode_speech, load_benchmark, make_speech
 from comparison.evaluation import OTHER_DECODINGS, Measurement, codec_floor
 from comparison.systems import SYSTEMS, create_model
-from comparison.table import RESULT, check_options, collect, markdown_table, merge, paired_table, restore, write_json
-from comparison.training import MODEL, TrainingOptions, load_finished, train
+from comparison.table import (
+    REFERENCE,
+    RESULT,
+    check_options,
+    collect,
+    markdown_table,
+    merge,
+    paired_table,
+    restore,
+    write_json,
+)
+from comparison.training import MODEL, TrainingOptions, load_finished, step_costs, train
 
 from finetune.hardware import computes_bfloat16
 
 CODEC = Path("checkpoints/ttt-nano/codec")
 OUT = Path("benchmarks/results/paper_comparison.json")
 STEPS = 1000  # 1.9M ids; a quarter of an hour for each system on one core without bfloat16
+COST_STEPS = 20
 PROBE_STEPS = 6  # to measure the speed with; the first one is not counted
 
 
@@ -49,6 +62,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line: see the module's docstring."""
     options = _parse(arguments)
     torch.set_num_threads(options.threads)
+    if options.cost:
+        print(_cost_table(options))
+        return
     if not options.table:
         _run_all(options)
     results, floor = _collect(options)
@@ -84,8 +100,23 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--limit", type=int, help="use so many items of each test only")
     parser.add_argument("--codec", type=Path, default=CODEC)
     parser.add_argument("--out", type=Path, help=f"where all results go as JSON; {OUT} for the repository's own")
+    parser.add_argument("--cost", action="store_true", help="only measure what a step costs, once there is data")
     parser.add_argument("--table", action="store_true", help="train nothing, only collect")
     return parser.parse_args(arguments)
+
+
+def _cost_table(options: argparse.Namespace) -> str:
+    """Measure steps of TtT and of the systems by turns; the ratio is the median over steps on the same examples."""
+    names = [REFERENCE, *(name for name in options.systems if name != REFERENCE)]
+    benchmark = load_benchmark(options.work, options.codec)
+    training = TrainingOptions(COST_STEPS + 1, precision=_precision(options), device=options.device)
+    systems = [SYSTEMS[name] for name in names]
+    seconds = step_costs(systems, benchmark.examples, benchmark.layout.vocabulary, training)
+    lines = ["| system | CPU s per step | of TtT |", "|---|---|---|"]
+    for system, own in zip(systems, seconds, strict=True):
+        ratio = statistics.median(mine / theirs for mine, theirs in zip(own, seconds[0], strict=True))
+        lines.append(f"| {system.title} | {statistics.median(own):.2f} | {ratio:.2f}x |")
+    return "\n".join(lines)
 
 
 def _run_all(options: argparse.Namespace) -> None:

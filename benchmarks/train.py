@@ -14,6 +14,7 @@ How fast training is, beside plain supervised fine-tuning of the same backbone, 
    no second loss.
 3. ours, padded: the same examples as (1), batches of like length, padded. Counted in ids that are not padding, as (1).
 4. ours, padded at random: the same without sorting by length, as an ordinary collator does.
+5. ours, two streams: (1) with `objective: two_stream`. A packed row holds copies too; counted are the ids without them.
 
 Each runs in a process of its own, so that peak memory is its own; tokens a second are all ids over all seconds after
 the first two updates, and the table's the median over rounds. On a CPU these are seconds of CPU time of one thread,
@@ -36,14 +37,15 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoProcessor, Traine
 
 from finetune.hardware import computes_bfloat16, peak_memory
 from finetune.training.batch_plan import RowPlan, shuffled
-from finetune.training.corruption import Objective
+from finetune.training.corruption import Objective, longest_length
 from finetune.training.mixture import MixedExamples, read_mixture
 from finetune.training.trainer import TttTrainer
 from finetune.training.training_data import NoisingCollator, PlannedRows
 from modeling_ttt import TttConfig, TttForConditionalGeneration, nano_checkpoint
+from modeling_ttt.two_streams_ttt import CopyRule
 from processing_ttt import TttProcessor
 
-VARIANTS = ("ours, packed", "plain SFT", "ours, padded", "ours, padded at random")
+VARIANTS = ("ours, packed", "plain SFT", "ours, padded", "ours, padded at random", "ours, two streams")
 
 
 class Clock(TrainerCallback):
@@ -106,8 +108,12 @@ def run(variant: str, given: argparse.Namespace) -> dict[str, float]:
         for example in map(examples.__getitem__, range(len(examples)))
         if len(example["input_ids"]) <= given.row_length
     ]
-    lengths = [len(example["input_ids"]) for example in examples]
-    packs = variant in ("ours, packed", "plain SFT")
+    packs = variant in ("ours, packed", "plain SFT", "ours, two streams")
+    text_config = backbone(given, vocabulary.vocab_size)
+    config = TttConfig(text_config=text_config, **vocabulary.config_kwargs())
+    copies = CopyRule.from_config(config, given.block_length) if variant == "ours, two streams" else None
+    objective = Objective(copies=copies, max_length=given.row_length)
+    lengths = [longest_length(example, objective, vocabulary) for example in examples]
     mean = sum(lengths) / len(lengths)
     rows = (
         given.rows if packs else max(1, round(given.rows * given.row_length / mean))
@@ -116,7 +122,6 @@ def run(variant: str, given: argparse.Namespace) -> dict[str, float]:
     plan = RowPlan(lengths, order, rows, given.row_length if packs else None)
     if variant == "ours, padded at random":
         plan.epoch = lambda epoch: [[position] for position in order(epoch)]  # type: ignore[method-assign]
-    text_config = backbone(given, vocabulary.vocab_size)
     clock = Clock()
     arguments = TrainingArguments(
         output_dir=tempfile.mkdtemp(), max_steps=given.updates, per_device_train_batch_size=rows, report_to=[],
@@ -126,12 +131,14 @@ def run(variant: str, given: argparse.Namespace) -> dict[str, float]:
         dataloader_pin_memory=torch.cuda.is_available(),
     )  # fmt: skip
     dataset = PlannedRows(examples, plan, given.updates)
-    collate = NoisingCollator(vocabulary, Objective(), 0, packs)
+    collate = NoisingCollator(vocabulary, objective, 0, packs)
     used: list[int] = []
 
     def counting(rows_of_batch: Any) -> dict[str, torch.Tensor]:
         batch = collate(rows_of_batch)
         real = batch["sample_ids"] >= 0 if packs else batch["attention_mask"] > 0
+        if copies is not None:
+            real &= batch["copy_ids"] == 0
         used.append(int(real.sum()))
         return batch
 
@@ -149,7 +156,7 @@ def run(variant: str, given: argparse.Namespace) -> dict[str, float]:
             model=model, args=arguments, train_dataset=dataset, data_collator=plain, callbacks=[clock]
         )
     else:
-        model = TttForConditionalGeneration(TttConfig(text_config=text_config, **vocabulary.config_kwargs()))
+        model = TttForConditionalGeneration(config)
         trainer = TttTrainer(
             model=model, args=arguments, train_dataset=dataset, data_collator=counting, callbacks=[clock]
         )
@@ -186,8 +193,9 @@ def report(measured: dict[str, list[dict]], given: argparse.Namespace) -> None:
         memory = max(result["peak_memory_gib"] for result in results)
         share = speed[variant] / speed["plain SFT"]
         print(f"| {variant} | {results[0]['tokens_per_update']:.0f} | {around} | {share:.2f}x | {memory:.2f} |")
-    for variant in VARIANTS[2:]:
+    for variant in VARIANTS[2:4]:
         print(f"\npacked is {speed[VARIANTS[0]] / speed[variant]:.2f}x of {variant.removeprefix('ours, ')}")
+    print(f"\nan id with copies costs {speed[VARIANTS[0]] / speed[VARIANTS[4]]:.2f}x of one without")
     if given.peak_tflops:
         for variant in VARIANTS[:2]:
             print(f"\n{variant}: {speed[variant] * flops / (given.peak_tflops * 1e12):.1%} of the device's peak")
@@ -201,6 +209,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--row-length", type=int, default=1024)
     parser.add_argument("--rows", type=int, default=2, help="packed rows of an update")
+    parser.add_argument("--block-length", type=int, default=16, help="masks of a block that is copied")
     parser.add_argument("--updates", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=2, help="each variant's median over so many processes, by turns")
     parser.add_argument(

@@ -9,6 +9,8 @@ The systems that are compared: one backbone, and what each of them makes of the 
 | `ttt-no-banom`, `ttt-no-ppm`, `ttt-no-sst` | next id | diffused | one probability is 0 |
 | `ttt-block`, `ttt-block-8` | next id | diffused | blocks of 16 or 8 attend to themselves and what precedes them |
 | `ttt-filled` | next id | diffused | not in the paper: the last span is filled with its end marker to whole blocks |
+| `ttt-two-stream` | next id | diffused | not in the paper: blocks are noised in copies, as decoding sees them |
+| `ttt-two-stream-half` | next id | diffused | the same, but a step copies about half of an example's spans |
 
 Most spans of a reply are one block of 16 here, so what `ttt-block` hears otherwise is above all the question's audio;
 they are two blocks of 8, and `ttt-block-8` is compared with TtT decoded in blocks of 8 as well.
@@ -20,6 +22,7 @@ that is resumed draws what it would have drawn.
 Depends on ids, models and the project's objective. Independent of files and audio.
 """
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,10 +31,12 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from finetune.training.collate import Example, fill_blocks, lay_rows, truncate_last_span
+from finetune.training.collate import Example, assign_rows, fill_blocks, lay_rows, truncate_last_span
+from finetune.training.corruption import Objective, append_copies
 from modeling_ttt import TttConfig, TttForConditionalGeneration
 from modeling_ttt.masking_ttt import audio_span_ids
 from modeling_ttt.objective_ttt import corrupt
+from modeling_ttt.two_streams_ttt import CopyRule, copies_length
 from processing_ttt.vocabulary_ttt import TttVocabulary
 
 from .nar import corrupt_reply, fill_reply, nar_loss, truncate_reply
@@ -60,6 +65,7 @@ class System:
         family (`str`): `"ar"`, `"nar"` or `"ttt"`: whose loss and whose decoding.
         span_truncation_prob (`float`): SST; for `"nar"` the same cut, anywhere in the reply.
         fills_blocks (`bool`): Whether what is not cut is filled to whole blocks; `"nar"` always is.
+        copied_share (`float`): With copies: the share of an example's blocks that a step copies, rounded up.
         block_length (`int`): Masks of a block in decoding.
         config (`dict`): Fields of `TttConfig`.
     """
@@ -68,6 +74,7 @@ class System:
     family: str
     span_truncation_prob: float = 0.5
     fills_blocks: bool = False
+    copied_share: float = 1.0
     block_length: int = BLOCK_LENGTH
     config: dict[str, Any] = field(default_factory=dict)
 
@@ -89,6 +96,14 @@ SYSTEMS = {
         config={"span_attention": "block", "span_block_length": 8},
     ),
     "ttt-filled": System("TtT, blocks filled", "ttt", fills_blocks=True),
+    "ttt-two-stream": System("TtT, two streams", "ttt", span_truncation_prob=0.0, config={"objective": "two_stream"}),
+    "ttt-two-stream-half": System(
+        "TtT, two streams, half of the spans",
+        "ttt",
+        span_truncation_prob=0.0,
+        copied_share=0.5,
+        config={"objective": "two_stream"},
+    ),
 }
 
 
@@ -152,6 +167,9 @@ def make_batch(
     """
     rng = random.Random(f"{seed} {step}")
     cut_rows = [[_cut(system, example, vocabulary, rng) for example in row] for row in rows]
+    if system.config.get("objective") == "two_stream":
+        rule = CopyRule.from_config(model.config, system.block_length)
+        return _with_copies(cut_rows, rule, system.copied_share, vocabulary, rng)
     longest = max(sum(len(example["input_ids"]) for example in row) for row in cut_rows)  # what is filled may need more
     batch = lay_rows(cut_rows, max(row_length, longest), vocabulary.pad_token_id)
     if system.family == "ar":
@@ -171,6 +189,31 @@ def make_batch(
         generator=noise,
     )
     return batch | vars(noised)
+
+
+def _with_copies(
+    rows: Sequence[Sequence[Example]],
+    rule: CopyRule,
+    copied_share: float,
+    vocabulary: TttVocabulary,
+    rng: random.Random,
+) -> Batch:
+    """Put copies behind the examples, and these into the rows that cost least: which row makes no difference else."""
+    copied = []
+    for example in (example for row in rows for example in row):
+        num_blocks = copies_length(example["input_ids"], example["labels"], rule) // rule.block_length
+        longest = len(example["input_ids"]) + math.ceil(copied_share * num_blocks) * rule.block_length
+        copied.append(append_copies(example, Objective(copies=rule, max_length=longest), rule, vocabulary, rng))
+    lengths = [len(example["input_ids"]) for example in copied]
+    longest = max(lengths)
+    row_length = min(range(longest, 2 * longest, 8), key=lambda length: _cost(assign_rows(lengths, length), length))
+    assigned = assign_rows(lengths, row_length)
+    return lay_rows([[copied[i] for i in row] for row in assigned], row_length, vocabulary.pad_token_id)
+
+
+def _cost(rows: Sequence[Sequence[int]], row_length: int) -> int:
+    """Estimate what rows of a length cost: linear layers once a position, attention as much at some 1000 positions."""
+    return len(rows) * row_length * (1000 + row_length)
 
 
 def _cut(system: System, example: Example, vocabulary: TttVocabulary, rng: random.Random) -> Example:
@@ -199,5 +242,6 @@ def compute_loss(system: System, model: PreTrainedModel, batch: Batch) -> dict[s
     """
     if system.family == "nar":
         return {"loss": nar_loss(model, batch)}
-    outputs = model(**batch, use_cache=False)
+    options = {"skip_logits": True} if system.family == "ttt" else {}
+    outputs = model(**batch, use_cache=False, **options)
     return {name: outputs[name] for name in ("loss", "text_loss", "audio_loss") if name in outputs}

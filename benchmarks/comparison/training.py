@@ -14,7 +14,7 @@ import math
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -176,6 +176,40 @@ def train(
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
         _replace(folder / MODEL, weights, progress)
     return progress
+
+
+def step_costs(
+    systems: Sequence[System],
+    examples: dict[str, list[Example]],
+    vocabulary: TttVocabulary,
+    options: TrainingOptions,
+    backbone: dict[str, Any] | None = None,
+) -> list[list[float]]:
+    """
+    Measure steps of several systems by turns, on the same examples.
+
+    Args:
+        systems (`Sequence[System]`): What is measured.
+        examples (`dict[str, list[dict]]`): Training examples by task.
+        vocabulary (`TttVocabulary`): The ids.
+        options (`TrainingOptions`): Steps, of which the first is not counted.
+        backbone (`dict`, *optional*): Other sizes than the comparison's.
+
+    Returns:
+        `list[list[float]]`: For each system the CPU seconds of each step, its batch included.
+    """
+    models = [create_model(system, vocabulary, 0, backbone).to(options.device).train() for system in systems]
+    optimisers = [MuonAdamW(model, options.learning_rate, options.weight_decay) for model in models]
+    lengths = {task: [len(example["input_ids"]) for example in found] for task, found in examples.items()}
+    seconds: list[list[float]] = [[] for _ in systems]
+    for step, planned in enumerate(plan_batches(lengths, options, 0)):
+        rows = [[examples[task][number] for task, number in row] for row in planned]
+        for system, model, optimiser, taken in zip(systems, models, optimisers, seconds, strict=True):
+            began = time.process_time()
+            batch = make_batch(system, model, rows, options.row_length, vocabulary, 0, step)
+            _update(system, model, optimiser, batch, step, options)
+            taken.append(time.process_time() - began)
+    return [taken[1:] for taken in seconds]
 
 
 def _update(

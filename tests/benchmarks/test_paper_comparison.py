@@ -162,7 +162,11 @@ def test_each_ablation_switches_off_one_strategy():
         "ttt-block": (0.3, 0.3, 0.5, "block"),
         "ttt-block-8": (0.3, 0.3, 0.5, "block"),
         "ttt-filled": (0.3, 0.3, 0.5, "full"),
+        "ttt-two-stream": (0.3, 0.3, 0.0, "full"),
+        "ttt-two-stream-half": (0.3, 0.3, 0.0, "full"),
     }
+    objectives = {name: config.objective for name, config in configs.items()}
+    assert [name for name in configs if objectives[name] != "paper"] == ["ttt-two-stream", "ttt-two-stream-half"]
 
 
 # -------------------------------------------------------------------------------------------------------------- AR, NAR
@@ -179,6 +183,29 @@ def test_the_ar_loss_is_the_mean_cross_entropy_of_the_replies_next_ids():
     assert compute_loss(SYSTEMS["ar"], model, batch)["loss"].item() == pytest.approx(
         torch.stack(nats).mean().item(), rel=1e-4
     )
+
+
+@pytest.mark.parametrize("step", range(3))
+def test_two_streams_keep_the_examples_clean_and_copy_all_or_half_of_their_blocks(step):
+    clean = sorted(tuple(found["input_ids"]) for row in rows_of_step(step) for found in row)
+    blocks = []
+    for name in ("ttt-two-stream", "ttt-two-stream-half"):
+        batch = batch_of(name, step)
+        found, copied = [], 0
+        for ids, samples, copies in zip(*(batch[n] for n in ("input_ids", "sample_ids", "copy_ids")), strict=True):
+            found += [tuple(ids[(samples == n) & (copies == 0)].tolist()) for n in range(int(samples.max()) + 1)]
+            copied += int((copies > 0).sum())
+        assert sorted(found) == clean and copied % 16 == 0
+        blocks.append(copied // 16 / len(clean))
+        losses = compute_loss(SYSTEMS[name], model_of(name), batch)
+        assert min(float(losses[part].detach()) for part in ("text_loss", "audio_loss")) > 0
+    assert blocks == [2, 1]  # an example has two spans of a block
+
+
+def test_a_step_is_measured_beside_that_of_ttt():
+    names = ("ttt", "ttt-two-stream", "ar")
+    seconds = training.step_costs([SYSTEMS[n] for n in names], EXAMPLES, VOCABULARY, options(3), BACKBONE)
+    assert [len(taken) for taken in seconds] == [2, 2, 2] and min(map(min, seconds)) > 0
 
 
 def test_nar_masks_text_and_audio_of_the_reply_and_nothing_of_the_prompt():
