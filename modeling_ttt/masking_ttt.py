@@ -105,12 +105,14 @@ def samples_of(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> 
 
     Args:
         input_ids (`torch.LongTensor` of shape `(batch, length)`): Token ids.
-        attention_mask (`torch.Tensor` of shape `(batch, length)`, *optional*): 0 hides a position.
+        attention_mask (`torch.Tensor`, *optional*): 0 hides a position, if it is of shape `(batch, length)`.
 
     Returns:
         `torch.LongTensor` of shape `(batch, length)`: 0, and -1 for what is hidden.
     """
-    return torch.zeros_like(input_ids) if attention_mask is None else attention_mask.long() - 1
+    if attention_mask is None or attention_mask.ndim != 2:
+        return torch.zeros_like(input_ids)
+    return attention_mask.long() - 1
 
 
 def positions_in_samples(sample_ids: torch.Tensor) -> torch.Tensor:

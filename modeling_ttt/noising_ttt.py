@@ -65,18 +65,16 @@ def draw_noise(
         ValueError: if the configuration lacks a marker that is needed.
     """
     if config.objective == "two_stream":
-        is_padding_mask = attention_mask is not None and attention_mask.ndim == 2
-        sample_ids = (
-            samples_of(input_ids, attention_mask if is_padding_mask else None) if sample_ids is None else sample_ids
-        )
+        sample_ids = samples_of(input_ids, attention_mask) if sample_ids is None else sample_ids
         position_ids = positions_in_samples(sample_ids) if position_ids is None else position_ids
         seeds = fixed_seeds(input_ids, labels, sample_ids) if is_fixed else random_seeds(sample_ids, generator)
         rule = CopyRule.from_config(config, block_length)
         return NoisedRows(**vars(append_copies(input_ids, labels, sample_ids, position_ids, rule, seeds)))
-    if config.mask_token_id is None or config.audio_token_start_id is None:
+    if config.audio_token_start_id is None or config.mask_token_id is None:
+        name = "audio_token_start_id" if config.audio_token_start_id is None else "mask_token_id"
         raise ValueError(
-            "`config.mask_token_id` is not set, so audio cannot be masked for training; set it to the id of the mask "
-            "token."
+            f"`config.{name}` is not set, so audio cannot be masked for training; run `ttt convert` on the checkpoint, "
+            "or set it to the tokenizer's id."
         )
     corruption = corrupt(
         input_ids,

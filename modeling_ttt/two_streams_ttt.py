@@ -133,7 +133,7 @@ def draw_copies(
 
 def copies_length(input_ids: Sequence[int], labels: Sequence[int], rule: CopyRule) -> int:
     """
-    Count the positions of a sequence's copies, which are the same in every draw.
+    Count the positions of a sequence's copies: the same in every draw, and at most as many where a span lacks its end.
 
     Args:
         input_ids (`Sequence[int]`): Clean token ids.
