@@ -20,7 +20,7 @@ MODULES = {
         "tensorboard",
         "tqdm",
     ),
-    "demo": ("av", "gradio", "mcp", "silero_vad"),
+    "demo": ("av", "gradio", "mcp", "silero_vad", "websockets"),
     "ray": ("ray",),
     "edge": ("onnx", "onnx_ir", "onnxruntime", "onnxscript"),
     "numbers": ("wetext",),
