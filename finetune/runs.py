@@ -71,4 +71,9 @@ def read_facts(folder: Path, results: Path | None = None, label: str | None = No
 
 
 def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is damaged: it is no JSON ({error}).") from error

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import Trainer, TrainerCallback
 
@@ -101,6 +102,19 @@ class TttTrainer(Trainer):
             if local.numel() and not torch.isfinite(torch.stack(torch.aminmax(local.detach()))).all():
                 raise self._diverged(f"{name} has NaN or infinite values")
         super().save_model(output_dir, _internal_call)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Save a checkpoint, or describe why it could not be written."""
+        try:
+            super()._save_checkpoint(model, trial)
+        except DivergedError:
+            raise
+        except (OSError, RuntimeError, SafetensorError) as error:  # the last two from writers of tensors
+            raise OSError(
+                f"The checkpoint of update {self.state.global_step} could not be written to {self.args.output_dir!r} "
+                f"({str(error).strip().splitlines()[0]}): the disk may be full. Make room, and the same command goes "
+                "on from the last whole checkpoint."
+            ) from error
 
     def _diverged(self, what: str) -> DivergedError:
         return DivergedError(

@@ -153,6 +153,23 @@ def test_a_run_without_a_whole_checkpoint_is_not_begun_again_in_silence(run):
         train(run)
 
 
+@pytest.mark.parametrize("room", [20_000, 40_000], ids=["no weights", "no optimizer"])
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(base, data, tmp_path, room):
+    resource = pytest.importorskip("resource", reason="a limit on the size of files stands for a full disk")
+    recipe = short_recipe(base, data, tmp_path / "run", max_steps=2)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        with pytest.raises(
+            OSError, match=r"The checkpoint of update 2 could not be written to .*: the disk may be full"
+        ):
+            train(recipe)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    train(recipe)
+    assert (tmp_path / "run" / "training.json").is_file()
+
+
 # --------------------------------------------------------------------------------------------------- data and processes
 
 
