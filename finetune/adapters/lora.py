@@ -214,14 +214,18 @@ def _check_fits(model: TttForConditionalGeneration, name: str, folder: str) -> N
             base,
             model.name_or_path,
         )
+    with faults_named(f"the adapter {name!r}"):
+        _check_sizes(config, name, model.config.vocab_size)
+
+
+def _check_sizes(config: "PeftConfig", name: str, vocab_size: int) -> None:
     for rank in (getattr(config, "r", 1), *(getattr(config, "rank_pattern", None) or {}).values()):
         if not isinstance(rank, int) or not 1 <= rank <= LARGEST_RANK:
             raise ValueError(f"The adapter {name!r} has the rank {rank!r}: it must be from 1 to {LARGEST_RANK}.")
     rows = getattr(config, "trainable_token_indices", None) or {}
-    with faults_named(f"the adapter {name!r}"):
-        highest = max((max(ids) for ids in rows.values()), default=-1) if isinstance(rows, dict) else max(rows)
-        if highest >= model.config.vocab_size:
-            raise ValueError(
-                f"The adapter {name!r} trains token {highest}, but the model has {model.config.vocab_size} tokens: it "
-                "belongs to another model."
-            )
+    highest = max((max(ids) for ids in rows.values()), default=-1) if isinstance(rows, dict) else max(rows)
+    if highest >= vocab_size:
+        raise ValueError(
+            f"The adapter {name!r} trains token {highest}, but the model has {vocab_size} tokens: it belongs to "
+            "another model."
+        )
