@@ -78,10 +78,8 @@ class Response:
     async def run(self, service: TalkService) -> None:
         """Generate it."""
         await self.emit("response.created", response=self._described("in_progress"))
-        self.conversation.instructions, self.conversation.has_audio = (
-            self.settings.instructions,
-            self.settings.has_audio,
-        )
+        self.conversation.instructions = self.settings.instructions
+        self.conversation.has_audio = self.settings.has_audio
         self._resampling = ResamplingStream(service.processor.codec_config.output_sampling_rate, RATE)
         options = DecodingOptions(max_new_tokens=self.settings.max_output_tokens)
         request = TalkRequest(conversation=self.conversation, options=options, adapter=self.adapter, user=self.user)

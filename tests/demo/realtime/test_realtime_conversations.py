@@ -1,4 +1,7 @@
-"""A reply that was cut: the next answer has the token ids of a conversation without the part that was cut."""
+"""
+Conversations of sessions, without a network. After a cut the next answer has the token ids of a conversation without
+the part that was cut, and sessions at the same time do not mix.
+"""
 
 import asyncio
 import json
@@ -8,6 +11,7 @@ from service_fixtures import QUESTION, tiny_service
 
 from processing_ttt import TttItemConversation
 from spaces_demo.realtime.limits import RealtimeLimits
+from spaces_demo.service import TalkRequest
 
 pytest.importorskip("pydantic", reason="the demo extra is not installed")
 
@@ -122,3 +126,16 @@ def test_a_cancelled_reply_keeps_the_words_that_were_sent_completely(service):
     kept = inner.text_of(inner.items[1])
     assert kept and response.text.startswith(kept)
     assert inner.seconds_of(inner.items[1]) <= response.seconds_sent + 0.02
+
+
+def test_sessions_at_the_same_time_get_the_replies_that_each_gets_alone():
+    service = tiny_service(max_new_tokens=25)
+    questions = ["Hello there", "What is seven?", "What is five plus seven?", "Answer the user."]
+
+    async def together():
+        return await asyncio.gather(*(Client(service).ask(question) for question in questions))
+
+    replies = [item["content"][0]["transcript"] for item in asyncio.run(together())]
+    alone = [service.reply(TalkRequest(text=question)).text for question in questions]
+    assert replies == alone and len(set(alone)) > 1
+    assert service.admission.num_running == 0
