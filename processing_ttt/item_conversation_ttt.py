@@ -165,10 +165,6 @@ class TttItemConversation:
         """Return the text of a message."""
         return self.processor.decode_text(self.processor.layout.parse_reply(item.ids).text_ids)
 
-    def seconds_of(self, item: TttItem) -> float:
-        """Return the length of a reply's audio, in seconds."""
-        return len(self.processor.layout.parse_reply(item.ids).codes) / self.processor.codec_config.frame_rate
-
     def say(self, text: None = None, audio: None = None, **generate_kwargs: Any) -> TttReply:
         """
         Generate the reply whose place `begin_reply` reserved, or one after all messages.
@@ -249,10 +245,8 @@ class TttItemConversation:
         parser.push(reply_ids)
         if parser.open_codes is None:
             return reply_ids
-        return [
-            *reply_ids,
-            vocabulary.end_last_audio_token_id if parser.open_is_last else vocabulary.end_audio_token_id,
-        ]
+        end = vocabulary.end_last_audio_token_id if parser.open_is_last else vocabulary.end_audio_token_id
+        return [*reply_ids, end]
 
     def _shared_cache(self, prompt: list[int]) -> tuple[Any, int]:
         """Crop the cache to the beginning that it shares with a prompt, and take it."""

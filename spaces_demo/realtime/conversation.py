@@ -38,6 +38,7 @@ class NamedItem:
         content (`list[dict]`): Its content, as clients get it.
         status (`str`): `completed`, `incomplete` or `in_progress`.
         samples (`np.ndarray` of shape `(samples,)`, *optional*): A user's audio at 24 kHz, until it is transcribed.
+        seconds_sent (`float`): Audio of a reply that was sent.
     """
 
     item_id: str
@@ -45,6 +46,7 @@ class NamedItem:
     content: list[dict[str, Any]] = field(default_factory=list)
     status: str = "completed"
     samples: np.ndarray | None = None
+    seconds_sent: float = 0.0
 
     def described(self) -> dict[str, Any]:
         """State it in OpenAI's form."""

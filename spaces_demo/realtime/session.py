@@ -247,14 +247,12 @@ class RealtimeSession:
 
     async def _truncate(self, event: protocol.ItemTruncate) -> None:
         named = self._closed_item(event.item_id)
-        if named.item.role != "assistant":
-            raise ProtocolError("invalid_value", "Only a reply can be cut.", "item_id")
-        most = self.conversation.inner.seconds_of(named.item)
+        if not named.seconds_sent:
+            raise ProtocolError("invalid_value", "Only a reply with audio can be cut.", "item_id")
         seconds = event.audio_end_ms / 1000
-        if seconds > most + 1.0:  # a player may be a moment ahead
-            raise ProtocolError(
-                "invalid_value", f"The reply has {1000 * most:.0f} ms of audio in the conversation.", "audio_end_ms"
-            )
+        if seconds > named.seconds_sent + 1.0:  # a player may be a moment ahead
+            sent = f"{1000 * named.seconds_sent:.0f} ms"
+            raise ProtocolError("invalid_value", f"The reply has {sent} of audio.", "audio_end_ms")
         text = self.conversation.inner.truncate(named.item, seconds)
         named.content = [{"type": "output_audio", "transcript": text}]
         await self.emit(
@@ -325,6 +323,7 @@ class RealtimeSession:
         finally:
             described = response.described_item("incomplete" if response.cancel_reason else "completed")
             named.content, named.status = described["content"], described["status"]
+            named.seconds_sent = response.seconds_sent
             if not response.has_begun:
                 self.conversation.forget(named)
 
