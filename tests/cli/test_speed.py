@@ -1,0 +1,31 @@
+"""`ttt speak --speed`, with a tiny talker."""
+
+import pytest
+import soundfile
+from streaming_fixtures import BLOCKS, tiny_talker
+from typer.testing import CliRunner
+
+from processing_ttt import TttTalker
+from ttt_cli import talk
+from ttt_cli.main import app
+from ttt_cli.talker import Talker
+
+pytest.importorskip("av", reason="PyAV is not installed")
+
+
+@pytest.mark.parametrize("answer", [talk._answer, talk._answer_as_it_comes], ids=["whole", "stream"])
+def test_speech_is_as_fast_as_is_asked_for(tmp_path, capsys, answer):
+    tiny = tiny_talker()
+    talker = Talker(TttTalker(tiny.model, tiny.processor, **BLOCKS))
+    seconds = {}
+    for speed in (1.0, 0.5, 2.0):
+        answer(talker, tmp_path / "speech.wav", "tts", text="Seven plus five is twelve.", speed=speed)
+        seconds[speed] = soundfile.info(tmp_path / "speech.wav").duration
+        assert f"{seconds[speed]:.2f} s of speech" in capsys.readouterr().err
+    assert seconds[2.0] == pytest.approx(seconds[1.0] / 2, rel=0.05)
+    assert seconds[0.5] == pytest.approx(seconds[1.0] * 2, rel=0.05)
+
+
+def test_a_speed_out_of_range_is_refused():
+    done = CliRunner().invoke(app, ["speak", "Hello.", "--speed", "9"])
+    assert done.exit_code == 2 and "less than or equal to 4" in done.output
