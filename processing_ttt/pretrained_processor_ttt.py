@@ -211,5 +211,7 @@ def check_settings(
     for task, prompt in (system_prompts or {}).items():
         if not isinstance(prompt, str):
             raise ValueError(f"The system prompt of {task!r} must be text, got {prompt!r}.")
+    if tokenizer.pad_token is not None and tokenizer.pad_token_id is None:
+        raise ValueError(f"`pad_token` of the tokenizer is {tokenizer.pad_token!r}, which is not in its vocabulary.")
     if not isinstance(tokenizer.model_max_length, (int, float)):
         raise ValueError(f"`model_max_length` of the tokenizer must be a number, got {tokenizer.model_max_length!r}.")
