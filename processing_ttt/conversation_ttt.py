@@ -60,6 +60,7 @@ class TttConversation:
         self.turns: list[TttReply] = []
         self.output: Any = None
         self._ends = [0]  # length of `ids` after each turn
+        self._begins: list[int] = []  # where each reply begins in `ids`
         self._cache: Any = None
 
     def say(self, text: str | None = None, audio: Any = None, **generate_kwargs: Any) -> TttReply:
@@ -99,6 +100,7 @@ class TttConversation:
         self.output = out
         self.ids = out.sequences.cpu()
         self._cache = out.cache
+        self._begins.append(prompt.shape[1])
         self._ends.append(self.ids.shape[1])
         self.turns.append(reply)
         return reply
@@ -156,6 +158,7 @@ class TttConversation:
         else:
             ids = list(reply)
         self.ids = torch.cat([self.ids, self._continuation(text, audio), torch.tensor([ids])], dim=1)
+        self._begins.append(self.ids.shape[1] - len(ids))
         self._ends.append(self.ids.shape[1])
         parsed = self.processor.layout.parse_reply(ids)
         rate = self.processor.codec_config.output_sampling_rate
@@ -170,7 +173,8 @@ class TttConversation:
             [`TttConversation`].
         """
         other = TttConversation(self.model, self.processor, self.system_prompt, **self.generate_kwargs)
-        other.ids, other.turns, other._ends = self.ids.clone(), list(self.turns), list(self._ends)
+        other.ids, other.turns = self.ids.clone(), list(self.turns)
+        other._begins, other._ends = list(self._begins), list(self._ends)
         return other
 
     def rewind(self, turns: int = 1) -> None:
@@ -186,9 +190,45 @@ class TttConversation:
         if not 0 <= turns <= len(self.turns):
             raise ValueError(f"The conversation has {len(self.turns)} turns, {turns} cannot be taken back.")
         kept = len(self.turns) - turns
-        self.turns, self._ends = self.turns[:kept], self._ends[: kept + 1]
+        self.turns, self._begins, self._ends = self.turns[:kept], self._begins[:kept], self._ends[: kept + 1]
         self.ids = self.ids[:, : self._ends[-1]]
         self._crop(self._ends[-1])
+
+    def truncate(self, seconds: float) -> TttReply:
+        """
+        Cut the last reply where its listener interrupted it: behind the span of audio that was played last. The next
+        turn goes on from there.
+
+        Args:
+            seconds (`float`): How much of the reply's audio was played.
+
+        Returns:
+            [`TttReply`]: What is left, also in `turns`; without text and audio if nothing was played.
+
+        Raises:
+            ValueError: If there is no turn.
+        """
+        if not self.turns:
+            raise ValueError("The conversation has no turn that could be cut.")
+        begin, ids = self._begins[-1], self.ids[0, self._begins[-1] :].tolist()
+        length = begin + self._num_played(ids, seconds * self.processor.codec_config.frame_rate)
+        if length < self._ends[-1]:
+            self.ids, self._ends[-1] = self.ids[:, :length], length
+            self._crop(length)
+            self.turns[-1] = self.processor.decode_reply(self.ids[0, begin:])
+        return self.turns[-1]
+
+    def _num_played(self, reply_ids: list[int], num_codes: float) -> int:
+        """Count the token ids of a reply up to the end of the span in which a number of codes is reached."""
+        vocabulary, so_far = self.processor.vocabulary, 0
+        ends = (vocabulary.end_audio_token_id, vocabulary.end_last_audio_token_id)
+        if num_codes < 1e-6:
+            return 0
+        for position, token_id in enumerate(reply_ids):
+            so_far += vocabulary.is_code(token_id)
+            if token_id in ends and so_far > num_codes - 1e-6:
+                return position + 1
+        return len(reply_ids)
 
     def _crop(self, length: int) -> None:
         if self._cache is None:

@@ -8,12 +8,14 @@ from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
+from starlette.responses import FileResponse
 from starlette.routing import Mount
 
 from ..service import TalkService
 from .api import add_api, new_app
 from .guards import AllowedHosts, HostGuard
 from .mcp_tools import give_tools_audio
+from .preview import PREVIEW, LinkPreview
 
 
 def build_app(
@@ -38,6 +40,7 @@ def build_app(
     """
     app = new_app()
     add_api(app, service, model_name)
+    app.add_api_route(f"/{PREVIEW.name}", lambda: FileResponse(PREVIEW), include_in_schema=False)
     mount_kwargs |= {"max_file_size": service.limits.upload_bytes, "ssr_mode": False}
     # Sentences for the person who asked are `gr.Error`; any other error is one of Python.
     gr.mount_gradio_app(app, demo, path="/", show_error=False, **mount_kwargs)
@@ -45,6 +48,7 @@ def build_app(
     # Gradio checks that a client names only files that it uploaded, if the page was launched; a mounted page must say
     # so.
     demo.has_launched = True
+    app.add_middleware(LinkPreview)
     app.add_middleware(HostGuard, hosts=hosts or AllowedHosts())
     return app
 

@@ -9,7 +9,7 @@ import copy
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,13 +64,14 @@ class ExampleCache:
         self._remembered: OrderedDict[tuple[object, ...], tuple[ShownTurn, TttConversation]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def ask(self, session: Session, request: TalkRequest) -> Iterator[ShownTurn]:
+    def ask(self, session: Session, request: TalkRequest, name: str | None = None) -> Generator[ShownTurn]:
         """
         Ask, or remember: `Session.ask` with a memory.
 
         Args:
             session ([`Session`]): Who asks.
             request ([`TalkRequest`]): What is asked.
+            name (`str`, *optional*): Name of the turn, where the browser chose one.
 
         Yields:
             [`ShownTurn`]: As `Session.ask`.
@@ -86,7 +87,7 @@ class ExampleCache:
             yield session.recall(turn, conversation.fork())
             return
         asked: ShownTurn | None = None
-        for asked in session.ask(request):
+        for asked in session.ask(request, name):
             yield asked
         if key and asked and session.turns == [asked]:  # not cleared since
             self._remember(key, asked, session.conversation)

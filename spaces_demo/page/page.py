@@ -1,24 +1,32 @@
 """
 The page: a conversation, what happened inside the model while it answered, and controls.
 
-Depends on Gradio. A turn itself is in `session.py`, its pictures are in `pictures.py`, audio in the browser is in
-`static/voice.js`.
+Depends on Gradio. A turn is in `session.py`, its text in `messages.py`, its pictures are in `pictures.py`, audio in the
+browser is in `static/*.js`.
 """
 
 import base64
 import binascii
+import math
+import re
+import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Iterator, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any
 
 import gradio as gr
+from gradio.utils import get_space
 
 from ..http.endpoints import answer_microphone, register_endpoints, user_of
 from ..service import AudioFile, RequestError, TalkRequest, TalkService
+from ..service.turn_detection import load_detector
+from .about import about
 from .controls import Controls, read_controls
 from .examples import EXAMPLES, ExampleCache, question_bytes
+from .messages import chat_messages
 from .pictures import SHADES_LEGEND, TIMELINE_LEGEND, figures, span_cards, timeline
 from .session import Session, ShownTurn, player_value
 
@@ -47,7 +55,12 @@ KNOWN = {
     "ttt-nano": "Nano understands spoken English in many voices, and knows a small world: sums up to twenty, clock and "
     "calendar, units, capitals, colours, opposites, spelling, rhymes, jokes."
 }
+VOICE_SCRIPTS = ("player.js", "microphone.js", "voice.js")
+MAX_DECIDED = 1000  # questions whose confirmation or withdrawal is remembered because it came before they did
 NOTHING_YET = '<p class="nothing-yet">Ask something: what the model does will be drawn here while it answers.</p>'
+SHOW_PRIVACY = """
+if (["localhost", "127.0.0.1", "[::1]"].includes(location.hostname)) element.querySelector(".privacy").hidden = false;
+"""
 CARDS = '<div class="span-cards">${value.join("")}</div>'
 
 
@@ -60,18 +73,26 @@ def voice(rate: int, max_seconds: float) -> gr.HTML:
         max_seconds (`float`): Longest question.
 
     Returns:
-        `gr.HTML`: With the events `asked`, whose `sound` is a wav file in base64, and `stopped`.
+        `gr.HTML`: With the events `asked`, whose `sound` is a wav file in base64 and whose `name` becomes that of the
+            turn; `withdrawn`, when its speaker goes on after all; `interrupted`, when a reply is to stop after
+            `seconds` of its audio; and `played`, `seconds` after the question, when its first audio is.
     """
+    threading.Thread(target=load_detector, daemon=True).start()
     return gr.HTML(
         value=None,
         html_template=(STATIC / "voice.html").read_text(encoding="utf-8"),
-        js_on_load=(STATIC / "voice.js").read_text(encoding="utf-8"),
+        js_on_load=voice_script(),
         server_functions=[answer_microphone],
         apply_default_css=False,
         elem_id="voice",
         rate=rate,
         max_seconds=max_seconds,
     )
+
+
+def voice_script() -> str:
+    """Read the script of the button to talk, which is in several files."""
+    return "\n".join((STATIC / name).read_text(encoding="utf-8") for name in VOICE_SCRIPTS)
 
 
 def by_name(services: Sequence[TalkService]) -> dict[str, TalkService]:
@@ -102,7 +123,7 @@ def build_demo(service: TalkService, *more: TalkService) -> gr.Blocks:
         `gr.Blocks`: Ready to be mounted or launched, with `LOOKS`.
     """
     services = by_name((service, *more))
-    with gr.Blocks(title="Text-to-Talk", delete_cache=(60, 3600)) as demo:
+    with gr.Blocks(title="Text-to-Talk", delete_cache=(60, 3600), analytics_enabled=False) as demo:
         Page(services)
         register_endpoints(service)
     demo.state_session_capacity = service.limits.visits
@@ -120,17 +141,27 @@ class Page:
     def __init__(self, services: dict[str, TalkService]):
         self.services = services
         self.examples = ExampleCache()
+        self._asking: dict[str, Session] = {}  # by the name of the turn, from its question to the end of its reply
+        self._decided: OrderedDict[str, bool] = OrderedDict()  # what came early: whether a question is confirmed
         limits = next(iter(services.values())).limits
         self.session = gr.State(
             None, time_to_live=limits.visit_seconds, delete_callback=lambda session: session and session.close()
         )
-        gr.HTML(TITLE.replace("{known}", KNOWN.get(next(iter(services)), "")), apply_default_css=False)
+        gr.HTML(
+            html_template=TITLE.replace("{known}", KNOWN.get(next(iter(services)), "")),
+            js_on_load=SHOW_PRIVACY,
+            apply_default_css=False,
+        )
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
                 self._build_conversation()
             with gr.Column(scale=6, min_width=320, elem_id="inside"):
                 self._build_pictures()
         self.controls = Controls(services)
+        for name, one in services.items():
+            suffix = f" of {name}" if len(services) > 1 else ""
+            with gr.Accordion(f"Code, paper, model card and licence{suffix}", open=False, elem_classes="about"):
+                gr.Markdown(about(str(one.model.name_or_path or ""), get_space()))
         self._shown = [
             self.session,
             self.chat,
@@ -148,12 +179,16 @@ class Page:
         limits = service.limits
         self.chat = gr.Chatbot(
             label="Conversation",
-            height=380,
+            show_label=False,
+            min_height=150,
+            max_height=380,
+            height="auto",
             render_markdown=False,
             latex_delimiters=[],
             buttons=[],
             placeholder="Tap the microphone, write, or try an example.",
             elem_id="chat",
+            elem_classes=[] if get_space() else ["without-sharing"],  # Gradio shares to the Hub, and only from Spaces
         )
         self.voice = voice(service.processor.codec_config.output_sampling_rate, limits.question_seconds)
         self.box = gr.MultimodalTextbox(
@@ -208,8 +243,11 @@ class Page:
         self.example_row.click(self.ask_example, [self.example_row, *asked], **turn)
         self.retry_button.click(self.retry, asked, **turn)
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-        self.voice.stopped(self.stop, self.session, None, **quick)
-        for anew in (self.clear_button.click, self.chat.clear, self.controls.model.change):
+        self.voice.confirmed(self.confirm, self.session, self._shown, **quick)
+        self.voice.withdrawn(self.withdraw, self.session, self._shown, **quick)
+        self.voice.interrupted(self.interrupt, self.session, self._shown, **quick)
+        self.voice.played(self.note_first_audio, self.session, self.figures, **quick)
+        for anew in (self.clear_button.click, self.controls.model.change):
             anew(self.clear, [self.session, self.controls.model], self._shown, **quick)
 
     # Events: a generator shows the session again and again while it changes
@@ -223,7 +261,7 @@ class Page:
         except (TypeError, KeyError, ValueError, binascii.Error):
             yield from self._refuse(session, RequestError("The microphone sent no audio: try again."))
             return
-        yield from self._ask(session, model, request, read_controls(controls, None, audio))
+        yield from self._ask(session, model, request, read_controls(controls, None, audio), _name_in(event))
 
     def ask_in_writing(
         self, request: gr.Request, message: dict[str, Any], session: Session | None, model: str, *controls: Any
@@ -251,10 +289,38 @@ class Page:
         audio = before.audio if isinstance(before.audio, AudioFile) else None
         yield from self._ask(session, model, request, read_controls(controls, before.text, audio))
 
-    def stop(self, session: Session | None) -> None:
-        """Stop the reply in progress."""
-        if session is not None:
-            session.stop()
+    def confirm(self, event: gr.EventData, session: Session | None) -> Any:
+        """Show a question that is certainly over."""
+        return self._decide(event, session, True, Session.confirm)
+
+    def withdraw(self, event: gr.EventData, session: Session | None) -> Any:
+        """Take a question back whose speaker goes on."""
+        return self._decide(event, session, False, Session.withdraw)
+
+    def interrupt(self, event: gr.EventData, session: Session | None) -> Any:
+        """Stop a reply where its listener interrupted it."""
+        seconds = _seconds_in(event)
+        return self._decide(event, session, False, lambda session, name: session.interrupt(name, seconds))
+
+    def _decide(
+        self, event: gr.EventData, session: Session | None, is_confirmed: bool, act: Callable[[Session, str], bool]
+    ) -> tuple[Any, ...]:
+        name = _name_in(event)
+        # The browser may be faster than Gradio, which keeps a new session only after its first answer.
+        session = self._asking.get(name or "") or session
+        if name is not None and (session is None or not act(session, name)):
+            self._decided[name] = is_confirmed
+            while len(self._decided) > MAX_DECIDED:
+                self._decided.popitem(last=False)
+        return self._show(session, keeps_box=True) if session else (gr.skip(),) * len(self._shown)
+
+    def note_first_audio(self, event: gr.EventData, session: Session | None) -> Any:
+        """Show when the first audio was played, which only the browser knows."""
+        last = session.turns[-1] if session and session.turns else None
+        if last is None or last.name != _name_in(event):
+            return gr.skip()
+        last.first_audio = _seconds_in(event)
+        return _figures_of(last)
 
     def clear(self, session: Session | None, model: str) -> tuple[Any, ...]:
         """Begin a new conversation."""
@@ -262,13 +328,34 @@ class Page:
             session.clear(self.services[model])
         return self._show(session)
 
-    def _ask(self, session: Session | None, model: str, request: gr.Request, asked: TalkRequest) -> Iterator[Any]:
+    def _ask(
+        self,
+        session: Session | None,
+        model: str,
+        request: gr.Request,
+        asked: TalkRequest,
+        name: str | None = None,
+    ) -> Iterator[Any]:
         session = session or Session(self.services[model], user_of(request))
+        if name is not None:
+            self._asking[name] = session
         try:
-            for count, _ in enumerate(self.examples.ask(session, asked)):
-                yield self._show(session, keeps_box=count > 0)  # a next question may be in the box by then
+            if self._decided.get(name or "", True):
+                yield from self._follow(session, self.examples.ask(session, asked, name), name)
         except RequestError as error:
             yield from self._refuse(session, error)
+        finally:
+            self._asking.pop(name or "", None)
+
+    def _follow(self, session: Session, turns: Generator[ShownTurn], name: str | None) -> Iterator[Any]:
+        for count, _ in enumerate(turns):
+            if name is not None and name in self._decided:  # since it was asked, and before it was a turn
+                if self._decided[name]:
+                    session.confirm(name)
+                else:
+                    turns.close()  # ends the reply
+                    session.withdraw(name)
+            yield self._show(session, keeps_box=name is not None or count > 0)  # a next question may be in the box
 
     def _refuse(self, session: Session | None, error: RequestError) -> Iterator[Any]:
         """Show why a question was refused; its text stays in the box, and the conversation as it was."""
@@ -278,62 +365,47 @@ class Page:
     # From the session to what is seen
 
     def _show(self, session: Session | None, keeps_box: bool = False, is_refused: bool = False) -> tuple[Any, ...]:
-        turns = session.turns if session else []
+        played = session.turns[-1] if session and session.turns else None
+        turns = [turn for turn in session.turns if turn.is_certain] if session else []
         last = turns[-1] if turns else None
-        summary = last.summary if last else None
         return (
             session,
-            [message for turn in turns for message in chat_messages(turn)],
+            [message for turn in turns for message in chat_messages(turn, is_last=turn is last)],
             # The browser gets what differs from before, and the button shows "thinking" until something comes.
-            player_value(last) | ({"refused": uuid.uuid4().hex} if is_refused else {}),
+            player_value(played) | ({"refused": uuid.uuid4().hex} if is_refused else {}),
             gr.skip() if keeps_box else {"text": "", "files": []},
             gr.DownloadButton(value=last.reply_file, interactive=True)
             if last and last.reply_file
             else gr.DownloadButton(value=None, interactive=False),
-            figures(
-                last.trace.first_audio if last else None,
-                summary.real_time_factor if summary else None,
-                summary.tokens_per_forward if summary and summary.num_forwards else None,
-            ),
+            _figures_of(last),
             (timeline(last.trace) if last else "") or NOTHING_YET,
             span_cards(last.trace) if last else [],
         )
 
 
-class ChatMessage(TypedDict):
-    """A message of a `gr.Chatbot`: text, or the path of an audio file."""
+def _figures_of(turn: ShownTurn | None) -> str:
+    if turn is None:
+        return figures()
+    summary, is_spoken = turn.summary, turn.first_audio is not None
+    return figures(
+        turn.first_audio if is_spoken else turn.trace.first_audio,
+        summary.real_time_factor if summary else None,
+        summary.tokens_per_forward if summary and summary.num_forwards else None,
+        since="you stopped speaking" if is_spoken else "the model's turn came",
+    )
 
-    role: Literal["user", "assistant"]
-    content: str | dict[str, str]
+
+def _name_in(event: gr.EventData) -> str | None:
+    """Return the name that the browser gave to a turn; it becomes part of file names."""
+    name = event._data.get("name") if isinstance(event._data, dict) else None
+    return name if isinstance(name, str) and re.fullmatch("[0-9a-f]{32}", name) else None
 
 
-def chat_messages(turn: ShownTurn) -> list[ChatMessage]:
-    """
-    Write a turn as the messages of a `gr.Chatbot`: text as it is, audio as files to be played.
-
-    The chatbot renders text as (sanitized) HTML even where it renders no Markdown, so the texts of users and models are
-    escaped here.
-
-    Args:
-        turn ([`ShownTurn`]): A question, and its reply as far as it has come.
-
-    Returns:
-        `list[ChatMessage]`: The user's messages and the assistant's.
-    """
-    question, reply = turn.question_file, turn.reply_file
-    contents: list[tuple[Literal["user", "assistant"], str | dict[str, str] | None]] = [
-        ("user", {"path": str(question)} if question else None),
-        ("user", turn.request.text),
-        ("user", f"“{turn.transcript}”" if turn.transcript else None),
-        ("assistant", turn.trace.text.strip()),
-        ("assistant", {"path": str(reply)} if reply else None),
-        ("assistant", turn.error),
-    ]
-    return [
-        {"role": role, "content": escape(content, quote=False) if isinstance(content, str) else content}
-        for role, content in contents
-        if content
-    ]
+def _seconds_in(event: gr.EventData) -> float:
+    seconds = event._data.get("seconds") if isinstance(event._data, dict) else None
+    if not isinstance(seconds, int | float) or not math.isfinite(seconds):
+        return 0.0
+    return max(0.0, float(seconds))
 
 
 def _uploaded(path: str) -> AudioFile:

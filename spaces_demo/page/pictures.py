@@ -192,7 +192,10 @@ def _percent(value: float, total: float) -> str:
 
 
 def figures(
-    first_audio: float | None = None, real_time_factor: float | None = None, tokens_per_forward: float | None = None
+    first_audio: float | None = None,
+    real_time_factor: float | None = None,
+    tokens_per_forward: float | None = None,
+    since: str = "you stopped speaking",
 ) -> str:
     """
     Show how fast a reply was.
@@ -201,6 +204,7 @@ def figures(
         first_audio (`float`, *optional*): Seconds until the first audio.
         real_time_factor (`float`, *optional*): Seconds of computing per second of audio.
         tokens_per_forward (`float`, *optional*): New token ids per forward pass.
+        since (`str`, *optional*): What the seconds until the first audio count from.
 
     Returns:
         `str`: HTML, with a dash for a number that is not known yet.
@@ -208,7 +212,7 @@ def figures(
     milliseconds = None if first_audio is None else f"{first_audio * 1000:.0f}"
     return (
         '<dl class="figures">'
-        + _figure("First audio", milliseconds, "ms", "from the question's turn")
+        + _figure("First audio", milliseconds, "ms", f"since {since}")
         + _figure("Real-time factor", _two_digits(real_time_factor), "", "below 1 keeps up with speech")
         + _figure("Tokens per forward", _two_digits(tokens_per_forward), "", "1 is one by one")
         + "</dl>"

@@ -5,6 +5,7 @@ denoised.
 Depends on the events of a stream and the token ids of codes. Independent of pictures, the clock and the model.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -122,6 +123,24 @@ class ReplyTrace:
             begins = sum(map(len, self._chunks)) / event.sampling_rate
             self._played.append((begins, max(seconds, self.played_at(begins)) if self._played else seconds))
             self._chunks.append(event.audio)
+
+    def until(self, place: float) -> "ReplyTrace":
+        """
+        Copy this trace without what follows the span that was being played at a place.
+
+        Args:
+            place (`float`): In seconds of audio; 0 leaves nothing.
+
+        Returns:
+            [`ReplyTrace`]: Another one: this one may be in the course of being drawn.
+        """
+        kept = max((i + 1 for i in range(len(self.spans)) if self.begins(i) < place - 1e-6), default=0)
+        while kept and not self.spans[kept - 1].num_codes:  # text whose audio was still to come
+            kept -= 1
+        shorter = copy.copy(self)
+        shorter._chunks = [self.audio[: round(self.begins(kept) * self.sampling_rate)]]
+        shorter.spans = self.spans[:kept]
+        return shorter
 
     @property
     def text(self) -> str:

@@ -5,9 +5,10 @@ Depends on the service, audio files in a folder of its own, and the clock. Indep
 """
 
 import tempfile
+import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypedDict
@@ -28,10 +29,11 @@ from .reply_trace import ReplyTrace
 # more often than it transcribes right: a poor transcript would look like a misunderstanding where there was none.
 SHOWN_TRANSCRIPT_LOG_PROB = -0.05
 RETRY_TEMPERATURE = 1.0  # of words and voice, where a retry has none: draws as the model itself weighs
+SECONDS_TO_STOP = 5.0  # of waiting for a reply that was stopped: it takes a forward pass
 DRAW_EVERY = 0.15  # seconds between pictures of a block; audio is passed on at once
 
 
-@dataclass
+@dataclass(eq=False)
 class ShownTurn:
     """
     A question and its reply, as far as it has come.
@@ -49,6 +51,11 @@ class ShownTurn:
         chunks (`list[str]`): The reply's audio so far, 16-bit samples in base64, as the player takes it.
         is_over (`bool`): Whether the reply has ended.
         name (`str`): Distinguishes this turn from all others, for the player and for file names.
+        first_audio (`float`, *optional*): Seconds from the end of the speaker's question to the first audio that the
+            browser played; `None` for a question that was not said into the microphone.
+        is_certain (`bool`): Whether the question is over: if its speaker only pauses, it is withdrawn again, and not
+            shown before.
+        has_stopped (`threading.Event`): Set when the reply has ended, and is part of the conversation.
     """
 
     request: TalkRequest
@@ -63,6 +70,9 @@ class ShownTurn:
     chunks: list[str] = field(default_factory=list)
     is_over: bool = False
     name: str = field(default_factory=lambda: uuid.uuid4().hex)
+    first_audio: float | None = None
+    is_certain: bool = True
+    has_stopped: threading.Event = field(default_factory=threading.Event)
 
 
 class Session:
@@ -86,13 +96,16 @@ class Session:
         self.conversation: TttConversation = service.conversation()
         self._stream: TalkStream | None = None
         self._taken_back: tuple[ShownTurn, TttConversation] | None = None
+        self._cutting = threading.Lock()
 
-    def ask(self, request: TalkRequest) -> Iterator[ShownTurn]:
+    def ask(self, request: TalkRequest, name: str | None = None) -> Generator[ShownTurn]:
         """
         Ask, and follow the reply.
 
         Args:
             request ([`TalkRequest`]): What is asked; the session adds its conversation and its user.
+            name (`str`, *optional*): Name of the turn, where the browser chose one: its question may be withdrawn
+                until it is confirmed.
 
         Yields:
             [`ShownTurn`]: Always the same one, whenever there is more to show, and at the end.
@@ -101,11 +114,15 @@ class Session:
             RequestError: If the question is refused; the session is then as it was, and a turn that was taken back for
                 the question is there again. A later error is the turn's `error`.
         """
+        if name is not None and self.turns and not self.turns[-1].is_certain:
+            self.withdraw(self.turns[-1].name)  # its speaker went on, which the page may still be about to say
         before = self._taken_back[0] if self._taken_back else None
         retries = before.retries + 1 if before and before.request == request else 0
         vocabulary, codec = self.service.processor.vocabulary, self.service.processor.codec_config
         trace = ReplyTrace(vocabulary.is_code, codec.frame_rate)
         turn = ShownTurn(request, trace, turns_before=len(self.conversation.turns), retries=retries)
+        if name is not None:
+            turn.name, turn.is_certain = name, False
         asked = replace(
             request,
             conversation=self.conversation if request.task == "chat" else None,
@@ -129,7 +146,8 @@ class Session:
         finally:  # also when the page is closed
             self._conclude(stream, turn)
         yield turn
-        if request.task == "chat" and request.audio is not None and turn.summary and turn.summary.finished:
+        is_whole = turn in self.turns and turn.summary is not None and turn.summary.finished
+        if request.task == "chat" and request.audio is not None and is_whole:
             yield from self._transcribe(turn)
 
     def recall(self, remembered: ShownTurn, conversation: TttConversation) -> ShownTurn:
@@ -145,6 +163,7 @@ class Session:
         """
         self.conversation, self._taken_back = conversation, None
         turn = replace(remembered, name=uuid.uuid4().hex)
+        turn.reply_file = None  # that of the other session stays
         self.turns = [turn]
         self._keep_question(turn)
         self._keep_reply(turn)
@@ -159,6 +178,71 @@ class Session:
         """Stop the reply in progress, if there is one: `ask` then ends with what there is."""
         if self._stream is not None:
             self._stream.cancel()
+
+    def interrupt(self, name: str, seconds: float) -> bool:
+        """
+        Stop the last reply where its listener interrupted it: words and audio behind the span that was played last
+        leave the page and the conversation.
+
+        Args:
+            name (`str`): Name of the turn.
+            seconds (`float`): How much of the reply's audio was played.
+
+        Returns:
+            `bool`: Whether there is such a turn.
+        """
+        with self._cutting:
+            turn = self._stopped(name)
+            if turn is not None:
+                turn.is_certain = True
+            if turn is not None and turn.request.task == "chat":
+                turn.trace = turn.trace.until(seconds)
+                turn.summary = turn.summary and replace(turn.summary, finished=False)
+                if len(self.conversation.turns) > turn.turns_before:
+                    self.conversation.truncate(seconds)
+                self._keep_reply(turn)
+            return turn is not None
+
+    def confirm(self, name: str) -> bool:
+        """
+        Show a question, and its reply: it will not be withdrawn.
+
+        Args:
+            name (`str`): Name of the turn.
+
+        Returns:
+            `bool`: Whether there is such a turn.
+        """
+        named = [turn for turn in self.turns if turn.name == name]
+        for turn in named:
+            turn.is_certain = True
+        return bool(named)
+
+    def withdraw(self, name: str) -> bool:
+        """
+        Take back a question whose speaker goes on: as if it had not been asked.
+
+        Args:
+            name (`str`): Name of the turn.
+
+        Returns:
+            `bool`: Whether there was such a turn.
+        """
+        with self._cutting:
+            turn = self._stopped(name)
+            if turn is not None:
+                self.turns.remove(turn)
+                self.conversation.rewind(len(self.conversation.turns) - turn.turns_before)
+            return turn is not None
+
+    def _stopped(self, name: str) -> ShownTurn | None:
+        """Stop the last turn if it has this name, and return it."""
+        turn = self.turns[-1] if self.turns else None
+        if turn is None or turn.name != name:
+            return None
+        if not turn.is_over:
+            self.stop()
+        return turn if turn.has_stopped.wait(SECONDS_TO_STOP) else None
 
     def take_back(self) -> TalkRequest | None:
         """
@@ -213,8 +297,9 @@ class Session:
         if self._stream is stream:  # after `clear`, another one may have begun
             self._stream = None
         turn.is_over, turn.summary = True, stream.summary
-        if any(turn is one for one in self.turns):
+        if turn in self.turns:
             self._keep_reply(turn)
+        turn.has_stopped.set()
 
     def _keep_question(self, turn: ShownTurn) -> None:
         audio = turn.request.audio
@@ -224,8 +309,11 @@ class Session:
 
     def _keep_reply(self, turn: ShownTurn) -> None:
         audio = turn.trace.audio
+        if turn.reply_file is not None:  # of the whole reply, which was interrupted
+            turn.reply_file.unlink(missing_ok=True)
+            turn.reply_file = None
         if len(audio) and self.folder.is_dir():
-            turn.reply_file = self.folder / f"reply-{turn.name}.wav"
+            turn.reply_file = self.folder / f"reply-{turn.name}-{len(audio)}.wav"
             samples = np.frombuffer(pcm16(audio), "<i2")  # rounded as for the player: the file equals what was played
             soundfile.write(turn.reply_file, samples, turn.trace.sampling_rate)
 

@@ -25,7 +25,7 @@ MAX_COUNT = 2**31 - 1  # windows of a turn: two years
 
 BEGIN_PROBABILITY, END_PROBABILITY = 0.5, 0.35  # two thresholds, so that a soft syllable does not end a word
 BEGIN_WINDOWS = 4  # 0.13 s of speech begin a turn: a click does not
-END_WINDOWS = 24  # 0.77 s of silence end it: a breath does not
+END_WINDOWS = 36  # 1.15 s of silence end it: someone who pauses to think does not
 
 _STATE_SIZE = 2 * 128 + CONTEXT
 
@@ -41,6 +41,7 @@ class DetectorState:
         speech_run (`int`): How many of the last windows are speech, without a break.
         silence_run (`int`): How many of the last windows are silence, without a break.
         begin (`int`, *optional*): The window where the turn began.
+        num_speech (`int`): Windows since then that are not silence.
     """
 
     network: np.ndarray
@@ -48,6 +49,7 @@ class DetectorState:
     speech_run: int = 0
     silence_run: int = 0
     begin: int | None = None
+    num_speech: int = 0
 
     @property
     def begins(self) -> float | None:
@@ -68,10 +70,10 @@ class DetectorState:
             silence_run = self.silence_run + 1
         else:
             silence_run = self.silence_run
-        begin = self.begin
+        begin, num_speech = self.begin, self.num_speech + (self.begin is not None and probability >= END_PROBABILITY)
         if begin is None and speech_run == BEGIN_WINDOWS:
-            begin = self.num_windows + 1 - BEGIN_WINDOWS
-        return DetectorState(self.network, self.num_windows + 1, speech_run, silence_run, begin)
+            begin, num_speech = self.num_windows + 1 - BEGIN_WINDOWS, BEGIN_WINDOWS
+        return DetectorState(self.network, self.num_windows + 1, speech_run, silence_run, begin, num_speech)
 
 
 INITIAL_STATE = DetectorState(np.zeros(_STATE_SIZE, np.float32))
@@ -85,13 +87,19 @@ class PackedState(TypedDict):
     speech_run: int
     silence_run: int
     begin: int | None
+    num_speech: int
 
 
 class TurnUpdate(TypedDict):
-    """What the microphone gets back: the state for its next call, and where the turn begins and whether it is over."""
+    """
+    What the microphone gets back: the state for its next call; where the turn begins, how much speech it has, how long
+    the last silence is, in seconds; whether it is over.
+    """
 
     memory: PackedState
     begins: float | None
+    speech: float
+    silence: float
     is_over: bool
 
 
@@ -161,7 +169,13 @@ def answer_microphone(message: Any) -> TurnUpdate:
             f"The microphone sends 1 to {MAX_WINDOWS} windows of {WINDOW} samples, but {len(samples)} samples came."
         )
     state = detect_turn(samples.astype(np.float32) / 32768, state)
-    return {"memory": _pack(state), "begins": state.begins, "is_over": state.is_over}
+    return {
+        "memory": _pack(state),
+        "begins": state.begins,
+        "speech": state.num_speech * WINDOW / SAMPLING_RATE,
+        "silence": state.silence_run * WINDOW / SAMPLING_RATE,
+        "is_over": state.is_over,
+    }
 
 
 def _pack(state: DetectorState) -> PackedState:
@@ -171,6 +185,7 @@ def _pack(state: DetectorState) -> PackedState:
         "speech_run": state.speech_run,
         "silence_run": state.silence_run,
         "begin": state.begin,
+        "num_speech": state.num_speech,
     }
 
 
@@ -184,6 +199,7 @@ def _unpack(packed: PackedState) -> DetectorState:
         speech_run=_checked_count(packed["speech_run"]),
         silence_run=_checked_count(packed["silence_run"]),
         begin=None if packed["begin"] is None else _checked_count(packed["begin"]),
+        num_speech=_checked_count(packed["num_speech"]),
     )
 
 
@@ -191,6 +207,11 @@ def _checked_count(count: Any) -> int:
     if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MAX_COUNT:
         raise ValueError("A number of windows is damaged.")
     return count
+
+
+def load_detector() -> None:
+    """Load the detector, so that the first who speaks does not wait for it."""
+    _network()
 
 
 _LOADING = threading.Lock()

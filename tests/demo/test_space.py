@@ -43,7 +43,9 @@ def test_the_folder_has_what_a_space_needs(space):
     for package in ("modeling_ttt", "processing_ttt", "spaces_demo"):
         assert files_below(space / package, "*.py") == files_below(ROOT / package, "*.py")
     assert files_below(space / "spaces_demo" / "page" / "static", "*") == {
+        "microphone.js",
         "page.css",
+        "player.js",
         "title.html",
         "voice.html",
         "voice.js",

@@ -6,6 +6,7 @@ real one and to a worklet.
 """
 
 import base64
+import io
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,19 +86,44 @@ def chromium(microphone: Path):
         browser.close()
 
 
-def open_page(browser, url: str, **context):
+def open_page(browser, url: str, script: str = "", **context):
     """A fresh visitor's page, whose errors are kept in `page.errors`."""
     page = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **context}).new_page()
     page.set_default_timeout(60_000)
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
-    page.add_init_script(RECORDER)
+    page.add_init_script(script + RECORDER)
     page.goto(url, wait_until="domcontentloaded")
     page.wait_for_selector("#voice [data-state=idle]")
     page.keyboard.press("Shift")  # the first gesture makes the player's context
     page.wait_for_function("window.isTapped")
     return page
+
+
+SPEAKER = """
+navigator.mediaDevices.getUserMedia = async ({ audio }) => {
+  window.asked = audio;
+  const context = new AudioContext({ sampleRate: 48000 });
+  const microphone = context.createMediaStreamDestination();
+  window.say = async (file) => {
+    const bytes = Uint8Array.from(atob(file), (character) => character.charCodeAt(0));
+    const source = context.createBufferSource();
+    source.buffer = await context.decodeAudioData(bytes.buffer);
+    source.connect(microphone);
+    source.start();
+    return source.buffer.duration;
+  };
+  return microphone.stream;
+};
+"""
+
+
+def say(page, samples: np.ndarray, rate: int) -> None:
+    """Speak into the microphone of a page that was opened with `SPEAKER` as its `script`."""
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format="WAV")
+    page.evaluate("say", base64.b64encode(file.getvalue()).decode())
 
 
 def faint_texts(page) -> list[str]:
@@ -143,3 +169,20 @@ def spoken(path: Path, *, before: float = 0.6, after: float = 2.0, rate: int = 4
     begin = int(before * rate)
     heard[begin : begin + len(times)] = np.interp(times, np.arange(len(samples)), samples)
     return heard + np.random.default_rng(0).normal(0, 1e-4, len(heard)).astype(np.float32), rate
+
+
+def state(page):
+    return page.get_attribute("#voice [data-state]", "data-state")
+
+
+def wait_until(page, name):
+    page.wait_for_selector(f"#voice [data-state={name}]")
+
+
+def ask(page, text):
+    page.fill("#box textarea", text)
+    page.keyboard.press("Enter")
+
+
+def said(page, role):
+    return page.locator(f"#chat [data-testid={role}] .message-content").all_inner_texts()

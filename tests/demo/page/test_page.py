@@ -4,14 +4,12 @@ import base64
 import json
 import shutil
 import subprocess
-import threading
-import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
-from browser import chromium, faint_texts, need_chromium, open_page, pauses_between, recording, spoken
+from browser import ask, faint_texts, open_page, pauses_between, recording, said, state, wait_until
 
 from modeling_ttt import nano_checkpoint
 
@@ -19,31 +17,33 @@ pytest.importorskip("gradio", reason="the demo extra is not installed")
 pytest.importorskip("silero_vad", reason="the demo extra is not installed")
 
 
-MICROPHONE = """
-const [script, seconds] = process.argv.slice(1);
-const part = { dataset: {}, style: { setProperty() {} }, setAttribute() {}, addEventListener() {} };
+STUBS = """
+const part = { dataset: {}, style: { setProperty() {} }, setAttribute() {}, addEventListener() {},
+  querySelectorAll: () => [] };
 const element = { ...part, querySelector: () => part };
 const names = ["element", "props", "trigger", "server", "watch", "document"];
-const load = new Function(...names, require("fs").readFileSync(script, "utf8") + "; return Microphone;");
+const script = require("fs").readFileSync(0, "utf8");
+"""
+MICROPHONE = """
+const [seconds] = process.argv.slice(1);
 const trigger = (name, asked) => console.log(asked.sound);
-const Microphone = load(element, { rate: 16000, max_seconds: Number(seconds) }, trigger, {}, () => {}, part);
+const load = new Function(...names, script + "; return (other) => { microphone = other; return finish; };");
+const hold = load(element, { max_seconds: Number(seconds) }, trigger, {}, () => {}, part);
+const Microphone = new Function(...names, script + "; return Microphone;")(element, {}, trigger, {}, () => {}, part);
 const microphone = new Microphone();
-Object.assign(microphone, { blocks: [], coarse: [], numFrames: 0, sum: 0, count: 0, phase: 0, begins: 0, isOpen: true
-}); Object.assign(microphone, { isAsking: true, memory: null, context: { sampleRate: 48000, state: "closed" } });
-while (microphone.isOpen) microphone.take(new Float32Array(2048).fill(0.1));
+Object.assign(microphone, { isOpen: true, isAsking: true, context: { sampleRate: 48000, state: "closed" } });
+const finish = hold(microphone);
+while (microphone.seconds <= Number(seconds)) microphone.take(new Float32Array(2048).fill(0.1));
+finish();
 """
 
 
 LATE_UPDATES = """
-const [script] = process.argv.slice(1);
-const part = { dataset: {}, style: { setProperty() {} }, setAttribute() {}, addEventListener() {} };
-const element = { ...part, querySelector: () => part };
 const props = { value: null };
 let update;
 const watch = (name, whenChanged) => { update = whenChanged; };
-const names = ["element", "props", "trigger", "server", "watch", "document"];
-const source = require("fs").readFileSync(script, "utf8") + "; return (other) => { microphone = other; };";
-const hold = new Function(...names, source)(element, props, () => {}, {}, watch, part);
+const hold = new Function(...names, script + "; return (other) => { microphone = other; };")(
+  element, props, () => {}, {}, watch, part);
 const seen = [];
 for (const reply of ["first", "first", "second"]) {
   hold({ close() { seen.push("closed"); } });
@@ -56,20 +56,26 @@ console.log(JSON.stringify(seen));
 """
 PLAYER = """
 async ({ script, rate, frames, audio }) => {
-  const part = { dataset: {}, style: { setProperty() {} }, setAttribute() {}, addEventListener() {} };
-  const element = { ...part, querySelector: () => part };
-  const load = new Function("element", "props", "trigger", "server", "watch", "document", script + "; return Player;");
-  const Player = load(element, {}, () => {}, {}, () => {}, { ...part, querySelectorAll: () => [] });
+  const document = { querySelectorAll: () => [] };
+  const Player = new Function("document", script + "; return Player;")(document);
   const played = [];
   for (const frame of frames) {
     const context = new OfflineAudioContext(1, frame + audio.length, rate);
-    const player = Object.assign(new Player(), { context, sources: new Set(), nextFrame: frame, firstFrame: frame });
+    const player = Object.assign(new Player(), { context, nextFrame: frame, firstFrame: frame });
     player.append(btoa(String.fromCharCode(...new Uint8Array(Int16Array.from(audio).buffer))));
     played.push(Array.from((await context.startRendering()).getChannelData(0).slice(frame), (x) => x * 32768));
   }
   return played;
 }
 """
+
+
+def run_in_node(script, *arguments):
+    """What a script prints that has the page's own script as `script`."""
+    from spaces_demo.page.page import voice_script
+
+    command = ["node", "-e", STUBS + script, *arguments]
+    return subprocess.run(command, input=voice_script(), capture_output=True, text=True, check=True, timeout=60).stdout
 
 
 @pytest.mark.parametrize("rate", [16000, 22050, 24000])
@@ -80,7 +86,7 @@ def test_audio_that_begins_at_any_sample_is_played_as_it_is(browser, rate):
     early = [frame for frame in range(1000, 20000) if frame / rate * rate < frame]
     audio = [3, -5, 0, 7, 0, 0, 9, 11]
     given = {
-        "script": (page.STATIC / "voice.js").read_text(),
+        "script": (page.STATIC / "player.js").read_text(),
         "rate": rate,
         "frames": [1000, *early[:20]],
         "audio": audio,
@@ -92,22 +98,16 @@ def test_audio_that_begins_at_any_sample_is_played_as_it_is(browser, rate):
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
 def test_what_comes_late_of_a_reply_leaves_the_microphone_open():
-    from spaces_demo.page import page
-
-    command = ["node", "-e", LATE_UPDATES, str(page.STATIC / "voice.js")]
-    seen = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-    assert json.loads(seen) == ["closed", "idle", "listening", "closed", "idle"]
+    assert json.loads(run_in_node(LATE_UPDATES)) == ["closed", "idle", "listening", "closed", "idle"]
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
 def test_who_speaks_for_longer_than_we_take_is_answered_to_what_we_take():
-    from spaces_demo.page import page
     from spaces_demo.service import Limits
     from spaces_demo.service.uploads import checked_audio
 
     limits = Limits()
-    command = ["node", "-e", MICROPHONE, str(page.STATIC / "voice.js"), str(limits.question_seconds)]
-    audio = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    audio = run_in_node(MICROPHONE, str(limits.question_seconds))
     samples, rate = soundfile.read(checked_audio(base64.b64decode(audio), limits))
     assert len(samples) == limits.question_seconds * rate
 
@@ -120,96 +120,6 @@ def test_models_in_folders_of_the_same_name_can_both_be_chosen():
     named = by_name(services)
     assert list(named) == ["runs1/merged", "runs2/merged", "ttt-nano", "model"]
     assert list(named.values()) == services
-
-
-@pytest.fixture(scope="module")
-def service():
-    from spaces_demo.app import load_service
-
-    need_chromium()
-    return load_service(device="cpu")
-
-
-@pytest.fixture(scope="module")
-def url(service):
-    import uvicorn
-
-    from spaces_demo.http.server import build_app
-    from spaces_demo.page.page import LOOKS, build_demo
-
-    app = build_app(service, build_demo(service), **LOOKS)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive(), "the server did not start"
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(10)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory, url):
-    need_chromium()
-    microphone = tmp_path_factory.mktemp("microphone") / "question.wav"
-    samples, rate = spoken(nano_checkpoint() / "questions" / "4.wav")
-    soundfile.write(microphone, samples, rate, subtype="PCM_16")
-    with chromium(microphone) as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def page(browser, url):
-    page = open_page(browser, url)
-    yield page
-    assert page.errors == []
-
-
-class Gate:
-    """Holds the model back before a forward, so that a test decides how far a reply has come."""
-
-    def __init__(self, model):
-        self.left, self.came = float("inf"), threading.Condition()
-        model.model.register_forward_pre_hook(self._pass)
-
-    def _pass(self, *_):
-        with self.came:
-            assert self.came.wait_for(lambda: self.left > 0, 60), "the gate was never opened"
-            self.left -= 1
-
-    def let_through(self, forwards):
-        with self.came:
-            self.left = forwards
-            self.came.notify_all()
-
-
-@pytest.fixture(scope="module")
-def gate(service):
-    return Gate(service.model)
-
-
-@pytest.fixture
-def held(gate):
-    yield gate
-    gate.let_through(float("inf"))
-
-
-def state(page):
-    return page.get_attribute("#voice [data-state]", "data-state")
-
-
-def wait_until(page, name):
-    page.wait_for_selector(f"#voice [data-state={name}]")
-
-
-def ask(page, text):
-    page.fill("#box textarea", text)
-    page.keyboard.press("Enter")
-
-
-def said(page, role):
-    return page.locator(f"#chat [data-testid={role}] .message-content").all_inner_texts()
 
 
 def saved_speech(page, tmp_path):
@@ -248,7 +158,10 @@ def test_every_sample_of_a_reply_is_played_once_and_nothing_else(page, service, 
     assert page.locator("#timeline .played").count() == len(offline.segments)
 
 
-def test_a_spoken_question_is_recorded_until_its_speaker_pauses_and_continues_the_conversation(page, service):
+def test_a_spoken_question_is_recorded_until_its_speaker_pauses_and_continues_the_conversation(page, monkeypatch):
+    from spaces_demo.page import session
+
+    monkeypatch.setattr(session, "SHOWN_TRANSCRIPT_LOG_PROB", -9.0)
     before = len(said(page, "bot"))
     page.click(".voice-button")
     wait_until(page, "listening")

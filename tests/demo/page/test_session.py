@@ -132,6 +132,66 @@ def test_a_borrowed_gpu_is_not_borrowed_again_for_a_transcript(session, monkeypa
     last(session.ask(SPOKEN))
 
 
+def spoken_turn(session, name, request=WRITTEN, seconds=None):
+    """Ask as the microphone does; return the turn, as far as it came before so many seconds of its audio."""
+    events = session.ask(request, name)
+    turn = next(events)
+    for _ in events:
+        if seconds is not None and len(turn.trace.audio) > seconds * turn.trace.sampling_rate:
+            break
+    return events, turn
+
+
+def test_a_reply_that_is_interrupted_keeps_what_was_played_and_the_conversation_goes_on_from_there(session):
+    last(session.ask(WRITTEN))
+    _, turn = spoken_turn(session, "b")
+    whole, spans = turn.summary, turn.trace.spans
+    assert len(spans) >= 2 and spans[0].num_codes and spans[1].num_codes
+    assert session.interrupt("b", turn.trace.begins(1) - 0.01)
+    kept = [spans[0].words]
+    assert [span.words for span in turn.trace.spans] == kept and not turn.summary.finished
+    said = session.conversation.turns[1]
+    assert said.text == "".join(kept) and whole.text.startswith(said.text) and len(whole.audio) > len(said.audio)
+    samples, _ = soundfile.read(turn.reply_file)
+    assert len(samples) == len(said.audio) == len(turn.trace.audio)
+    cached = session.conversation._cache.get_seq_length()
+    assert cached <= session.conversation.ids.shape[1]
+    assert len(list(session.folder.glob("reply-b*"))) == 1
+    fork = session.conversation.fork()  # without a cache: computes everything again
+    third = last(session.ask(WRITTEN, "c"))
+    assert fork.say(QUESTION, generator=None).text == third.summary.text
+
+
+def test_what_nobody_has_heard_of_a_reply_is_all_forgotten_and_another_turn_is_not_touched(session):
+    spoken_turn(session, "a")
+    assert not session.interrupt("b", 1.0)
+    assert session.interrupt("a", 0.0)
+    assert session.turns[0].trace.text == "" == session.conversation.turns[0].text
+    assert session.turns[0].reply_file is None and len(last(session.ask(WRITTEN)).trace.audio)
+
+
+def test_a_question_whose_speaker_goes_on_is_as_if_it_had_not_been_asked(session):
+    last(session.ask(WRITTEN))
+    before = session.conversation.ids.tolist()
+    spoken_turn(session, "b")
+    assert not session.turns[1].is_certain and session.withdraw("b") and not session.withdraw("b")
+    assert len(session.turns) == len(session.conversation.turns) == 1 and session.conversation.ids.tolist() == before
+    spoken_turn(session, "c")
+    _, turn = spoken_turn(session, "d")  # came before the page's word that "c" is withdrawn
+    assert session.confirm("d") and session.turns[1:] == [turn] and turn.is_certain
+    assert len(session.conversation.turns) == 2
+
+
+def test_a_reply_that_is_interrupted_is_not_remembered_as_the_one_to_an_example(session):
+    cache = ExampleCache()
+    events = cache.ask(session, SPOKEN, "a")
+    turn = last(events)
+    turn.summary = replace(turn.summary, finished=True)
+    session.interrupt("a", 0.0)
+    cache._remember(("key",), turn, session.conversation)
+    assert not cache._remembered
+
+
 def test_a_page_that_is_closed_in_mid_reply_frees_its_place(session):
     events = session.ask(WRITTEN)
     next(events)

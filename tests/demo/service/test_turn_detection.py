@@ -11,7 +11,14 @@ from modeling_ttt import nano_checkpoint
 pytest.importorskip("silero_vad", reason="the demo extra is not installed")
 
 from spaces_demo.service import RequestError
-from spaces_demo.service.turn_detection import INITIAL_STATE, SAMPLING_RATE, WINDOW, answer_microphone, detect_turn
+from spaces_demo.service.turn_detection import (
+    END_WINDOWS,
+    INITIAL_STATE,
+    SAMPLING_RATE,
+    WINDOW,
+    answer_microphone,
+    detect_turn,
+)
 
 
 def speech():
@@ -34,7 +41,7 @@ def as_sent(samples, memory=None):
 
 
 def state_of(network):
-    counts = dict.fromkeys(("num_windows", "speech_run", "silence_run", "begin"), 0)
+    counts = dict.fromkeys(("num_windows", "speech_run", "silence_run", "begin", "num_speech"), 0)
     return {"network": base64.b64encode(network.tobytes()).decode(), **counts}
 
 
@@ -42,6 +49,13 @@ def test_a_turn_begins_with_speech_and_ends_with_a_pause():
     state = detect_turn(said(1.0, 1.5))
     assert state.begins == pytest.approx(1.0, abs=0.2) and state.is_over
     assert not detect_turn(said(1.0, 0.4)).is_over
+
+
+def test_a_pause_to_think_does_not_end_a_turn():
+    audio = said(0.5, 0.9)
+    state = detect_turn(audio)
+    assert not state.is_over and state.silence_run * WINDOW / SAMPLING_RATE > 0.8
+    assert not detect_turn(audio, state).is_over and detect_turn(said(0.5, 1.5), state).is_over
 
 
 def test_silence_begins_no_turn():
@@ -62,9 +76,9 @@ def test_pieces_give_the_state_of_the_whole_and_two_speakers_stay_apart():
 
 def test_a_soft_syllable_does_not_end_a_turn_and_a_click_begins_none():
     state = INITIAL_STATE
-    for probability in [0.9, 0.1, *[0.9] * 4, *[0.4] * 40, *[0.1] * 10, 0.9, *[0.1] * 23]:
+    for probability in [0.9, 0.1, *[0.9] * 4, *[0.4] * 40, *[0.1] * 10, 0.9, *[0.1] * (END_WINDOWS - 1)]:
         state = state.after(probability)
-    assert state.begin == 2 and not state.is_over
+    assert state.begin == 2 and not state.is_over and state.num_speech == 4 + 40 + 1
     assert state.after(0.1).is_over
 
 
