@@ -23,7 +23,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 HEADER_SECONDS = 10.0  # for the headers of a request to come, all of them
 MAX_MESSAGE_BYTES = 8 * 2**20  # of a WebSocket; the routes have smaller limits, and sentences for them
 # Requests that end within this time after a signal are answered; what is left of 5 s is for what the rest holds.
-GRACE_SECONDS = 3
+GRACE_SECONDS = 2
 
 
 class Address(TypedDict):
