@@ -93,8 +93,7 @@ def test_what_is_not_answered_in_time_is_stopped():
         service.gate.wait_for(1)
         assert not service.close(timeout=0)
     assert service.admission.wait_until_empty(30)
-    assert service.gate.forwards < 400
-    assert [list(stream) for stream in streams] == [[], []] or service.gate.forwards < 10
+    assert service.gate.forwards < 10, f"of {len(streams)} answers, which are still held"
 
 
 # ------------------------------------------------------------------------------------------------------- a real process
