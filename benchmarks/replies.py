@@ -247,12 +247,13 @@ def autoregressive_on_graph(
     engine: TttOnnxForConditionalGeneration, prompt: torch.LongTensor, count: int
 ) -> torch.LongTensor:
     """Write `count` ids one at a time with an exported graph, as a causal language model: prompt and ids."""
-    ids, cache = prompt, DynamicCache()
+    ids: torch.Tensor = prompt
+    cache = DynamicCache()
     for _ in range(count):
         new = ids[:, cache.get_seq_length() :]
         logits = engine.model(inputs_embeds=new[..., None], **{CACHE_NAME: cache}).last_hidden_state
         ids = torch.cat([ids, logits[:, -1:].argmax(-1)], dim=1)
-    return ids
+    return cast(torch.LongTensor, ids)
 
 
 class FirstBlock(BaseStreamer):
