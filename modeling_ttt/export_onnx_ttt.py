@@ -7,7 +7,6 @@ Depends on transformers' exporter, `onnx` and `onnxscript`: `pip install "text-t
 waveforms.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -20,7 +19,7 @@ from transformers.cache_utils import DynamicCache
 
 from .masking_ttt import CACHE_NAME, has_windows
 from .modeling_ttt import TttForConditionalGeneration
-from .onnx_ttt import DATA_FILE, GRAPH_FILE, MANIFEST_FILE, ONNX_FOLDER, TttOnnxForConditionalGeneration
+from .onnx_ttt import DATA_FILE, GRAPH_FILE, MANIFEST_FILE, ONNX_FOLDER, TttOnnxForConditionalGeneration, file_sha256
 
 DTYPES = ("float32", "int8")
 TOLERANCE = 1e-3  # of float32 logits, whose size is about 10
@@ -63,7 +62,7 @@ def export_onnx(
         "transformers": transformers.__version__,
         "opset": graph.opset_imports[""],
         "model": {name: getattr(model.config, name) for name in MODEL_FIELDS},
-        "sha256": {name: _sha256(folder / name) for name in (GRAPH_FILE, DATA_FILE)},
+        "sha256": {name: file_sha256(folder / name) for name in (GRAPH_FILE, DATA_FILE)},
     } | compare(model, TttOnnxForConditionalGeneration(model.config, folder / GRAPH_FILE))
     if dtype == "float32" and manifest["max_difference"] > TOLERANCE:
         raise RuntimeError(
@@ -166,11 +165,6 @@ def _save(graph: Any, path: Path) -> None:
     import onnx_ir
 
     onnx_ir.save(graph, path, external_data=DATA_FILE)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 __all__ = ["compare", "export_onnx"]

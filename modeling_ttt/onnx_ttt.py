@@ -8,10 +8,11 @@ states are logits here, and what it takes for embeddings are token ids.
 Depends on `onnxruntime`: `pip install "text-to-talk[edge]"`. Independent of how the graph was made.
 """
 
+import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from transformers import GenerationConfig
 from transformers.cache_utils import Cache, DynamicLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.utils import cached_file
+from typing_extensions import Self
 
 from .configuration_ttt import TttConfig
 from .masking_ttt import CACHE_NAME, AttentionMask
@@ -267,15 +269,27 @@ def _open_session(graph: Path) -> Any:
 
 
 def _check_manifest(path: Path, config: TttConfig) -> None:
-    """Refuse an export of another model."""
+    """Refuse an export of another model, and files that are not those of the export."""
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        model = manifest["model"]
+        model, digests = dict(manifest["model"]), dict(manifest["sha256"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{str(path)!r} is not the manifest of an export: export again with `ttt export`.") from error
-    for name, value in model.items() if isinstance(model, dict) else ():
+    for name in (GRAPH_FILE, DATA_FILE):
+        if file_sha256(path.with_name(name)) != digests.get(name):
+            raise ValueError(f"{name} is not the file that the manifest names: it is damaged, or of another export.")
+    for name, value in model.items():
         if value != (own := getattr(config, name, None)):
             raise ValueError(f"The export is of a model with {name} {value}, config.json has {own}: export again.")
+
+
+def file_sha256(path: Path) -> str:
+    """Give the SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(2**20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 __all__ = ["TttOnnxForConditionalGeneration"]

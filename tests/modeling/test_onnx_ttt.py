@@ -12,7 +12,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from modeling_ttt import TttForConditionalGeneration, export_onnx_ttt
 from modeling_ttt.export_onnx_ttt import compare, export_onnx
-from modeling_ttt.onnx_ttt import PresentLayer
+from modeling_ttt.onnx_ttt import PresentLayer, file_sha256
 
 PROMPTS = torch.tensor(
     [[FIRST_WORD, FIRST_WORD + 1, FIRST_WORD + 4, BEGIN], [PAD, PAD, FIRST_WORD + 2, FIRST_WORD + 3]]
@@ -155,12 +155,17 @@ def test_damaged_and_foreign_exports_are_refused(engine, folder, tmp_path):
     for text, message in (
         ("[]", "not the manifest"),
         ("{", "not the manifest"),
+        (json.dumps(whole | {"model": 5}), "not the manifest"),
         (json.dumps(whole | {"model": whole["model"] | {"vocab_size": 9}}), "vocab_size 9"),
     ):
         manifest.write_text(text)
         with pytest.raises(ValueError, match=message):
             AutoModel.from_pretrained(tmp_path, engine="onnx")
+    graph = tmp_path / "onnx" / "model.onnx"
+    graph.write_bytes(b"\x08\x0a" + b"x" * 100)
     manifest.write_text(json.dumps(whole))
-    (tmp_path / "onnx" / "model.onnx").write_bytes(b"\x08\x0a" + b"x" * 100)
+    with pytest.raises(ValueError, match="it is damaged"):
+        AutoModel.from_pretrained(tmp_path, engine="onnx")
+    manifest.write_text(json.dumps(whole | {"sha256": whole["sha256"] | {"model.onnx": file_sha256(graph)}}))
     with pytest.raises(ValueError, match="cannot read"):
         AutoModel.from_pretrained(tmp_path, engine="onnx")
