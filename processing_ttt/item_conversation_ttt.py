@@ -17,6 +17,7 @@ from .processing_ttt import TttProcessor
 from .reply_parser_ttt import ReplyParser
 from .reply_ttt import TttReply
 from .streaming_ttt import GeneratesReplies, ReplyFeed
+from .vocabulary_ttt import BEGIN_OF_MESSAGE, END_OF_MESSAGE
 
 ROUNDING_SECONDS = 0.02  # by which a client may round the time that it played
 
@@ -219,7 +220,7 @@ class TttItemConversation:
         system = self.processor.messages(task, text="?", system_prompt=given)[0]["content"]
         first = self._message("system", self._encode(str(system)))
         messages = [self._message(item.role, item.ids) for item in self.items[: self.items.index(reply)]]
-        begin = self._marked("<|im_start|>assistant\n")
+        begin = self._marked(f"{BEGIN_OF_MESSAGE}assistant\n")
         config: Any = self.model
         longest = max_new_tokens or config.generation_config.max_new_tokens or 0
         room = config.config.text_config.max_position_embeddings - longest - len(first) - len(begin)
@@ -228,7 +229,7 @@ class TttItemConversation:
         return [*first, *(token_id for message in messages for token_id in message), *begin]
 
     def _message(self, role: str, content: list[int]) -> list[int]:
-        return [*self._marked(f"<|im_start|>{role}\n"), *content, *self._marked("<|im_end|>\n")]
+        return [*self._marked(f"{BEGIN_OF_MESSAGE}{role}\n"), *content, *self._marked(f"{END_OF_MESSAGE}\n")]
 
     def _marked(self, text: str) -> list[int]:
         return self.processor.tokenizer.encode(text, add_special_tokens=False)

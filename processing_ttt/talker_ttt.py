@@ -109,7 +109,7 @@ class TttTalker:
         elif adapter is not None or str(device or "auto") not in ("auto", "cpu"):
             raise ValueError(f"The engine {engine!r} runs on the CPU and takes no adapter: merge it and export again.")
         else:
-            model, device = AutoModel.from_pretrained(source, engine=engine, **loading), "cpu"
+            model, chosen = AutoModel.from_pretrained(source, engine=engine, **loading), "cpu"
         if adapter is not None:
             model = _with_adapter(model, adapter)
         with faults_named(f"the processor of {source!r}"):
