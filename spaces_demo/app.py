@@ -111,7 +111,7 @@ def serve(
         with kept_small(folder, services[0].limits.folder_bytes):
             Listener(app, begin_to_stop, trusted_proxies).run_until_signal(listening)
         for service in services:
-            service.close(timeout=0)
+            service.stop()
 
 
 @contextlib.contextmanager

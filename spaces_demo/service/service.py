@@ -190,7 +190,7 @@ class TalkService:
 
     def close(self, timeout: float | None = None) -> bool:
         """
-        Take no more requests, answer those that were taken, and stop those that take too long.
+        Take no more requests, and answer those that were taken.
 
         Args:
             timeout (`float`, *optional*): Most seconds to wait for them.
@@ -199,10 +199,13 @@ class TalkService:
             `bool`: Whether all have been answered.
         """
         self.admission.close()
-        all_answered = self.admission.wait_until_empty(timeout)
+        return self.admission.wait_until_empty(timeout)
+
+    def stop(self) -> None:
+        """Take no more requests, and stop the answers to those that were taken."""
+        self.admission.close()
         for stream in list(self._streams):
             stream.cancel()
-        return all_answered
 
     # From the request to its turn
 

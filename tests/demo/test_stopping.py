@@ -92,6 +92,7 @@ def test_what_is_not_answered_in_time_is_stopped():
         streams = [service.stream(TalkRequest(text=QUESTION)) for _ in range(2)]  # one of them waits
         service.gate.wait_for(1)
         assert not service.close(timeout=0)
+        service.stop()
     assert service.admission.wait_until_empty(30)
     assert service.gate.forwards < 10, f"of {len(streams)} answers, which are still held"
 

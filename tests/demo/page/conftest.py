@@ -37,7 +37,7 @@ def url(service):
     thread.join(10)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright keeps an event loop in this thread, which other tests must not meet
 def browser(tmp_path_factory, url):
     need_chromium()
     microphone = tmp_path_factory.mktemp("microphone") / "question.wav"
@@ -47,7 +47,7 @@ def browser(tmp_path_factory, url):
         yield browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def page(browser, url):
     page = open_page(browser, url)
     yield page
