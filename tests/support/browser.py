@@ -63,6 +63,19 @@ window.takeRecording = () => {
   for (let i = 0; i < bytes.length; i += 32768) text += String.fromCharCode(...bytes.subarray(i, i + 32768));
   return btoa(text);
 };
+window.filesLoading = 0; // Gradio's player reports an error where it is removed while it loads
+const load = window.fetch;
+window.fetch = async (...request) => {
+  const isFile = String(request[0] && request[0].url || request[0]).includes("/file=");
+  window.filesLoading += isFile;
+  try {
+    const response = await load(...request);
+    if (isFile) await response.clone().arrayBuffer();
+    return response;
+  } finally {
+    window.filesLoading -= isFile;
+  }
+};
 """
 
 
@@ -179,7 +192,15 @@ def wait_until(page, name):
     page.wait_for_selector(f"#voice [data-state={name}]")
 
 
+def clear(page):
+    """Remove the conversation, once the players of its replies have loaded."""
+    page.wait_for_function("!window.filesLoading")
+    page.click('#actions button:has-text("Clear")')
+    page.wait_for_function("!document.querySelector('#chat [data-testid=user]')")
+
+
 def ask(page, text):
+    page.wait_for_function("!window.filesLoading")
     page.fill("#box textarea", text)
     page.keyboard.press("Enter")
 

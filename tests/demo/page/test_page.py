@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
-from browser import ask, faint_texts, open_page, pauses_between, recording, said, state, wait_until
+from browser import ask, clear, faint_texts, open_page, pauses_between, recording, said, state, wait_until
 
 from modeling_ttt import nano_checkpoint
 
@@ -175,8 +175,7 @@ def test_a_spoken_question_is_recorded_until_its_speaker_pauses_and_continues_th
 
 
 def test_a_reply_is_played_before_it_is_complete_and_can_be_stopped(page, held):
-    page.click('#actions button:has-text("Clear")')
-    page.wait_for_function("!document.querySelector('#chat [data-testid=user]')")
+    clear(page)
     held.let_through(15)  # of the twenty that this reply takes: four words of five
     ask(page, "What is two plus three?")
     wait_until(page, "speaking")
@@ -209,8 +208,7 @@ def test_markup_is_text_and_a_text_that_is_too_long_is_refused_and_kept(page):
 
 
 def test_clear_begins_anew(page):
-    page.click('#actions button:has-text("Clear")')
-    page.wait_for_function("!document.querySelector('#chat [data-testid=user]')")
+    clear(page)
     assert page.locator("#cards .span-card").count() == 0 and state(page) == "idle"
 
 
@@ -225,7 +223,7 @@ def test_every_text_has_the_contrast_that_readers_need(browser, url, color_schem
 
 
 def test_the_page_says_what_its_model_knows_and_where_the_method_is_described(page):
-    page.click('#actions button:has-text("Clear")')
+    clear(page)
     ask(page, "What is two plus three?")
     wait_until(page, "speaking")
     wait_until(page, "idle")
