@@ -186,6 +186,7 @@ def test_a_reply_is_played_before_it_is_complete_and_can_be_stopped(page, held):
     held.let_through(float("inf"))
     wait_until(page, "idle")
     page.wait_for_function("!document.querySelector('#actions button[disabled]')")
+    page.wait_for_function("!document.querySelector('#chat [data-testid=bot]').innerText.includes('five')")
     recording(page)
     stopped = said(page, "bot")[-1]
     page.wait_for_timeout(300)
