@@ -8,6 +8,7 @@ import math
 import numbers
 from typing import Any
 
+import torch
 from transformers import GenerationConfig
 
 from .samplers_ttt import REMASKING_RULES, REVEAL_SCHEDULES
@@ -82,6 +83,11 @@ def check_generation_config(config: GenerationConfig) -> None:
         value = getattr(config, name)
         if value is not None and not _is_count(value):
             raise ValueError(f"`{name}` must be an integer of at least 1 or None, got {value!r}.")
+    for name in ("eos_token_id", "pad_token_id", "bos_token_id"):
+        value = getattr(config, name)
+        ids = value if isinstance(value, list) else [] if value is None else [value]
+        if not all(_is_token_id(token_id) for token_id in ids):
+            raise ValueError(f"`{name}` must be a token id, a list of them or None, got {value!r}.")
     for name in ("block_length", "first_block_length"):
         if (getattr(config, name) or 1) > LONGEST_BLOCK:
             raise ValueError(f"`{name}` must be at most {LONGEST_BLOCK}, got {getattr(config, name)!r}.")
@@ -122,6 +128,12 @@ def check_generation_config(config: GenerationConfig) -> None:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, numbers.Integral) and int(value) >= 1
+
+
+def _is_token_id(value: object) -> bool:
+    if isinstance(value, torch.Tensor):
+        return not value.is_floating_point()
+    return isinstance(value, numbers.Integral) and abs(int(value)) < 2**31
 
 
 def _is_number(value: object) -> bool:

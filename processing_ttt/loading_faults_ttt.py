@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
 
@@ -88,6 +89,7 @@ def load_whole(model_class: Any, source: str | os.PathLike, **kwargs: Any) -> An
     kwargs.setdefault("trust_remote_code", False)  # by default transformers asks on standard input
     with faults_named(repr(source)):
         check_weight_files(os.path.join(source, kwargs.get("subfolder", "")))
+        _check_size(model_class, source, kwargs)
         model, found = model_class.from_pretrained(source, output_loading_info=True, **kwargs)
     if missing := sorted(found["missing_keys"]):
         raise DamagedCheckpointError(
@@ -122,6 +124,27 @@ def check_weight_files(folder: str | os.PathLike) -> None:
             raise DamagedCheckpointError(
                 f"{str(index)!r} names the file {name!r}: weights must be in the folder of their index."
             )
+
+
+def _check_size(model_class: Any, source: str, loading: dict[str, Any]) -> None:
+    """Refuse a configuration that needs far more weights than a folder has, before memory is filled for them."""
+    most_weights = 0
+    for file in Path(source, loading.get("subfolder", "")).glob("*.safetensors"):
+        with safe_open(file, framework="pt"):  # raises if it is damaged, or a Git LFS pointer
+            most_weights += 2 * file.stat().st_size  # a quantized weight has at least four bits
+    if not most_weights:
+        return
+    code = {"trust_remote_code": loading["trust_remote_code"]}
+    config = AutoConfig.from_pretrained(source, subfolder=loading.get("subfolder", ""), **code)
+    with torch.device("meta"):
+        is_auto_class = hasattr(model_class, "from_config")
+        model = model_class.from_config(config, **code) if is_auto_class else model_class(config)
+    num_weights = sum(parameter.numel() for parameter in model.parameters())
+    if num_weights > most_weights:
+        raise DamagedCheckpointError(
+            f"The configuration of {source!r} needs {num_weights} weights, and its files hold at most {most_weights}: "
+            "download the checkpoint again, or convert it again."
+        )
 
 
 def check_finite(weights: dict[str, torch.Tensor], source: str) -> None:

@@ -72,16 +72,9 @@ def with_other_bytes(content: bytes, rng: random.Random) -> bytes:
     return bytes(data[: rng.choice((len(data), len(data), rng.randrange(len(data))))])
 
 
-def _has_sizes(backbone: Any) -> bool:
-    return isinstance(backbone, dict) and {"hidden_size", "intermediate_size", "num_hidden_layers"} <= backbone.keys()
-
-
 def changed(content: bytes, name: str, rng: random.Random) -> bytes:
     if rng.random() < 0.8 and name.endswith(".json"):
-        tree, other = json.loads(content), with_other_values(json.loads(content), rng)
-        if isinstance(other, dict) and "text_config" in tree and not _has_sizes(other.get("text_config")):
-            other["text_config"] = tree["text_config"]  # the default backbone has 7B weights: minutes to fill
-        return json.dumps(other).encode()
+        return json.dumps(with_other_values(json.loads(content), rng)).encode()
     if rng.random() < 0.8 and name.endswith(".yaml"):
         return yaml.safe_dump(with_other_values(yaml.safe_load(content), rng)).encode()
     if rng.random() < 0.8 and name.endswith(".safetensors"):

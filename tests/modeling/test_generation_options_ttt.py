@@ -281,6 +281,9 @@ def test_a_wrapped_output_projection_is_called_as_a_whole_and_decodes_the_same()
         ({"audio_temperature": float("inf")}, "`audio_temperature` must be a number from"),
         ({"do_sample": True, "temperature": 1e-300}, "`temperature` must be a number from 1e-05 to 100, got"),
         ({"do_sample": True, "temperature": float("inf")}, "`temperature` must be a number from"),
+        ({"eos_token_id": 1e300}, "`eos_token_id` must be a token id, a list of them or None"),
+        ({"eos_token_id": [1, None]}, "`eos_token_id` must be a token id"),
+        ({"pad_token_id": 10**30}, "`pad_token_id` must be a token id"),
         ({"audio_guidance_scale": 1e38}, "`audio_guidance_scale` must be a number between 0 and 100"),
     ],
 )

@@ -83,6 +83,14 @@ FAULTS = {
         lambda c: change_backbone(c, num_hidden_layers=2000, layer_types=None),
         r"num_hidden_layers` must be from 1",
     ),
+    "far larger than its weights": (
+        lambda c: change_backbone(c, intermediate_size=10**6, num_hidden_layers=900, layer_types=None),
+        r"The configuration of '.*' needs \d+ weights, and its files hold at most \d+",
+    ),
+    "a codec far larger than its weights": (
+        lambda c: change(c / "codec/config.json", intermediate_size=10**7),
+        r"The configuration of '.*codec' needs \d+ weights",
+    ),
     "a size in words": (lambda c: change_backbone(c, vocab_size="many"), r"expected int, got str"),
     "a configuration that is a list": (lambda c: (c / "config.json").write_text("[]"), r"Unrecognized model"),
     "a codec that is a list": (lambda c: (c / "codec/config.json").write_text("[]"), r"codec' cannot be loaded"),
