@@ -10,12 +10,22 @@ from types import SimpleNamespace
 import pytest
 import torch
 from checkout import ROOT
+from comparison_fixtures import (
+    BACKBONE,
+    EXAMPLES,
+    LENGTHS,
+    VOCABULARY,
+    batch_of,
+    example,
+    logits_alone,
+    model_of,
+    options,
+    rows_of_step,
+)
 from modeling_fixtures import (
     AUDIO_START,
     BEGIN,
-    BEGIN_LAST,
     CODE_0,
-    CODEBOOK_SIZE,
     END,
     END_LAST,
     END_USER,
@@ -23,90 +33,19 @@ from modeling_fixtures import (
     FIRST_WORD,
     MASK,
     PAD,
-    VOCAB_SIZE,
     left_padded,
     tiny_model,
 )
 from torch.nn import functional as F
 
 from finetune.training.collate import lay_rows
-from processing_ttt.vocabulary_ttt import TttVocabulary
 
 sys.path.append(str(ROOT / "benchmarks"))
 
-from comparison import data, evaluation, nar, table, training
+from comparison import evaluation, nar, table, training
 from comparison.systems import SYSTEMS, System, compute_loss, create_model, make_batch
 
 W = FIRST_WORD
-BACKBONE = {
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "max_position_embeddings": 256,
-    "tie_word_embeddings": False,
-}
-VOCABULARY = TttVocabulary(
-    begin_audio_token_id=BEGIN,
-    end_user_audio_token_id=END_USER,
-    begin_last_audio_token_id=BEGIN_LAST,
-    audio_token_start_id=AUDIO_START,
-    audio_code_offset=CODE_0,
-    codebook_size=CODEBOOK_SIZE,
-    mask_token_id=MASK,
-    end_audio_token_id=END,
-    end_last_audio_token_id=END_LAST,
-    begin_message_token_id=W + 6,
-    eos_token_id=EOS,
-    pad_token_id=PAD,
-    vocab_size=VOCAB_SIZE,
-)
-
-
-def example(seed: int, codes: int = 5) -> dict[str, list[int]]:
-    """A heard question, answered by a word with a span and a word with the last span."""
-    rng = random.Random(seed)
-    audio = [CODE_0 + rng.randrange(CODEBOOK_SIZE) for _ in range(3 * codes)]
-    prompt = [W + rng.randrange(5), BEGIN, *audio[:codes], END_USER]
-    reply = [W, BEGIN, *audio[codes : 2 * codes], END, W + 1, BEGIN_LAST, *audio[2 * codes :], END_LAST, EOS]
-    return {"input_ids": prompt + reply, "labels": [-100] * len(prompt) + reply}
-
-
-EXAMPLES = {
-    task: [example(10 * i + n, codes=3 + n % 3) for n in range(6)] for i, task in enumerate(training.TASK_WEIGHTS)
-}
-LENGTHS = {task: [len(e["input_ids"]) for e in found] for task, found in EXAMPLES.items()}
-
-
-def options(steps: int = 4) -> training.TrainingOptions:
-    return training.TrainingOptions(steps, rows=2, row_length=64)
-
-
-def model_of(name: str) -> torch.nn.Module:
-    return create_model(SYSTEMS[name], VOCABULARY, seed=0, backbone=BACKBONE)
-
-
-def rows_of_step(step: int, seed: int = 0) -> list[list[dict]]:
-    plan = training.plan_batches(LENGTHS, options(step + 1), seed)
-    return [[EXAMPLES[task][number] for task, number in row] for row in plan[step]]
-
-
-def batch_of(name: str, step: int = 0) -> dict[str, torch.Tensor]:
-    return make_batch(SYSTEMS[name], model_of(name), rows_of_step(step), 64, VOCABULARY, 0, step)
-
-
-def sees(length: int, spans: list[tuple[int, int]]) -> torch.Tensor:
-    """Causal attention, and whole inside of spans `(start, stop)`: `(1, 1, length, length)`."""
-    allowed = torch.ones(length, length).tril().bool()
-    for start, stop in spans:
-        allowed[start:stop, start:stop] = True
-    return allowed[None, None]
-
-
-def logits_alone(model, ids: list[int], spans: list[tuple[int, int]]) -> torch.Tensor:
-    out = model.model(torch.tensor([ids]), attention_mask=sees(len(ids), spans), use_cache=False)
-    return model.lm_head(out.last_hidden_state)[0]
 
 
 # ---------------------------------------------------------------------------------------------------------------- equal
@@ -427,111 +366,3 @@ def test_a_run_does_not_go_on_with_other_options(tmp_path):
     training.train(tmp_path, SYSTEMS["ar"], 0, EXAMPLES, VOCABULARY, options(4), stop_after=1, backbone=BACKBONE)
     with pytest.raises(ValueError, match="steps"):
         training.train(tmp_path, SYSTEMS["ar"], 0, EXAMPLES, VOCABULARY, options(5), backbone=BACKBONE)
-
-
-# ---------------------------------------------------------------------------------------------------------- data, table
-
-
-def test_tests_are_held_out_and_ask_for_known_facts_in_known_words():
-    spoken = {job.text for job in (*data.question_jobs(), *data.aloud_jobs())}
-    trained = spoken - data.held_out_questions()
-    questions, sentences = data.test_question_jobs(), data.test_aloud_jobs()
-    assert len(questions) == data.TEST_QUESTIONS and len(sentences) == data.TEST_SENTENCES
-    assert not trained & {job.text for job in (*questions, *sentences)}
-    asked = {item.question: item.answer for item in data.benchmark_items()}
-    known = {asked[text] for text in trained if text in asked}
-    assert {job.fields["answer"] for job in questions} <= known
-    assert known <= trained  # every answer has its audio
-    splits = [job.split for job in questions]
-    assert splits.count("unseen_template") == 40 and splits.count("unseen_sentence") == 80
-    assert data.question_jobs(50) == data.question_jobs(80)[:50]
-
-
-def run_result(system: str, seed: int, wer: float, **more) -> dict:
-    measured = dict.fromkeys(table.COLUMNS, 0.5) | {"tts_wer": wer, "forwards": 12.25}
-    return {
-        "system": system,
-        "seed": seed,
-        "measured": measured,
-        "training": {"cpu_seconds": 90, "tokens": 1234},
-        **more,
-    }
-
-
-def test_the_table_shows_mean_and_spread_over_the_seeds(tmp_path):
-    sampled = run_result("ar", 0, 0.25)["measured"]
-    for result in (run_result("ttt", 1, 0.3), run_result("ar", 0, 0.5, sampled=sampled), run_result("ttt", 0, 0.1)):
-        table.write_json(tmp_path / "runs" / f"{result['system']}-{result['seed']}" / table.RESULT, result)
-    results = table.collect(tmp_path)
-    assert [(r["system"], r["seed"]) for r in results] == [("ar", 0), ("ttt", 0), ("ttt", 1)]
-    lines = table.markdown_table(results, {"tts_wer": 0.025, "unrelated": {"tts_wer": 0.75}}).splitlines()
-    floors = ["the codec alone", "the codec, another sentence"]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    column = cells[0].index("TTS WER")
-    assert [row[0] for row in cells[2:]] == ["AR", table.OTHER_ROWS["sampled"], "TtT", *floors]
-    assert [row[column] for row in cells[2:]] == ["0.500", "0.250", "0.200 ± 0.141", "0.025", "0.750"]
-    assert cells[4][1] == "2" and cells[4][cells[0].index("training, CPU min")] == "1.5 ± 0.0"
-    assert len({len(row) for row in cells}) == 1
-
-
-def test_systems_are_compared_on_the_seeds_that_both_have():
-    sampled = run_result("ar", 0, 0.25)["measured"]
-    results = [run_result("ar", 0, 0.5, sampled=sampled), run_result("ttt", 0, 0.1), run_result("ttt", 1, 0.3)]
-    results += [run_result("ttt-block", seed, wer) for seed, wer in ((0, 0.2), (1, 0.25), (2, 0.9))]
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.paired_table(results).splitlines()]
-    column = lines[0].index("TTS WER")
-    assert [(row[0], row[1], row[column]) for row in lines[2:]] == [
-        ("AR", "1", "+0.400"),
-        ("TtT, block-causal", "2", "+0.025 (-0.050 to +0.100)"),
-        (table.OTHER_ROWS["sampled"], "1", "+0.150"),
-    ]
-
-
-def test_spans_in_blocks_of_8_are_compared_with_ttt_decoded_in_blocks_of_8_too():
-    short = run_result("ttt", 0, 0.3)["measured"]
-    results = [run_result("ttt", 0, 0.1, blocks_of_8=short), run_result("ttt-block-8", 0, 0.2)]
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.paired_table(results).splitlines()]
-    column = lines[0].index("TTS WER")
-    assert [(row[0], row[column]) for row in lines[2:]] == [
-        ("TtT, block-causal, blocks of 8", "+0.100"),
-        ("TtT, in blocks of 8", "+0.200"),
-        ("TtT, block-causal, blocks of 8, minus TtT, in blocks of 8", "-0.100"),
-    ]
-
-
-def test_a_collected_file_never_loses_a_run(tmp_path):
-    path = tmp_path / "all.json"
-    assert table.merge([], None, path) == {"floor": None, "runs": []}
-    table.write_json(path, {"floor": {"tts_wer": 0.1}, "runs": [run_result("ar", 1, 0.3), run_result("ttt", 0, 0.3)]})
-    merged = table.merge([run_result("ttt", 0, 0.2), run_result("ar", 0, 0.4)], None, path)
-    assert [(r["system"], r["seed"], r["measured"]["tts_wer"]) for r in merged["runs"]] == [
-        ("ar", 0, 0.4),
-        ("ar", 1, 0.3),
-        ("ttt", 0, 0.2),
-    ]
-    assert merged["floor"] == {"tts_wer": 0.1}
-
-
-def test_results_of_fewer_items_or_of_another_voice_do_not_stand_beside_others(tmp_path):
-    result = run_result("ttt", 0, 0.3)
-    result["training"]["options"] = {"steps": 5}
-    table.check_options(result | {"codec": "a"}, {"steps": 5, "limit": None, "codec": "a"}, tmp_path)
-    with pytest.raises(ValueError, match=r"other options \(limit=None\)"):
-        table.check_options(result, {"steps": 5, "limit": 3}, tmp_path)
-    with pytest.raises(ValueError, match=r"other options \(codec=a\)"):
-        table.check_options(result | {"codec": "a"}, {"steps": 5, "codec": "b"}, tmp_path)
-
-
-def test_results_that_are_collected_already_are_not_made_again(tmp_path):
-    options = {"steps": 5}
-    results = [run_result("ttt", seed, 0.3) for seed in (0, 1)]
-    for result in results:
-        result["training"]["options"] = options
-    table.write_json(tmp_path / "all.json", {"floor": None, "runs": results})
-    own = results[0] | {"measured": results[0]["measured"] | {"tts_wer": 0.1}}
-    table.write_json(tmp_path / "work" / "runs" / "ttt-0" / table.RESULT, own)  # what is there stays
-    table.restore(tmp_path / "all.json", tmp_path / "work", "runs", options)
-    assert [r["measured"]["tts_wer"] for r in table.collect(tmp_path / "work")] == [0.1, 0.3]
-    table.restore(tmp_path / "missing.json", tmp_path / "work", "runs", options)
-    with pytest.raises(ValueError, match="other options \\(steps=5\\)"):
-        table.restore(tmp_path / "all.json", tmp_path / "work", "runs", {"steps": 6})

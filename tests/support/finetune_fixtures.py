@@ -2,6 +2,7 @@
 A tiny checkpoint and tiny prepared data, for the tests of `finetune`: seconds of training, no network, no audio files.
 """
 
+import json
 import random
 from pathlib import Path
 
@@ -103,3 +104,10 @@ def tiny_recipe(checkpoint: Path, data: Path, output_dir: Path, **keys) -> Recip
         "report_to": "none",
     }
     return override(Recipe(), plain | keys)
+
+
+def history(folder: Path, *names: str) -> list[tuple]:
+    """The curves of a run, from its last checkpoint."""
+    last = max(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))
+    points = json.loads((last / "trainer_state.json").read_text())["log_history"]
+    return [(point["step"], *(point[name] for name in names)) for point in points if names[0] in point]
