@@ -99,7 +99,7 @@ def main() -> None:
     print(f"{options.size}, {dtype}, {weights / 1e9:.2f} GB of layers, at most {bound:.0f} forwards per second\n")
 
     asked = interleaved_reply(model, options.ids, PROMPT_LENGTH)
-    to_sound = partial(speak, TttCodecModel.from_pretrained(nano_checkpoint() / "codec").to(options.device).eval())
+    to_audio = partial(speak, TttCodecModel.from_pretrained(nano_checkpoint() / "codec").to(options.device).eval())
     print(
         "| steps | denoising steps | forwards per second | of the bound | real-time factor | with a codec | first "
         "block, ms | its audio, ms |\n"
@@ -114,19 +114,19 @@ def main() -> None:
 
             out = reply()
             seconds = seconds_of(reply, options.device, options.repeats)
-            spoken = seconds_of(partial(to_sound, out.sequences[0, PROMPT_LENGTH:]), options.device, options.repeats)
-            streamers = [FirstBlock(TEXT_IDS, to_sound) for _ in range(options.repeats)]
+            spoken = seconds_of(partial(to_audio, out.sequences[0, PROMPT_LENGTH:]), options.device, options.repeats)
+            streamers = [FirstBlock(TEXT_IDS, to_audio) for _ in range(options.repeats)]
             for streamer in streamers:
                 streamer.began = time.perf_counter()
                 reply(max_new_tokens=TEXT_TOKENS + 1 + AUDIO_TOKENS, streamer=streamer)
             first = 1000 * statistics.median(streamer.seconds for streamer in streamers)
-            first_sound = 1000 * statistics.median(streamer.seconds_to_sound for streamer in streamers)
+            first_audio = 1000 * statistics.median(streamer.seconds_to_audio for streamer in streamers)
             speech = asked.seconds_of_speech(out.sequences)
             rate = out.num_forwards / seconds
             print(
                 f"| {name} | {steps} | {rate:.0f} | {rate / bound:.2f} | {seconds / speech:.3f} | "
                 f"{(seconds + spoken) / speech:.3f} "
-                f"| {first:.0f} | {first_sound:.0f} |"
+                f"| {first:.0f} | {first_audio:.0f} |"
             )
     if options.device == "cuda":
         print(

@@ -123,7 +123,7 @@ def hear_with_whisper(codec: Glm4VoiceCodec, encoder: WhisperEncoder, waveform: 
     return encoder(features[None].to(encoder.conv1.weight)).last_hidden_state
 
 
-def first_sound(codec: Glm4VoiceCodec, codes: torch.Tensor) -> np.ndarray:
+def first_audio(codec: Glm4VoiceCodec, codes: torch.Tensor) -> np.ndarray:
     """The first samples of a stream."""
     stream = codec.decode_stream()
     for block in codes.split(BLOCK):
@@ -220,7 +220,7 @@ def main() -> None:
         print(f"| {name} | {seconds:.2f} | {seconds / length:.3f} |", flush=True)
     print(
         "| first audio of a stream (wall s) | "
-        f"{seconds_of(lambda: first_sound(codec, codes), wall, options.repeats):.2f} | |"
+        f"{seconds_of(lambda: first_audio(codec, codes), wall, options.repeats):.2f} | |"
     )
 
 

@@ -262,7 +262,7 @@ class FirstBlock(BaseStreamer):
     def __init__(self, audio_token_start_id: int, speak: Callable[[torch.Tensor], object]):
         self.start_id, self.speak = audio_token_start_id, speak
         self.seconds: float | None = None
-        self.seconds_to_sound: float | None = None
+        self.seconds_to_audio: float | None = None
         self.began = time.perf_counter()
 
     def put(self, value: torch.Tensor) -> None:
@@ -270,7 +270,7 @@ class FirstBlock(BaseStreamer):
         if self.seconds is None and value.ndim == 1 and int(value[0]) >= self.start_id:
             self.seconds = time.perf_counter() - self.began
             self.speak(value)
-            self.seconds_to_sound = time.perf_counter() - self.began
+            self.seconds_to_audio = time.perf_counter() - self.began
 
     def end(self) -> None:
         """Nothing is left to do."""

@@ -125,7 +125,7 @@ def compare_answers(answers: Answers, results: list[dict[str, Any]]) -> None:
     """
     published: np.ndarray | None = None
     asked = [
-        one for one in results if is_heard_as_well(one) and one["ids_per_forward"] >= results[0]["ids_per_forward"]
+        one for one in results if is_as_intelligible(one) and one["ids_per_forward"] >= results[0]["ids_per_forward"]
     ]
     for result in tqdm(asked, desc="answers"):
         right = answers.right(result["setting"])
@@ -175,7 +175,7 @@ def sweep(folder: Path, limit: int, settings: list[dict[str, Any]]) -> list[dict
     return results
 
 
-def is_heard_as_well(result: dict[str, Any]) -> bool:
+def is_as_intelligible(result: dict[str, Any]) -> bool:
     """Whether a setting is understood as well as the published rule, within one standard error."""
     return result["difference"] <= result["standard_error"]
 
@@ -189,7 +189,7 @@ def best(results: list[dict[str, Any]]) -> dict[str, Any]:
     as_good = [
         result
         for result in candidates
-        if is_heard_as_well(result)
+        if is_as_intelligible(result)
         and result.get("answers_difference", 0.0) >= -result.get("answers_standard_error", 0.0)
     ]
     return max(as_good, key=lambda result: result["ids_per_forward"])

@@ -254,10 +254,10 @@ def test_the_freely_worded_test_has_right_answers_and_no_training_question():
 
 
 def test_disturbing_keeps_length_and_range_and_depends_on_the_generator_alone():
-    sound = (0.3 * np.sin(np.arange(8000) / 9)).astype(np.float32)
+    waveform = (0.3 * np.sin(np.arange(8000) / 9)).astype(np.float32)
     for seed in range(30):
-        found = as_recorded(sound, np.random.default_rng(seed))
-        assert found.shape == sound.shape and found.dtype == np.float32
+        found = as_recorded(waveform, np.random.default_rng(seed))
+        assert found.shape == waveform.shape and found.dtype == np.float32
         assert np.isfinite(found).all() and np.abs(found).max() <= 1
-        assert np.array_equal(found, as_recorded(sound, np.random.default_rng(seed)))
+        assert np.array_equal(found, as_recorded(waveform, np.random.default_rng(seed)))
     assert np.isfinite(as_recorded(np.zeros(8000, np.float32), np.random.default_rng(0))).all()

@@ -11,7 +11,7 @@ from finetune.data.schema import load_prepared
 from finetune.nano.checkpoint import prepare as nano_prepare
 from finetune.nano.codec import encode
 from finetune.nano.domain.questions import items, text_corpus
-from finetune.nano.speech.acoustics import as_heard, in_room, with_noise
+from finetune.nano.speech.acoustics import in_room, with_noise, with_surroundings
 from finetune.training.recipe import read_recipe
 from modeling_ttt import nano_checkpoint
 
@@ -22,9 +22,9 @@ def tone(seconds: float = 0.5) -> np.ndarray:
 
 @pytest.mark.parametrize("ratio", [0.0, 10.0, 30.0])
 def test_noise_has_the_power_that_is_asked_for(ratio):
-    sound = tone()
-    noise = with_noise(sound, ratio, float(np.sqrt(np.mean(sound**2))), np.random.default_rng(0)) - sound
-    assert 10 * np.log10(np.mean(sound**2) / np.mean(noise**2)) == pytest.approx(ratio, abs=0.01)
+    audio = tone()
+    noise = with_noise(audio, ratio, float(np.sqrt(np.mean(audio**2))), np.random.default_rng(0)) - audio
+    assert 10 * np.log10(np.mean(audio**2) / np.mean(noise**2)) == pytest.approx(ratio, abs=0.01)
 
 
 def test_a_room_keeps_level_and_length_and_decays():
@@ -42,13 +42,13 @@ def test_a_room_keeps_level_and_length_and_decays():
 
 
 def test_what_a_microphone_hears_stays_in_range_and_depends_on_the_seed_alone():
-    heard = [as_heard(tone(), np.random.default_rng(seed)) for seed in range(40)]
-    again = [as_heard(tone(), np.random.default_rng(seed)) for seed in range(40)]
+    heard = [with_surroundings(tone(), np.random.default_rng(seed)) for seed in range(40)]
+    again = [with_surroundings(tone(), np.random.default_rng(seed)) for seed in range(40)]
     assert all(np.array_equal(a, b) for a, b in zip(heard, again, strict=True))
-    assert all(sound.dtype == np.float32 and abs(sound).max() <= 1 for sound in heard)
-    lengths = {len(sound) for sound in heard}
+    assert all(audio.dtype == np.float32 and abs(audio).max() <= 1 for audio in heard)
+    lengths = {len(audio) for audio in heard}
     assert min(lengths) == 8000 and 8000 < max(lengths) <= 8000 + 16_000
-    assert len({round(float(abs(sound).max()), 3) for sound in heard}) > 20
+    assert len({round(float(abs(audio).max()), 3) for audio in heard}) > 20
 
 
 def test_lists_of_facts_hold_what_is_trained_and_nothing_that_is_held_out():
@@ -176,7 +176,7 @@ def test_speech_becomes_prepared_data_that_the_shipped_recipe_can_train_on(tmp_p
 
 def test_a_corpus_that_grew_is_encoded_where_it_is_new(tmp_path, monkeypatch):
     encoded = []
-    monkeypatch.setattr(encode, "encode", lambda codec, sounds: [encoded.append(len(s)) or [1] for s in sounds])
+    monkeypatch.setattr(encode, "encode", lambda codec, waveforms: [encoded.append(len(s)) or [1] for s in waveforms])
 
     def corpus(count: int) -> list[list[int]]:
         lines = [{"id": f"{number}", "start": 4 * number, "samples": 4} for number in range(count)]

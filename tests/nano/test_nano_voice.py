@@ -93,15 +93,15 @@ def test_a_step_hears_three_critics_and_in_time_all():
 
 
 def test_a_crop_of_codes_stands_beside_its_own_sound_and_is_marked_beyond_the_ends(crops, model):
-    rows, sounds = crops.batch(12, 25, np.random.default_rng(0))
-    assert rows.shape == (12, 12 + 25 + model.config.decode_lookahead) and sounds.shape == (12, 25 * SIZE)
+    rows, waveforms = crops.batch(12, 25, np.random.default_rng(0))
+    assert rows.shape == (12, 12 + 25 + model.config.decode_lookahead) and waveforms.shape == (12, 25 * SIZE)
     wholes = [crops.read(0, number) for number in range(3)]
-    for row, sound in zip(rows, sounds, strict=True):
+    for row, audio in zip(rows, waveforms, strict=True):
         places = [
             (codes, start)
             for waveform, codes in wholes
             for start in range(len(codes) - 24)
-            if torch.equal(waveform[start * SIZE : (start + 25) * SIZE], sound)
+            if torch.equal(waveform[start * SIZE : (start + 25) * SIZE], audio)
         ]
         assert any(torch.equal(codes[start : start + 25], row[12:37]) for codes, start in places)
     assert (rows[:, 0] == -1).any() and (rows[:, 12:37] >= 0).all()
@@ -112,16 +112,16 @@ def test_a_crop_is_decoded_as_in_its_utterance_where_all_that_it_remembers_is_gi
     _, codes = crops.read(0, 2)
     whole = model.decode(codes[None, None]).audio_values[0, 0]
     rows = torch.nn.functional.pad(codes, (crops.before, crops.after), value=-1)[None]
-    mel, sound = crops.decode(rows[:, : crops.before + 25 + crops.after])
+    mel, audio = crops.decode(rows[:, : crops.before + 25 + crops.after])
     assert mel.shape == (1, 100, 80)
-    torch.testing.assert_close(sound[0].clamp(-1, 1), whole[: 25 * SIZE], atol=1e-5, rtol=0)
+    torch.testing.assert_close(audio[0].clamp(-1, 1), whole[: 25 * SIZE], atol=1e-5, rtol=0)
 
 
 def test_a_short_utterance_is_followed_by_silence(tmp_path, model):
     save_shard([({"split": "train"}, tone(3 * SIZE))], tmp_path / "shard-00000.npy")
-    rows, sounds = CodedCrops(model, [Utterances(tmp_path)]).batch(2, 25, np.random.default_rng(0))
+    rows, waveforms = CodedCrops(model, [Utterances(tmp_path)]).batch(2, 25, np.random.default_rng(0))
     assert (rows[:, 12:15] >= 0).all() and (rows[:, 15:] == -1).all()
-    assert (sounds[:, 3 * SIZE :] == 0).all() and sounds[:, : 3 * SIZE].abs().max() > 0.1
+    assert (waveforms[:, 3 * SIZE :] == 0).all() and waveforms[:, : 3 * SIZE].abs().max() > 0.1
 
 
 # --- training -----------------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ def test_critics_learn_to_tell_and_the_voice_is_pulled_by_them_only_after_a_whil
     for step in range(25):
         training.loss(2, 10, np.random.default_rng(step))
     assert training.judging.losses["critics"] < 2.0  # of critics that say 0 to everything
-    training.judging.step = train_voice.UNHEARD_STEPS
+    training.judging.step = train_voice.CRITIC_STEPS
     loss, parts = training.loss(2, 10, np.random.default_rng(0))
     assert {"deception", "features"} <= set(parts)
     critics_before = [value.grad for value in training.critics.parameters()]
@@ -181,7 +181,7 @@ def test_a_folder_without_utterances_is_refused(tmp_path):
 
 
 def test_the_command_exports_a_codec_with_the_same_codes_and_another_sound(data, model, tmp_path, monkeypatch):
-    monkeypatch.setattr(train_voice, "UNHEARD_STEPS", 1)
+    monkeypatch.setattr(train_voice, "CRITIC_STEPS", 1)
     model.save_pretrained(tmp_path / "codec")
     command = ["--codec", str(tmp_path / "codec"), "--data", str(data), "--out", str(tmp_path / "out")]
     train_voice.main([*command, "--minutes", "0.03", "--batch", "1", "--codes", "5"])
@@ -232,7 +232,7 @@ def test_held_out_prompts_come_once_and_the_others_at_every_speed(tmp_path):
     trained = [line["text"] for line, _ in found if line["split"] == "train"]
     assert 0 < len(held_out) < len(texts) and not set(held_out) & set(trained)
     assert sorted(trained) == sorted(5 * [text for text in texts if text not in held_out])
-    assert {len(sound) for line, sound in found if line["stretch"] == round(1 / 0.9, 3)} == {round(4000 / 0.9) + 1}
+    assert {len(audio) for line, audio in found if line["stretch"] == round(1 / 0.9, 3)} == {round(4000 / 0.9) + 1}
 
     write_recorded(["--prompts", str(tmp_path / "manifest.jsonl"), "--out", str(tmp_path / "out")])
     assert len(Utterances(tmp_path / "out")) == len(trained)
@@ -244,9 +244,9 @@ def test_held_out_prompts_come_once_and_the_others_at_every_speed(tmp_path):
 
 
 def test_a_faster_tape_has_a_higher_pitch():
-    sound = tone(16_000, 400.0)
-    assert at_speed(sound, 1.0) is sound
-    faster = at_speed(sound, 1.1)
+    audio = tone(16_000, 400.0)
+    assert at_speed(audio, 1.0) is audio
+    faster = at_speed(audio, 1.1)
     assert len(faster) == pytest.approx(16_000 / 1.1, abs=1)
     assert np.abs(np.fft.rfft(faster)).argmax() * 16_000 / len(faster) == pytest.approx(440, abs=2)
 
@@ -271,5 +271,5 @@ def test_shipped_questions_come_with_the_sound_of_their_answers(tmp_path):
     lines = [json.loads(line) for line in (folder / "questions" / "questions.jsonl").read_text().splitlines()]
     assert [line["kind"] for line in lines] == ["sum", "day"]  # there is no feast, and the wrong one is passed over
     assert lines[0]["answer"] == asked[0]["answer"]
-    sounds = [soundfile.read(folder / "questions" / line["reply"])[0] for line in lines]
-    assert all(len(sound) > 8000 and abs(sound).max() > 0.05 for sound in sounds)
+    waveforms = [soundfile.read(folder / "questions" / line["reply"])[0] for line in lines]
+    assert all(len(audio) > 8000 and abs(audio).max() > 0.05 for audio in waveforms)

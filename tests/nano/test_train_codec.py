@@ -101,15 +101,15 @@ def test_the_encoder_hears_a_level_within_4_db_and_noise_15_to_40_db_down_in_som
 def test_decoded_frames_stand_beside_the_sound_that_they_were_made_from(data, model):
     model.requires_grad_(False)
     utterances = Utterances(data)
-    mels, sounds = DecodedMels(model, utterances).batch(8, 3200, np.random.default_rng(0))
-    assert mels.shape == (8, 20, 80) and sounds.shape == (8, 3200)
+    mels, waveforms = DecodedMels(model, utterances).batch(8, 3200, np.random.default_rng(0))
+    assert mels.shape == (8, 20, 80) and waveforms.shape == (8, 3200)
     whole = [model.standard_level(utterances.read(number, 640)[None]) for number in range(3)]
-    for mel, sound in zip(mels, sounds, strict=True):
+    for mel, audio in zip(mels, waveforms, strict=True):
         matches = [
             (number, start)
             for number, waveform in enumerate(whole)
             for start in range(0, waveform.shape[1] - 3200 + 1, 160)
-            if torch.equal(waveform[0, start : start + 3200], sound)
+            if torch.equal(waveform[0, start : start + 3200], audio)
         ]
         frames = [
             model.decoder(model.quantizer(model.encoder(model.log_mel(whole[n]))))[0, s // 160 :][:20]
@@ -141,18 +141,18 @@ def test_the_codec_loss_is_l1_plus_half_the_l1_of_the_change_in_time(model):
 
 
 def test_the_stft_loss_of_a_sound_ten_times_too_soft_is_its_log_and_its_share():
-    sound = torch.randn(2, 8000, generator=torch.Generator().manual_seed(0))
-    assert stft_loss(sound, sound, 512).item() == 0
-    assert stft_loss(0.1 * sound, sound, 512).item() == pytest.approx(math.log(10) + 0.9, rel=1e-2)
+    audio = torch.randn(2, 8000, generator=torch.Generator().manual_seed(0))
+    assert stft_loss(audio, audio, 512).item() == 0
+    assert stft_loss(0.1 * audio, audio, 512).item() == pytest.approx(math.log(10) + 0.9, rel=1e-2)
 
 
 def test_the_vocoder_loss_is_the_mean_over_the_resolutions_plus_twice_the_l1_of_the_frames(model):
     mel = torch.randn(2, 20, 80, generator=torch.Generator().manual_seed(0))
-    sound = 0.1 * torch.randn(2, 3200, generator=torch.Generator().manual_seed(1))
-    loss, _ = vocoder_loss(model, mel, sound, (256, 1024))
+    audio = 0.1 * torch.randn(2, 3200, generator=torch.Generator().manual_seed(1))
+    loss, _ = vocoder_loss(model, mel, audio, (256, 1024))
     spoken = model.vocoder(mel)
-    stft = (stft_loss(spoken, sound, 256) + stft_loss(spoken, sound, 1024)) / 2
-    frames = (model.log_mel(spoken) - model.log_mel(sound)).abs().mean()
+    stft = (stft_loss(spoken, audio, 256) + stft_loss(spoken, audio, 1024)) / 2
+    frames = (model.log_mel(spoken) - model.log_mel(audio)).abs().mean()
     assert loss.item() == pytest.approx((stft + 2 * frames).item(), rel=1e-5)
 
 

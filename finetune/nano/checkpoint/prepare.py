@@ -15,12 +15,12 @@ which they are mixed.
 | dictated | audio, its words | questions, wrapped, free, indirect, natural |
 | words | the same, where no word can be guessed from the one before | drills, dictation, natural |
 | recorded | recorded English, its words | recorded, where it was fetched; the split that is not held out |
-| aloud | words, their sound | answers, sentences, phrases |
+| aloud | words, their audio | answers, sentences, phrases |
 | written | question, answer | the domain |
 | keyboard | question as people type, answer | the domain, freely worded |
 | facts | lists of answers | the domain, with larger numbers |
 
-What is heard is encoded by the checkpoint's codec in `HEARINGS` rooms and noises each; what nano speaks by the codec
+What people say is encoded by the checkpoint's codec in `HEARINGS` rooms and noises each; what nano speaks by the codec
 that its voice was trained with (`--voice-codec`), where that is another one.
 
 Codes are kept in `codes/` below the output folder, a file per shard; a run that was killed goes on. Corpora that are
@@ -52,7 +52,7 @@ from processing_ttt.codec_ttt import TttCodecModel
 from processing_ttt.layout_ttt import aligned_groups
 from processing_ttt.tasks_ttt import TASKS
 
-# How often each corpus is heard, each time in another room: most often what there is least of.
+# How often each corpus is encoded, each time in another room: most often what there is least of.
 HEARINGS = {
     "questions": 1, "wrapped": 1, "free": 1, "indirect": 1, "repeat": 1, "follow-ups": 1, "drills": 2, "dictation": 1,
     "recorded": 2, "natural": 3,

@@ -43,11 +43,11 @@ class Critic(nn.Module):
         self.score = nn.Conv2d(channels[-1], 1, 3, padding=1)
         self.to(memory_format=torch.channels_last)  # a third faster on a CPU
 
-    def picture(self, sound: torch.Tensor) -> torch.Tensor:
+    def picture(self, audio: torch.Tensor) -> torch.Tensor:
         """`(batch, samples)` -> `(batch, 1, height, width)`."""
         raise NotImplementedError
 
-    def forward(self, sound: torch.Tensor) -> Judgement:
+    def forward(self, audio: torch.Tensor) -> Judgement:
         """
         Judge waveforms.
 
@@ -57,7 +57,7 @@ class Critic(nn.Module):
         Returns:
             `tuple[torch.Tensor, list[torch.Tensor]]`: Scores, high for recorded speech, and the features of each layer.
         """
-        hidden_states, features = self.picture(sound), []
+        hidden_states, features = self.picture(audio), []
         for layer in self.layers:
             hidden_states = F.leaky_relu(layer(hidden_states), SLOPE)
             features.append(hidden_states)
@@ -71,10 +71,10 @@ class PeriodCritic(Critic):
         super().__init__(PERIOD_CHANNELS, (5, 1), (3, 1))
         self.period = period
 
-    def picture(self, sound: torch.Tensor) -> torch.Tensor:
+    def picture(self, audio: torch.Tensor) -> torch.Tensor:
         """`(batch, samples)` -> `(batch, 1, samples / period, period)`; the samples that fill no row are left out."""
-        rows = sound.shape[1] // self.period
-        return sound[:, : rows * self.period].view(sound.shape[0], 1, rows, self.period)
+        rows = audio.shape[1] // self.period
+        return audio[:, : rows * self.period].view(audio.shape[0], 1, rows, self.period)
 
 
 class ResolutionCritic(Critic):
@@ -87,9 +87,9 @@ class ResolutionCritic(Critic):
         self.n_fft = n_fft
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
 
-    def picture(self, sound: torch.Tensor) -> torch.Tensor:
+    def picture(self, audio: torch.Tensor) -> torch.Tensor:
         """`(batch, samples)` -> `(batch, 1, frames, n_fft / 2 + 1)`."""
-        spectrum = torch.stft(sound, self.n_fft, self.n_fft // 4, window=self.window, return_complex=True)
+        spectrum = torch.stft(audio, self.n_fft, self.n_fft // 4, window=self.window, return_complex=True)
         return spectrum.abs().clamp(min=SMALLEST_MAGNITUDE).log().transpose(1, 2)[:, None]
 
 

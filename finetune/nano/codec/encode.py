@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from finetune.nano.speech.acoustics import as_heard, as_recorded_with_silence
+from finetune.nano.speech.acoustics import as_recorded_with_silence, with_surroundings
 from processing_ttt.codec_ttt import TttCodecModel
 
 
@@ -49,16 +49,16 @@ def encode_corpus(
         # The first hearing is drawn as before there were others, so that codes which are there stay what a new run
         # would make.
         rng = np.random.default_rng([number, hearing] if hearing else number)
-        disturb = as_recorded_with_silence if hearing else as_heard
+        disturb = as_recorded_with_silence if hearing else with_surroundings
         order = sorted(range(len(lines)), key=lambda i: lines[i]["samples"])
         for start in range(0, len(order), batch_size):
             batch = [lines[i] for i in order[start : start + batch_size]]
-            sounds = [
+            waveforms = [
                 samples[line["start"] : line["start"] + line["samples"]].astype(np.float32) / 32768 for line in batch
             ]
             if varied:
-                sounds = [disturb(sound, rng) for sound in sounds]
-            for line, codes in zip(batch, encode(codec, sounds), strict=True):
+                waveforms = [disturb(audio, rng) for audio in waveforms]
+            for line, codes in zip(batch, encode(codec, waveforms), strict=True):
                 line["codes"] = codes
         temporary = out / f"{name}.tmp"
         temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -75,19 +75,19 @@ def _uncoded(path: Path) -> list[dict[str, Any]] | None:
     ]
 
 
-def encode(codec: TttCodecModel, sounds: list[np.ndarray]) -> list[list[int]]:
-    """Give the codes of some sounds, float32 at the codec's rate, encoded as one padded batch."""
-    values = torch.zeros(len(sounds), 1, max(map(len, sounds)))
-    padding_mask = torch.zeros(len(sounds), values.shape[-1], dtype=torch.long)
-    for row, sound in enumerate(sounds):
-        values[row, 0, : len(sound)] = torch.from_numpy(sound)
-        padding_mask[row, : len(sound)] = 1
+def encode(codec: TttCodecModel, waveforms: list[np.ndarray]) -> list[list[int]]:
+    """Give the codes of some waveforms, float32 at the codec's rate, encoded as one padded batch."""
+    values = torch.zeros(len(waveforms), 1, max(map(len, waveforms)))
+    padding_mask = torch.zeros(len(waveforms), values.shape[-1], dtype=torch.long)
+    for row, audio in enumerate(waveforms):
+        values[row, 0, : len(audio)] = torch.from_numpy(audio)
+        padding_mask[row, : len(audio)] = 1
     encoded = codec.encode(values, padding_mask).audio_codes
     assert encoded is not None
     codes = encoded[:, 0]
     samples_per_code = codec.config.sampling_rate / codec.config.frame_rate
     return [
-        row[: int(np.ceil(len(sound) / samples_per_code))].tolist() for row, sound in zip(codes, sounds, strict=True)
+        row[: int(np.ceil(len(audio) / samples_per_code))].tolist() for row, audio in zip(codes, waveforms, strict=True)
     ]
 
 

@@ -7,7 +7,7 @@ Train nano's speech codec on a CPU, in two stages, each resumable.
 1. `codec` trains encoder, quantiser and decoder on random crops at the standard level. The encoder hears them a little
    louder or softer and sometimes with light noise, the decoder learns the clean log-mel frames: L1 + 0.5 * L1 of the
    difference in time, AdamW 2e-3 with a cosine, bf16 where the CPU has it. From its end on the codes never change.
-2. `vocoder` freezes them; the vocoder learns the recorded sound from the frames that the frozen codec decodes:
+2. `vocoder` freezes them; the vocoder learns the recorded waveform from the frames that the frozen codec decodes:
    magnitudes of STFTs of several resolutions and log-mel frames. No adversarial loss: intelligible, a little buzzy;
    `train_voice.py` goes on from there.
 
@@ -17,7 +17,7 @@ Train nano's speech codec on a CPU, in two stages, each resumable.
 - `export/`: the codec as `AutoModel.from_pretrained` reads it, written at the end of `codec` and every few minutes of
   `vocoder`.
 - `time.json`: per stage steps, CPU and wall seconds, and the last losses.
-- `ENCODER_READY`, `VOCODER_READY`: empty files, written when the codes, and when the sound, are final.
+- `ENCODER_READY`, `VOCODER_READY`: empty files, written when the codes, and when the audio, are final.
 
 Knows what the two stages learn from which loss. Does not know how a stage is resumed (`codec_stage.py`), tokens, the
 language model, judges.
@@ -72,20 +72,22 @@ def decibels(value: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(10 ** (value / 20)).float()
 
 
-def codec_loss(model: TttCodecModel, clean: torch.Tensor, heard: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+def codec_loss(
+    model: TttCodecModel, clean: torch.Tensor, disturbed: torch.Tensor
+) -> tuple[torch.Tensor, dict[str, float]]:
     """
     L1 of decoded against clean log-mel frames, + 0.5 * L1 of their differences in time.
 
     Args:
         model ([`TttCodecModel`]): The codec.
         clean (`torch.Tensor` of shape `(batch, samples)`): What is to be decoded.
-        heard (`torch.Tensor` of shape `(batch, samples)`): What is encoded.
+        disturbed (`torch.Tensor` of shape `(batch, samples)`): What is encoded.
 
     Returns:
         `tuple[torch.Tensor, dict[str, float]]`: The loss and its parts.
     """
     with torch.autocast("cpu", enabled=False):
-        target, given = model.log_mel(clean), model.log_mel(heard)
+        target, given = model.log_mel(clean), model.log_mel(disturbed)
     decoded = model.decoder(model.quantizer(model.encoder(given))).float()
     value = F.l1_loss(decoded, target)
     change = F.l1_loss(decoded.diff(dim=1), target.diff(dim=1))
@@ -100,7 +102,7 @@ class DecodedMels:
 
     Args:
         model ([`TttCodecModel`]): The codec, its encoder and decoder final.
-        utterances ([`Utterances`]): Where the sound comes from.
+        utterances ([`Utterances`]): Where the waveforms come from.
     """
 
     def __init__(self, model: TttCodecModel, utterances: Utterances):
@@ -108,9 +110,9 @@ class DecodedMels:
         self.mels: dict[int, torch.Tensor] = {}  # by the utterance's number
 
     def batch(self, batch: int, samples: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Float32 mel frames `(batch, samples / hop, mel)` and the sound `(batch, samples)` at the standard level."""
+        """Float32 mel frames `(batch, samples / hop, mel)` and waveforms `(batch, samples)` at the standard level."""
         config = self.model.config
-        mels, sounds = [], []
+        mels, waveforms = [], []
         stride = max(1, len(self.utterances) // VOCODER_UTTERANCES)
         for number in stride * rng.integers(len(self.utterances) // stride, size=batch):
             waveform = self.model.standard_level(self.utterances.read(int(number), config.samples_per_code)[None])[0]
@@ -120,8 +122,8 @@ class DecodedMels:
             mel = self.mels[number][start : start + samples // config.hop_length].float()
             silence = (math.log(config.mel_floor) - config.mel_mean) / config.mel_std
             mels.append(F.pad(mel, (0, 0, 0, samples // config.hop_length - mel.shape[0]), value=silence))
-            sounds.append(crop(waveform, start * config.hop_length, samples))
-        return torch.stack(mels), torch.stack(sounds)
+            waveforms.append(crop(waveform, start * config.hop_length, samples))
+        return torch.stack(mels), torch.stack(waveforms)
 
     @torch.no_grad()
     def decode(self, waveform: torch.Tensor) -> torch.Tensor:
@@ -130,7 +132,7 @@ class DecodedMels:
 
 
 def vocoder_loss(
-    model: TttCodecModel, mel: torch.Tensor, sound: torch.Tensor, stft_sizes: Sequence[int] = STFT_SIZES
+    model: TttCodecModel, mel: torch.Tensor, audio: torch.Tensor, stft_sizes: Sequence[int] = STFT_SIZES
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """
     Multi-resolution STFT loss (spectral convergence + L1 of log magnitudes; Yamamoto et al., 2020) + L1 of log-mel
@@ -147,17 +149,17 @@ def vocoder_loss(
     """
     spoken = model.vocoder(mel)
     with torch.autocast("cpu", enabled=False):
-        stft = torch.stack([stft_loss(spoken, sound, size) for size in stft_sizes]).mean()
-        mel_error = F.l1_loss(model.log_mel(spoken), model.log_mel(sound))
+        stft = torch.stack([stft_loss(spoken, audio, size) for size in stft_sizes]).mean()
+        mel_error = F.l1_loss(model.log_mel(spoken), model.log_mel(audio))
     return stft + 2 * mel_error, {"stft": stft.item(), "mel": mel_error.item()}
 
 
-def stft_loss(spoken: torch.Tensor, sound: torch.Tensor, size: int) -> torch.Tensor:
+def stft_loss(spoken: torch.Tensor, audio: torch.Tensor, size: int) -> torch.Tensor:
     """Spectral convergence + L1 of log magnitudes at one window size, with hops of a quarter window."""
     window = torch.hann_window(size)
     wanted, given = (
         torch.stft(each, size, size // 4, window=window, return_complex=True).abs().clamp(min=1e-3)
-        for each in (sound, spoken)
+        for each in (audio, spoken)
     )
     convergence = ((wanted - given).square().sum((1, 2)) / wanted.square().sum((1, 2))).sqrt().mean()
     return convergence + F.l1_loss(given.log(), wanted.log())

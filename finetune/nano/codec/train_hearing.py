@@ -97,7 +97,7 @@ def student(teacher: TttCodecModel) -> TttCodecModel:
 
 class Listening:
     """
-    Batches of disturbed speech, heard by both codecs.
+    Batches of disturbed speech, encoded by both codecs.
 
     Args:
         teacher ([`TttCodecModel`]): With the convolutional encoder.
@@ -108,26 +108,26 @@ class Listening:
         self.teacher, self.codec = teacher, codec
 
     @torch.no_grad()
-    def features(self, sounds: Sequence[np.ndarray], rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Whisper's features `(batch, frames, d_model)` of disturbed sounds, and codes of each row `(batch,)`."""
-        samples, row_frames = self._pad([as_recorded(sound, rng) for sound in sounds])
+    def features(self, waveforms: Sequence[np.ndarray], rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Whisper's features `(batch, frames, d_model)` of disturbed waveforms, and codes of each row `(batch,)`."""
+        samples, row_frames = self._pad([as_recorded(audio, rng) for audio in waveforms])
         encoder = self.codec.encoder
         assert isinstance(encoder, TttCodecWhisperEncoder)
         with torch.autocast("cpu", enabled=False):
             return encoder.features(self.codec.standard_level(samples), row_frames), row_frames
 
     @torch.no_grad()
-    def taught_bins(self, sounds: Sequence[np.ndarray]) -> torch.Tensor:
-        """The teacher's digits of clean sounds, `(batch, codes, dims)`; -1 after the end of a shorter row."""
-        samples, row_frames = self._pad(sounds)
+    def taught_bins(self, waveforms: Sequence[np.ndarray]) -> torch.Tensor:
+        """The teacher's digits of clean waveforms, `(batch, codes, dims)`; -1 after the end of a shorter row."""
+        samples, row_frames = self._pad(waveforms)
         with torch.autocast("cpu", enabled=False):
             bins = self.teacher.bins(self.teacher.standard_level(samples), row_frames)
         within = torch.arange(bins.shape[1]) < row_frames[:, None]
         return bins.masked_fill(~within[..., None], -1)
 
-    def _pad(self, sounds: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _pad(self, waveforms: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         size = self.codec.config.samples_per_code
-        rows = [F.pad(torch.from_numpy(sound), (0, -len(sound) % size)) for sound in sounds]
+        rows = [F.pad(torch.from_numpy(audio), (0, -len(audio) % size)) for audio in waveforms]
         return pad_sequence(rows, batch_first=True), torch.tensor([len(row) // size for row in rows])
 
 
@@ -310,15 +310,15 @@ class Batches:
     def __init__(self, listening: Listening, speech: Sequence[Utterance], others: dict[Path, int], uses: int):
         self.listening, self.speech, self.others, self.uses = listening, speech, others, uses
         self.taught = BATCH - sum(others.values())
-        self.heard: deque[Batch] = deque(maxlen=REMEMBERED_BATCHES)
+        self.batches: deque[Batch] = deque(maxlen=REMEMBERED_BATCHES)
         self.new = 0
 
     def draw(self, rng: np.random.Generator) -> Batch:
-        """One more batch, new or heard before."""
-        if len(self.heard) < 8 or rng.random() < 1 / self.uses:
-            self.heard.append(self._hear(rng))
-            return self.heard[-1]
-        return self.heard[int(rng.integers(len(self.heard)))]
+        """One more batch, new or used before."""
+        if len(self.batches) < 8 or rng.random() < 1 / self.uses:
+            self.batches.append(self._hear(rng))
+            return self.batches[-1]
+        return self.batches[int(rng.integers(len(self.batches)))]
 
     def _hear(self, rng: np.random.Generator) -> Batch:
         if self.new % RESCAN_BATCHES == 0:
@@ -326,8 +326,8 @@ class Batches:
         self.new += 1
         drawn = [utterance for corpus, count in self.corpora for utterance in draw(corpus, count, rng)]
         drawn += draw(self.speech, self.taught, rng)
-        features, row_frames = self.listening.features([sound for _, sound in drawn], rng)
-        bins = self.listening.taught_bins([sound for _, sound in drawn[-self.taught :]])
+        features, row_frames = self.listening.features([audio for _, audio in drawn], rng)
+        bins = self.listening.taught_bins([audio for _, audio in drawn[-self.taught :]])
         return Batch(features.half(), row_frames, [line for line, _ in drawn], bins)
 
 

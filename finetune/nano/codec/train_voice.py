@@ -1,11 +1,11 @@
 """
-Train the sound of nano's codec against critics, resumably: what its codes mean stays, how they sound becomes clearer.
+Train the voice of nano's codec against critics, resumably: the codes keep their meaning, the voice becomes clearer.
 
     python -m finetune.nano.codec.train_voice --codec checkpoints/ttt-nano/codec \\
         --data data/phrases data/answers data/dictation --out runs/voice --minutes 60
 
 Encoder and quantiser are frozen, so every code that a language model has learnt stays valid. Decoder and vocoder are
-trained together, from codes to sound: L1 of log-mel frames, a multi-resolution STFT loss, and small critics
+trained together, from codes to audio: L1 of log-mel frames, a multi-resolution STFT loss, and small critics
 (`discriminators.py`; hinge loss and distance of features), of which each step hears a few drawn at random. A crop of
 a second is decoded with what lies before and after it, and judged without.
 
@@ -32,7 +32,7 @@ from .discriminators import PERIODS, RESOLUTIONS, critic_loss, deception_loss, f
 from .train_codec import STFT_SIZES, stft_loss
 
 EXPORT_SECONDS = 300
-UNHEARD_STEPS = 100  # at first critics learn, but nobody listens to them yet
+CRITIC_STEPS = 100  # at first critics learn, but nobody listens to them yet
 CODES_BEFORE = 12  # a crop is decoded after so many codes: not all of `decode_context`, most of which is faint memory
 BETAS = (0.8, 0.99)
 CRITICS_RATE = 2.0  # times the learning rate of the voice
@@ -41,7 +41,7 @@ MEL_WEIGHT, STFT_WEIGHT, FEATURE_WEIGHT = 15.0, 1.0, 2.0
 
 class CodedCrops:
     """
-    Crops of utterances as codes, with what surrounds them, beside the sound; each utterance is coded once.
+    Crops of utterances as codes, with what surrounds them, beside the waveform; each utterance is coded once.
 
     Args:
         model ([`TttCodecModel`]): The codec; its encoder is final.
@@ -64,9 +64,9 @@ class CodedCrops:
 
         Returns:
             `tuple[torch.Tensor, torch.Tensor]`: Codes `(batch, before + codes + after)`, -1 beyond an utterance's
-            ends, and the sound of the crops alone, `(batch, codes * samples_per_code)`, at the standard level.
+            ends, and the waveforms of the crops alone, `(batch, codes * samples_per_code)`, at the standard level.
         """
-        rows, sounds = [], []
+        rows, waveforms = [], []
         for _ in range(batch):
             corpus = int(rng.integers(len(self.corpora)))
             utterance = int(rng.integers(len(self.corpora[corpus])))
@@ -75,12 +75,12 @@ class CodedCrops:
             padded = F.pad(known, (self.before, codes + self.after), value=-1)
             rows.append(padded[start : start + self.before + codes + self.after])
             size = self.model.config.samples_per_code
-            sounds.append(F.pad(waveform, (0, codes * size))[start * size : (start + codes) * size])
-        return torch.stack(rows), torch.stack(sounds)
+            waveforms.append(F.pad(waveform, (0, codes * size))[start * size : (start + codes) * size])
+        return torch.stack(rows), torch.stack(waveforms)
 
     @torch.no_grad()
     def read(self, corpus: int, utterance: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """One utterance: sound `(samples,)` at the standard level, and its codes."""
+        """One utterance: waveform `(samples,)` at the standard level, and its codes."""
         waveform = self.corpora[corpus].read(utterance, self.model.config.samples_per_code)
         if (corpus, utterance) not in self.codes:
             codes = self.model.encode(waveform[None, None]).audio_codes
@@ -89,14 +89,14 @@ class CodedCrops:
         return self.model.standard_level(waveform[None])[0], self.codes[corpus, utterance]
 
     def decode(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Codes with context -> the crops' log-mel frames `(batch, mel_frames, mel)` and sound `(batch, samples)`."""
+        """Decode the crops: log-mel frames `(batch, mel_frames, mel)` and waveforms `(batch, samples)`."""
         config = self.model.config
         ratio, size = config.mel_frames_per_code, config.samples_per_code
         mask = (rows >= 0).float()[..., None]
         mel = self.model.decoder(self.model.quantizer.from_codes(rows.clamp(min=0)), mask)
-        sound = self.model.vocoder(mel, mask.repeat_interleave(ratio, dim=1))
-        kept = slice(self.before * size, sound.shape[1] - self.after * size)
-        return mel[:, self.before * ratio : mel.shape[1] - self.after * ratio], sound[:, kept]
+        audio = self.model.vocoder(mel, mask.repeat_interleave(ratio, dim=1))
+        kept = slice(self.before * size, audio.shape[1] - self.after * size)
+        return mel[:, self.before * ratio : mel.shape[1] - self.after * ratio], audio[:, kept]
 
 
 class VoiceTraining:
@@ -104,7 +104,7 @@ class VoiceTraining:
     One adversarial stage: the critics learn, then the voice.
 
     Args:
-        crops ([`CodedCrops`]): What is heard; its model is trained.
+        crops ([`CodedCrops`]): What is decoded; its model is trained.
         out (`Path`): Folder of the stage.
         minutes (`float`): CPU minutes, restarts included.
         learning_rate (`float`): Peak rate of the voice.
@@ -129,37 +129,37 @@ class VoiceTraining:
         Returns:
             `tuple[torch.Tensor, dict[str, float]]`: The loss and its parts.
         """
-        rows, sound = self.crops.batch(batch, codes, rng)
+        rows, audio = self.crops.batch(batch, codes, rng)
         mel, spoken = self.crops.decode(rows)
-        heard_by = draw_critics(self.critics, rng)
-        self._update_critics(heard_by, sound, spoken.detach())
-        loss, losses = self._distance(mel.float(), spoken, sound, rng)
-        if self.judging.step <= UNHEARD_STEPS:
+        chosen = draw_critics(self.critics, rng)
+        self._update_critics(chosen, audio, spoken.detach())
+        loss, losses = self._distance(mel.float(), spoken, audio, rng)
+        if self.judging.step <= CRITIC_STEPS:
             return loss, losses
         with torch.no_grad():
-            recorded = [critic(sound) for critic in heard_by]
-        decoded = [critic(spoken) for critic in heard_by]
+            recorded = [critic(audio) for critic in chosen]
+        decoded = [critic(spoken) for critic in chosen]
         deception = torch.stack([deception_loss(judged) for judged in decoded]).mean()
         distance = torch.stack([feature_distance(*pair) for pair in zip(recorded, decoded, strict=True)]).mean()
         losses |= {"deception": deception.item(), "features": distance.item()}
         return loss + deception + FEATURE_WEIGHT * distance, losses
 
     def _distance(
-        self, mel: torch.Tensor, spoken: torch.Tensor, sound: torch.Tensor, rng: np.random.Generator
+        self, mel: torch.Tensor, spoken: torch.Tensor, audio: torch.Tensor, rng: np.random.Generator
     ) -> tuple[torch.Tensor, dict[str, float]]:
-        """How far frames and sound are from what they should be, without any critic."""
+        """How far frames and waveforms are from what they should be, without any critic."""
         inner = slice(2, -2)  # frames at the ends look beyond the crop
         sizes = rng.choice(STFT_SIZES, 2, replace=False).tolist()
         with torch.autocast("cpu", enabled=False):
-            target, given = (self.crops.model.log_mel(each)[:, inner] for each in (sound, spoken))
+            target, given = (self.crops.model.log_mel(each)[:, inner] for each in (audio, spoken))
             mel_error, decoded_error = F.l1_loss(given, target), F.l1_loss(mel[:, inner], target)
-            stft = torch.stack([stft_loss(spoken, sound, size) for size in sizes]).mean()
+            stft = torch.stack([stft_loss(spoken, audio, size) for size in sizes]).mean()
         loss = MEL_WEIGHT * (mel_error + 0.2 * decoded_error) + STFT_WEIGHT * stft
         return loss, {"mel": mel_error.item(), "decoded": decoded_error.item(), "stft": stft.item()}
 
-    def _update_critics(self, heard_by: list[nn.Module], sound: torch.Tensor, spoken: torch.Tensor) -> None:
+    def _update_critics(self, chosen: list[nn.Module], audio: torch.Tensor, spoken: torch.Tensor) -> None:
         self.critics.requires_grad_(True)
-        judged = [critic_loss(critic(sound), critic(spoken)) for critic in heard_by]
+        judged = [critic_loss(critic(audio), critic(spoken)) for critic in chosen]
         loss = torch.stack(judged).mean()
         self.judging.update(loss, {"critics": loss.item()})
         self.critics.requires_grad_(False)
@@ -198,7 +198,7 @@ def _check_same_codes(model: TttCodecModel, folder: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Train the sound of nano's codec against critics.")
+    parser = argparse.ArgumentParser(description="Train the voice of nano's codec against critics.")
     parser.add_argument("--codec", type=Path, required=True, help="folder of a finished codec")
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders of shards")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and of export/")

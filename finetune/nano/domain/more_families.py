@@ -114,7 +114,7 @@ def _products() -> Family:
 
 def _comparisons() -> list[Family]:
     words = [number_words(n) for n in range(21)]
-    # each two numbers once, so that a pair that is held out is never heard the other way round
+    # each two numbers once, so that a pair that is held out is never asked the other way round
     pairs = [(a, b) for a in range(21) for b in range(21) if a != b and (a < b) == ((a + b) % 2 == 0)]
     found = []
     for quality, chosen, other in (("bigger", max, min), ("smaller", min, max)):

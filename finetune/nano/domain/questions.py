@@ -1,7 +1,7 @@
 """
 What nano can be asked, and the one right answer to each question.
 
-Every question is a template filled with a fact, nearly every answer restates what was heard and then says the result
+Every question is a template filled with a fact, nearly every answer restates the question and then says the result
 ("Twelve plus seven is nineteen."), and a fact has the same answer however it is asked, so exact match means
 something. What is never trained on is decided here, by construction:
 - "unseen_fact": about a tenth of the facts of open kinds (sums, differences, neighbours of numbers, comparing,
@@ -116,7 +116,7 @@ def wrapped(question: str, rng: random.Random) -> str:
 
 def drills(count: int, seed: int = 0) -> list[str]:
     """
-    Pieces of the training sentences in random order, for dictation: what is heard has to be written down word by
+    Pieces of the training sentences in random order, for dictation: what is said has to be written down word by
     word, not guessed.
 
     Args:
@@ -166,7 +166,7 @@ def _number_words_in(text: str) -> list[str]:
 
 def normalise(text: str) -> str:
     """
-    Lower case, letters and single spaces only: what can be heard of a text.
+    Lower case, letters and single spaces only: what is pronounced of a text.
 
     Args:
         text (`str`): Any text.
@@ -188,7 +188,7 @@ def keywords(text: str) -> list[str]:
     What must be right in an answer: its numbers (whole) and content words.
 
     Args:
-        text (`str`): An answer, or what a judge heard of it.
+        text (`str`): An answer, or its transcript by a judge.
 
     Returns:
         `list[str]`: In order, lower case: "Twenty seven plus one is twenty eight." -> ["twenty seven", "plus", "one",

@@ -6,9 +6,9 @@ How much of the speech survives the codec, as independent judges hear it, and ho
         --voices rms awb --general
     python -m finetune.nano.measure.codec --codec checkpoints/ttt-nano/codec --speech prompts/manifest.jsonl --general
 
-Four kinds of sound go to the judge: the synthesiser's own speech; its log-mel frames turned back by Griffin-Lim (what
-the frames lose); the frames that the codec decodes, by Griffin-Lim (what the codes lose); and the codec's own sound
-(what the vocoder loses). Beside what is heard stand DNSMOS and the likeness of the voice to the original's, where
+Four kinds of audio go to the judge: the synthesiser's own speech; its log-mel frames turned back by Griffin-Lim (what
+the frames lose); the frames that the codec decodes, by Griffin-Lim (what the codes lose); and the codec's own audio
+(what the vocoder loses). Beside the scores are DNSMOS and the likeness of the voice to the original's, where
 `speechmos` and `resemblyzer` are installed, and for the codec bits of entropy per code, codes used, speed on one
 thread.
 
@@ -42,7 +42,7 @@ GRIFFIN_LIM_STEPS = 32
 
 def griffin_lim(codec: TttCodecModel, mel: torch.Tensor) -> torch.Tensor:
     """
-    Sound from log-mel frames without any learnt part.
+    Audio from log-mel frames without any learnt part.
 
     Args:
         codec ([`TttCodecModel`]): Whose frames they are.
@@ -93,7 +93,7 @@ def code(
         waveforms (`Sequence[torch.Tensor]`): Each float32 `(samples,)` at the codec's rate.
 
     Returns:
-        `tuple`: The sounds by system, all the codes, and seconds spent by `encode` and `decode`.
+        `tuple`: The recordings by system, all the codes, and seconds spent by `encode` and `decode`.
     """
     systems: dict[str, list[torch.Tensor]] = {
         name: [] for name in ("original", "mel, Griffin-Lim", "codec, Griffin-Lim", "codec")
@@ -108,16 +108,16 @@ def code(
         encoded = time.perf_counter()
         values = codec.decode(codes).audio_values
         assert values is not None
-        sound = values[0, 0]
+        recording = values[0, 0]
         seconds["decode"] += time.perf_counter() - encoded
         seconds["encode"] += encoded - began
-        level = codec.standard_level(F.pad(waveform, (0, len(sound) - len(waveform)))[None])
+        level = codec.standard_level(F.pad(waveform, (0, len(recording) - len(waveform)))[None])
         all_codes += codes.flatten().tolist()
         systems["original"].append(waveform)
         systems["mel, Griffin-Lim"].append(griffin_lim(codec, codec.log_mel(level)))
         decoded = codec.decoder(codec.quantizer.from_codes(codes[:, 0]))
         systems["codec, Griffin-Lim"].append(griffin_lim(codec, decoded))
-        systems["codec"].append(sound)
+        systems["codec"].append(recording)
     return systems, all_codes, seconds
 
 
@@ -127,7 +127,7 @@ def judge_table(texts: Sequence[str], systems: dict[str, list[torch.Tensor]], is
 
     Args:
         texts (`Sequence[str]`): What is said.
-        systems (`dict[str, list[torch.Tensor]]`): The sounds by system, as `code` gives them; "original" is among them.
+        systems (`dict[str, list[torch.Tensor]]`): The recordings by system, from `code`; "original" is among them.
         is_domain (`bool`): Whether the texts are nano's own; the judge with a bigram of them knows no other words.
 
     Returns:
@@ -135,22 +135,22 @@ def judge_table(texts: Sequence[str], systems: dict[str, list[torch.Tensor]], is
     """
     judges = ([Judge(text_corpus())] if is_domain else []) + [Judge()]
     domain_titles = " WER, domain bigram | numbers and keywords |" if is_domain else ""
-    rows = [f"| sound |{domain_titles} WER, general English | CER, general English | DNSMOS | speaker similarity |"]
+    rows = [f"| audio |{domain_titles} WER, general English | CER, general English | DNSMOS | speaker similarity |"]
     rows.append("|---" * (rows[0].count("|") - 1) + "|")
-    originals = [sound.numpy() for sound in systems["original"]]
-    for name, sounds in systems.items():
-        heard = [sound.numpy() for sound in sounds]
-        *domain, general = (score(texts, [judge.transcribe(sound) for sound in heard]) for judge in judges)
+    originals = [recording.numpy() for recording in systems["original"]]
+    for name, recordings in systems.items():
+        waves = [recording.numpy() for recording in recordings]
+        *domain, general = (score(texts, [judge.transcribe(recording) for recording in waves]) for judge in judges)
         cells: list[float | None] = [number for found in domain for number in (found.wer, found.keywords)]
-        cells += [general.wer, general.cer, mean_opinion(heard, SAMPLING_RATE)]
-        cells.append(speaker_similarity(heard, originals, SAMPLING_RATE))
+        cells += [general.wer, general.cer, mean_opinion(waves, SAMPLING_RATE)]
+        cells.append(speaker_similarity(waves, originals, SAMPLING_RATE))
         rows.append(f"| {name} | " + " | ".join("–" if cell is None else f"{cell:.3f}" for cell in cells) + " |")
     return "\n".join(rows)
 
 
 def read_speech(path: Path, split: str | None, voices: Sequence[str]) -> list[tuple[str, torch.Tensor]]:
     """
-    Read texts and sounds.
+    Read texts and recordings.
 
     Args:
         path (`Path`): A folder of `synthesise.py`, or a manifest (`.jsonl`) with `audio` and `text`; digits are read
@@ -196,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not corpus:
         parser.error(f"{options.speech} has no utterance of split {options.split!r} and voices {options.voices}.")
     spoken = corpus[:: max(1, len(corpus) // options.count)][: options.count]  # spread over all kinds of sentences
-    texts, waveforms = [text for text, _ in spoken], [sound for _, sound in spoken]
+    texts, waveforms = [text for text, _ in spoken], [recording for _, recording in spoken]
     systems, codes, seconds = code(codec, waveforms)
     print(judge_table(texts, systems, is_domain=not options.general))
     length = sum(map(len, waveforms)) / codec.config.sampling_rate

@@ -1,7 +1,7 @@
 """
 What nano says instead, when an answer is wrong: another answer of the right kind, or one of another kind.
 
-Knows texts. Does not know how they were heard or said.
+Knows texts. Independent of how they were transcribed or said.
 """
 
 from collections import Counter

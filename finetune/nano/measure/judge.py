@@ -45,8 +45,8 @@ def bigram_arpa(sentences: Iterable[str]) -> str:
     """
     pairs: Counter[tuple[str, str]] = Counter()
     for sentence in sentences:
-        heard = ["<s>", *normalise(sentence).split(), "</s>"]
-        pairs.update(pairwise(heard))
+        words = ["<s>", *normalise(sentence).split(), "</s>"]
+        pairs.update(pairwise(words))
     followed: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     unigrams: Counter[str] = Counter()
@@ -108,7 +108,7 @@ def _pronunciations(corpus: Sequence[str], path: Path) -> str:
 @dataclass(frozen=True)
 class Scores:
     """
-    How well texts were heard.
+    How well texts were recognised.
 
     Args:
         wer (`float`): Word errors per word.
@@ -123,18 +123,18 @@ class Scores:
     keywords: float
 
 
-def score(references: Sequence[str], heard: Sequence[str]) -> Scores:
+def score(references: Sequence[str], transcripts: Sequence[str]) -> Scores:
     """
-    Compare what was heard with what should have been said; case and punctuation do not count.
+    Compare transcripts with what should have been said; case and punctuation do not count.
 
     Args:
         references (`Sequence[str]`): The right texts, none empty.
-        heard (`Sequence[str]`): A judge's texts, in the same order.
+        transcripts (`Sequence[str]`): A judge's texts, in the same order.
 
     Returns:
         `Scores`: Over all of them.
     """
-    wanted, got = [normalise(text) for text in references], [normalise(text) for text in heard]
+    wanted, got = [normalise(text) for text in references], [normalise(text) for text in transcripts]
     pairs = list(zip(wanted, got, strict=True))
     return Scores(
         wer=jiwer.wer(wanted, got),
@@ -162,15 +162,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, corpus in (("domain bigram", text_corpus()), ("general English", None)):
         judge, began = Judge(corpus), time.perf_counter()
         references: list[str] = []
-        heard: list[str] = []
+        transcripts: list[str] = []
         for kind, spoken in sorted(by_kind.items()):
             texts = [line["text"] for line, _ in spoken]
             found = [judge.transcribe(audio) for _, audio in tqdm(spoken, desc=f"{name}: {kind}", leave=False)]
-            references, heard = references + texts, heard + found
+            references, transcripts = references + texts, transcripts + found
             print(_row(name, kind, score(texts, found), len(texts)) + " |")
         seconds = sum(len(audio) for spoken in by_kind.values() for _, audio in spoken) / SAMPLING_RATE
         speed = seconds / (time.perf_counter() - began)
-        print(_row(name, "all", score(references, heard), len(heard)) + f" {speed:.1f} |")
+        print(_row(name, "all", score(references, transcripts), len(transcripts)) + f" {speed:.1f} |")
 
 
 def _row(judge: str, kind: str, s: Scores, count: int) -> str:

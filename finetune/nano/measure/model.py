@@ -11,9 +11,9 @@ Measure a nano checkpoint, from waveform to waveform, on what training never saw
 | repeat | repeat-test | general English said after somebody: the text's error rates |
 | reply | test | what `judge.py` hears in spoken answers, against their text; so too the synthesiser through the codec |
 | hear | test, dictation-test | transcription: questions, and general English by voice |
-| speak | answers-heldout, phrases-test | unseen answers and general English read aloud, heard by the judges |
+| speak | answers-heldout, phrases-test | unseen answers and general English read aloud, transcribed by the judges |
 | codec | answers-heldout | the synthesiser itself, and through the codec: what speech could be at best |
-| speed | test | one question at a time, waveform to waveform: seconds over seconds of speech; time to first sound |
+| speed | test | one question at a time, waveform to waveform: seconds over seconds of speech; time to the first audio |
 
 `card.py` makes the tables of docs/nano.md of it. Knows the processor, the model and the judges. Changes nothing.
 """
@@ -59,17 +59,19 @@ class Checkpoint(TttTalker):
     """A talker that answers many questions, in batches of similar length."""
 
     @torch.inference_mode()
-    def resynthesise(self, sounds: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Send sounds through the codec alone."""
-        return [self.processor.decode_codes(codes) for codes in encode(self.processor.codec, list(sounds))]
+    def resynthesise(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Send recordings through the codec alone."""
+        return [self.processor.decode_codes(codes) for codes in encode(self.processor.codec, list(waveforms))]
 
     def ask_all(
-        self, task: str, sounds: Sequence[np.ndarray] | None = None, texts: Sequence[str] | None = None
+        self, task: str, waveforms: Sequence[np.ndarray] | None = None, texts: Sequence[str] | None = None
     ) -> list[TttReply]:
         """Answer many questions, in batches of similar length."""
-        name = "text" if sounds is None else "audio"
-        questions: list[Any] = list(texts or []) if sounds is None else [with_rate(sound) for sound in sounds]
-        lengths = [len(question) for question in (sounds if sounds is not None else texts or [])]
+        name = "text" if waveforms is None else "audio"
+        questions: list[Any] = (
+            list(texts or []) if waveforms is None else [with_rate(waveform) for waveform in waveforms]
+        )
+        lengths = [len(question) for question in (waveforms if waveforms is not None else texts or [])]
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
         replies: dict[int, TttReply] = {}
         for start in tqdm(range(0, len(order), BATCH_SIZE), desc=task, unit="batch"):
@@ -80,9 +82,9 @@ class Checkpoint(TttTalker):
         return [replies[i] for i in range(len(order))]
 
 
-def with_rate(sound: np.ndarray) -> dict[str, Any]:
+def with_rate(waveform: np.ndarray) -> dict[str, Any]:
     """Audio of the corpora, as the processor takes it."""
-    return {"array": sound, "sampling_rate": SAMPLING_RATE}
+    return {"array": waveform, "sampling_rate": SAMPLING_RATE}
 
 
 def exact_by(lines: Sequence[dict], replies: Sequence[TttReply], field: str) -> dict[str, dict[str, float]]:
@@ -98,17 +100,21 @@ def is_exact(line: dict, reply: TttReply) -> bool:
     return reply.text.strip() == line["answer"]
 
 
-def transcribe(sounds: Sequence[np.ndarray], judges: dict[str, Judge]) -> dict[str, list[str]]:
-    """Let the judges transcribe sounds. A reply without sound is nothing heard: judges find words even in silence."""
+def transcribe(waveforms: Sequence[np.ndarray], judges: dict[str, Judge]) -> dict[str, list[str]]:
+    """Let the judges transcribe; a reply without audio gets an empty transcript: judges find words even in silence."""
     return {
-        name: [judge.transcribe(sound) if len(sound) else "" for sound in tqdm(sounds, desc=name, leave=False)]
+        name: [
+            judge.transcribe(waveform) if len(waveform) else "" for waveform in tqdm(waveforms, desc=name, leave=False)
+        ]
         for name, judge in judges.items()
     }
 
 
-def heard(sounds: Sequence[np.ndarray], texts: Sequence[str], judges: dict[str, Judge]) -> dict[str, dict[str, float]]:
+def intelligibility(
+    waveforms: Sequence[np.ndarray], texts: Sequence[str], judges: dict[str, Judge]
+) -> dict[str, dict[str, float]]:
     """Compare what the judges hear with what should have been said."""
-    return compared(transcribe(sounds, judges), texts)
+    return compared(transcribe(waveforms, judges), texts)
 
 
 def compared(transcripts: dict[str, list[str]], texts: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -123,45 +129,45 @@ def _errors(references: Sequence[str], found: Sequence[str]) -> dict[str, float]
     return asdict(score(list(references), list(found))) | {"n": len(references)}
 
 
-def speed(checkpoint: Checkpoint, sounds: Sequence[np.ndarray]) -> dict[str, float]:
-    """Medians of one question at a time, from waveform to waveform, and to the first sound of a stream."""
-    factors, seconds, first_sound = [], [], []
-    for sound in sounds:
+def speed(checkpoint: Checkpoint, waveforms: Sequence[np.ndarray]) -> dict[str, float]:
+    """Medians of one question at a time, from waveform to waveform, and to the first audio of a stream."""
+    factors, seconds, first_audio = [], [], []
+    for waveform in waveforms:
         began = time.perf_counter()
-        reply = checkpoint.reply(with_rate(sound))
+        reply = checkpoint.reply(with_rate(waveform))
         seconds.append(time.perf_counter() - began)
         if len(reply.audio):
             factors.append(seconds[-1] / reply.seconds)
-            first_sound.append(_seconds_to_sound(checkpoint, sound))
+            first_audio.append(_seconds_to_audio(checkpoint, waveform))
     return {
         "real_time_factor": statistics.median(factors) if factors else float("nan"),
         "seconds": statistics.median(seconds),
-        "first_sound_seconds": statistics.median(first_sound) if first_sound else float("nan"),
+        "first_sound_seconds": statistics.median(first_audio) if first_audio else float("nan"),
         "threads": torch.get_num_threads(),
     }
 
 
-def _seconds_to_sound(checkpoint: Checkpoint, sound: np.ndarray) -> float:
+def _seconds_to_audio(checkpoint: Checkpoint, waveform: np.ndarray) -> float:
     began = time.perf_counter()
-    with checkpoint.stream(with_rate(sound)) as stream:
+    with checkpoint.stream(with_rate(waveform)) as stream:
         for event in stream:
             if isinstance(event, TttAudioChunk):
                 return time.perf_counter() - began
     return float("inf")
 
 
-def second_turns(checkpoint: Checkpoint, lines: Sequence[dict], sounds: Sequence[np.ndarray]) -> list[TttReply]:
+def second_turns(checkpoint: Checkpoint, lines: Sequence[dict], waveforms: Sequence[np.ndarray]) -> list[TttReply]:
     """Ask each first question, spoken now, then the second one; give the second replies."""
     replies = []
-    for number, (line, sound) in enumerate(tqdm(list(zip(lines, sounds, strict=True)), desc="turns")):
+    for number, (line, waveform) in enumerate(tqdm(list(zip(lines, waveforms, strict=True)), desc="turns")):
         first = Voice(line["voice"]).speak(line["first_question"], TEST_STRETCHES[number % len(TEST_STRETCHES)])
         conversation = checkpoint.conversation()
         conversation.say(audio=with_rate(first.audio))
-        replies.append(conversation.say(audio=with_rate(sound)))
+        replies.append(conversation.say(audio=with_rate(waveform)))
     return replies
 
 
-def talks(checkpoint: Checkpoint, lines: Sequence[dict], sounds: Sequence[np.ndarray]) -> list[float]:
+def talks(checkpoint: Checkpoint, lines: Sequence[dict], waveforms: Sequence[np.ndarray]) -> list[float]:
     """Share of right answers by turn, in conversations of unrelated held-out questions."""
     held_out = [i for i, line in enumerate(lines) if line["split"] != "train"]
     rng = random.Random(0)
@@ -169,7 +175,7 @@ def talks(checkpoint: Checkpoint, lines: Sequence[dict], sounds: Sequence[np.nda
     for _ in tqdm(range(TALKS), desc="talks"):
         conversation = checkpoint.conversation()
         asked = rng.sample(held_out, TURNS_OF_A_TALK)
-        replies = [conversation.say(audio=with_rate(sounds[i])) for i in asked]
+        replies = [conversation.say(audio=with_rate(waveforms[i])) for i in asked]
         right.append([is_exact(lines[i], reply) for i, reply in zip(asked, replies, strict=True)])
     return np.mean(right, axis=0).tolist()
 
@@ -189,29 +195,31 @@ def measure(folder: Path, speech: Path, limit: int | None, options: dict[str, An
     """
     checkpoint = Checkpoint.from_pretrained(folder, device="cpu", **options)
     judges = {"domain bigram": Judge(text_corpus()), "general English": Judge()}
-    lines, sounds = _read(speech / "test", limit)
-    result: dict[str, Any] = {"speed": speed(checkpoint, sounds[:: max(1, len(sounds) // TIMED)][:TIMED])}
-    result |= _answers(checkpoint, lines, sounds, judges)
-    result |= _hearing(checkpoint, lines, sounds, speech, limit)
-    result["talks"] = {"exact by turn": talks(checkpoint, lines, sounds), "n": TALKS}
+    lines, waveforms = _read(speech / "test", limit)
+    result: dict[str, Any] = {"speed": speed(checkpoint, waveforms[:: max(1, len(waveforms) // TIMED)][:TIMED])}
+    result |= _answers(checkpoint, lines, waveforms, judges)
+    result |= _hearing(checkpoint, lines, waveforms, speech, limit)
+    result["talks"] = {"exact by turn": talks(checkpoint, lines, waveforms), "n": TALKS}
 
-    lines, sounds = _read(speech / "follow-ups-test", limit)
-    right = [is_exact(line, reply) for line, reply in zip(lines, second_turns(checkpoint, lines, sounds), strict=True)]
+    lines, waveforms = _read(speech / "follow-ups-test", limit)
+    right = [
+        is_exact(line, reply) for line, reply in zip(lines, second_turns(checkpoint, lines, waveforms), strict=True)
+    ]
     result["second turn"] = {"exact": sum(right) / len(right), "n": len(right)}
-    lines, sounds = _read(speech / "repeat-test", limit)
-    repeated = [reply.text for reply in checkpoint.ask_all("chat", sounds)]
+    lines, waveforms = _read(speech / "repeat-test", limit)
+    repeated = [reply.text for reply in checkpoint.ask_all("chat", waveforms)]
     result["repeat"] = _errors([line["answer"] for line in lines], repeated)
     return result | _speaking(checkpoint, speech, limit, judges)
 
 
 def _answers(
-    checkpoint: Checkpoint, lines: list[dict], sounds: list[np.ndarray], judges: dict[str, Judge]
+    checkpoint: Checkpoint, lines: list[dict], waveforms: list[np.ndarray], judges: dict[str, Judge]
 ) -> dict[str, Any]:
-    replies = checkpoint.ask_all("chat", sounds)
+    replies = checkpoint.ask_all("chat", waveforms)
     held_out = [i for i, line in enumerate(lines) if line["split"] != "train"]
     unseen = [lines[i] for i in held_out], [replies[i] for i in held_out]
     rng = np.random.default_rng(0)
-    noisy = [with_noise(sounds[i], NOISE_DB, float(np.sqrt(np.mean(sounds[i] ** 2))), rng) for i in held_out[::3]]
+    noisy = [with_noise(waveforms[i], NOISE_DB, float(np.sqrt(np.mean(waveforms[i] ** 2))), rng) for i in held_out[::3]]
     in_noise = checkpoint.ask_all("chat", noisy)
     judged = list(zip(lines, replies, strict=True))[:: max(1, len(lines) // JUDGED)]
     transcripts = transcribe([reply.audio for _, reply in judged], judges)
@@ -231,16 +239,18 @@ def _answers(
         },
         "finished": sum(reply.finished for reply in replies) / len(replies),
         "reply, against its own text": compared(transcripts, [reply.text for _, reply in judged]),
-        "reply's text, by the synthesiser through the codec": heard(checkpoint.resynthesise(originals), said, judges),
+        "reply's text, by the synthesiser through the codec": intelligibility(
+            checkpoint.resynthesise(originals), said, judges
+        ),
         "reply, against the right answer": compared(transcripts, [line["answer"] for line, _ in judged]),
     }
 
 
 def _hearing(
-    checkpoint: Checkpoint, lines: list[dict], sounds: list[np.ndarray], speech: Path, limit: int | None
+    checkpoint: Checkpoint, lines: list[dict], waveforms: list[np.ndarray], speech: Path, limit: int | None
 ) -> dict[str, Any]:
     result: dict[str, Any] = {}
-    written = [reply.text for reply in checkpoint.ask_all("asr", sounds)]
+    written = [reply.text for reply in checkpoint.ask_all("asr", waveforms)]
     for name, seen in (("hear, seen questions", True), ("hear, unseen questions", False)):
         chosen = [i for i, line in enumerate(lines) if (line["split"] == "train") == seen]
         result[name] = _errors([lines[i]["text"] for i in chosen], [written[i] for i in chosen])
@@ -249,8 +259,8 @@ def _hearing(
         if line["split"] != "train":
             by_kind[line["kind"]].append(normalise(text) == normalise(line["text"]))
     result["hear, unseen questions, exact by kind"] = {kind: sum(hits) / len(hits) for kind, hits in by_kind.items()}
-    lines, sounds = _read(speech / "dictation-test", limit)
-    written = [reply.text for reply in checkpoint.ask_all("asr", sounds)]
+    lines, waveforms = _read(speech / "dictation-test", limit)
+    written = [reply.text for reply in checkpoint.ask_all("asr", waveforms)]
     result["hear, general English"] = _errors([line["text"] for line in lines], written)
     by_voice: dict[str, list[int]] = defaultdict(list)
     for i, line in enumerate(lines):
@@ -266,25 +276,25 @@ def _speaking(checkpoint: Checkpoint, speech: Path, limit: int | None, judges: d
     lines, originals = _read(speech / "answers-heldout", limit)
     texts = [line["text"] for line in lines]
     result = {
-        "speak, unseen answers": heard(
+        "speak, unseen answers": intelligibility(
             [reply.audio for reply in checkpoint.ask_all("tts", texts=texts)], texts, judges
         ),
-        "the synthesiser itself": heard(originals, texts, judges),
-        "the synthesiser through the codec": heard(checkpoint.resynthesise(originals), texts, judges),
+        "the synthesiser itself": intelligibility(originals, texts, judges),
+        "the synthesiser through the codec": intelligibility(checkpoint.resynthesise(originals), texts, judges),
     }
     english = {"general English": judges["general English"]}
     lines, originals = _read(speech / "phrases-test", limit)
     texts = [line["text"] for line in lines]
     aloud = [reply.audio for reply in checkpoint.ask_all("tts", texts=texts)]
-    result["speak, general English"] = heard(aloud, texts, english)
-    result["general English through the codec"] = heard(checkpoint.resynthesise(originals), texts, english)
+    result["speak, general English"] = intelligibility(aloud, texts, english)
+    result["general English through the codec"] = intelligibility(checkpoint.resynthesise(originals), texts, english)
     return result
 
 
 def _read(folder: Path, limit: int | None) -> tuple[list[dict], list[np.ndarray]]:
     corpus = list(read_corpus(folder))
     chosen = corpus[:: max(1, len(corpus) // limit)] if limit else corpus
-    return [line for line, _ in chosen], [np.asarray(sound, np.float32) / 32768 for _, sound in chosen]
+    return [line for line, _ in chosen], [np.asarray(waveform, np.float32) / 32768 for _, waveform in chosen]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -53,7 +53,7 @@ def measure(folder: Path, speech: Sequence[Path], recorded: Path | None = None) 
         `dict`: Numbers, nested.
     """
     checkpoint = Checkpoint.from_pretrained(folder, device="cpu")
-    lines, sounds = read(*speech)
+    lines, waveforms = read(*speech)
     asked = [i for i, line in enumerate(lines) if line["split"].startswith("unseen")]
     questions = {"unseen questions": asked}
     for name, split in FREE_SPLITS.items():
@@ -62,7 +62,7 @@ def measure(folder: Path, speech: Sequence[Path], recorded: Path | None = None) 
     for name, chosen in questions.items():
         if not chosen:
             continue
-        corpus = [lines[i] for i in chosen], [sounds[i] for i in chosen]
+        corpus = [lines[i] for i in chosen], [waveforms[i] for i in chosen]
         replies = checkpoint.ask_all("chat", corpus[1])
         result[name] = share(exact(corpus[0], replies))
         for field in ("voice", "kind"):
@@ -77,11 +77,11 @@ def measure(folder: Path, speech: Sequence[Path], recorded: Path | None = None) 
             result[f"{name}, noise at {decibels:.0f} dB"] = share(exact(noisy[0], checkpoint.ask_all("chat", noisy[1])))
     spoken = [i for i, line in enumerate(lines) if line["kind"] == "phrase"]
     if spoken:
-        result["dictation"] = transcription(checkpoint, ([lines[i] for i in spoken], [sounds[i] for i in spoken]))
+        result["dictation"] = transcription(checkpoint, ([lines[i] for i in spoken], [waveforms[i] for i in spoken]))
     if recorded is not None:
-        lines, sounds = read(recorded)
+        lines, waveforms = read(recorded)
         kept = [i for i, line in enumerate(lines) if line["split"] == "test"]
-        result["recorded person"] = transcription(checkpoint, ([lines[i] for i in kept], [sounds[i] for i in kept]))
+        result["recorded person"] = transcription(checkpoint, ([lines[i] for i in kept], [waveforms[i] for i in kept]))
     return result
 
 
@@ -96,16 +96,16 @@ def exact(lines: Sequence[dict[str, Any]], replies: Sequence[TttReply]) -> list[
     return [is_exact(line, reply) for line, reply in zip(lines, replies, strict=True)]
 
 
-def in_noise(sounds: Sequence[np.ndarray], decibels: float) -> list[np.ndarray]:
-    """Add noise at a ratio to the mean power of each sound."""
+def in_noise(waveforms: Sequence[np.ndarray], decibels: float) -> list[np.ndarray]:
+    """Add noise at a ratio to the mean power of each recording."""
     rng = np.random.default_rng(0)
-    return [with_noise(sound, decibels, float(np.sqrt(np.mean(sound**2))), rng) for sound in sounds]
+    return [with_noise(audio, decibels, float(np.sqrt(np.mean(audio**2))), rng) for audio in waveforms]
 
 
 def transcription(checkpoint: Checkpoint, corpus: Corpus) -> dict[str, float]:
     """Error rates of the transcripts, case and punctuation apart."""
-    lines, sounds = corpus
-    written = [reply.text for reply in checkpoint.ask_all("asr", sounds)]
+    lines, waveforms = corpus
+    written = [reply.text for reply in checkpoint.ask_all("asr", waveforms)]
     found = score([line["text"] for line in lines], written)
     return {"wer": round(found.wer, 4), "cer": round(found.cer, 4), "n": len(lines)}
 

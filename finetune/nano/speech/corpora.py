@@ -105,7 +105,7 @@ def question_jobs(count: int, seed: int = 0) -> list[Job]:
         seed (`int`, *optional*, defaults to 0): Of the choice.
 
     Returns:
-        `list[Job]`: Distinct in (text, voice, stretch); kinds in the shares of `KIND_SHARES`, facts of a kind equally
+        `list[Job]`: Distinct in text, voice and `stretch`; kinds by `KIND_SHARES`, facts of a kind equally
         often.
     """
     rng = random.Random(seed)

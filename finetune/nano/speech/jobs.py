@@ -13,7 +13,7 @@ from finetune.nano.domain.questions import Item, items
 
 QUESTION_VOICES = {"slt": 0.3, "kal16": 0.4, "rms": 0.15, "awb": 0.15}
 QUESTION_STRETCHES = (0.9, 0.95, 1.0, 1.05, 1.1)
-TEST_STRETCHES = (0.93, 0.98, 1.03, 1.08)  # none of the training ones: every test utterance is a new sound
+TEST_STRETCHES = (0.93, 0.98, 1.03, 1.08)  # none of the training ones: every test utterance is a new recording
 KIND_SHARES = {  # small kinds run out of distinct utterances before; the others then take their place
     "sum": 0.12, "difference": 0.13, "opposite": 0.09, "name": 0.07, "colour": 0.06, "day": 0.05, "number": 0.05,
     "month": 0.035, "mix": 0.01, "talk": 0.045, "product": 0.06, "capital": 0.06, "unit": 0.05, "time": 0.05,

@@ -27,7 +27,7 @@ NATIVE_RATE = 24_000
 MODEL_PARTS = 4
 MODEL_SHA256 = "model.sha256"  # in the package's data, of the joined parts
 
-# espeak-ng's symbols, with ties written as ^, and Kokoro's for the same sounds.
+# espeak-ng's symbols, with ties written as ^, and Kokoro's for the same phonemes.
 _COMMON_SYMBOLS = {
     "ʔn": "tᵊn", "ʔ": "t", "a^ɪ": "I", "a^ʊ": "W", "d^ʒ": "ʤ", "e^ɪ": "A", "t^ʃ": "ʧ", "ɔ^ɪ": "Y",
     "ə^l": "ᵊl", "e": "A", "ʲ": "", "ɚ": "əɹ", "r": "ɹ", "x": "k", "ɐ": "ə", "ɬ": "l", "^": "", "-": "",

@@ -70,8 +70,8 @@ def utterances(manifest: Path) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
             is_held_out = text is not None and share_of(text) < TEST_SHARE
             if text is None or (is_held_out and speed != 1.0):
                 continue
-            sound = load_audio(manifest.parent / prompt["audio"], SAMPLING_RATE)
-            if len(sound) > LONGEST_SECONDS * SAMPLING_RATE:
+            audio = load_audio(manifest.parent / prompt["audio"], SAMPLING_RATE)
+            if len(audio) > LONGEST_SECONDS * SAMPLING_RATE:
                 continue
             line = {
                 "id": f"{prompt['id']}@{speed}",
@@ -81,15 +81,15 @@ def utterances(manifest: Path) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
             }
             yield (
                 line | {"split": "test" if is_held_out else "train", "kind": "recorded", "answer": text},
-                at_speed(sound, speed),
+                at_speed(audio, speed),
             )
 
 
-def at_speed(sound: np.ndarray, speed: float) -> np.ndarray:
-    """Play a sound, float32 `(samples,)`, faster or slower, pitch and all."""
+def at_speed(audio: np.ndarray, speed: float) -> np.ndarray:
+    """Play a recording, float32 `(samples,)`, faster or slower, pitch and all."""
     if speed == 1.0:
-        return sound
-    return resample(sound, round(100 * speed), 100)
+        return audio
+    return resample(audio, round(100 * speed), 100)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,7 +1,7 @@
 """
 Synthetic speech with word times, from the flite voices that Debian ships.
 
-Knows: flite's C library (through ctypes) and where in a waveform each word sounds. Does not know: what is said and
+Knows: flite's C library (through ctypes) and where in a waveform each word is. Independent of: what is said and
 why, codecs, files. The library is not thread-safe: one process synthesises one utterance at a time.
 """
 
@@ -16,11 +16,11 @@ from processing_ttt.resampling_ttt import resample
 
 SAMPLING_RATE = 16_000
 VOICES = ("slt", "rms", "awb", "kal16")
-EDGE_SILENCE = 0.08  # seconds kept before the first and after the last sound: two frames of a 25 Hz codec
+EDGE_SILENCE = 0.08  # seconds kept before the first and after the last word: two frames of a 25 Hz codec
 
 # Paths of flite's feature language, seen from a token: its words' first and last segments.
-_SOUND_START = b"daughter1.R:SylStructure.daughter1.daughter1.R:Segment.p.end"
-_SOUND_END = b"daughtern.R:SylStructure.daughtern.daughtern.R:Segment.end"
+_SEGMENTS_START = b"daughter1.R:SylStructure.daughter1.daughter1.R:Segment.p.end"
+_SEGMENTS_END = b"daughtern.R:SylStructure.daughtern.daughtern.R:Segment.end"
 
 
 @dataclass(frozen=True)
@@ -143,15 +143,15 @@ class Voice:
             `Utterance`: The audio, with `EDGE_SILENCE` at both ends, and the interval of each word.
 
         Raises:
-            ValueError: The text has a word without a sound, or is not ASCII, or `stretch` is not positive.
+            ValueError: The text has a word that is not pronounced, or is not ASCII, or `stretch` is not positive.
         """
         spoken_words = _check(text, stretch)
-        # A voice's features outlive the call, so the stretch is set before every utterance.
+        # A voice's features outlive the call, so `stretch` is set before every utterance.
         self._flite.flite_feat_set_float(self._features, b"duration_stretch", stretch * self._own_stretch)
         utterance = self._flite.flite_synth_text(text.encode("ascii"), self._voice)
         try:
             audio = _audio(self._flite.utt_wave(utterance).contents)
-            intervals = self._sounding_intervals(utterance)
+            intervals = self._spoken_intervals(utterance)
         finally:
             self._flite.delete_utterance(utterance)
         if len(intervals) != len(spoken_words):
@@ -161,14 +161,14 @@ class Voice:
             )
         return _trimmed(audio, spoken_words, intervals)
 
-    def _sounding_intervals(self, utterance: int) -> list[tuple[float, float]]:
-        """Start and end in seconds of each token's sound, without the pauses around it."""
+    def _spoken_intervals(self, utterance: int) -> list[tuple[float, float]]:
+        """Start and end in seconds of each token's speech, without the pauses around it."""
         intervals = []
         token = self._flite.relation_head(self._flite.utt_relation(utterance, b"Token"))
         while token:
             if self._flite.item_daughter(token):
-                start = self._flite.flite_ffeature_float(token, _SOUND_START)
-                intervals.append((start, self._flite.flite_ffeature_float(token, _SOUND_END)))
+                start = self._flite.flite_ffeature_float(token, _SEGMENTS_START)
+                intervals.append((start, self._flite.flite_ffeature_float(token, _SEGMENTS_END)))
             token = self._flite.item_next(token)
         return intervals
 
