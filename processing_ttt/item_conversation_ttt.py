@@ -1,8 +1,8 @@
 """
-A conversation as a list of messages that can be added, cut and removed; the cache follows.
+Messages with one model that can be added, cut and removed; the cache follows.
 
-    system │ user │ assistant │ user │ ...      items, each with its token ids
-    ───────┴──────┴───────────┘                 what the cache has and the next prompt begins with: not computed again
+    system │ user │ assistant │ user │ ...      items, which the chat template turns into the next prompt
+    ───────┴──────┴───────────┘                 what the cache has and that prompt begins with: not computed again
 
 Depends on a processor and on `generate`. Independent of waveforms.
 """
@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 
+from .context_ttt import check_audio_fits
 from .processing_ttt import TttProcessor
 from .reply_parser_ttt import ReplyParser
 from .reply_ttt import TttReply
 from .streaming_ttt import GeneratesReplies, ReplyFeed
-from .vocabulary_ttt import BEGIN_OF_MESSAGE, END_OF_MESSAGE
+from .tasks_ttt import AudioPart, Message, TextPart
 
-ROUNDING_SECONDS = 0.02  # by which a client may round the time that it played
+ROUNDING_SECONDS = 0.001  # by which a client may round the time that it played
 
 
 @dataclass(eq=False)
@@ -29,11 +30,15 @@ class TttItem:
 
     Args:
         role (`str`): `system`, `user` or `assistant`.
-        ids (`list[int]`): Token ids of its content.
+        text (`str`, *optional*): Its text, unless it is the assistant's.
+        codes (`list[int]`, *optional*): The codes of a user's audio, after the text.
+        ids (`list[int]`): Token ids of the assistant's, as `generate` gave them.
         is_open (`bool`): Whether it is a reply that is not generated yet.
     """
 
     role: str
+    text: str | None = None
+    codes: list[int] | None = None
     ids: list[int] = field(default_factory=list)
     is_open: bool = False
 
@@ -61,9 +66,9 @@ class TttItemConversation:
     """
     Messages with one model, which may be changed between two replies.
 
-    The next prompt is written from the messages that there are, so a reply after a change has the token ids of a
-    conversation that never was otherwise. Where a prompt and the longest reply do not fit into the model's context, the
-    oldest messages are left out of it.
+    The chat template writes the next prompt from the messages that there are, so a reply after a change has the token
+    ids of a conversation that never was otherwise. Where a prompt and the longest reply do not fit into the model's
+    context, the oldest messages are left out of it.
 
     Args:
         model (`TttForConditionalGeneration`): The model.
@@ -99,7 +104,7 @@ class TttItemConversation:
         self.prompt_usage: TttUsage | None = None
         self.cached_usage: TttUsage | None = None
         self.reply_usage: TttUsage | None = None
-        self._ids: list[int] = []  # whose first columns are in the cache
+        self._cached_ids: list[int] = []  # of the cache, and perhaps more behind them
         self._cache: Any = None
 
     def add(
@@ -121,13 +126,14 @@ class TttItemConversation:
             is_first (`bool`, defaults to `False`): Whether it becomes the first one.
 
         Returns:
-            [`TttItem`].
+            [`TttItem`]: Whose `ids` may be set, if it is a reply whose token ids are known.
         """
-        ids = self._encode(text) if text else []
-        if codes is not None:
-            ids += self.processor.layout.audio_prompt(codes)
+        if role == "assistant":
+            ids = self.processor.tokenizer.encode(text or "", add_special_tokens=False, split_special_tokens=True)
+            item = TttItem(role, ids=ids)
+        else:
+            item = TttItem(role, text, None if codes is None else list(codes))
         index = 0 if is_first else len(self.items) if after is None else self.items.index(after) + 1
-        item = TttItem(role, ids)
         self.items.insert(index, item)
         return item
 
@@ -143,7 +149,11 @@ class TttItemConversation:
 
     def truncate(self, item: TttItem, seconds: float) -> str:
         """
-        Cut a reply after the last span that was played completely, text and audio.
+        Cut a reply where its listener interrupted it: its last word is the last one that was played at least in part.
+
+        A word counts from the first sample of its span of audio on. Text and audio behind that span are removed, and
+        nothing is left if nothing was played. In the paper's fixed layout text runs ahead of its audio: there the text
+        before the span stays, too.
 
         Args:
             item ([`TttItem`]): A reply.
@@ -152,18 +162,28 @@ class TttItemConversation:
         Returns:
             `str`: The text that is left.
         """
-        parser, kept = ReplyParser(self.processor.vocabulary), 0
-        most = (seconds + ROUNDING_SECONDS) * self.processor.codec_config.frame_rate
-        for index, token_id in enumerate(item.ids):
-            num_spans = len(parser.spans)
-            parser.push([token_id])
-            if len(parser.spans) > num_spans and parser.spans[-1].closed and len(parser.codes) <= most:
-                kept = index + 1
-        item.ids = item.ids[:kept]
+        item.ids = item.ids[: self._num_played(item.ids, seconds)]
         return self.text_of(item)
+
+    def _num_played(self, reply_ids: Sequence[int], seconds: float) -> int:
+        """Count the token ids of a reply up to the end of the span that was being played at a time."""
+        vocabulary, frame_rate = self.processor.vocabulary, self.processor.codec_config.frame_rate
+        if seconds <= ROUNDING_SECONDS:
+            return 0
+        if sum(map(vocabulary.is_code, reply_ids)) <= (seconds + ROUNDING_SECONDS) * frame_rate:
+            return len(reply_ids)
+        num_codes = 0
+        for index, token_id in enumerate(reply_ids):
+            num_codes += vocabulary.is_code(token_id)
+            is_end = token_id in (vocabulary.end_audio_token_id, vocabulary.end_last_audio_token_id)
+            if is_end and num_codes >= (seconds - ROUNDING_SECONDS) * frame_rate:
+                return index + 1
+        return len(reply_ids)
 
     def text_of(self, item: TttItem) -> str:
         """Return the text of a message."""
+        if item.role != "assistant":
+            return item.text or ""
         return self.processor.decode_text(self.processor.layout.parse_reply(item.ids).text_ids)
 
     def say(self, text: None = None, audio: None = None, **generate_kwargs: Any) -> TttReply:
@@ -185,24 +205,32 @@ class TttItemConversation:
         if not self.has_audio:
             vocabulary = self.processor.vocabulary
             options["suppress_tokens"] = [vocabulary.begin_audio_token_id, vocabulary.begin_last_audio_token_id]
-        prompt = self.prompt_ids(item, options.get("max_new_tokens"))
+        try:
+            prompt = self.prompt_ids(item, options.get("max_new_tokens"))
+            out = self._generate(prompt, options)
+        finally:
+            item.is_open = False
+        self.output, item.ids = out, out.sequences[0, len(prompt) :].tolist()
+        self.reply_usage = self._usage(item.ids)
+        streamer = options.get("streamer")
+        if isinstance(streamer, ReplyFeed):
+            return streamer.decoder.reply()  # of a stream that was stopped, as far as it came
+        return self.processor.decode_reply(item.ids)
+
+    def _generate(self, prompt: list[int], options: dict[str, Any]) -> Any:
+        input_ids = torch.tensor([prompt], device=self.model.device)
+        check_audio_fits(self.model, self.processor, input_ids, **options)
         cache, num_cached = self._shared_cache(prompt)
         self.prompt_usage, self.cached_usage = self._usage(prompt), self._usage(prompt[:num_cached])
-        input_ids = torch.tensor([prompt], device=self.model.device)
         try:
             out = self.model.generate(
                 input_ids=input_ids, attention_mask=torch.ones_like(input_ids), cache=cache, **options
             )
-        finally:
-            item.is_open = False
-        self._ids, self._cache, self.output = out.sequences[0].tolist(), out.cache, out
-        reply_ids = self._ids[len(prompt) :]
-        self.reply_usage = self._usage(reply_ids)
-        item.ids = self._closed(reply_ids)
-        streamer = options.get("streamer")
-        if isinstance(streamer, ReplyFeed):
-            return streamer.decoder.reply()  # of a stream that was stopped, as far as it came
-        return self.processor.decode_reply(reply_ids)
+        except BaseException:  # the cache grew in place
+            self._cache = None if cache is None else _cropped(cache, num_cached)
+            raise
+        self._cached_ids, self._cache = out.sequences[0].tolist(), out.cache
+        return out
 
     def prompt_ids(self, reply: TttItem, max_new_tokens: int | None = None) -> list[int]:
         """
@@ -215,53 +243,58 @@ class TttItemConversation:
         Returns:
             `list[int]`: The system prompt, the messages before the reply, and the begin of the reply.
         """
-        task = "chat" if self.has_audio else "text"
-        given = self.instructions if self.instructions is not None else self.system_prompt
-        system = self.processor.messages(task, text="?", system_prompt=given)[0]["content"]
-        first = self._message("system", self._encode(str(system)))
-        messages = [self._message(item.role, item.ids) for item in self.items[: self.items.index(reply)]]
-        begin = self._marked(f"{BEGIN_OF_MESSAGE}assistant\n")
+        items = self.items[: self.items.index(reply)]
         config: Any = self.model
         longest = max_new_tokens or config.generation_config.max_new_tokens or 0
-        room = config.config.text_config.max_position_embeddings - longest - len(first) - len(begin)
-        while len(messages) > 1 and sum(map(len, messages)) > room:
-            del messages[0]
-        return [*first, *(token_id for message in messages for token_id in message), *begin]
+        room, ids = config.config.text_config.max_position_embeddings - longest, self.rendered(items)
+        if len(ids) > room:
+            frame = len(self.rendered([]))
+            lengths = [len(self.rendered([item])) - frame for item in items]
+            while len(lengths) > 1 and frame + sum(lengths) > room:
+                del lengths[0]
+            ids = self.rendered(items[len(items) - len(lengths) :])
+        return ids
 
-    def _message(self, role: str, content: list[int]) -> list[int]:
-        return [*self._marked(f"{BEGIN_OF_MESSAGE}{role}\n"), *content, *self._marked(f"{END_OF_MESSAGE}\n")]
+    def rendered(self, items: Sequence[TttItem]) -> list[int]:
+        """
+        Write messages as the chat template has them.
 
-    def _marked(self, text: str) -> list[int]:
-        return self.processor.tokenizer.encode(text, add_special_tokens=False)
+        Args:
+            items (`Sequence[TttItem]`): The messages.
 
-    def _encode(self, text: str) -> list[int]:
-        return self.processor.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        Returns:
+            `list[int]`: The system prompt, the messages, and the begin of a reply.
+        """
+        task = "chat" if self.has_audio else "text"
+        given = self.instructions if self.instructions is not None else self.system_prompt
+        messages = self.processor.messages(task, text="?", system_prompt=given)[:1]
+        messages += [_as_message(item) for item in items]
+        codes = [item.codes for item in items if item.codes is not None]
+        return self.processor.prompt_ids(
+            messages, codes, [self._closed(item.ids) for item in items if item.role == "assistant"]
+        )
 
-    def _closed(self, reply_ids: list[int]) -> list[int]:
-        """Leave out the end of the reply, and close a span in which it was cut off."""
-        vocabulary = self.processor.vocabulary
-        if vocabulary.eos_token_id in reply_ids:
-            return reply_ids[: reply_ids.index(vocabulary.eos_token_id)]
+    def _closed(self, reply_ids: Sequence[int]) -> list[int]:
+        """Leave out the end of a reply, and close a span in which it was cut off."""
+        vocabulary, ids = self.processor.vocabulary, list(reply_ids)
+        if vocabulary.eos_token_id in ids:
+            return ids[: ids.index(vocabulary.eos_token_id)]
         parser = ReplyParser(vocabulary)
-        parser.push(reply_ids)
+        parser.push(ids)
         if parser.open_codes is None:
-            return reply_ids
-        end = vocabulary.end_last_audio_token_id if parser.open_is_last else vocabulary.end_audio_token_id
-        return [*reply_ids, end]
+            return ids
+        return [*ids, vocabulary.end_last_audio_token_id if parser.open_is_last else vocabulary.end_audio_token_id]
 
     def _shared_cache(self, prompt: list[int]) -> tuple[Any, int]:
         """Crop the cache to the beginning that it shares with a prompt, and take it."""
         cache, self._cache = self._cache, None
         if cache is None or not cache.layers:
             return None, 0
-        old, length = self._ids[: cache.get_seq_length()], 0
+        old, length = self._cached_ids[: cache.get_seq_length()], 0
         while length < min(len(old), len(prompt) - 1) and old[length] == prompt[length]:
             length += 1
         length = self._outside_a_span(length, old, prompt)
-        for layer in cache.layers:
-            if (present := layer.get_seq_length()) > length:
-                layer.crop(length - present)
-        return (cache, length) if length else (None, 0)
+        return (_cropped(cache, length), length) if length else (None, 0)
 
     def _outside_a_span(self, length: int, *sequences: list[int]) -> int:
         """Move a cut that is inside a span of some sequence to its begin: all positions of a span see each other."""
@@ -273,9 +306,29 @@ class TttItemConversation:
             length -= 1
         return length
 
-    def _usage(self, ids: list[int]) -> TttUsage:
+    def _usage(self, ids: Sequence[int]) -> TttUsage:
         audio = sum(token_id >= self.processor.vocabulary.audio_token_start_id for token_id in ids)
         return TttUsage(len(ids) - audio, audio)
+
+
+def _as_message(item: TttItem) -> Message:
+    """Write a message for the chat template; the token ids of audio and of replies come in afterwards."""
+    if item.role == "assistant":
+        return {"role": item.role, "content": ""}
+    content: list[TextPart | AudioPart] = [] if item.text is None else [{"type": "text", "text": item.text}]
+    if item.codes is not None:
+        content.append({"type": "audio", "audio": None})
+    return {"role": item.role, "content": content}
+
+
+def _cropped(cache: Any, length: int) -> Any:
+    """Shorten a cache. A forward pass that failed between two layers leaves the first ones longer than the others."""
+    lengths = [layer.get_seq_length() for layer in cache.layers]
+    kept = min([length, *lengths])
+    for layer, present in zip(cache.layers, lengths, strict=True):
+        if present > kept:
+            layer.crop(kept - present)
+    return cache
 
 
 __all__ = ["TttItem", "TttItemConversation", "TttUsage"]

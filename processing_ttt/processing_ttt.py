@@ -182,6 +182,50 @@ class TttProcessor(ReplyStreamingMixin, ReplyDecodingProcessor):
             inputs.update(reply_text_ids=texts["input_ids"], reply_text_mask=texts["attention_mask"])
         return inputs
 
+    def prompt_ids(
+        self,
+        messages: Messages,
+        audio_codes: Sequence[Sequence[int]] = (),
+        reply_ids: Sequence[Sequence[int]] = (),
+    ) -> list[int]:
+        """
+        Tokenize messages whose audio is encoded already, and whose replies are the token ids that were generated:
+        tokenizing the text of a reply again could give others.
+
+        Args:
+            messages (`list[dict]`): The messages of one prompt. Whatever an audio part contains is ignored, and a reply
+                has the content `""`.
+            audio_codes (`Sequence[Sequence[int]]`): The codes of each audio part, in order.
+            reply_ids (`Sequence[Sequence[int]]`): The token ids of each reply, in order, without the end of message.
+
+        Returns:
+            `list[int]`: Token ids up to where the next reply begins: those of `prepare`, if no reply is among the
+            messages.
+
+        Raises:
+            ValueError: If the numbers of audio parts or of replies differ, or the chat template does not begin a reply
+                as it begins the next one.
+        """
+        options: dict[str, Any] = {"chat_template": self.chat_template, "sanitize_control_tokens": True}
+        with _TOKENIZING:
+            said, ids = (
+                self.tokenizer.apply_chat_template(
+                    messages, add_generation_prompt=begins_reply, return_dict=False, **options
+                )
+                for begins_reply in (False, True)
+            )
+        begin, ids = ids[len(said) :], self.layout.fill_audio(ids, audio_codes)
+        empty = [*begin, self.vocabulary.eos_token_id]
+        places = [i + len(begin) for i in range(len(ids)) if ids[i : i + len(empty)] == empty]
+        if len(places) != len(reply_ids):
+            raise ValueError(
+                f"The messages have {len(reply_ids)} replies, but the chat template writes {len(places)} empty ones: "
+                "a message of the assistant must begin with its generation prompt and end with <|im_end|>."
+            )
+        for place, reply in reversed(list(zip(places, reply_ids, strict=True))):
+            ids[place:place] = reply
+        return ids
+
     def apply_chat_template(  # type: ignore[override]  # the base class names its options, here they are kwargs
         self, conversation: Any, chat_template: str | None = None, **kwargs: Any
     ) -> Any:

@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 
 from processing_ttt import TttAudioChunk, TttBlockDraft, TttTextDelta
+from processing_ttt.item_conversation_ttt import ROUNDING_SECONDS
 
 Event: TypeAlias = TttTextDelta | TttAudioChunk | TttBlockDraft
 
@@ -134,7 +135,7 @@ class ReplyTrace:
         Returns:
             [`ReplyTrace`]: Another one: this one may be in the course of being drawn.
         """
-        kept = max((i + 1 for i in range(len(self.spans)) if self.begins(i) < place - 1e-6), default=0)
+        kept = max((i + 1 for i in range(len(self.spans)) if self.begins(i) < place - ROUNDING_SECONDS), default=0)
         while kept and not self.spans[kept - 1].num_codes:  # text whose audio was still to come
             kept -= 1
         shorter = copy.copy(self)

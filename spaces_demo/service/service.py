@@ -286,7 +286,7 @@ class TalkService:
         if turn.history:
             conversation = self._resumed(turn)
         if conversation is not None:
-            if self.languages:  # counts for the first turn, which may be asked again with another adapter
+            if self.languages:  # the adapter may be another one than in the turn before
                 conversation.system_prompt = self._system_prompt(turn.request)
             conversation.say(turn.text, self._waveform(turn), streamer=streamer, **options)  # type: ignore[arg-type]
             return conversation.output

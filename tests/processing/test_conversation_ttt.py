@@ -139,18 +139,21 @@ def test_a_reply_that_cannot_be_decoded_leaves_the_conversation_as_it_was(model,
 
 
 @pytest.mark.parametrize("is_last", [False, True])
-def test_a_span_that_was_cut_is_closed_by_the_marker_of_its_beginning(model, processor, is_last):
+@pytest.mark.parametrize("num_codes", [0, 2])
+def test_a_span_that_was_cut_is_closed_by_the_marker_of_its_beginning(model, processor, is_last, num_codes):
     vocabulary = processor.vocabulary
-    conversation = TttConversation(model, processor, **SHORT)
-    conversation.say("What is two plus two?")
     begin, end = (
         (vocabulary.begin_last_audio_token_id, vocabulary.end_last_audio_token_id)
         if is_last
         else (vocabulary.begin_audio_token_id, vocabulary.end_audio_token_id)
     )
-    for cut in ([begin], [begin, vocabulary.audio_token_start_id, vocabulary.audio_token_start_id + 1]):
-        conversation.ids = torch.cat([conversation.ids, torch.tensor([cut])], dim=1)
-        assert int(conversation._continuation("Hello.", None)[0, 0]) == end
+    cut = [begin, *range(vocabulary.audio_code_offset, vocabulary.audio_code_offset + num_codes)]
+    conversation = TttConversation(model, processor, max_new_tokens=5)
+    conversation.add(cut, "What is two plus two?")
+    said = conversation.ids[0].tolist()
+    conversation.say("Hello.")
+    assert said[-len(cut) :] == cut
+    assert conversation.ids[0, : len(said) + 2].tolist() == [*said, end, vocabulary.eos_token_id]
 
 
 def test_a_forward_that_ends_between_two_layers_leaves_the_conversation_as_it_was(model, processor):
@@ -165,7 +168,7 @@ def test_a_forward_that_ends_between_two_layers_leaves_the_conversation_as_it_wa
     with pytest.raises(RuntimeError, match="out of memory"):
         conversation.say("Hello.")
     hook.remove()
-    assert len({layer.get_seq_length() for layer in conversation._cache.layers}) == 1
+    assert len({layer.get_seq_length() for layer in conversation.messages._cache.layers}) == 1
     conversation.say("Hello.")
     other.say("Hello.")
     assert conversation.ids.tolist() == other.ids.tolist()
@@ -242,9 +245,8 @@ def test_a_conversation_that_was_had_before_continues_as_it_did(model, processor
     had = TttConversation(model, processor, max_new_tokens=8)
     had.say("Hello.")
     had.say("What is two plus two?")
-    prompts = [TttConversation(model, processor)._continuation("Hello.", None)]
     other = TttConversation(model, processor, max_new_tokens=8)
-    other.add(had.ids[0, prompts[0].shape[1] : had._ends[1]].tolist(), "Hello.")
+    other.add(had.messages.items[1].ids, "Hello.")
     assert other.turns[0].text == had.turns[0].text
     other.say("What is two plus two?")
     assert other.ids.tolist() == had.ids.tolist()

@@ -1,5 +1,8 @@
 """Messages that are added, cut and removed: the next reply is that of a conversation that never was otherwise."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from streaming_fixtures import tiny_talker
@@ -30,11 +33,10 @@ def conversation_of(talker):
     return TttItemConversation(talker.model, talker.processor)
 
 
-def fresh(talker, *messages):
-    """A conversation with no cache that has these (role, ids)."""
+def fresh(talker, items):
+    """A conversation with no cache that has these messages."""
     other = conversation_of(talker)
-    for role, ids in messages:
-        other.add(role).ids = list(ids)
+    other.items = [replace(item) for item in items]
     return other
 
 
@@ -45,22 +47,35 @@ def test_turns_equal_those_of_a_conversation_of_turns(talker):
         expected = turns.say(text, audio)
         items.add("user", text, None if audio is None else codes)
         assert items.say(**SHORT).text == expected.text
-        assert items._ids == turns.ids[0].tolist()
+        assert items._cached_ids == turns.ids[0].tolist()
 
 
 def test_markers_in_a_text_are_text(talker):
     items = conversation_of(talker)
-    item = items.add("user", "<|im_end|><|begin_of_audio|>")
-    assert min(item.ids) >= 0 and max(item.ids) < 256 + 44
-    assert not {talker.processor.vocabulary.eos_token_id, talker.processor.vocabulary.begin_audio_token_id} & {
-        *item.ids
-    }
+    plain = items.rendered([items.add("user", "Hello"), items.add("assistant", "Hello")])
+    marked = items.rendered(
+        [items.add("user", "<|im_end|><|begin_of_audio|><|audio|>"), items.add("assistant", "<|im_end|><|audio_3|>")]
+    )
+    markers = talker.processor.tokenizer.all_special_ids
+    assert [token_id for token_id in marked if token_id in markers] == [
+        token_id for token_id in plain if token_id in markers
+    ]
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.0, ""), (0.79, "Seven"), (1.5, "Seven"), (1.6, "Seven plus five is"), (9.0, "whole")]
+    ("seconds", "text"),
+    [
+        (0.0, ""),
+        (0.1, "Seven"),
+        (0.8, "Seven"),
+        (0.801, "Seven"),  # rounded up by a client
+        (0.82, "Seven plus five is"),
+        (1.6, "Seven plus five is"),
+        (2.4, "whole"),
+        (9.0, "whole"),
+    ],
 )
-def test_a_reply_is_cut_after_the_last_span_that_was_played(talker, queries, seconds, text):
+def test_the_last_word_of_a_cut_reply_is_the_last_one_that_was_played_in_part(talker, queries, seconds, text):
     items = conversation_of(talker)
     items.add("user", "Hello there")
     reply = items.say(**talker.script(*WORDS))
@@ -69,17 +84,16 @@ def test_a_reply_is_cut_after_the_last_span_that_was_played(talker, queries, sec
     assert spans == pytest.approx([0.8, 1.6, 2.4])  # 20 codes each
     text = reply.text if text == "whole" else text
     assert items.truncate(item, seconds) == text
-    kept = list(item.ids)
-    question = items.add("user", "What is seven plus five?")
+    items.add("user", "What is seven plus five?")
     queries.clear()
     items.say(**SHORT)
     first_query = queries[0]
-    other = fresh(talker, ("user", items.items[0].ids), ("assistant", kept), ("user", question.ids))
+    other = fresh(talker, items.items[:-1])
     queries.clear()
     other.say(**SHORT)
-    assert items._ids == other._ids and first_query < queries[0]
+    assert items._cached_ids == other._cached_ids and first_query < queries[0]
     assert items.cached_usage.total > 0 == other.cached_usage.total
-    assert talker.processor.tokenizer.decode(items._ids).count("twelve") == (seconds == 9.0)
+    assert talker.processor.tokenizer.decode(items._cached_ids).count("twelve") == (seconds > 1.6)
 
 
 def test_a_removed_message_leaves_no_trace(talker):
@@ -90,10 +104,10 @@ def test_a_removed_message_leaves_no_trace(talker):
     items.remove(items.items[0])
     items.remove(items.items[0])
     items.add("user", "Hello")
-    other = fresh(talker, *((item.role, item.ids) for item in items.items))
+    other = fresh(talker, items.items)
     items.say(**SHORT)
     other.say(**SHORT)
-    assert items._ids == other._ids
+    assert items._cached_ids == other._cached_ids
 
 
 def test_audio_that_begins_alike_is_computed_as_a_whole(talker, queries):
@@ -103,10 +117,10 @@ def test_audio_that_begins_alike_is_computed_as_a_whole(talker, queries):
     items.remove(items.items[-1])
     items.remove(first)
     items.add("user", codes=[1, 2, 3, 4, 9, 9])
-    other = fresh(talker, ("user", items.items[-1].ids))
+    other = fresh(talker, items.items)
     items.say(**SHORT)
     other.say(**SHORT)
-    assert items._ids == other._ids and items.output.sequences.shape == other.output.sequences.shape
+    assert items._cached_ids == other._cached_ids and items.output.sequences.shape == other.output.sequences.shape
     assert items.cached_usage.audio == 0 < items.cached_usage.text
 
 
@@ -126,10 +140,10 @@ def test_a_reply_that_fails_leaves_an_empty_message_and_an_exact_conversation(ta
         items.say(**SHORT, logits_processor=[fail])
     assert item.ids == [] and not item.is_open
     items.remove(item)
-    other = fresh(talker, *((item.role, item.ids) for item in items.items))
+    other = fresh(talker, items.items)
     items.say(**SHORT)
     other.say(**SHORT)
-    assert items._ids == other._ids
+    assert items._cached_ids == other._cached_ids
 
 
 def test_messages_that_come_while_a_reply_is_generated_follow_it(talker):
@@ -149,7 +163,7 @@ def test_a_reply_of_text_only_has_no_span_and_its_own_prompt(talker):
     assert len(reply.audio) == 0 and reply.text
     assert items.reply_usage.audio == 0
     prompt = talker.processor.prepare(talker.processor.messages("text", "Hello there"))["input_ids"][0].tolist()
-    assert items._ids[: len(prompt)] == prompt
+    assert items._cached_ids[: len(prompt)] == prompt
 
 
 def test_the_oldest_messages_leave_a_full_context(talker):
@@ -160,8 +174,8 @@ def test_the_oldest_messages_leave_a_full_context(talker):
         items.add("user", text)
     items.instructions = "Be brief."
     items.say(**SHORT)
-    text = talker.processor.tokenizer.decode(items._ids)
-    assert len(items._ids) <= limit and "Be brief." in text and "What is seven?" in text
+    text = talker.processor.tokenizer.decode(items._cached_ids)
+    assert len(items._cached_ids) <= limit and "Be brief." in text and "What is seven?" in text
     assert 0 < text.count("<|im_start|>user") < 4 and len(items.items) == 5
 
 
@@ -171,4 +185,43 @@ def test_usage_counts_text_and_audio(talker):
     items.say(**talker.script("Seven", None))
     assert items.prompt_usage.audio == 3
     assert items.reply_usage.audio == 21  # 20 codes and the end marker
-    assert items.prompt_usage.total + items.reply_usage.total == len(items._ids)
+    assert items.prompt_usage.total + items.reply_usage.total == len(items._cached_ids)
+
+
+@pytest.mark.parametrize("text", ["Hello", "\nHello", " Hello \n", "<|im_end|>"])
+def test_messages_are_those_of_one_fresh_prompt(talker, text):
+    items, processor = conversation_of(talker), talker.processor
+    items.add("system", "Be brief.")
+    items.add("user", text, processor.encode_audio(AUDIO))
+    items.add("user", text)
+    system = processor.messages("chat", text="?")[0]
+    messages = [
+        system,
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": text}, {"type": "audio", "audio": AUDIO}]},
+        {"role": "user", "content": text},
+    ]
+    assert items.rendered(items.items) == processor.prepare(messages)["input_ids"][0].tolist()
+
+
+def test_the_chat_template_of_the_checkpoint_writes_the_prompt(talker):
+    processor = talker.processor
+    processor.chat_template = (
+        "{%- for message in messages -%}{{- '<|im_start|>' + message['role'] + ':\n' -}}"
+        "{%- if message['content'] is string -%}{{- message['content'] -}}{%- else -%}"
+        "{%- for part in message['content'] -%}{{- part['text'] -}}{%- endfor -%}{%- endif -%}"
+        "{{- '<|im_end|>' -}}{%- endfor -%}"
+        "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant:\n' -}}{%- endif -%}"
+    )
+    items = conversation_of(talker)
+    for text in ("Hello there", "What is seven?"):
+        items.add("user", text)
+        items.say(**talker.script("Seven", None))
+    text = processor.tokenizer.decode(items._cached_ids)
+    assert re.sub(r"<\|(audio|begin|end)_\w+\|>", "", text).endswith(
+        "<|im_end|><|im_start|>user:\nHello there<|im_end|><|im_start|>assistant:\nSeven<|im_end|>"
+        "<|im_start|>user:\nWhat is seven?<|im_end|><|im_start|>assistant:\nSeven<|im_end|>"
+    )
+    processor.chat_template = processor.chat_template.replace("'<|im_start|>assistant:\n'", "'<|im_start|>assistant:'")
+    with pytest.raises(ValueError, match="have 2 replies, but the chat template writes 0"):
+        items.say(**SHORT)

@@ -154,8 +154,6 @@ def test_a_reply_that_is_interrupted_keeps_what_was_played_and_the_conversation_
     assert said.text == "".join(kept) and whole.text.startswith(said.text) and len(whole.audio) > len(said.audio)
     samples, _ = soundfile.read(turn.reply_file)
     assert len(samples) == len(said.audio) == len(turn.trace.audio)
-    cached = session.conversation._cache.get_seq_length()
-    assert cached <= session.conversation.ids.shape[1]
     assert len(list(session.folder.glob("reply-b*"))) == 1
     fork = session.conversation.fork()  # without a cache: computes everything again
     third = last(session.ask(WRITTEN, "c"))
