@@ -74,6 +74,25 @@ def check_device(device: str | None) -> None:
         raise ValueError(f"There is no device {device!r}: use auto, cpu, cuda, cuda:1 or mps.")
 
 
+def as_question(given: str) -> Path | str:
+    """
+    Tell a spoken question, the name of a file, from a written one.
+
+    Args:
+        given (`str`): What a user typed.
+
+    Returns:
+        `Path` or `str`.
+
+    Raises:
+        FileNotFoundError, IsADirectoryError: If it is the name of an audio file that is not there.
+    """
+    if not given.lower().endswith(AUDIO_FILES) and not os.path.isfile(given):  # `Path.is_file` refuses long texts
+        return given
+    check_readable([Path(given)])
+    return Path(given)
+
+
 def check_readable(files: Iterable[Path]) -> None:
     """Refuse files that are not there."""
     for file in files:

@@ -1,7 +1,7 @@
 """
 The application `ttt`: which commands there are, and how errors are shown.
 
-    talk.py, transcribe.py, checkpoints.py, edge.py, data.py, training.py    the commands
+    chat.py, talk.py, transcribe.py, checkpoints.py, edge.py, data.py, training.py    the commands
     spaces_demo/commands.py                                                  `demo`: a Space ships without this package
 
 Depends on the commands' functions. Independent of what they do.
@@ -17,6 +17,7 @@ import typer
 
 from spaces_demo.commands import demo
 
+from .chat import chat
 from .checkpoints import convert, convert_codec, init
 from .data import codec_check, prepare
 from .edge import export
@@ -64,6 +65,7 @@ for command in (
     publish,
     merge,
     demo,
+    chat,
     talk,
     transcribe,
     speak,

@@ -1,20 +1,27 @@
 """
-Play what is said: `--play`.
+The loudspeaker and the microphone: `--play`, `ttt chat`.
 
-Depends on sounddevice (the extra `mic`) and a loudspeaker. Independent of models and files.
+Depends on sounddevice (the extra `mic`) and on devices. Independent of models and files.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
 
+BLOCK_SECONDS = 0.05  # of the microphone's audio that is passed on at once
+
 
 def check_player() -> None:
     """Refuse to play where there is no loudspeaker, before a model is loaded."""
-    _sounddevice()
+    _sounddevice("output", _cannot_play)
+
+
+def check_microphone() -> None:
+    """Refuse to listen where there is no microphone, before a model is loaded."""
+    _sounddevice("input", _cannot_listen)
 
 
 class Player:
@@ -28,9 +35,19 @@ class Player:
     def __init__(self, stream: Any):
         self.stream = stream
 
+    @property
+    def latency(self) -> float:
+        """Seconds between what the loudspeaker has taken and what is audible."""
+        return float(self.stream.latency)
+
     def write(self, samples: "np.ndarray") -> None:
         """Play samples, float32 of shape `(samples,)`; returns when the loudspeaker has taken them."""
         self.stream.write(samples.reshape(-1, 1))
+
+    def drop(self) -> None:
+        """Be silent at once: what was taken and is not audible yet is dropped."""
+        self.stream.abort()
+        self.stream.start()
 
 
 @contextmanager
@@ -41,7 +58,7 @@ def player(sampling_rate: int) -> Iterator[Player]:
     Args:
         sampling_rate (`int`): Rate of the samples, in Hz.
     """
-    sounddevice = _sounddevice()
+    sounddevice = _sounddevice("output", _cannot_play)
     try:
         stream = sounddevice.OutputStream(sampling_rate, channels=1, dtype="float32")
         stream.start()
@@ -54,17 +71,47 @@ def player(sampling_rate: int) -> Iterator[Player]:
         stream.close()
 
 
-def _sounddevice() -> Any:
+@contextmanager
+def microphone(sampling_rate: int, take: Callable[[bytes], None]) -> Iterator[None]:
+    """
+    Open the microphone.
+
+    Args:
+        sampling_rate (`int`): Rate of the samples, in Hz.
+        take (`Callable`): Takes a block of 16-bit samples, in a thread of PortAudio.
+    """
+    sounddevice = _sounddevice("input", _cannot_listen)
+
+    def pass_on(block: "np.ndarray", *_: Any) -> None:
+        take(block.tobytes())
+
+    try:
+        block = round(BLOCK_SECONDS * sampling_rate)
+        stream = sounddevice.InputStream(sampling_rate, block, channels=1, dtype="int16", callback=pass_on)
+        stream.start()
+    except sounddevice.PortAudioError as error:
+        raise RuntimeError(_cannot_listen(error)) from error
+    try:
+        yield
+    finally:
+        stream.close()
+
+
+def _sounddevice(kind: str, cannot: Callable[[Exception], str]) -> Any:
     try:
         import sounddevice
     except OSError as error:  # its wheel for Linux comes without the library
-        raise RuntimeError(f"--play needs PortAudio ({error}): apt install libportaudio2.") from error
+        raise RuntimeError(f"Audio devices need PortAudio ({error}): apt install libportaudio2.") from error
     try:
-        sounddevice.query_devices(kind="output")
+        sounddevice.query_devices(kind=kind)
     except sounddevice.PortAudioError as error:
-        raise RuntimeError(_cannot_play(error)) from error
+        raise RuntimeError(cannot(error)) from error
     return sounddevice
 
 
 def _cannot_play(error: Exception) -> str:
-    return f"This machine has no loudspeaker that can be used ({error}): leave out --play, and play the file."
+    return f"This machine has no loudspeaker that can be used ({error}): leave out --play, and let files be written."
+
+
+def _cannot_listen(error: Exception) -> str:
+    return f"This machine has no microphone that can be used ({error}): give files, or write."

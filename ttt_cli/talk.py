@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .checks import AUDIO_FILES, check_readable, check_written
+from .checks import as_question, check_readable, check_written
 from .options import (
     Adapters,
     AudioTemperature,
@@ -57,10 +57,11 @@ def _question(given: str | None, text: str | None, audio: list[Path]) -> tuple[s
             return (None, data) if b"\0" in data else (data.decode().strip(), None)
         except UnicodeDecodeError:
             return None, data
-    if given is not None and (Path(given).suffix.lower() in AUDIO_FILES or Path(given).is_file()):
-        audio = [Path(given)]
+    asked = None if given is None else as_question(given)
+    if isinstance(asked, Path):
+        return None, asked
     check_readable(audio)
-    return (None, audio[0]) if audio else (given if text is None else text, None)
+    return (None, audio[0]) if audio else (asked if text is None else text, None)
 
 
 def _text(given: str | None, text: str | None) -> str:

@@ -14,6 +14,7 @@ import finetune.data.prepare
 import finetune.training.train
 import ttt_cli
 from finetune.training.train import training_arguments
+from ttt_cli.checks import as_question
 from ttt_cli.main import _quiet
 
 # Runs `ttt` and says whether it imported what takes seconds.
@@ -38,6 +39,12 @@ finally:
         ("talk hello --json --stream", "leave out --stream"),
         ("speak Hello. --out speech.m4a", "use .wav, .flac, .ogg, .mp3"),
         ("speak Hello. --device foo", "There is no device 'foo'"),
+        ("chat Hello. missing.wav", "There is no file 'missing.wav'"),
+        ("chat Hello. --out-dir .", "'.' is not empty"),
+        ("chat Hello. --url ftp://here", "give the address of a server"),
+        ("chat Hello. --url http://here --device cpu", "the server has loaded its model"),
+        ("chat Hello. --url 127.0.0.1:9", "There is no realtime server at ws://127.0.0.1:9/v1/realtime"),
+        ("chat Hello. --model ./nowhere", "There is no folder './nowhere'"),
         ("speak Hello. --language it", "--language it: nano knows en"),
         ("speak Hello. --model gpt2", "There is no folder 'gpt2', no download of it from the Hub"),
         ("talk Hello. --adapter owner/name", "There is no folder 'owner/name', no download of it from the Hub"),
@@ -158,3 +165,7 @@ def test_help_goes_by_both_names():
     done = ttt("transcribe", "-h")
     assert done.exit_code == 0 and done.output == ttt("transcribe", "--help").output
     assert "srt" in done.output and "--install-completion" in ttt("--help").output
+
+
+def test_a_question_may_be_longer_than_a_file_name():
+    assert as_question("Why? " * 100) == "Why? " * 100
