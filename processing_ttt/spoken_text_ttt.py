@@ -10,6 +10,7 @@ from typing import Any
 
 # Text that is not read as it is written: digits, signs between words, and abbreviations.
 _WRITTEN_FORM = re.compile(r"[\d$€£¥%&@+=°§#]|\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|approx|No)\.")
+_ESCAPED = re.compile(r"\\([\"\\])")
 LANGUAGES = ("en", "zh", "ja")  # with rules in `wetext`
 
 
@@ -29,7 +30,16 @@ def spoken_text(text: str, language: str | None = None) -> str:
     if language not in LANGUAGES or not _WRITTEN_FORM.search(text):
         return text
     normalizer = _normalizer(language)
-    return text if normalizer is None else normalizer.normalize(text)
+    if normalizer is None:
+        return text
+    return "\n".join(_spoken_line(line, normalizer) for line in text.splitlines())
+
+
+def _spoken_line(line: str, normalizer: Any) -> str:
+    """Write a line as it is read: `wetext` drops ends of lines, fails at two spaces, and escapes quotation marks."""
+    if not _WRITTEN_FORM.search(line):
+        return line
+    return _ESCAPED.sub(r"\1", normalizer.normalize(" ".join(line.replace("\0", " ").split())))
 
 
 @lru_cache(maxsize=len(LANGUAGES))

@@ -23,6 +23,20 @@ def test_digits_signs_and_abbreviations_become_words(written, spoken):
     assert spoken_text(written) == spoken_text(written, "en-US") == spoken
 
 
+@pytest.mark.parametrize(
+    ("written", "spoken"),
+    [
+        ("It is 3.\n\nYou go.\r\nNow. 4", "It is three.\n\nYou go.\nNow. four"),
+        ("  It\tis  3 ", "It is three"),
+        ("a\u00a0\u2009b\0 3", "a b three"),
+        ('He said "3" or \\ 4.', 'He said "three" or \\ four.'),
+    ],
+)
+def test_lines_spaces_and_quotation_marks_stay(written, spoken):
+    pytest.importorskip("wetext")
+    assert spoken_text(written) == spoken
+
+
 @pytest.mark.parametrize("text", ["I'm fine, thank you.", "  It's  a - test:  ", "", "Straße 5"])
 def test_words_and_other_languages_stay_as_they_are(text):
     assert spoken_text(text, "de") == text
