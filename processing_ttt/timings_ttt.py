@@ -49,11 +49,13 @@ class WordClock:
         return [time for time in times if time is not None]
 
     def _time(self, span: AudioSpan, text_ids: list[int]) -> TttWordTime | None:
+        if not span.codes:  # its words are audible in the next span, if they are
+            return None
         word = self._text.push(text_ids).strip()
         start, self._num_codes = self._num_codes, self._num_codes + len(span.codes)
         self._num_text_ids = span.text_end
         pattern = (len(text_ids), len(span.codes), span.is_last)
         self._is_fixed = self._is_fixed or pattern == (self.layout.text_tokens, self.layout.audio_tokens, False)
-        if self._is_fixed or not word or not span.codes or not span.closed:
+        if self._is_fixed or not word or not span.closed:
             return None
         return TttWordTime(word, start / self.frame_rate, self._num_codes / self.frame_rate)

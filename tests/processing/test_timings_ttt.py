@@ -42,6 +42,7 @@ def test_the_last_word_ends_with_the_written_audio(processor, tmp_path):
         ([("", 5), (" there", 6)], [("there", 0.2, 0.44)]),  # audio without words comes first
         ([("Grüße", 6), (" there", 0)], [("Grüße", 0.0, 0.24)]),  # the last word has no audio
         ([("seven plus", 10)], [("seven plus", 0.0, 0.4)]),  # two words share their audio
+        ([("aloud", 0), (",", 13), (" and", 5)], [("aloud,", 0.0, 0.52), ("and", 0.52, 0.72)]),  # an empty span
         ([("Hello there", 0)], []),
     ],
 )
