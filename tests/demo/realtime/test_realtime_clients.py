@@ -2,58 +2,21 @@
 
 import asyncio
 import base64
-import os
-import socket
-import subprocess
-import sys
-import time
-from contextlib import contextmanager
 
-import httpx
 import numpy as np
 import pytest
-from checkout import ROOT
 from realtime_fixtures import MANUAL, RATE, as_base64
-
-from processing_ttt import load_audio
+from realtime_server import recording, server
 
 openai = pytest.importorskip("openai", reason="the dev extra is not installed")
 pytest.importorskip("gradio", reason="the demo extra is not installed")
 pytestmark = pytest.mark.slow
-
-QUESTIONS = ROOT / "checkpoints" / "ttt-nano" / "questions"
-
-
-@contextmanager
-def server():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    command = [sys.executable, "-m", "spaces_demo", "--port", str(port)]
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"})
-    try:
-        end = time.monotonic() + 120
-        while True:
-            try:
-                httpx.get(f"http://127.0.0.1:{port}/health", timeout=30).raise_for_status()
-                break
-            except httpx.TransportError:
-                assert process.poll() is None and time.monotonic() < end
-                time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 @pytest.fixture(scope="module")
 def url():
     with server() as url:
         yield url
-
-
-def recording(name):
-    return (load_audio(QUESTIONS / name, RATE) * 32767).astype("<i2")
 
 
 def until(connection, kind):
