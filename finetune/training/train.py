@@ -16,13 +16,11 @@ Train a Text-to-Talk model on prepared data, as a recipe says.
 Depends on the modules beside it, which do the steps.
 """
 
-import argparse
 import contextlib
 import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +42,7 @@ from processing_ttt import TttProcessor
 
 from .batch_plan import RowPlan
 from .muon import MuonAdamW
-from .recipe import MAY_CHANGE, Recipe, read_recipe
+from .recipe import MAY_CHANGE, Recipe
 from .resume import CheckpointMarker, check_same_data, last_complete_checkpoint
 from .trainer import FlushLogs, TttTrainer
 from .training_data import NoisingCollator, PlannedRows, TrainingData, read_data, training_objective, validation_rows
@@ -375,16 +373,3 @@ def _result(trainer: TttTrainer, data: TrainingData, recipe: Recipe) -> dict[str
         if torch.cuda.is_available()
         else f"cpu, {torch.get_num_threads()} thread(s)",
     }
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line for `accelerate launch -m finetune.train`; `ttt train` is the same for one process."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", type=Path)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments")
-    given = parser.parse_args(arguments)
-    train(read_recipe(given.recipe, given.assignments))
-
-
-if __name__ == "__main__":
-    main()
