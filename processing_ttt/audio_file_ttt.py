@@ -71,9 +71,10 @@ def decode_audio_file(handle: Any, name: str, max_seconds: float | None) -> tupl
             return _decode(file, max_seconds), rate
     except (soundfile.SoundFileError, TypeError) as error:  # the latter for headerless files, known by their name
         if av is None:
+            why = error.error_string if isinstance(error, soundfile.LibsndfileError) else "Format not recognised."
             raise AudioInputError(
-                f"{name} cannot be read as audio ({error}): it is damaged or of a format that needs PyAV (`pip install "
-                "av`)."
+                f"{name} cannot be read as audio ({why.rstrip('.')}): it is damaged, or of a format that needs PyAV "
+                "(`pip install av`)."
             ) from error
     handle.seek(0)
     return _decode_with_pyav(handle, name, max_seconds)

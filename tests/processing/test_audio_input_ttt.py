@@ -7,7 +7,7 @@ import pytest
 import soundfile
 import torch
 
-from processing_ttt import AudioInputError
+from processing_ttt import AudioInputError, audio_file_ttt
 from processing_ttt.audio_input_ttt import as_audio_list, load_audio, resolve_audio_parts
 
 RATE = 16000
@@ -143,6 +143,13 @@ def test_a_long_file_is_not_read_beyond_the_limit(wav, monkeypatch):
     with pytest.raises(ValueError, match="longer"):
         load_audio(wav, RATE, max_seconds=0.1)
     assert asked == [1602]
+
+
+def test_without_pyav_the_error_names_it_and_no_object_of_python(tmp_path, monkeypatch):
+    monkeypatch.setattr(audio_file_ttt, "av", None)
+    (tmp_path / "a.m4a").write_bytes(b"this is no audio at all")
+    with pytest.raises(AudioInputError, match=r"a\.m4a' cannot be read as audio \([^<]*\).*`pip install av`"):
+        load_audio(tmp_path / "a.m4a", RATE)
 
 
 def test_missing_files_directories_and_web_addresses_are_named(tmp_path):
