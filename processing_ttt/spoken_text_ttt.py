@@ -5,6 +5,7 @@ Depends on `wetext`, with the rules of WeTextProcessing: `pip install "text-to-t
 """
 
 import re
+import warnings
 from functools import lru_cache
 from typing import Any
 
@@ -47,5 +48,10 @@ def _normalizer(language: str) -> Any:
     try:
         from wetext import Normalizer
     except ImportError:
+        warnings.warn(
+            "Numbers, signs and abbreviations are read as they are written; as words with `pip install "
+            '"text-to-talk[numbers]"`.',
+            stacklevel=3,
+        )
         return None
     return Normalizer(lang=language, operator="tn")

@@ -43,8 +43,11 @@ def test_words_and_other_languages_stay_as_they_are(text):
     assert spoken_text(text) == text or "5" in text
 
 
-def test_without_the_library_a_text_stays_as_it_is(monkeypatch):
+def test_without_the_library_a_text_stays_as_it_is_and_one_warning_names_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "wetext", None)
     spoken_text_ttt._normalizer.cache_clear()
-    assert spoken_text("3 cats") == "3 cats"
+    assert spoken_text("three cats") == "three cats"
+    with pytest.warns(UserWarning, match=r"text-to-talk\[numbers\]") as warned:
+        assert spoken_text("3 cats") == "3 cats" and spoken_text("4 cats") == "4 cats"
+    assert len(warned) == 1
     spoken_text_ttt._normalizer.cache_clear()
