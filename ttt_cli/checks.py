@@ -8,11 +8,13 @@ import os
 import re
 import socket
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-AUDIO_FILES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".webm", ".aiff")
+AUDIO_FILES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".mp4", ".aac", ".webm", ".aiff")
+MANIFESTS = (".jsonl", ".json", ".parquet", ".csv", ".tsv")
 WRITTEN_FORMATS = (".wav", ".flac", ".ogg", ".mp3")
 DEVICE = re.compile(r"auto|mps|(cpu|cuda|xpu|npu|hpu|mps)(:\d+)?")
 
@@ -61,6 +63,13 @@ def _reaches_hub() -> bool:
     return True
 
 
+def check_installed(*modules: str) -> None:
+    """Refuse to begin where a module of an extra is missing; `extras.way_out` names the extra."""
+    for module in modules:
+        if find_spec(module) is None:
+            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+
 def check_language(language: str | None, known: Iterable[str], whose: str) -> None:
     """Refuse the tag of a language other than those that are known, if any are."""
     known = sorted(set(known))
@@ -85,10 +94,11 @@ def as_question(given: str) -> Path | str:
         `Path` or `str`.
 
     Raises:
-        FileNotFoundError, IsADirectoryError: If it is the name of an audio file that is not there.
+        FileNotFoundError, IsADirectoryError: If it is a path, or the name of an audio file, and that is not there.
     """
-    if not given.lower().endswith(AUDIO_FILES) and not os.path.isfile(given):  # `Path.is_file` refuses long texts
-        return given
+    is_path = given.startswith(("./", "../", "/", "~/")) and not any(map(str.isspace, given))
+    if not is_path and not given.lower().endswith(AUDIO_FILES) and not os.path.isfile(given):
+        return given  # `Path.is_file` refuses long texts
     check_readable([Path(given)])
     return Path(given)
 
@@ -98,7 +108,7 @@ def check_readable(files: Iterable[Path]) -> None:
     for file in files:
         if file.is_dir():
             raise IsADirectoryError(f"{str(file)!r} is a folder: name the files in it.")
-        if not file.is_file():
+        if not (file.is_file() or file.is_fifo()):
             raise FileNotFoundError(f"There is no file {str(file)!r}.")
 
 

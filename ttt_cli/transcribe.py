@@ -26,8 +26,9 @@ from .options import (
     Seed,
     Temperature,
     interruptible,
+    status,
 )
-from .talk import STDIN, print_json
+from .talk import STDIN, print_json, recording
 from .talker import Audio, each_adapter, load
 
 
@@ -69,12 +70,15 @@ def transcribe(
     talker = load(
         model, device, dtype, engine, seed, adapter, language, temperature=temperature, max_new_tokens=max_new_tokens
     )
-    recordings: dict[str, Audio] = {name: sys.stdin.buffer.read() if name == STDIN else Path(name) for name in names}
+    recordings: dict[str, Audio] = {
+        name: sys.stdin.buffer.read() if name == STDIN else recording(Path(name)) for name in names
+    }
     failed = False
     for _ in each_adapter(talker, None, as_json):
-        for name, recording in recordings.items():
+        for name, speech in recordings.items():
+            status(f"Transcribing {name} ...")
             try:
-                transcript = talker.transcribe(recording)
+                transcript = talker.transcribe(speech)
             except (ValueError, OSError) as error:  # the other recordings are transcribed all the same
                 typer.echo(f"Error: {error}", err=True)
                 failed = True
