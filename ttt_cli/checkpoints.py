@@ -170,6 +170,7 @@ def convert_codec(
                 f"There is no folder {folder!r}: give the folder that holds {released.TOKENIZER_NAME} and "
                 f"{released.DECODER_NAME}, or each of the two by `--tokenizer` and `--decoder`."
             )
+    check_hub(halves)
     typer.echo(LICENCE_NOTICE)
     released.convert_codec(*halves, output)
     typer.echo(f"Written to {output}: `ttt convert SOURCE OUTPUT --codec {output}`")

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from .checks import check_device, check_hub, check_model, looks_like_path
+from .checks import MANIFESTS, check_device, check_hub, check_installed, check_model, looks_like_path
 from .options import interruptible, status
 
 CodecModel = Annotated[
@@ -63,6 +63,7 @@ class SplitBy(str, Enum):
     source = "source"
 
 
+@interruptible("The same command goes on where it was stopped.")
 def prepare(
     source: Annotated[
         str,
@@ -119,24 +120,24 @@ def prepare(
     from finetune.data.report import readable
     from finetune.data.sources import open_source
 
-    with interruptible("The same command goes on where it was stopped."):
-        report = run(
-            open_source(source, _columns(column), hub_config, hub_split, streaming),
-            out,
-            _checkpoint(model),
-            Limits(min_seconds, max_seconds, max_characters, align.value, language, speaker),
-            Splitting(split_by.value, validation, test, seed),
-            engine.value,
-            num_proc,
-            batch_size,
-            device,
-        )
+    report = run(
+        open_source(source, _columns(column), hub_config, hub_split, streaming),
+        out,
+        _checkpoint(model),
+        Limits(min_seconds, max_seconds, max_characters, align.value, language, speaker),
+        Splitting(split_by.value, validation, test, seed),
+        engine.value,
+        num_proc,
+        batch_size,
+        device,
+    )
     typer.echo(readable(report | {"examples": {}}).rstrip())
     typer.echo(f"\nIn {out}; what was left out and why: {out / 'report.md'}")
 
 
 def _check_arguments(source: str, model: str, device: str) -> None:
-    if looks_like_path(source) and not Path(source).expanduser().exists():
+    is_path = looks_like_path(source) or Path(source).suffix in MANIFESTS
+    if is_path and not Path(source).expanduser().exists():
         raise FileNotFoundError(f"There is no file or folder {source!r}.")
     check_model(model)
     check_device(device)
@@ -189,6 +190,7 @@ def codec_check(
 ) -> None:
     """Measure what the codec preserves of real speech: an upper limit of what training can reach."""
     _check_arguments(source, model, device)
+    check_installed("datasets", "jiwer")
     status("Loading PyTorch ...")
     from finetune.adapters.loading import load_model, load_processor
     from finetune.data.record_maker import Limits

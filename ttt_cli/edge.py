@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from .checks import check_hub, check_model, check_new_folder
+from .checks import check_hub, check_installed, check_model, check_new_folder
 from .options import interruptible, status
 
 
@@ -32,6 +32,7 @@ def export(
     """Write a checkpoint for ONNX Runtime: its graph, tokenizer, codec and settings, for `--engine onnx`."""
     check_model(model)
     check_new_folder(output)
+    check_installed("onnx", "onnx_ir", "onnxruntime", "onnxscript")
     check_hub([model])
     status(f"Loading {model} ...")
     import torch

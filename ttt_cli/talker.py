@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .checks import check_device, check_hub, check_language, check_model
+from .checks import check_device, check_hub, check_installed, check_language, check_model
 from .options import Dtype, Engine, show_progress, status
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def load(
     check_device(device)
     if engine is Engine.onnx and adapters:
         raise ValueError("--engine onnx takes no --adapter: merge it (`ttt merge`), then `ttt export`.")
+    check_installed(*(["onnxruntime"] if engine is Engine.onnx else []), *(["peft"] if adapters else []))
     folders = named_adapters(adapters or [])
     for name in (model, *folders.values()):
         check_model(name)
@@ -87,7 +88,7 @@ def load(
     from modeling_ttt import nano_checkpoint
     from processing_ttt import TttTalker
 
-    source = model or base_of(folders.values()) or str(nano_checkpoint())
+    source = model or _base(base_of(folders.values())) or str(nano_checkpoint())
     languages = _languages(folders, language)
     options = {name: value for name, value in options.items() if value is not None}
     temperature = options.pop("temperature", None)
@@ -103,6 +104,17 @@ def load(
 
         talker.model = load_adapters(talker.model, folders)
     return Talker(talker, languages)
+
+
+def _base(base: str | None) -> str | None:
+    """The checkpoint that adapters were trained from, which is known by its name then and there."""
+    try:
+        check_hub([base or ""])
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"The adapter was trained from {base!r}; --model says where that is now. {error}"
+        ) from None
+    return base
 
 
 def _languages(folders: dict[str, str], wanted: str | None) -> "dict[str, AdapterLanguages]":

@@ -9,7 +9,15 @@ from typing import Annotated
 
 import typer
 
-from .checks import check_device, check_hub, check_model, check_new_folder, check_repository, looks_like_path
+from .checks import (
+    check_device,
+    check_hub,
+    check_installed,
+    check_model,
+    check_new_folder,
+    check_repository,
+    looks_like_path,
+)
 from .options import interruptible, show_progress, status
 
 Set = Annotated[
@@ -38,10 +46,11 @@ def train(
     if not Path(read.data).exists():
         raise FileNotFoundError(f"There is no prepared folder and no data file {read.data!r}.")
     check_hub(read.model.split("+"))
-    status("Loading PyTorch ...")
-    from finetune.training.train import train as run
-
+    check_installed("datasets")
     with interruptible(f"The same command goes on from the last checkpoint in {read.output_dir}, if there is one yet."):
+        status("Loading PyTorch ...")
+        from finetune.training.train import train as run
+
         try:
             folder = run(read)
         except Exception:
@@ -93,24 +102,25 @@ def evaluate(
         if looks_like_path(name) and not (Path(name).is_dir() or (folder and Path(folder).is_dir())):
             raise FileNotFoundError(f"There is no prepared folder {name!r}.")
     check_hub(part for name in models for part in (name.partition("=")[2] or name).split("+"))
-    status("Loading PyTorch ...")
-    from finetune.evaluation.evaluate import TASKS, EvaluationOptions
-    from finetune.evaluation.evaluate import evaluate as run
-    from finetune.evaluation.results_table import markdown
-
-    generation = {"max_new_tokens": max_new_tokens, "denoising_steps": denoising_steps}
-    options = EvaluationOptions(
-        tasks=tuple(task or TASKS),
-        judges=tuple(judge or ("model",)),
-        answer_judge=answer_judge,
-        limit=limit,
-        batch_size=batch_size,
-        device=device,
-        dtype=dtype,
-        default_language=default_language,
-        generation={name: value for name, value in generation.items() if value is not None},
-    )
+    check_installed("datasets", "jiwer")
     with interruptible(f"What was measured so far is in {out / 'results.json'}; the same command begins again."):
+        status("Loading PyTorch ...")
+        from finetune.evaluation.evaluate import TASKS, EvaluationOptions
+        from finetune.evaluation.evaluate import evaluate as run
+        from finetune.evaluation.results_table import markdown
+
+        generation = {"max_new_tokens": max_new_tokens, "denoising_steps": denoising_steps}
+        options = EvaluationOptions(
+            tasks=tuple(task or TASKS),
+            judges=tuple(judge or ("model",)),
+            answer_judge=answer_judge,
+            limit=limit,
+            batch_size=batch_size,
+            device=device,
+            dtype=dtype,
+            default_language=default_language,
+            generation={name: value for name, value in generation.items() if value is not None},
+        )
         typer.echo(markdown(run(models, data, out, options)))
     typer.echo(f"Written to {out}: results.md, results.json, plots and audio.")
 

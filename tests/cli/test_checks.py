@@ -16,6 +16,7 @@ import ttt_cli
 from finetune.training.train import training_arguments
 from ttt_cli.checks import as_question
 from ttt_cli.main import _quiet
+from ttt_cli.talker import _base
 
 # Runs `ttt` and says whether it imported what takes seconds.
 SCRIPT = """
@@ -34,6 +35,9 @@ finally:
         ("transcribe missing.wav", "There is no file 'missing.wav'"),
         ("transcribe .", "'.' is a folder"),
         ("talk question.wav", "There is no file 'question.wav'"),
+        ("talk question.mp4", "There is no file 'question.mp4'"),
+        ("talk ./question", "There is no file 'question'"),
+        ("talk --text=", "The question is empty"),
         ("talk --audio a.wav --audio b.wav", "Ask one question"),
         ("talk hello --text hello", "Ask one question"),
         ("talk hello --json --stream", "leave out --stream"),
@@ -60,6 +64,7 @@ finally:
         ("train low_resource_lora --set lerning_rate=1", "did you mean `learning_rate`"),
         ("train low_resource_lora --set model=m --set data=nowhere --set output_dir=o", "no data file 'nowhere'"),
         ("prepare ./nowhere --out o", "There is no file or folder './nowhere'"),
+        ("prepare manifest.jsonl --out o", "There is no file or folder 'manifest.jsonl'"),
         ("codec-check ./nowhere", "There is no file or folder './nowhere'"),
         ("evaluate ./nowhere --data d", "There is no folder './nowhere'"),
         ("evaluate model --data ./nowhere", "There is no prepared folder './nowhere'"),
@@ -120,6 +125,7 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path, monkeypatch):
         ("merge folder out", "the same command begins again"),
         ("publish folder owner/name", "The same command uploads again"),
         ("codec-check folder", "The same command begins again"),
+        ("prepare folder --out out", "The same command goes on where it was stopped"),
     ],
 )
 def test_every_command_that_is_interrupted_says_how_to_go_on(tmp_path, monkeypatch, command, advice):
@@ -130,6 +136,63 @@ def test_every_command_that_is_interrupted_says_how_to_go_on(tmp_path, monkeypat
         monkeypatch.setattr(f"ttt_cli.{module}.check_hub", interrupt)
     done = ttt(*command.split())
     assert done.exit_code == 130 and advice in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "advice"),
+    [
+        (
+            "train low_resource_lora --set model=folder --set data=folder --set output_dir=out",
+            "from the last checkpoint",
+        ),
+        ("evaluate folder --data folder", "What was measured so far"),
+    ],
+)
+def test_commands_that_are_interrupted_while_pytorch_loads_say_how_to_go_on(tmp_path, monkeypatch, command, advice):
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ttt_cli.training.status", interrupt)
+    done = ttt(*command.split())
+    assert done.exit_code == 130 and advice in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "extra", "command"),
+    [
+        ("onnxscript", "edge", "export folder out"),
+        ("onnxruntime", "edge", "talk hello --engine onnx --model folder"),
+        ("peft", "finetune", "talk hello --adapter folder"),
+        ("jiwer", "finetune", "codec-check folder"),
+        ("jiwer", "finetune", "evaluate folder --data folder"),
+        ("av", "finetune", "speak hello --speed 2"),
+    ],
+)
+def test_a_missing_extra_is_named_before_anything_heavy_is_imported(tmp_path, module, extra, command):
+    (tmp_path / "folder").mkdir()
+    hidden = f"import sys\nsys.modules[{module!r}] = None\n"
+    done = subprocess.run(
+        [sys.executable, "-c", hidden + SCRIPT, *command.split()],
+        cwd=tmp_path,
+        env=own_packages(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and done.stdout == "light\n", done.stderr
+    assert done.stderr == f'Error: This needs {module}, which is not installed: pip install "text-to-talk[{extra}]".\n'
+
+
+def test_an_adapter_whose_base_is_elsewhere_says_which_option_names_it(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(FileNotFoundError, match=r"from 'there/nano'; --model says where that is now"):
+        _base("there/nano")
+    assert _base(None) is None
+
+
+def test_a_codec_that_cannot_be_downloaded_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    done = ttt("convert-codec", "owner", tmp_path / "out")
+    assert isinstance(done.exception, FileNotFoundError) and "no folder 'owner/glm-4-voice-to" in str(done.exception)
+    assert done.output == ""
 
 
 def test_names_on_the_hub_are_not_asked_for_where_it_cannot_be_reached(tmp_path):
