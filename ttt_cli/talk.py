@@ -83,7 +83,7 @@ def _text(given: str | None, text: str | None) -> str:
     if (given is None) == (text is None):
         raise ValueError('Say what to read aloud: ttt speak "Hello.", a text file, or - for stdin.')
     spoken = sys.stdin.read() if given == STDIN else given if text is None else text
-    if given is not None and os.path.isfile(given):
+    if given not in (None, STDIN) and os.path.isfile(given):
         try:
             spoken = Path(given).read_text(encoding="utf-8")
         except UnicodeDecodeError:
