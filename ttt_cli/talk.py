@@ -11,12 +11,13 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .checks import as_question, check_installed, check_readable, check_written
+from .checks import as_question, check_readable, check_written
 from .options import (
     Adapters,
     AudioTemperature,
@@ -314,8 +315,8 @@ def speak(
     """Read a text aloud."""
     spoken = _text(given, text)
     _check_output(out, stream, as_json, play, adapter)
-    if speed != 1:
-        check_installed("av")
+    if speed != 1 and find_spec("av") is None:
+        raise ImportError("Another speed than 1 needs PyAV: `pip install av`.")
     talker = load(
         model,
         device,

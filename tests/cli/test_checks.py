@@ -164,7 +164,6 @@ def test_commands_that_are_interrupted_while_pytorch_loads_say_how_to_go_on(tmp_
         ("peft", "finetune", "talk hello --adapter folder"),
         ("jiwer", "finetune", "codec-check folder"),
         ("jiwer", "finetune", "evaluate folder --data folder"),
-        ("av", "finetune", "speak hello --speed 2"),
     ],
 )
 def test_a_missing_extra_is_named_before_anything_heavy_is_imported(tmp_path, module, extra, command):
@@ -179,6 +178,12 @@ def test_a_missing_extra_is_named_before_anything_heavy_is_imported(tmp_path, mo
     )
     assert done.returncode == 1 and done.stdout == "light\n", done.stderr
     assert done.stderr == f'Error: This needs {module}, which is not installed: pip install "text-to-talk[{extra}]".\n'
+
+
+def test_another_speed_names_pyav_before_a_model_is_loaded(monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.setattr("ttt_cli.talk.load", interrupt)
+    assert "pip install av" in str(ttt("speak", "hello", "--speed", "2").exception)
 
 
 def test_an_adapter_whose_base_is_elsewhere_says_which_option_names_it(monkeypatch):

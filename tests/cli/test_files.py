@@ -1,5 +1,6 @@
 """What the argument of `ttt talk`, `speak` and `transcribe` is taken for: a text, a file, or a pipe."""
 
+import io
 import os
 import threading
 from pathlib import Path
@@ -34,6 +35,13 @@ def test_the_text_of_a_file_is_read_aloud_and_not_its_name(tmp_path):
     file.write_text(" \n")
     with pytest.raises(ValueError, match="empty"):
         _text(str(file), None)
+
+
+def test_a_dash_is_stdin_whatever_files_there_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-").write_text("From a file.")
+    monkeypatch.setattr("sys.stdin", io.StringIO("From stdin."))
+    assert _text("-", None) == "From stdin."
 
 
 def test_a_pipe_by_name_is_read_whole(tmp_path):
