@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
-from browser import ask, clear, faint_texts, open_page, pauses_between, recording, said, state, wait_until
+from browser import ask, clear, open_page, pauses_between, recording, said, state, wait_until
 
 from modeling_ttt import nano_checkpoint
 
@@ -211,16 +211,6 @@ def test_markup_is_text_and_a_text_that_is_too_long_is_refused_and_kept(page):
 def test_clear_begins_anew(page):
     clear(page)
     assert page.locator("#cards .span-card").count() == 0 and state(page) == "idle"
-
-
-@pytest.mark.parametrize("color_scheme", ["light", "dark"])
-def test_every_text_has_the_contrast_that_readers_need(browser, url, color_scheme):
-    page = open_page(browser, url, color_scheme=color_scheme)
-    page.click("#controls button")
-    ask(page, "What is two plus three?")
-    wait_until(page, "speaking")
-    wait_until(page, "idle")
-    assert faint_texts(page) == [] and page.errors == []
 
 
 def test_the_page_says_what_its_model_knows_and_where_the_method_is_described(page):
