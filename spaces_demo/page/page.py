@@ -1,15 +1,10 @@
 """
 The page: a conversation, what happened inside the model while it answered, and controls.
 
-Depends on Gradio. A turn is in `session.py`, its text in `messages.py`, its pictures are in `pictures.py`, audio in the
-browser is in `static/*.js`.
+Depends on Gradio. The button to talk is in `voice.py`, a turn in `session.py`, its text in `messages.py`; its pictures
+are in `pictures.py`.
 """
 
-import base64
-import binascii
-import math
-import re
-import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -20,17 +15,16 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_space
 
-from ..http.endpoints import answer_microphone, register_endpoints, user_of
+from ..http.endpoints import register_endpoints, user_of
 from ..service import AudioFile, RequestError, TalkRequest, TalkService
-from ..service.turn_detection import load_detector
 from .about import about
 from .controls import Controls, read_controls
 from .examples import EXAMPLES, ExampleCache, question_bytes
 from .messages import chat_messages
 from .pictures import SHADES_LEGEND, TIMELINE_LEGEND, figures, span_cards, timeline
 from .session import Session, ShownTurn, player_value
+from .voice import STATIC, name_in, recording_in, seconds_in, voice
 
-STATIC = Path(__file__).parent / "static"
 LOOKS: dict[str, Any] = {
     "theme": gr.themes.Soft(
         primary_hue="violet",
@@ -55,44 +49,12 @@ KNOWN = {
     "ttt-nano": "Nano understands spoken English in many voices, and knows a small world: sums up to twenty, clock and "
     "calendar, units, capitals, colours, opposites, spelling, rhymes, jokes."
 }
-VOICE_SCRIPTS = ("player.js", "microphone.js", "voice.js")
 MAX_DECIDED = 1000  # questions whose confirmation or withdrawal is remembered because it came before they did
 NOTHING_YET = '<p class="nothing-yet">Ask something: what the model does will be drawn here while it answers.</p>'
 SHOW_PRIVACY = """
 if (["localhost", "127.0.0.1", "[::1]"].includes(location.hostname)) element.querySelector(".privacy").hidden = false;
 """
 CARDS = '<div class="span-cards">${value.join("")}</div>'
-
-
-def voice(rate: int, max_seconds: float) -> gr.HTML:
-    """
-    Make the button to talk, and the player of replies.
-
-    Args:
-        rate (`int`): Sampling rate of a reply, in Hz.
-        max_seconds (`float`): Longest question.
-
-    Returns:
-        `gr.HTML`: With the events `asked`, whose `sound` is a wav file in base64 and whose `name` becomes that of the
-            turn; `withdrawn`, when its speaker goes on after all; `interrupted`, when a reply is to stop after
-            `seconds` of its audio; and `played`, `seconds` after the question, when its first audio is.
-    """
-    threading.Thread(target=load_detector, daemon=True).start()
-    return gr.HTML(
-        value=None,
-        html_template=(STATIC / "voice.html").read_text(encoding="utf-8"),
-        js_on_load=voice_script(),
-        server_functions=[answer_microphone],
-        apply_default_css=False,
-        elem_id="voice",
-        rate=rate,
-        max_seconds=max_seconds,
-    )
-
-
-def voice_script() -> str:
-    """Read the script of the button to talk, which is in several files."""
-    return "\n".join((STATIC / name).read_text(encoding="utf-8") for name in VOICE_SCRIPTS)
 
 
 def by_name(services: Sequence[TalkService]) -> dict[str, TalkService]:
@@ -256,12 +218,11 @@ class Page:
         self, event: gr.EventData, request: gr.Request, session: Session | None, model: str, *controls: Any
     ) -> Iterator[Any]:
         """Answer what was said into the microphone."""
-        try:
-            audio = AudioFile(base64.b64decode(event._data["sound"], validate=True), "question.wav")
-        except (TypeError, KeyError, ValueError, binascii.Error):
+        audio = recording_in(event)
+        if audio is None:
             yield from self._refuse(session, RequestError("The microphone sent no audio: try again."))
             return
-        yield from self._ask(session, model, request, read_controls(controls, None, audio), _name_in(event))
+        yield from self._ask(session, model, request, read_controls(controls, None, audio), name_in(event))
 
     def ask_in_writing(
         self, request: gr.Request, message: dict[str, Any], session: Session | None, model: str, *controls: Any
@@ -299,13 +260,13 @@ class Page:
 
     def interrupt(self, event: gr.EventData, session: Session | None) -> Any:
         """Stop a reply where its listener interrupted it."""
-        seconds = _seconds_in(event)
+        seconds = seconds_in(event)
         return self._decide(event, session, False, lambda session, name: session.interrupt(name, seconds))
 
     def _decide(
         self, event: gr.EventData, session: Session | None, is_confirmed: bool, act: Callable[[Session, str], bool]
     ) -> tuple[Any, ...]:
-        name = _name_in(event)
+        name = name_in(event)
         # The browser may be faster than Gradio, which keeps a new session only after its first answer.
         session = self._asking.get(name or "") or session
         if name is not None and (session is None or not act(session, name)):
@@ -317,9 +278,9 @@ class Page:
     def note_first_audio(self, event: gr.EventData, session: Session | None) -> Any:
         """Show when the first audio was played, which only the browser knows."""
         last = session.turns[-1] if session and session.turns else None
-        if last is None or last.name != _name_in(event):
+        if last is None or last.name != name_in(event):
             return gr.skip()
-        last.first_audio = _seconds_in(event)
+        last.first_audio = seconds_in(event)
         return _figures_of(last)
 
     def clear(self, session: Session | None, model: str) -> tuple[Any, ...]:
@@ -393,19 +354,6 @@ def _figures_of(turn: ShownTurn | None) -> str:
         summary.tokens_per_forward if summary and summary.num_forwards else None,
         since="you stopped speaking" if is_spoken else "the model's turn came",
     )
-
-
-def _name_in(event: gr.EventData) -> str | None:
-    """Return the name that the browser gave to a turn; it becomes part of file names."""
-    name = event._data.get("name") if isinstance(event._data, dict) else None
-    return name if isinstance(name, str) and re.fullmatch("[0-9a-f]{32}", name) else None
-
-
-def _seconds_in(event: gr.EventData) -> float:
-    seconds = event._data.get("seconds") if isinstance(event._data, dict) else None
-    if not isinstance(seconds, int | float) or not math.isfinite(seconds):
-        return 0.0
-    return max(0.0, float(seconds))
 
 
 def _uploaded(path: str) -> AudioFile:

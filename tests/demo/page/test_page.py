@@ -72,7 +72,7 @@ async ({ script, rate, frames, audio }) => {
 
 def run_in_node(script, *arguments):
     """What a script prints that has the page's own script as `script`."""
-    from spaces_demo.page.page import voice_script
+    from spaces_demo.page.voice import voice_script
 
     command = ["node", "-e", STUBS + script, *arguments]
     return subprocess.run(command, input=voice_script(), capture_output=True, text=True, check=True, timeout=60).stdout
@@ -80,13 +80,13 @@ def run_in_node(script, *arguments):
 
 @pytest.mark.parametrize("rate", [16000, 22050, 24000])
 def test_audio_that_begins_at_any_sample_is_played_as_it_is(browser, rate):
-    from spaces_demo.page import page
+    from spaces_demo.page.voice import STATIC
 
     # Where the time in seconds, as a float, falls just before a sample, browsers would interpolate.
     early = [frame for frame in range(1000, 20000) if frame / rate * rate < frame]
     audio = [3, -5, 0, 7, 0, 0, 9, 11]
     given = {
-        "script": (page.STATIC / "player.js").read_text(),
+        "script": (STATIC / "player.js").read_text(),
         "rate": rate,
         "frames": [1000, *early[:20]],
         "audio": audio,
