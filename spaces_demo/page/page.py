@@ -32,7 +32,9 @@ LOOKS: dict[str, Any] = {
         neutral_hue="slate",
         radius_size="lg",
         font=["system-ui", "sans-serif"],
-    ).set(  # where the theme's contrast is below 4.5 to 1
+    ).set(
+        block_border_width="1px",
+        # Where the theme's contrast is below 4.5 to 1:
         block_label_text_color="*primary_700",
         block_title_text_color="*primary_700",
         block_info_text_color="*neutral_500",
@@ -40,6 +42,7 @@ LOOKS: dict[str, Any] = {
         checkbox_label_background_fill_selected="*primary_600",
         input_placeholder_color="*neutral_500",
         input_placeholder_color_dark="*neutral_400",
+        link_text_color_dark="*secondary_300",
     ),
     "css_paths": STATIC / "page.css",
 }
@@ -143,8 +146,7 @@ class Page:
             label="Conversation",
             show_label=False,
             min_height=150,
-            max_height=380,
-            height="auto",
+            height="auto",  # up to the limit in page.css
             render_markdown=False,
             latex_delimiters=[],
             buttons=[],

@@ -54,6 +54,11 @@ for (const reply of ["first", "first", "second"]) {
 }
 console.log(JSON.stringify(seen));
 """
+LAST_IS_VISIBLE = """() => {
+  const last = [...document.querySelectorAll("#chat [data-testid=bot]")].at(-1).getBoundingClientRect();
+  const chat = document.querySelector("#chat").getBoundingClientRect();
+  return last.height && last.top >= chat.top && last.bottom <= chat.bottom;
+}"""
 PLAYER = """
 async ({ script, rate, frames, audio }) => {
   const document = { querySelectorAll: () => [] };
@@ -169,6 +174,7 @@ def test_a_spoken_question_is_recorded_until_its_speaker_pauses_and_continues_th
     page.wait_for_function(f"document.querySelectorAll('#chat [data-testid=bot] .message-content').length > {before}")
     page.wait_for_selector("#chat [data-testid=user] .message-content >> text=“")  # its transcript
     wait_until(page, "idle")
+    page.wait_for_function(LAST_IS_VISIBLE)
     assert "Monday" in said(page, "user")[-1]
     assert len(said(page, "bot")) == before + 1  # what nano answers in a second turn is its own affair
     assert np.abs(recording(page)).max() > 1000
