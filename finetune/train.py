@@ -23,7 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: After an error of the arguments, the recipe, the model or the data, which is one line on stderr.
     """
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m finetune.train",
+        description="Train on prepared data as a recipe says, or go on where a run stopped.",
+    )
     parser.add_argument("recipe", type=Path, help="a recipe (YAML), or a shipped one by name")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments", help="override a key; repeatable"
