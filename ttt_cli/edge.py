@@ -4,6 +4,7 @@ The command that writes a checkpoint for other runtimes: `ttt export`.
 Joins the graph, the configuration and the processor in one folder. Depends on options, folders and messages.
 """
 
+import json
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -40,19 +41,30 @@ def export(
 
     from modeling_ttt import TttForConditionalGeneration
     from modeling_ttt.export_onnx_ttt import export_onnx
+    from modeling_ttt.onnx_ttt import MANIFEST_FILE, ONNX_FOLDER
+    from processing_ttt.codec_ttt import TttCodecModel
+    from processing_ttt.export_codec_onnx_ttt import export_codec
     from processing_ttt.loading_faults_ttt import load_whole
 
     loaded = load_whole(TttForConditionalGeneration, model, dtype=torch.float32)
     processor = AutoProcessor.from_pretrained(model)
-    processor.codec  # noqa: B018 - a checkpoint without its codec is refused before the work
+    codec = processor.codec  # a checkpoint without its codec is refused before the work
     status("Exporting (about two minutes) ...")
     manifest = export_onnx(loaded, output, dtype.value)
+    folder = output / ONNX_FOLDER
+    if isinstance(codec, TttCodecModel):
+        manifest["codec"] = export_codec(codec, folder, dtype.value)
+        (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     loaded.config.save_pretrained(output)
     loaded.generation_config.save_pretrained(output)
     processor.save_pretrained(output)
-    megabytes = sum(file.stat().st_size for file in (output / "onnx").iterdir()) / 1e6
+    megabytes = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     typer.echo(
         f"Written to {output}: {megabytes:.0f} MB of {dtype.value}. Beside PyTorch, logits differ by "
-        f"{manifest['max_difference']:.1g} at most, and {manifest['equal_best_ids']:.0%} of the best ids are equal.\n"
-        f"ttt talk --engine onnx --model {output} ..."
+        f"{manifest['max_difference']:.1g} at most, and {manifest['equal_best_ids']:.0%} of the best ids are equal."
     )
+    if "codec" in manifest:
+        typer.echo(f"Of the codec, {manifest['codec']['equal_codes']:.0%} of the codes are equal.")
+    else:
+        typer.echo("A codec of this kind is not exported: it runs on PyTorch.")
+    typer.echo(f"ttt talk --engine onnx --model {output} ...")

@@ -31,18 +31,23 @@ def test_a_checkpoint_that_was_not_exported_is_named_with_the_way_out(tmp_path):
 
 @pytest.mark.slow
 def test_nano_answers_on_onnx_runtime_as_on_pytorch_and_nearly_so_in_int8(tmp_path):
-    answers = {}
+    answers, said = {}, {}
     for name in ("torch", "float32", "int8"):
         options = []
         if name != "torch":
             done = ttt("export", NANO, tmp_path / name, "--dtype", name)
             assert done.returncode == 0, done.stderr
             assert "ttt talk --engine onnx" in done.stdout
+            said[name] = done.stdout
             options = ["--model", tmp_path / name, "--engine", "onnx"]
         done = ttt("talk", QUESTION, "--json", "--out", tmp_path / f"{name}.wav", *options)
         assert done.returncode == 0, done.stderr
         answers[name] = json.loads(done.stdout)["text"], (tmp_path / f"{name}.wav").read_bytes()
     assert answers["float32"] == answers["torch"]
     assert answers["int8"][0] == answers["torch"][0]
+    assert "100% of the codes are equal" in said["float32"] and "% of the codes are equal" in said["int8"]
+    sizes = {name: (tmp_path / name / "onnx" / "codec_encoder.onnx").stat().st_size for name in ("float32", "int8")}
+    assert sizes["int8"] < 0.35 * sizes["float32"]
     manifest = json.loads((tmp_path / "int8" / "onnx" / "manifest.json").read_text())
+    assert manifest["codec"]["equal_codes"] > 0.8 and manifest["codec"]["max_difference"] < 0.1
     assert manifest["equal_best_ids"] > 0.8 and not list((tmp_path / "int8").glob("*.safetensors"))

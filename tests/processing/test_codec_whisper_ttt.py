@@ -5,13 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from codec_fixtures import WHISPER, whisper_codec
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from processing_ttt.codec_ttt import TttCodecConfig, TttCodecModel
-
-WHISPER = {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 48, "num_mel_bins": 80}
+from processing_ttt.codec_ttt import TttCodecConfig
 
 
 def noise(samples, seed=0):
@@ -21,20 +20,7 @@ def noise(samples, seed=0):
 
 @pytest.fixture(scope="module")
 def codec():
-    torch.manual_seed(0)
-    config = TttCodecConfig(
-        hidden_size=16,
-        intermediate_size=32,
-        vocoder_hidden_size=16,
-        vocoder_intermediate_size=32,
-        encoder_code_layers=1,
-        decoder_code_lookaheads=[1, 0],
-        decoder_mel_lookaheads=[1],
-        vocoder_lookaheads=[0, 1],
-        layer_scale_init_value=1.0,
-        whisper_config=WHISPER,
-    )
-    return TttCodecModel(config).eval().requires_grad_(False)
+    return whisper_codec()
 
 
 def test_log_mel_is_that_of_whispers_feature_extractor(codec):

@@ -1,12 +1,14 @@
-"""A small random codec of transformers, and a processor that uses it."""
+"""Small random codecs, of transformers and of this package, and a processor that uses one."""
 
 import torch
 from processing_fixtures import tiny_tokenizer
 from transformers import DacConfig, DacModel
 
 from processing_ttt import TttProcessor, add_ttt_tokens
+from processing_ttt.codec_ttt import TttCodecConfig, TttCodecModel
 
 RATE = 16000
+WHISPER = {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 48, "num_mel_bins": 80}
 
 
 def dac():
@@ -31,3 +33,21 @@ def processor_for(codec, codebook_size=16):
     processor = TttProcessor(tokenizer)
     processor.codec = codec
     return processor
+
+
+def whisper_codec():
+    """A tiny codec of this package on an untrained Whisper encoder, of 1024 codes."""
+    torch.manual_seed(0)
+    config = TttCodecConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        vocoder_hidden_size=16,
+        vocoder_intermediate_size=32,
+        encoder_code_layers=1,
+        decoder_code_lookaheads=[1, 0],
+        decoder_mel_lookaheads=[1],
+        vocoder_lookaheads=[0, 1],
+        layer_scale_init_value=1.0,
+        whisper_config=WHISPER,
+    )
+    return TttCodecModel(config).eval().requires_grad_(False)
