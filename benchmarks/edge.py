@@ -65,8 +65,8 @@ def measure(folder: Path, engine: str, options: argparse.Namespace) -> dict[str,
 
 def own_settings(model: TttForConditionalGeneration) -> dict[str, Any]:
     """The checkpoint's own settings of decoding, which `ReadAloud` would replace by the published ones."""
-    names = ("block_length", "first_block_length", "denoising_steps", "reveal_schedule", "remasking")
-    names += ("confidence_threshold", "entropy_bound", "block_early_stop", "max_span_length")
+    names = ["block_length", "first_block_length", "denoising_steps", "reveal_schedule", "remasking"]
+    names += ["confidence_threshold", "entropy_bound", "block_early_stop", "max_span_length"]
     return {name: getattr(model.generation_config, name, None) for name in names}
 
 

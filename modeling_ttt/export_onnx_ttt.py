@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from transformers.cache_utils import DynamicCache
@@ -37,7 +38,7 @@ def export_onnx(
         model ([`TttForConditionalGeneration`]): In float32, on a CPU.
         output (`str` or `os.PathLike`): The folder of the checkpoint.
         dtype (`str`, *optional*, defaults to `"float32"`): Number format of the weights: `"float32"` or `"int8"`
-            (matrices only, by row; activations are rounded as they come).
+            (matrices only, by output channel; activations are rounded as they come, but those of down projections).
 
     Returns:
         `dict`: The manifest; `max_difference` of logits and `equal_best_ids`, a share, are of the comparison.
@@ -98,25 +99,58 @@ def compare(model: TttForConditionalGeneration, engine: TttForConditionalGenerat
 
 def _graph(model: TttForConditionalGeneration, dtype: str) -> Any:
     try:
-        from transformers.exporters import (
-            OnnxConfig,
-            OnnxExporter,
-            OnnxRuntimeDynamicConfig,
-            OnnxRuntimeQuantizer,
-        )
+        from transformers.exporters import OnnxConfig, OnnxExporter
 
         exporter = OnnxExporter()
     except ImportError as error:
         raise ImportError('Exporting needs more packages: `pip install "text-to-talk[edge]"`.') from error
-    quantizer = OnnxRuntimeQuantizer(OnnxRuntimeDynamicConfig(per_channel=True)) if dtype == "int8" else None
     # No `ort_fusions`: the fused attention takes every mask for a causal one.
-    config = OnnxConfig(dynamic=True, dynamic_shapes=_dynamic_shapes(model), quantizer=quantizer)
+    config = OnnxConfig(dynamic=True, dynamic_shapes=_dynamic_shapes(model))
     graph = exporter.export(model, _examples(model), config=config).program
     for value in (*graph.graph.inputs, *graph.graph.outputs):
         if match := _STATE.match(value.name):
             side, layer, name = match.groups()
             value.name = f"{'past' if side == 'input' else 'present'}_{name}.{layer}"
-    return graph
+    return _rounded(graph, model) if dtype == "int8" else graph
+
+
+def _rounded(graph: Any, model: TttForConditionalGeneration) -> Any:
+    """
+    Store matrices in 8 bits by output channel. ONNX Runtime rounds activations too, with one scale for a whole input;
+    those of down projections have outliers, so these matrices are restored at loading and multiplied in float32.
+    """
+    from transformers.exporters import ExportFormat, OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
+
+    backbone = model.config.text_config
+    down = [backbone.intermediate_size, backbone.hidden_size]
+    weights = graph.graph.initializers
+    nodes = [node for node in graph.graph if node.op_type == "MatMul" and node.inputs[1].name in weights]
+    restored = [node for node in nodes if list(node.inputs[1].shape.numpy()) == down]
+    for node in restored:
+        _restore_at_loading(graph.graph, node)
+    config = OnnxRuntimeDynamicConfig(per_channel=True, nodes_to_exclude=[node.name for node in restored])
+    return OnnxRuntimeQuantizer(config).quantize(graph, {}, ExportFormat.ONNX)
+
+
+def _restore_at_loading(graph: Any, node: Any) -> None:
+    """Replace the matrix of a product by integers, a scale for each column, and operations on these constants."""
+    import onnx_ir
+
+    matrix = node.inputs[1]
+    values = matrix.const_value.numpy()
+    scale = np.maximum(np.abs(values).max(0, keepdims=True) / 127, np.finfo(np.float32).tiny)
+    parts = {"int8": np.rint(values / scale).astype(np.int8), "scale": scale.astype(np.float32)}
+    integers, factors = (
+        onnx_ir.val(f"{matrix.name}.{name}", const_value=onnx_ir.tensor(array, name=f"{matrix.name}.{name}"))
+        for name, array in parts.items()
+    )
+    for value in (integers, factors):
+        graph.register_initializer(value)
+    cast = onnx_ir.node("Cast", [integers], {"to": onnx_ir.DataType.FLOAT})
+    product = onnx_ir.node("Mul", [cast.outputs[0], factors])
+    graph.insert_before(node, [cast, product])
+    node.replace_input_with(1, product.outputs[0])
+    del graph.initializers[matrix.name]
 
 
 def _dynamic_shapes(model: TttForConditionalGeneration) -> dict[str, Any]:

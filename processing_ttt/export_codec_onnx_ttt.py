@@ -147,8 +147,8 @@ def _write(half: nn.Module, values: torch.Tensor, path: Path, dtype: str) -> Non
 
 
 def _round_weights(graph: Any) -> None:
-    """Store the matrices and kernels of a graph in 8 bits, by output channel; they are restored as they are used."""
-    from onnx import helper, numpy_helper
+    """Store the matrices and kernels of a graph in 8 bits, by output channel; a runtime restores them at loading."""
+    from onnx import TensorProto, helper, numpy_helper
 
     weights = {tensor.name: tensor for tensor in graph.initializer}
     used = {node.input[1]: node.op_type for node in graph.node if node.op_type in ("MatMul", "Gemm", "Conv")}
@@ -162,9 +162,9 @@ def _round_weights(graph: Any) -> None:
         rounded = np.rint(values / scale).astype(np.int8)
         graph.initializer.remove(weights[name])
         graph.initializer.append(numpy_helper.from_array(rounded, f"{name}.int8"))
-        graph.initializer.append(numpy_helper.from_array(scale.reshape(-1).astype(np.float32), f"{name}.scale"))
-        restored = helper.make_node("DequantizeLinear", [f"{name}.int8", f"{name}.scale"], [name], axis=axis)
-        graph.node.insert(0, restored)
+        graph.initializer.append(numpy_helper.from_array(scale.astype(np.float32), f"{name}.scale"))
+        graph.node.insert(0, helper.make_node("Mul", [f"{name}.float", f"{name}.scale"], [name]))
+        graph.node.insert(0, helper.make_node("Cast", [f"{name}.int8"], [f"{name}.float"], to=TensorProto.FLOAT))
 
 
 def _sha256(path: Path) -> str:

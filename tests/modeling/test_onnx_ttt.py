@@ -2,6 +2,7 @@
 
 import json
 
+import onnx
 import onnx_ir
 import pytest
 import torch
@@ -129,6 +130,20 @@ def test_a_wrong_graph_is_refused_after_the_export(model, tmp_path, monkeypatch)
     with pytest.raises(RuntimeError, match=r"differ by 0\.5"):
         export_onnx(model, tmp_path)
     assert not (tmp_path / "onnx" / "manifest.json").exists()
+
+
+def test_activations_are_rounded_but_not_before_the_down_projections(model, tmp_path):
+    export_onnx(model, tmp_path, "int8")
+    graph = onnx.load(tmp_path / "onnx" / "model.onnx").graph
+    integers = [tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT8]
+    stored = {tensor.name: list(tensor.dims) for tensor in integers if len(tensor.dims) == 2}
+    backbone = model.config.text_config
+    down = [name for name, shape in stored.items() if shape == [backbone.intermediate_size, backbone.hidden_size]]
+    operations = {node.input[0]: node.op_type for node in graph.node} | {
+        node.input[1]: node.op_type for node in graph.node if node.op_type == "MatMulInteger"
+    }
+    assert len(down) == backbone.num_hidden_layers and {operations[name] for name in down} == {"Cast"}
+    assert {operations[name] for name in stored if name not in down} == {"MatMulInteger"}
 
 
 def test_what_cannot_be_exported_is_refused(model, tmp_path):
