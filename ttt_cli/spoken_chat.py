@@ -104,8 +104,12 @@ class SpokenChat:
             [`Reply`].
         """
         await self.interrupt()
-        part = await asyncio.to_thread(_content, question)
         self._asked = reply = Reply(str(question))
+        try:
+            part = await asyncio.to_thread(_content, question)
+        except ValueError as error:  # a file that is no audio
+            self._refused(str(error))
+            return reply
         item = {"type": "message", "role": "user", "content": [part]}
         await self.connection.send("conversation.item.create", item=item)
         await reply.is_taken.wait()

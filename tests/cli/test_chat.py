@@ -199,6 +199,13 @@ def test_a_question_that_is_refused_is_one_line_and_the_others_are_answered(serv
     assert done.stderr.count("\n") == 1
 
 
+def test_a_file_that_is_no_audio_does_not_end_the_conversation(tmp_path):
+    (tmp_path / "noise.wav").write_bytes(b"no audio")
+    done = run(tmp_path / "noise.wav", QUESTION)
+    assert done.exit_code == 1 and done.stdout.strip()
+    assert done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1 and "noise.wav" in done.stderr
+
+
 def test_speaking_is_answered_and_speaking_over_the_reply_stops_it(devices, sent, monkeypatch, capsys, service):
     def act(terminal):
         wait_until(lambda: devices.microphone)
