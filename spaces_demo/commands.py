@@ -4,6 +4,7 @@ The command `ttt demo`: its options. Gradio and PyTorch are imported when it run
 
 import gc
 import importlib.util
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -36,8 +37,19 @@ def demo(
             show_default=False,
         ),
     ] = None,
+    web: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT", help="Serve nothing: write a static page that runs the model in the browser to a new folder."
+        ),
+    ] = None,
 ) -> None:
     """Talk in the browser: microphone, streamed speech, and a look inside the model."""
+    if web is not None:
+        if adapter or len(model or []) > 1:
+            raise ValueError("--web takes one --model and no --adapter: merge it first (`ttt merge`).")
+        write_page(web, model[0] if model else None)
+        return
     adapters = {}
     for one in adapter or []:
         name, separator, source = one.partition("=")
@@ -59,3 +71,17 @@ def demo(
     services += [load_service(one, device, engine=engine) for one in more]
     serve(services, host, port, share, mcp, allow_host or [])
     gc.freeze()  # Python would search all objects of the libraries for circles before it ends, for seconds
+
+
+def write_page(output: Path, model: str | None) -> None:
+    """Write the page that talks without a server, and say how large it is and how it is served."""
+    from modeling_ttt import nano_checkpoint
+
+    from .web.site import write_site
+
+    typer.echo("Exporting and packing, which takes about two minutes ...")
+    size = write_site(output, model or nano_checkpoint())
+    typer.echo(
+        f"Written to {output}: a download of {size / 1e6:.1f} MB.\n"
+        f"python -m http.server --bind 127.0.0.1 --directory {output} 8000"
+    )

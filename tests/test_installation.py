@@ -52,6 +52,8 @@ def test_the_wheel_carries_packages_checkpoint_and_types_but_no_tests(wheel):
         "ttt_finetune/recipes/low_resource_lora.yaml",
         "spaces_demo/app.py",
         "spaces_demo/page/static/voice.js",
+        "spaces_demo/web/static/index.html",
+        "spaces_demo/web/package-lock.json",
     ):
         assert wanted in names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/"))]
