@@ -132,6 +132,8 @@ class TttItemConversation:
             ids = self.processor.tokenizer.encode(text or "", add_special_tokens=False, split_special_tokens=True)
             item = TttItem(role, ids=ids)
         else:
+            if role == "user":
+                text = self.processor.as_input(text, self.system_prompt)
             item = TttItem(role, text, None if codes is None else list(codes))
         index = 0 if is_first else len(self.items) if after is None else self.items.index(after) + 1
         self.items.insert(index, item)

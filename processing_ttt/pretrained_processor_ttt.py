@@ -124,6 +124,8 @@ class TttPreTrainedProcessor(ProcessorMixin):
             output.pop("system_prompts", None)
         if output.get("transcription_seconds") == TRANSCRIPTION_SECONDS:
             output.pop("transcription_seconds")
+        if output.get("spoken_input") is False:
+            output.pop("spoken_input")
         return output
 
     # Codec
@@ -197,7 +199,12 @@ class TttPreTrainedProcessor(ProcessorMixin):
 
 
 def check_settings(
-    tokenizer: Any, codec_name_or_path: Any, max_audio_seconds: Any, transcription_seconds: Any, system_prompts: Any
+    tokenizer: Any,
+    codec_name_or_path: Any,
+    max_audio_seconds: Any,
+    transcription_seconds: Any,
+    system_prompts: Any,
+    spoken_input: Any,
 ) -> None:
     """Refuse settings of another type, as a damaged file gives them, where they enter."""
     if not isinstance(codec_name_or_path, str) or not codec_name_or_path:
@@ -206,6 +213,8 @@ def check_settings(
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
         if not is_number and not (value is None and name == "max_audio_seconds"):
             raise ValueError(f"`{name}` must be a positive number, got {value!r}.")
+    if not isinstance(spoken_input, bool):
+        raise ValueError(f"`spoken_input` must be true or false, got {spoken_input!r}.")
     if system_prompts is not None and not isinstance(system_prompts, dict):
         raise ValueError(f"`system_prompts` must be prompts by task, got {system_prompts!r}.")
     for task, prompt in (system_prompts or {}).items():

@@ -17,7 +17,7 @@ from .codec_loading_ttt import OWN_CODEC, CodecHandle
 from .layout_ttt import TASKS, TttLayout, chat_template, task_messages
 from .pretrained_processor_ttt import TRANSCRIPTION_SECONDS, check_settings
 from .reply_decoding_ttt import ReplyDecodingProcessor
-from .spoken_text_ttt import spoken_text
+from .spoken_text_ttt import spoken_question, spoken_text
 from .streaming_ttt import ReplyStreamingMixin
 from .tasks_ttt import Messages, check_text
 from .tasks_ttt import system_prompt as task_system_prompt
@@ -58,6 +58,8 @@ class TttProcessor(ReplyStreamingMixin, ReplyDecodingProcessor):
             chat.
         transcription_seconds (`float`, defaults to 30): Longest audio that is transcribed in one piece, in seconds;
             longer recordings are cut at pauses.
+        spoken_input (`bool`, defaults to `False`): Whether typed questions are written as their transcripts would be,
+            see `spoken_question`: for a model that learnt from transcripts, which have no digits.
 
     Example:
         ```python
@@ -82,8 +84,11 @@ class TttProcessor(ReplyStreamingMixin, ReplyDecodingProcessor):
         system_prompts: dict[str, str] | None = None,
         chat_template: str | None = None,
         transcription_seconds: float = TRANSCRIPTION_SECONDS,
+        spoken_input: bool = False,
     ):
-        check_settings(tokenizer, codec_name_or_path, max_audio_seconds, transcription_seconds, system_prompts)
+        check_settings(
+            tokenizer, codec_name_or_path, max_audio_seconds, transcription_seconds, system_prompts, spoken_input
+        )
         unknown = set(system_prompts or {}) - set(TASKS)
         if unknown:
             raise ValueError(
@@ -97,6 +102,7 @@ class TttProcessor(ReplyStreamingMixin, ReplyDecodingProcessor):
         self.max_audio_seconds = max_audio_seconds
         self.transcription_seconds = transcription_seconds
         self.system_prompts = system_prompts
+        self.spoken_input = spoken_input
         self.audio_token = AUDIO_PLACEHOLDER
         self.audio_token_id = self.vocabulary.audio_token_start_id
         self._codec_handle = CodecHandle(codec_name_or_path)
@@ -133,9 +139,15 @@ class TttProcessor(ReplyStreamingMixin, ReplyDecodingProcessor):
             check_text(text)
         if system_prompt is None:
             system_prompt = task_system_prompt(task, language, self.system_prompts)
-        return task_messages(task, text, audio, system_prompt)
+        return task_messages(task, self.as_input(text, system_prompt), audio, system_prompt)
 
     conversation = messages  # an alias
+
+    def as_input(self, text: str | None, system_prompt: str | None = None) -> str | None:
+        """A user's text as the model learnt it: with `spoken_input`, an English question as its transcript would be."""
+        asking = (task_system_prompt(task, None, self.system_prompts) for task in ("chat", "text"))
+        is_question = system_prompt is None or system_prompt in asking
+        return spoken_question(text) if self.spoken_input and isinstance(text, str) and is_question else text
 
     def prepare(
         self, messages: Messages | list[Messages], reply_texts: Sequence[str] | None = None, **kwargs: Any

@@ -11,6 +11,9 @@ from typing import Any
 
 # Text that is not read as it is written: digits, signs between words, and abbreviations.
 _WRITTEN_FORM = re.compile(r"[\d$€£¥%&@+=°§#]|\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|approx|No)\.")
+# In a question, small numbers around a dash or a slash are arithmetic; in other text they are a range or a fraction.
+_ARITHMETIC = re.compile(r"(?<![\d/-])(\d{1,3}) ?([-−/÷]) ?(\d{1,3})(?![\d/-])")
+_OPERATIONS = {"-": "minus", "−": "minus", "/": "divided by", "÷": "divided by"}
 _ESCAPED = re.compile(r"\\([\"\\])")
 LANGUAGES = ("en", "zh", "ja")  # with rules in `wetext`
 
@@ -34,6 +37,25 @@ def spoken_text(text: str, language: str | None = None) -> str:
     if normalizer is None:
         return text
     return "\n".join(_spoken_line(line, normalizer) for line in text.splitlines())
+
+
+def spoken_question(text: str) -> str:
+    """
+    Write a typed English question as its transcript would be, for a model that learnt from speech.
+
+    Args:
+        text (`str`): Any text.
+
+    Returns:
+        `str`: As `spoken_text`, without capitals throughout, and with a first letter that is one: `"What is two plus
+        three?"` for `"what is 2+3?"`, `"Twelve minus five?"` for `"12-5=?"`, `"What is up"` for `"WHAT IS UP"`.
+    """
+    text = re.sub(r"(?<=\d) ?= ?\??$", "?", text.strip())
+    text = _ARITHMETIC.sub(lambda found: f"{found[1]} {_OPERATIONS[found[2]]} {found[3]}", text)
+    text = spoken_text(text)
+    if text.isupper() and len(text.split()) > 1:
+        text = text.lower()
+    return text[:1].upper() + text[1:]
 
 
 def _spoken_line(line: str, normalizer: Any) -> str:

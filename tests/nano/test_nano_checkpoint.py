@@ -10,7 +10,7 @@ from checkout import ROOT
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoProcessor, GenerationConfig
 
-import processing_ttt  # noqa: F401 - registers the processor
+import processing_ttt
 from modeling_ttt import nano_checkpoint
 
 FOLDER = nano_checkpoint()
@@ -33,6 +33,25 @@ def ask(nano, task: str = "chat", **question):
     )
     ids = model.generate(**inputs)
     return processor.decode_reply(ids[0, inputs["input_ids"].shape[1] :])
+
+
+@pytest.mark.parametrize(
+    ("typed", "answer"),
+    [
+        ("What is 2+3?", "Two plus three is five."),
+        ("what is 12-5", "Twelve minus five is seven."),
+        ("WHAT IS THE CAPITAL OF ITALY", "The capital of Italy is Rome."),
+        ("hello.", "Hello, how can I help you?"),
+    ],
+)
+def test_digits_signs_and_capitals_are_read_as_if_they_were_spoken(nano, typed, answer):
+    pytest.importorskip("wetext")
+    assert ask(nano, text=typed).text == answer
+    model, processor = nano
+    conversation = processing_ttt.TttConversation(model, processor)
+    assert conversation.say(text=typed).text == answer
+    italian = processor.messages("chat", text=typed, language="it")
+    assert italian[1]["content"][0]["text"] == typed  # the words of English are none of another language
 
 
 def test_the_folder_is_complete_and_small():

@@ -157,6 +157,7 @@ def test_a_broken_chat_template_is_named(checkpoint):
         ("processor_config.json", {"max_audio_seconds": "x"}, "`max_audio_seconds` must be a positive number"),
         ("processor_config.json", {"max_audio_seconds": -1}, "`max_audio_seconds` must be a positive number"),
         ("processor_config.json", {"transcription_seconds": None}, "`transcription_seconds` must be a positive"),
+        ("processor_config.json", {"spoken_input": "x"}, "`spoken_input` must be true or false"),
         ("processor_config.json", {"system_prompts": "x"}, "`system_prompts` must be prompts by task"),
         ("processor_config.json", {"system_prompts": {"asr": 3}}, "The system prompt of 'asr' must be text"),
         ("tokenizer_config.json", {"pad_token": ""}, "`pad_token` of the tokenizer is ''"),

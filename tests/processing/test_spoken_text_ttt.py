@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from processing_ttt import spoken_text_ttt
-from processing_ttt.spoken_text_ttt import spoken_text
+from processing_ttt.spoken_text_ttt import spoken_question, spoken_text
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,25 @@ def test_digits_signs_and_abbreviations_become_words(written, spoken):
 def test_lines_spaces_and_quotation_marks_stay(written, spoken):
     pytest.importorskip("wetext")
     assert spoken_text(written) == spoken
+
+
+@pytest.mark.parametrize(
+    ("typed", "spoken"),
+    [
+        ("what is 2+3?", "What is two plus three?"),
+        ("12-5?", "Twelve minus five?"),
+        ("10 / 2 = ?", "Ten divided by two?"),
+        ("7 x 8", "Seven times eight"),
+        ("WHAT IS THE CAPITAL OF ITALY", "What is the capital of italy"),
+        ("OK", "OK"),
+        ("Hello.", "Hello."),
+        ("on 2026-11-29", "On the twenty ninth of november twenty twenty six"),
+        ("", ""),
+    ],
+)
+def test_a_typed_question_becomes_what_its_transcript_would_be(typed, spoken):
+    pytest.importorskip("wetext")
+    assert spoken_question(typed) == spoken
 
 
 @pytest.mark.parametrize("text", ["I'm fine, thank you.", "  It's  a - test:  ", "", "Straße 5"])
