@@ -94,9 +94,11 @@ def as_question(given: str) -> Path | str:
         `Path` or `str`.
 
     Raises:
-        FileNotFoundError, IsADirectoryError: If it is a path, or the name of an audio file, and that is not there.
+        FileNotFoundError: If it is a path, or the name of an audio file, and that is not there.
+        IsADirectoryError: If it is the path of a folder.
     """
     is_path = given.startswith(("./", "../", "/", "~/")) and not any(map(str.isspace, given))
+    is_path = is_path or ("/" in given and os.path.isdir(given))
     if not is_path and not given.lower().endswith(AUDIO_FILES) and not os.path.isfile(given):
         return given  # `Path.is_file` refuses long texts
     check_readable([Path(given)])

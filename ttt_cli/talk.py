@@ -89,6 +89,8 @@ def _text(given: str | None, text: str | None) -> str:
             spoken = Path(given).read_text(encoding="utf-8")
         except UnicodeDecodeError:
             raise ValueError(f"{given!r} is no text in UTF-8, so it cannot be read aloud.") from None
+    elif given is not None and given.lower().endswith(".txt") and not any(map(str.isspace, given)):
+        raise FileNotFoundError(f"There is no file {given!r}.")
     if not spoken or not spoken.strip():
         raise ValueError("The text to read aloud is empty: give some words.")
     return spoken

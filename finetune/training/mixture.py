@@ -99,7 +99,7 @@ def read_mixture(path: str | Path, tasks: Iterable[str] = ()) -> Mixture:
 
     Raises:
         FileNotFoundError: If there is neither.
-        ValueError: If the file says something that a mixture does not have.
+        ValueError: If it is a manifest, or says something that a mixture does not have.
     """
     path = Path(path)
     if path.is_dir() or path.name == INFO_FILE:
@@ -107,6 +107,10 @@ def read_mixture(path: str | Path, tasks: Iterable[str] = ()) -> Mixture:
         return Mixture((MixtureEntry(folder, _tasks(list(tasks), folder)),))
     if not path.is_file():
         raise FileNotFoundError(f"There is no prepared folder and no data file {str(path)!r}.")
+    if path.suffix in (".jsonl", ".parquet", ".csv", ".tsv"):
+        raise ValueError(
+            f"{str(path)!r} is not prepared: give the folder that `ttt prepare {path} --out FOLDER` makes."
+        )
     if list(tasks):
         raise ValueError(f"{str(path)!r} names the tasks of each dataset itself: give tasks there and not beside it.")
     written = read_yaml(path)

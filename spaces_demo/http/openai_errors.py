@@ -160,6 +160,7 @@ def _invalid(error: RequestValidationError) -> tuple[str, str | None]:
     """Say which fields of a body are wrong, and what is wrong with the first; never what came instead."""
     found = [(str(place["loc"][1]), place["msg"]) for place in error.errors() if len(place["loc"]) > 1]
     if not found or error.errors()[0]["type"] == "json_invalid":
-        return "The request cannot be read; look at: its body.", None
+        how = "send a JSON object with the header Content-Type: application/json"
+        return f"The request's body cannot be read: {how}.", None
     names = ", ".join(dict.fromkeys(name for name, _ in found))
     return f"The request cannot be read; look at: {names[:200]} ({found[0][1][:200]}).", found[0][0][:200]

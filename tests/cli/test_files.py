@@ -37,6 +37,21 @@ def test_the_text_of_a_file_is_read_aloud_and_not_its_name(tmp_path):
         _text(str(file), None)
 
 
+def test_the_name_of_a_missing_text_file_is_not_read_aloud(tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is no file"):
+        _text(str(tmp_path / "stroy.TXT"), None)
+    assert _text("Read story.txt", None) == "Read story.txt"
+    assert _text(None, "story.txt") == "story.txt"
+
+
+def test_a_folder_is_no_question(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hello" / "questions").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError, match="name the files in it"):
+        _question("hello/questions", None, [])
+    assert _question("hello", None, []) == ("hello", None)  # a word, although a folder has this name
+
+
 def test_a_dash_is_stdin_whatever_files_there_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "-").write_text("From a file.")

@@ -159,6 +159,17 @@ def test_a_wrong_request_for_speech_is_an_error_in_openai_s_form(server, status,
 
 
 @pytest.mark.parametrize(
+    ("body", "kind"),
+    [('{"input": "Hello."}', "application/x-www-form-urlencoded"), ('{"input": ', "application/json")],
+)
+def test_a_body_that_is_no_json_is_refused_with_the_header_to_send(server, body, kind):
+    """The first is what curl sends with `-d` alone."""
+    response = httpx.post(f"{server.url}/audio/speech", content=body, headers={"Content-Type": kind})
+    assert response.status_code == 400
+    assert "header Content-Type: application/json" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
     ("status", "says", "change"),
     [
         (404, "The models here are nano", {"model": "gpt-4"}),

@@ -194,6 +194,12 @@ def test_tasks_stand_in_the_data_file_or_beside_a_folder_but_not_both(folder):
         read_mixture(folder / "nothing.yaml")
 
 
+def test_a_manifest_is_refused_with_the_command_that_prepares_it(tmp_path):
+    (tmp_path / "manifest.jsonl").write_text('{"audio": "1.wav", "text": "One."}\n{"audio": "2.wav", "text": "Two."}\n')
+    with pytest.raises(ValueError, match=r"is not prepared: give the folder that `ttt prepare .*manifest\.jsonl"):
+        read_mixture(tmp_path / "manifest.jsonl")
+
+
 def test_an_order_is_a_plain_array_of_positions(folder):
     order = mixed(folder, REPLAY).order(0)
     assert order.dtype == np.int64 and order.shape == (25,)
