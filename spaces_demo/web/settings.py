@@ -26,19 +26,22 @@ OPTIONS = {
 IGNORED = ("_from_model_config", "eos_token_id", "pad_token_id", "bos_token_id", "sampling_rate", "max_new_tokens")
 
 
-def decoding_options(generation: GenerationConfig) -> dict[str, Any]:
+def decoding_options(config: TttConfig, generation: GenerationConfig) -> dict[str, Any]:
     """
     Give the options of decoding to the page.
 
     Args:
+        config ([`TttConfig`]): The model's.
         generation (`GenerationConfig`): The checkpoint's.
 
     Returns:
         `dict`: By their names in `decoder.js`.
 
     Raises:
-        ValueError: The page does not know an option that is set.
+        ValueError: The page does not know an option that is set, or the attention of the model's spans.
     """
+    if config.span_block_length is not None:
+        raise ValueError("The page decodes models whose spans are seen whole, not block by block: use `ttt demo`.")
     asked = {name: value for name, value in generation.to_diff_dict().items() if name not in IGNORED}
     asked.pop("transformers_version", None)
     for name, value in asked.items():
@@ -113,12 +116,7 @@ def settings(config: TttConfig, generation: GenerationConfig, processor: Any, co
 
     Returns:
         `dict`: What `Talker` of `talker.js` takes.
-
-    Raises:
-        ValueError: The page cannot run this checkpoint.
     """
-    if config.span_block_length is not None:
-        raise ValueError("The page decodes models whose spans are seen whole, not block by block: use `ttt demo`.")
     vocabulary, text = processor.vocabulary, config.text_config
     control_ids = [
         vocabulary.begin_audio_token_id,
@@ -132,7 +130,7 @@ def settings(config: TttConfig, generation: GenerationConfig, processor: Any, co
     return {
         "markers": markers(config, generation.eos_token_id)
         | {"controlIds": control_ids, "endUserAudioId": vocabulary.end_user_audio_token_id},
-        "options": decoding_options(generation),
+        "options": decoding_options(config, generation),
         "prompts": prompts(processor),
         "shape": {"numLayers": text.num_hidden_layers, "heads": text.num_key_value_heads, "size": head_size},
         "maxLength": text.max_position_embeddings,

@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from .settings import settings
+from .settings import decoding_options, settings
 
 HERE = Path(__file__).parent
 SHARED = HERE.parent / "page" / "static"
@@ -148,6 +148,7 @@ def export_model(model: str | os.PathLike, folder: Path) -> Path:
     processor = AutoProcessor.from_pretrained(model)
     if not isinstance(processor.codec, TttCodecModel):
         raise ValueError("The page runs nano's kind of codec, this checkpoint has another one: use `ttt demo`.")
+    decoding_options(loaded.config, loaded.generation_config)  # what the page does not know is refused before the work
     manifest = export_onnx(loaded, folder, "int8")
     manifest["codec"] = export_codec(processor.codec, folder / "onnx", "int8")
     (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")

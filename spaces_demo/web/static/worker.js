@@ -9,6 +9,7 @@ import { Tokenizer } from "./vendor/tokenizers.min.mjs";
 import { Talker } from "./talker.js";
 
 const COMPRESSED = /\.(wasm|onnx|data)$|tokenizer\.json$/;
+const WARM_UP = "What is one plus one?"; // browsers compile WebAssembly for speed while it runs
 const MOST_THREADS = 4; // more do not make a small model faster
 let talker = null;
 let stopped = null; // the last question that is not to be answered any more
@@ -37,6 +38,7 @@ async function load() {
   ort.env.wasm.wasmPaths = { mjs: new URL("./vendor/ort-wasm-simd-threaded.mjs", import.meta.url).href };
   ort.env.wasm.wasmBinary = await read("vendor/ort-wasm-simd-threaded.wasm");
   talker = await Talker.load({ ort, Tokenizer, read: (name) => read(`model/${name}`) });
+  for await (const _ of talker.reply({ text: WARM_UP }));
   const { codec, markers } = talker.settings;
   postMessage({ ready: { samplingRate: codec.samplingRate, maxSeconds: talker.maxSeconds, markers } });
 }

@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from modeling_fixtures import AUDIO_START, BEGIN, CODE_0, END_USER, EOS, FIRST_WORD, SpeaksOften, tiny_model
+from modeling_fixtures import (
+    AUDIO_START,
+    BEGIN,
+    CODE_0,
+    END_USER,
+    EOS,
+    FIRST_WORD,
+    SpeaksOften,
+    tiny_config,
+    tiny_model,
+)
 from transformers import GenerationConfig, LogitsProcessor
 from transformers.generation import LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
@@ -96,7 +106,7 @@ def test_it_asks_for_the_same_forwards_and_decides_the_same_from_their_logits():
                 {
                     "prompt": prompt,
                     "markers": markers(model.config, EOS),
-                    "options": decoding_options(generation),
+                    "options": decoding_options(model.config, generation),
                     "forwards": recording.forwards,
                 }
             )
@@ -112,8 +122,14 @@ def test_it_asks_for_the_same_forwards_and_decides_the_same_from_their_logits():
 def test_options_that_it_does_not_know_are_refused_by_name(options):
     generation = GenerationConfig(max_new_tokens=40, eos_token_id=EOS, **options)
     with pytest.raises(ValueError, match=next(iter(options))):
-        decoding_options(generation)
+        decoding_options(tiny_config(), generation)
+
+
+def test_a_checkpoint_without_a_limit_or_with_block_causal_attention_is_refused():
     with pytest.raises(ValueError, match="max_new_tokens"):
-        decoding_options(GenerationConfig(eos_token_id=EOS))
+        decoding_options(tiny_config(), GenerationConfig())
+    with pytest.raises(ValueError, match="seen whole"):
+        decoding_options(tiny_config(span_attention="block", span_block_length=4), GenerationConfig(max_new_tokens=4))
     defaults = {name: value for name, value in GENERATION_DEFAULTS.items() if value is not None}
-    assert decoding_options(GenerationConfig(max_new_tokens=40, **defaults))["denoisingSteps"] == 10
+    options = decoding_options(tiny_config(), GenerationConfig(max_new_tokens=40, **defaults))
+    assert options["denoisingSteps"] == 10 and options["maxNewTokens"] == 40
