@@ -34,7 +34,8 @@ async function read(name) {
 }
 
 async function load() {
-  ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(MOST_THREADS, navigator.hardwareConcurrency) : 1;
+  const numThreads = Math.min(MOST_THREADS, Math.floor(navigator.hardwareConcurrency / 2)); // the page needs some, too
+  ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.max(1, numThreads) : 1;
   ort.env.wasm.wasmPaths = { mjs: new URL("./vendor/ort-wasm-simd-threaded.mjs", import.meta.url).href };
   ort.env.wasm.wasmBinary = await read("vendor/ort-wasm-simd-threaded.wasm");
   talker = await Talker.load({ ort, Tokenizer, read: (name) => read(`model/${name}`) });
