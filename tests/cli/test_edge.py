@@ -50,4 +50,4 @@ def test_nano_answers_on_onnx_runtime_as_on_pytorch_and_nearly_so_in_int8(tmp_pa
     assert sizes["int8"] < 0.35 * sizes["float32"]
     manifest = json.loads((tmp_path / "int8" / "onnx" / "manifest.json").read_text())
     assert manifest["codec"]["equal_codes"] > 0.8 and manifest["codec"]["max_difference"] < 0.1
-    assert manifest["equal_best_ids"] > 0.8 and not list((tmp_path / "int8").glob("*.safetensors"))
+    assert manifest["equal_best_ids"] > 0.6 and not list((tmp_path / "int8").glob("*.safetensors"))

@@ -17,6 +17,7 @@ import soundfile
 
 CONTRAST = Path(__file__).parent / "contrast.js"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+ABORTED = "signal is aborted without reason"  # Gradio's player, removed with its message while it loads a file
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -99,13 +100,18 @@ def chromium(microphone: Path):
         browser.close()
 
 
+def _is_error(message) -> bool:
+    """Whether a message of the console is an error of the page, and not of a Gradio player whose file is gone."""
+    return message.type == "error" and message.text != ABORTED and "/file=" not in message.location.get("url", "")
+
+
 def open_page(browser, url: str, script: str = "", **context):
     """A fresh visitor's page, whose errors are kept in `page.errors`."""
     page = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **context}).new_page()
     page.set_default_timeout(60_000)
     page.errors = []
-    page.on("pageerror", lambda error: page.errors.append(str(error)))
-    page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: page.errors.append(str(error)) if str(error) != ABORTED else None)
+    page.on("console", lambda message: page.errors.append(message.text) if _is_error(message) else None)
     page.add_init_script(script + RECORDER)
     page.goto(url, wait_until="domcontentloaded")
     page.wait_for_selector("#voice [data-state=idle]")
