@@ -12,8 +12,19 @@ NOT_OURS = [["#chat .download-link"]]  # Gradio puts a button into this link, wh
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
-def faults(page):
-    """What axe finds, and the texts that axe cannot judge: placeholders, and those in pictures."""
+def faults(page, seconds=10):
+    """
+    What axe finds, and the texts that axe cannot judge: placeholders, and those in pictures. A part that Gradio has
+    not filled yet has no name: only what is still there after some seconds is a fault.
+    """
+    for _ in range(seconds):
+        if not (found := _faults_now(page)):
+            break
+        page.wait_for_timeout(1000)
+    return found
+
+
+def _faults_now(page):
     options = {"runOnly": RULES, "resultTypes": ["violations"]}
     found = axe.Axe().run(page, context={"exclude": NOT_OURS}, options=options).response["violations"]
     return [f"{fault['id']}: {node['html']}" for fault in found for node in fault["nodes"]] + faint_texts(page)
