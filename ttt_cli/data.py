@@ -169,7 +169,7 @@ def codec_check(
     judge: Annotated[
         str,
         typer.Option(
-            help="What transcribes: a speech recognition model (folder or Hub id), pocketsphinx (English), or model: "
+            help="What transcribes: a speech recognition model (folder or Hub id), pocketsphinx (English), whisper-base, or model: "
             "the checkpoint itself."
         ),
     ] = "model",

