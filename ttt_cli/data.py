@@ -169,8 +169,8 @@ def codec_check(
     judge: Annotated[
         str,
         typer.Option(
-            help="What transcribes: a speech recognition model (folder or Hub id), pocketsphinx (English), whisper-base, or model: "
-            "the checkpoint itself."
+            help="What transcribes: a speech recognition model (folder or Hub id), pocketsphinx (English), whisper-base "
+            "(many languages), or model: the checkpoint itself."
         ),
     ] = "model",
     model: CodecModel = "",

@@ -72,7 +72,9 @@ def evaluate(
     ] = None,
     judge: Annotated[
         list[str] | None,
-        typer.Option(help="Of speech: model, pocketsphinx, whisper-base, or an ASR model's Hub id.", show_default=False),
+        typer.Option(
+            help="Of speech: model, pocketsphinx, whisper-base, or an ASR model (Hub id).", show_default=False
+        ),
     ] = None,
     answer_judge: Annotated[str, typer.Option(help="Of answers: exact, contains, or a chat model's Hub id.")] = "exact",
     limit: Annotated[int | None, typer.Option(min=1, help="Records of each set.", show_default=False)] = None,
