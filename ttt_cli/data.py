@@ -169,7 +169,7 @@ def codec_check(
     judge: Annotated[
         str,
         typer.Option(
-            help="What transcribes: a speech recognition model (folder or Hub id), pocketsphinx (English), whisper-base "
+            help="What transcribes: an ASR model (folder or Hub id), pocketsphinx (English), whisper-base "
             "(many languages), or model: the checkpoint itself."
         ),
     ] = "model",
