@@ -38,15 +38,12 @@ class Query:
         is_real (`torch.BoolTensor` of shape `(sequences, queries)`): False for padding.
         position_ids (`torch.LongTensor` of shape `(sequences, queries)`): Positions in the sequence, 0 for padding.
         cached_lengths (`torch.LongTensor` of shape `(sequences, 1)`): Positions of each sequence in the cache.
-        is_isolated (`torch.BoolTensor` of shape `(sequences, queries)`, *optional*):
-            A second copy of a block, which sees nothing but itself: the unconditional branch of guidance.
     """
 
     span_ids: torch.Tensor
     is_real: torch.Tensor
     position_ids: torch.Tensor
     cached_lengths: torch.Tensor
-    is_isolated: torch.Tensor | None = None
 
 
 class SequenceCache(Protocol):
@@ -177,7 +174,6 @@ class DynamicSequenceCache:
             query.span_ids,
             torch.cat([self.slots, query.is_real], dim=1),
             self.cache,
-            is_isolated=query.is_isolated,
         )
 
     def keep(self, num_queries: int, counts: Sequence[int]) -> None:
@@ -241,7 +237,7 @@ class StaticSequenceCache:
     Args:
         text_config (`PreTrainedConfig`): Configuration of the backbone.
         num_sequences (`int`): Sequences of the batch.
-        max_length (`int`): Positions that a sequence can reach, masks and copies of blocks included.
+        max_length (`int`): Positions that a sequence can reach, masks included.
         block_length (`int`): Forwards have 1 column, or 1 more than a multiple of this, so that few shapes are
             compiled.
     """
@@ -277,9 +273,7 @@ class StaticSequenceCache:
         slot_ids = query.cached_lengths + torch.arange(query.is_real.shape[1], device=query.is_real.device)
         for layer in self.cache.layers:
             layer.slot_ids = torch.where(query.is_real, slot_ids, self.num_slots - 1)
-        return slot_mask(
-            self.text_config, inputs_embeds, query.span_ids, query.cached_lengths, self.num_slots, query.is_isolated
-        )
+        return slot_mask(self.text_config, inputs_embeds, query.span_ids, query.cached_lengths, self.num_slots)
 
     def keep(self, num_queries: int, counts: Sequence[int]) -> None:
         """Do nothing: what is not final is overwritten by the next forward."""

@@ -33,7 +33,6 @@ class DecodingPlan:
         denoising_steps (`int`): Forward passes over a block.
         max_span_length (`int`, *optional*): Generated token ids of a span, its generated end marker included.
         first_block_length (`int`, *optional*): Masks of a reply's first block, if different.
-        reveal_schedule (`str`, *optional*, defaults to `"linear"`): How a block's masks are spread over its steps.
         span_block_length (`int`, *optional*): Under block-causal attention, the positions of a block of training.
     """
 
@@ -42,7 +41,6 @@ class DecodingPlan:
     denoising_steps: int
     max_span_length: int | None = None
     first_block_length: int | None = None
-    reveal_schedule: str = "linear"
     span_block_length: int | None = None
 
 
@@ -173,7 +171,7 @@ class DecodingState:
         self._num_blocks += 1
         self.draft_end = self.final_length + max(0, min(block_length, room))
         self.buffer[self.final_length : self.draft_end] = self.markers.mask_token_id
-        self.schedule = reveal_schedule(self.block_length, self.plan.denoising_steps, self.plan.reveal_schedule)
+        self.schedule = reveal_schedule(self.block_length, self.plan.denoising_steps)
         self._num_steps = 0
 
     @property

@@ -34,9 +34,10 @@ from transformers.utils import ModelOutput
 
 from .cache_ttt import Query, SequenceCache
 from .decoding_state_ttt import DecodingPlan, DecodingState, open_states
+from .denoising_rules_ttt import Generators
 from .guidance_ttt import ScoringModel, UnconditionalBranch, guide
 from .masking_ttt import CACHE_NAME, AttentionMask, attention_span_ids
-from .samplers_ttt import DenoisingStep, Generators, next_text_ids
+from .samplers_ttt import DenoisingStep, next_text_ids
 
 HiddenStates = dict[int, torch.Tensor]  # of the sequence with this index, (queries, hidden)
 
@@ -115,9 +116,6 @@ class BlockDecoder:
         self.markers = model.config.markers()
         self.denoising = DenoisingStep.from_options(options, self.markers, model.eligible_audio_ids())
         self.unconditional = UnconditionalBranch(model, options.block_length)
-        guidance_context = options.audio_guidance_context if options.audio_guidance_scale else None
-        self.copies_blocks = guidance_context == "none"  # the unconditional branch is in the same forward
-        self.masks_context = guidance_context == "masked"  # it is a forward of its own
         self.num_forwards = 0
         self._priors_used: set[tuple[int, int]] = set()  # (index, begin marker)
         self._layout: list[tuple[int, int, int, bool]] | None = None  # of the last query
@@ -137,7 +135,6 @@ class BlockDecoder:
             denoising_steps=self.options.denoising_steps,
             max_span_length=self.options.max_span_length,
             first_block_length=self.options.first_block_length,
-            reveal_schedule=self.options.reveal_schedule,
             span_block_length=self.model.config.span_block_length,
         )
         prompts = [ids[is_real] for ids, is_real in zip(self.prompt_ids, self.prompt_is_real, strict=True)]
@@ -160,11 +157,11 @@ class BlockDecoder:
         in_text = [state for state in self.running if not state.is_finished and not state.in_span]
         in_span = [state for state in self.running if not state.is_finished and state.in_span]
         query, token_ids = self._lay_out()  # 1
-        hidden_states, copies = self._forward(query, token_ids)  # 2, 3
+        hidden_states = self._forward(query, token_ids)  # 2, 3
         if in_text:
             self._append_text(in_text, hidden_states)  # 4
         if in_span:
-            self._denoise(in_span, hidden_states, copies)  # 5
+            self._denoise(in_span, hidden_states)  # 5
         self._remove_finished()  # 6
 
     # ------------------------------------------------------------------------------------------------ 1: the next query
@@ -182,25 +179,18 @@ class BlockDecoder:
 
     def _make_query(self) -> Query:
         lengths = [state.query_length for state in self.running]
-        copy_lengths = [
-            state.block_length if self.copies_blocks and not state.is_finished else 0 for state in self.running
-        ]
-        num_queries = max(map(sum, zip(lengths, copy_lengths, strict=True)))
+        num_queries = max(lengths)
         num_columns = self.cache.num_columns(num_queries) if self.num_forwards else num_queries  # prompts: any length
         columns = torch.arange(num_columns, device=self.buffer.device)
-        is_real = columns < self._column(lengths) + self._column(copy_lengths)
-        is_copy = is_real & (columns >= self._column(lengths))
+        is_real = columns < self._column(lengths)
         cached_lengths = self._column([state.cached_length for state in self.running])
-        position_ids = (columns + cached_lengths - is_copy * self._column(copy_lengths)).where(is_real, 0)
+        position_ids = (columns + cached_lengths).where(is_real, 0)
         span_ids = attention_span_ids(
             self.buffer[self._buffer_rows, position_ids],
             self.markers.audio_token_start_id,
             self.model.config.span_block_length,
         ).masked_fill(~is_real, -1)
-        if not self.copies_blocks:
-            return Query(span_ids, is_real, position_ids, cached_lengths)
-        span_ids = span_ids.masked_fill(is_copy, num_columns**2)  # a span of its own: larger than all other numbers
-        return Query(span_ids, is_real, position_ids, cached_lengths, is_isolated=is_copy)
+        return Query(span_ids, is_real, position_ids, cached_lengths)
 
     def _column(self, numbers: list[int]) -> torch.Tensor:
         return torch.tensor(numbers, device=self.buffer.device)[:, None]
@@ -208,8 +198,8 @@ class BlockDecoder:
     # ------------------------------------------------------------------------------------------- 2, 3: forward and keep
 
     @torch.inference_mode()  # saves bookkeeping in each of the many small operations
-    def _forward(self, query: Query, token_ids: torch.Tensor) -> tuple[HiddenStates, HiddenStates]:
-        """Compute the hidden states of the running sequences and of their blocks' copies; keep what is final."""
+    def _forward(self, query: Query, token_ids: torch.Tensor) -> HiddenStates:
+        """Compute the hidden states of the running sequences; keep what is final."""
         inputs_embeds = self.model.get_input_embeddings()(token_ids)
         if self._mask is None:
             self._mask = self.cache.prepare(query, inputs_embeds)
@@ -222,13 +212,12 @@ class BlockDecoder:
             use_cache=self.cache.cache is not None,
         ).last_hidden_state
         self.num_forwards += 1
-        own, copies = {}, {}
+        own = {}
         for state, states in zip(self.running, hidden_states, strict=True):
             own[state.index] = states[: state.query_length]
-            copies[state.index] = states[state.query_length : state.query_length + state.block_length]
             state.num_forwards += not state.is_finished
         self._keep(token_ids.shape[1])
-        return own, copies
+        return own
 
     def _keep(self, num_queries: int) -> None:
         counts = [state.num_cacheable for state in self.running]
@@ -269,12 +258,12 @@ class BlockDecoder:
 
     # ----------------------------------------------------------------------------------------------------- 5: denoising
 
-    def _denoise(self, states: list[DecodingState], hidden_states: HiddenStates, copies: HiddenStates) -> None:
+    def _denoise(self, states: list[DecodingState], hidden_states: HiddenStates) -> None:
         """Reveal some masks of the blocks, which the last positions of each sequence predict."""
         logits = self._audio_logits([hidden_states[state.index][-state.block_length :] for state in states])
-        if self.copies_blocks or self.masks_context:
-            blocks = self._run_masked_context(states) if self.masks_context else [copies[s.index] for s in states]
-            logits = guide(logits, self._audio_logits(blocks), self.options.audio_guidance_scale)
+        if self.options.audio_guidance_scale:
+            unconditional = self._audio_logits(self._run_masked_context(states))
+            logits = guide(logits, unconditional, self.options.audio_guidance_scale)
         output = self.denoising.step(
             logits,
             blocks=[state.block for state in states],

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from .samplers_ttt import REMASKING_RULES, REVEAL_SCHEDULES
+from .denoising_rules_ttt import REMASKING_RULES
 
 # The options of this model are fields of a plain GenerationConfig, beside transformers' own; these are the defaults
 # where neither it nor the caller sets them.
@@ -28,7 +28,6 @@ GENERATION_DEFAULTS: dict[str, Any] = {
     "audio_top_k": None,
     "audio_top_p": None,
     "audio_guidance_scale": None,
-    "audio_guidance_context": "masked",
     "max_span_length": None,
 }
 LONGEST_BLOCK = 4096  # the cost of a block grows with the square of its length
@@ -37,8 +36,7 @@ LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 1e-5, 100.0
 HIGHEST_GUIDANCE = 100.0
 CHOICES: dict[str, tuple[str, ...]] = {
     "remasking": tuple(REMASKING_RULES),
-    "reveal_schedule": REVEAL_SCHEDULES,
-    "audio_guidance_context": ("masked", "none"),
+    "reveal_schedule": ("linear",),
 }
 ACCEPTANCE_OPTIONS = ("confidence_threshold", "entropy_bound")  # each replaces `reveal_schedule`
 UNSUPPORTED_OUTPUTS = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
@@ -101,7 +99,7 @@ def check_generation_config(config: GenerationConfig) -> None:
             )
     for name, choices in CHOICES.items():
         if getattr(config, name) not in choices:
-            raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {getattr(config, name)!r}.")
+            raise ValueError(f"`{name}` must be {' or '.join(map(repr, choices))}, got {getattr(config, name)!r}.")
     for name, upper in (
         ("audio_guidance_scale", HIGHEST_GUIDANCE),
         ("confidence_threshold", 1.0),

@@ -51,13 +51,12 @@ class TttGenerationMixin(GenerationMixin):
             first_block_length (`int`, *optional*): Masks of the first block of a reply, if different: a shorter one
                 gives earlier audio.
             denoising_steps (`int`, *optional*, defaults to 10): Forward passes over a block, at most.
-            reveal_schedule (`str`, *optional*, defaults to `"linear"`): How the masks are spread over the steps:
-                evenly, or with `"cosine"` few at first. Passing it switches off the checkpoint's threshold or bound.
+            reveal_schedule (`str`, *optional*, defaults to `"linear"`): How the masks are spread over the steps: as
+                evenly as integers allow, the only way. Passing it switches off the checkpoint's threshold or bound.
             remasking (`str`, *optional*, defaults to `"low_confidence"`): Which positions a step reveals first:
                 those of the most probable proposals; with `"random"` any; with `"calibrated"` those of the most
                 probable proposals relative to the prior of their code (one more forward for each begin marker in
-                use); with `"entropy"` those of the lowest entropy; with `"margin"` those whose proposal is furthest
-                ahead of the second best code.
+                use).
             confidence_threshold (`float`, *optional*): Reveal all positions that are at least this probable, and one
                 in any case, instead of a fixed number; in the last step all. Passing it switches off the checkpoint's
                 bound.
@@ -72,9 +71,8 @@ class TttGenerationMixin(GenerationMixin):
             audio_top_k (`int`, *optional*): Draw from this many of the most probable codes.
             audio_top_p (`float`, *optional*): Draw from the most probable codes that together are this probable.
             audio_guidance_scale (`float`, *optional*): Scale of classifier-free guidance of audio, 0.1 in the paper.
-            audio_guidance_context (`str`, *optional*, defaults to `"masked"`): What the unconditional branch sees:
-                `"masked"` the whole sequence with everything around the block masked, as published, in a second,
-                uncached forward per step; `"none"` the block alone, within the same forward.
+                Its unconditional branch sees the sequence with everything around the block masked, in a second,
+                uncached forward per step.
             max_span_length (`int`, *optional*): Generated token ids of a span, after which it is closed. By default
                 only `max_new_tokens` limits it.
             use_cache (`bool`, *optional*, defaults to `True`): `False` computes the whole sequence again at every
@@ -268,8 +266,7 @@ class TttGenerationMixin(GenerationMixin):
     def _take_static_cache(self, num_sequences: int, generation_config: GenerationConfig) -> StaticSequenceCache:
         """Take the last call's cache if it fits, because compiled code is bound to it; other threads make their own."""
         block_length = generation_config.block_length
-        longest = generation_config.max_length + block_length  # with the copy of a block
-        max_length = -(-longest // STATIC_CACHE_STEP) * STATIC_CACHE_STEP
+        max_length = -(-generation_config.max_length // STATIC_CACHE_STEP) * STATIC_CACHE_STEP
         cache = self.__dict__.pop("_static_cache", None)
         if cache is not None and cache.fits(num_sequences, max_length, block_length, self.execution_device, self.dtype):
             return cache
@@ -298,10 +295,10 @@ class TttGenerationMixin(GenerationMixin):
                     f"This model was trained on blocks of {length} (`config.span_block_length`), `{name}` is "
                     f"{getattr(generation_config, name)}; leave it out."
                 )
-        if generation_config.audio_guidance_scale and generation_config.audio_guidance_context == "masked":
+        if generation_config.audio_guidance_scale:
             raise ValueError(
-                'Guidance against a masked sequence needs `config.span_attention="full"`; pass '
-                '`audio_guidance_context="none"`.'
+                'Guidance masks everything around a block, which needs `config.span_attention="full"`; leave '
+                "`audio_guidance_scale` out."
             )
 
 

@@ -139,7 +139,6 @@ def modality_aware_mask(
     attention_mask: torch.Tensor | None = None,
     cache: Cache | None = None,
     position_ids: torch.Tensor | None = None,
-    is_isolated: torch.Tensor | None = None,
 ) -> AttentionMask:
     """
     Build the mask in which query i sees key j if j <= i or both have the same span number (paper, section 3.2), by
@@ -155,27 +154,17 @@ def modality_aware_mask(
         cache (`Cache`, *optional*): What the queries attend to besides themselves.
         position_ids (`torch.LongTensor` of shape `(batch, queries)`, *optional*): Where they start again at 0, a new
             packed sample begins.
-        is_isolated (`torch.BoolTensor` of shape `(batch, queries)`, *optional*): Queries that see their own span and
-            nothing before it.
 
     Returns:
         What the attention implementation takes, see `AttentionMask`.
     """
     num_cached = int(cache.get_seq_length()) if cache is not None else 0
-    sees_before = None
-    if is_isolated is not None:
-        isolated = F.pad(is_isolated, (num_cached, 0))
-
-        def sees_before(batch: Index, head: Index, query: Index, key: Index) -> torch.Tensor:
-            return ~isolated[batch, query]
-
     return create_masks_for_generate(
         config=text_config,
         inputs_embeds=inputs_embeds,
         attention_mask=attention_mask,
         **{CACHE_NAME: cache},
         position_ids=position_ids,
-        and_mask_function=sees_before,
         block_sequence_ids=F.pad(span_ids, (num_cached, 0), value=-1),
     )
 
@@ -277,7 +266,6 @@ def slot_mask(
     span_ids: torch.Tensor,
     first_slots: torch.Tensor,
     num_slots: int,
-    is_isolated: torch.Tensor | None = None,
 ) -> AttentionMask:
     """
     Build the same mask over a cache in which position i of a sequence has slot i.
@@ -289,7 +277,6 @@ def slot_mask(
         span_ids (`torch.LongTensor` of shape `(batch, queries)`): From `attention_span_ids`.
         first_slots (`torch.LongTensor` of shape `(batch, 1)`): Slot of each sequence's first query.
         num_slots (`int`): Slots of the cache.
-        is_isolated (`torch.BoolTensor` of shape `(batch, queries)`, *optional*): As for `modality_aware_mask`.
 
     Returns:
         What the attention implementation takes, see `AttentionMask`.
@@ -302,8 +289,6 @@ def slot_mask(
     slot_span_ids = span_ids.gather(1, columns.clamp(0, num_queries - 1)).masked_fill(~is_written, -1)
     sees_span = (span_ids[:, :, None] >= 0) & (span_ids[:, :, None] == slot_span_ids[:, None])
     sees_before = slots <= query_slots[:, :, None]
-    if is_isolated is not None:
-        sees_before &= ~is_isolated[:, :, None]
     mask = (sees_before | sees_span)[:, None]  # (batch, 1, queries, slots)
     if text_config._attn_implementation == "eager":
         lowest = torch.finfo(inputs_embeds.dtype).min

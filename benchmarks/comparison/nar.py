@@ -21,9 +21,10 @@ from transformers import DynamicCache
 
 from finetune.training.collate import IGNORE_INDEX, Example
 from modeling_ttt import TttForConditionalGeneration
+from modeling_ttt.denoising_rules_ttt import FixedSchedule, LowConfidence, Proposal
 from modeling_ttt.masking_ttt import CACHE_NAME, audio_span_ids, modality_aware_mask
 from modeling_ttt.objective_ttt import Corruption, corrupt, joint_loss
-from modeling_ttt.samplers_ttt import FixedSchedule, LowConfidence, Proposal, is_settled, propose, reveal_schedule
+from modeling_ttt.samplers_ttt import is_settled, propose, reveal_schedule
 
 
 def truncate_reply(example: Example, rng: random.Random) -> Example:

@@ -17,8 +17,6 @@ TASKS = {"Chat": "chat", "Transcribe": "asr", "Speak": "tts"}
 NO_ADAPTER = "none"
 RULES = {  # in words, the rules of `REMASKING_RULES`
     "low_confidence": "the most probable",
-    "entropy": "the least uncertain",
-    "margin": "the furthest ahead of its rivals",
     "calibrated": "the most probable, compared with how common it is",
     "random": "any",
 }

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from modeling_ttt.samplers_ttt import REMASKING_RULES
+from modeling_ttt.denoising_rules_ttt import REMASKING_RULES
 from processing_ttt import TASKS, TttConversation, TttItemConversation
 
 from .limits import Limits, RequestError

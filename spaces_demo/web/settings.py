@@ -19,7 +19,6 @@ OPTIONS = {
     "block_length": "blockLength",
     "first_block_length": "firstBlockLength",
     "denoising_steps": "denoisingSteps",
-    "reveal_schedule": "revealSchedule",
     "entropy_bound": "entropyBound",
     "block_early_stop": "blockEarlyStop",
 }

@@ -20,30 +20,21 @@ from modeling_fixtures import (
     tiny_model,
 )
 
-from modeling_ttt.samplers_ttt import REMASKING_RULES
+from modeling_ttt.denoising_rules_ttt import REMASKING_RULES
 
 W, C = FIRST_WORD, CODE_0
 SPEECH = {"block_length": 5, "denoising_steps": 3, "max_new_tokens": 24}
 PROMPTS = [[W, W + 1], [W, BEGIN, C, C + 1, END], [W, W + 2, BEGIN], [W, BEGIN, C + 4, C + 5], [W + 3, W + 4, W + 5, W]]
 RULES = [
     {"remasking": "calibrated"},
-    {"remasking": "entropy"},
-    {"remasking": "margin"},
     {"confidence_threshold": 0.5},
-    {"confidence_threshold": 0.5, "remasking": "margin"},
+    {"confidence_threshold": 0.5, "remasking": "calibrated"},
     {"entropy_bound": 1.0},
-    {"entropy_bound": 1.0, "remasking": "entropy"},
     {"entropy_bound": 1.0, "remasking": "calibrated"},
     {"audio_guidance_scale": 0.7},
-    {"audio_guidance_scale": 0.7, "audio_guidance_context": "none"},
-    {
-        "audio_guidance_scale": 0.7,
-        "audio_guidance_context": "none",
-        "remasking": "calibrated",
-        "confidence_threshold": 0.5,
-    },
+    {"audio_guidance_scale": 0.7, "remasking": "calibrated", "confidence_threshold": 0.5},
 ]
-GENERATE_ONLY = [{"reveal_schedule": "cosine"}, {"block_early_stop": True}, {"first_block_length": 2}]
+GENERATE_ONLY = [{"block_early_stop": True}, {"first_block_length": 2}]
 each_rule = pytest.mark.parametrize("rule", RULES, ids=str)
 any_rule = pytest.mark.parametrize("rule", RULES + GENERATE_ONLY, ids=str)
 
@@ -87,27 +78,16 @@ def test_a_ragged_batch_and_no_cache_decode_as_each_row_alone(rule):
                 assert row[width - len(prompt) :][: len(ids)] == ids
 
 
-@pytest.mark.parametrize("attention", ["eager", "flex_attention"])
-def test_the_unconditional_copy_of_a_block_sees_only_itself_in_every_attention(attention, uncompiled_flex_attention):
-    rule = {"audio_guidance_scale": 0.7, "audio_guidance_context": "none", "max_new_tokens": 12}
-    expected = decode(tiny_model(), PROMPTS[0], **rule)
-    assert decode(tiny_model(attn_implementation=attention), PROMPTS[0], **rule) == expected
-
-
 def test_guidance_of_scale_zero_changes_nothing_and_costs_nothing(model, forwards):
     plain = decode(model, PROMPTS[0])
     count = len(forwards)
-    for context in ("masked", "none"):
-        forwards.clear()
-        assert decode(model, PROMPTS[0], audio_guidance_scale=0.0, audio_guidance_context=context) == plain
-        assert len(forwards) == count
+    forwards.clear()
+    assert decode(model, PROMPTS[0], audio_guidance_scale=0.0) == plain
+    assert len(forwards) == count
 
 
 def test_what_guidance_and_the_prior_cost_in_forwards(endless, forwards):
-    """
-    Queries of each forward: the masked context doubles the forwards of denoising, no context widens them, the prior
-    comes once.
-    """
+    """Queries of each forward: the masked context doubles the forwards of denoising, the prior comes once."""
 
     def cost(**options):
         forwards.clear()
@@ -122,7 +102,6 @@ def test_what_guidance_and_the_prior_cost_in_forwards(endless, forwards):
     assert cost() == [1, 1, *span, 6, 1, *next_span, 6]
     masked = cost(audio_guidance_scale=0.1)
     assert masked == [1, 1, 6, 8, 5, 8, 5, 8, 6, 1, 6, 16, 5, 16, 5, 16, 6]
-    assert cost(audio_guidance_scale=0.1, audio_guidance_context="none") == [1, 1, 11, 10, 10, 6, 1, 11, 10, 10, 6]
     assert cost(remasking="calibrated") == [1, 1, 6, 6, 5, 5, 6, 1, 6, 5, 5, 6]
 
 

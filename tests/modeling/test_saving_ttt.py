@@ -27,6 +27,7 @@ MODULES = {
     "configuration_ttt.py",
     "decoding_ttt.py",
     "decoding_state_ttt.py",
+    "denoising_rules_ttt.py",
     "exact_text_ttt.py",
     "generation_options_ttt.py",
     "generation_ttt.py",

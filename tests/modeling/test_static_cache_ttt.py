@@ -41,7 +41,6 @@ def test_a_static_cache_decodes_the_same_rows(backbone, attention):
 @pytest.mark.parametrize(
     "options",
     [
-        {"audio_guidance_scale": 0.7, "audio_guidance_context": "none"},
         {"audio_guidance_scale": 0.7},
         {"remasking": "calibrated", "confidence_threshold": 0.5, "block_early_stop": True},
         {"first_block_length": 2, "max_span_length": 8},

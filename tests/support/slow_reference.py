@@ -131,7 +131,6 @@ class SlowTtt:
         confidence_threshold: float | None = None,
         entropy_bound: float | None = None,
         audio_guidance_scale: float = 0.0,
-        audio_guidance_context: str = "masked",
     ) -> list[int]:
         config = self.config
         eligible = [config.audio_code_offset + code for code in range(config.audio_codebook_size)]
@@ -151,22 +150,16 @@ class SlowTtt:
         for step in range(steps):
             scores = self.logits(ids + block)[len(ids) :, eligible]
             if audio_guidance_scale:
-                around = [mask] * len(ids) if audio_guidance_context == "masked" else []
-                unguided = self.logits(around + block)[len(around) :, eligible]
+                unguided = self.logits([mask] * len(ids) + block)[len(ids) :, eligible]
                 scores = unguided + (audio_guidance_scale + 1) * (scores - unguided)
             facts = {}  # masked position -> what it would become, and what speaks for it
             for position in range(length):
                 if block[position] == mask:
                     probs = scores[position].softmax(-1).tolist()
-                    best, second = sorted(probs, reverse=True)[:2]
+                    best = max(probs)
                     token_id = eligible[probs.index(best)]
                     entropy = -sum(p * math.log(p) for p in probs if p > 0)
-                    priority = {
-                        "low_confidence": best,
-                        "calibrated": best / prior[token_id] if prior else 0.0,
-                        "entropy": -entropy,
-                        "margin": best - second,
-                    }[remasking]
+                    priority = best / prior[token_id] if remasking == "calibrated" else best
                     facts[position] = (priority, token_id, best, entropy)
             ordered = sorted(facts, key=lambda position: (-facts[position][0], position))
             count = length // steps + (1 if step < length % steps else 0)

@@ -47,11 +47,11 @@ class Sequence {
 
   openBlock() {
     if (this.isFinished || this.spanStart === null) return;
-    const { blockLength, firstBlockLength, denoisingSteps, revealSchedule: shape } = this.options;
+    const { blockLength, firstBlockLength, denoisingSteps } = this.options;
     const wanted = this.numBlocks ? blockLength : firstBlockLength ?? blockLength;
     const length = Math.min(wanted, this.room);
     for (let i = 0; i < length; i++) this.ids.push(this.markers.maskId);
-    this.schedule = revealSchedule(length, denoisingSteps, shape);
+    this.schedule = revealSchedule(length, denoisingSteps);
     this.numBlocks += 1;
   }
 
@@ -97,8 +97,7 @@ export function attentionMask(ids, numCached, audioStartId) {
 // after each denoising step.
 //
 //   markers   {audioStartId, maskId, beginIds, endIds, eosIds, eligibleIds}
-//   options   {maxNewTokens, blockLength, firstBlockLength, denoisingSteps, revealSchedule, entropyBound,
-//             blockEarlyStop}
+//   options   {maxNewTokens, blockLength, firstBlockLength, denoisingSteps, entropyBound, blockEarlyStop}
 export async function* decode(model, promptIds, markers, options) {
   const sequence = new Sequence(promptIds, markers, options);
   let past = model.emptyPast();

@@ -1,17 +1,9 @@
 // A denoising step: which codes to propose, and which positions of a block to reveal. Pure functions of logits, in the
-// words of `modeling_ttt/samplers_ttt.py`, whose greedy rule by confidence this is.
+// words of `samplers_ttt.py` and `denoising_rules_ttt.py`, whose greedy rule by confidence this is.
 
 // Spreads the masks of a block over its denoising steps: how many positions each step reveals, at least one each.
-export function revealSchedule(numMasks, numSteps, shape) {
+export function revealSchedule(numMasks, numSteps) {
   numSteps = Math.min(numSteps, numMasks);
-  if (shape === "cosine") {
-    const revealed = [0];
-    for (let step = 1; step <= numSteps; step++) {
-      const wanted = numMasks - Math.floor(numMasks * Math.cos(((Math.PI / 2) * step) / numSteps));
-      revealed.push(Math.min(Math.max(wanted, revealed.at(-1) + 1), numMasks - (numSteps - step)));
-    }
-    return revealed.slice(1).map((after, step) => after - revealed[step]);
-  }
   const share = Math.floor(numMasks / numSteps);
   return Array.from({ length: numSteps }, (_, step) => share + (step < numMasks % numSteps ? 1 : 0));
 }

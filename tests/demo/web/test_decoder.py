@@ -35,7 +35,7 @@ PROMPTS = [
 ]
 OPTIONS = [
     {"block_length": 6, "denoising_steps": 3},
-    {"block_length": 6, "denoising_steps": 4, "reveal_schedule": "cosine", "block_early_stop": True},
+    {"block_length": 6, "denoising_steps": 4, "reveal_schedule": "linear", "block_early_stop": True},
     {"block_length": 8, "denoising_steps": 8, "entropy_bound": 1.0, "block_early_stop": True},
     {"block_length": 7, "denoising_steps": 3, "entropy_bound": 0.0, "first_block_length": 3},
     {"block_length": 5, "denoising_steps": 9, "max_new_tokens": 11},

@@ -18,7 +18,6 @@ NANO = nano_checkpoint()
 TALK = Path(__file__).with_name("talk.mjs")
 PUBLISHED = {
     "entropy_bound": None,
-    "reveal_schedule": "linear",
     "denoising_steps": 4,
     "block_early_stop": False,
     "block_length": 8,
