@@ -82,8 +82,6 @@ def settings(model: TttForConditionalGeneration, steps: int) -> dict[str, dict[s
         "cached, half the steps": {"denoising_steps": steps // 2},
         "cached, confidence 0.9": {"confidence_threshold": 0.9},
         "cached, confidence 0.7": {"confidence_threshold": 0.7},
-        "cached, entropy bound 3": {"entropy_bound": 3.0, "remasking": "entropy"},
-        "cached, entropy bound 6": {"entropy_bound": 6.0, "remasking": "entropy"},
     }
     rules = {name: PUBLISHED_RULE | {"denoising_steps": steps} | rule for name, rule in rules.items()}
     return rules | {"cached, as shipped": {name: value for name, value in shipped.items() if value is not None}}

@@ -47,15 +47,11 @@ SETTINGS: list[dict[str, Any]] = [
     PUBLISHED,
     *({"denoising_steps": steps} for steps in (2, 4, 16)),
     *({"denoising_steps": 16, "confidence_threshold": threshold} for threshold in (0.3, 0.5, 0.7, 0.9)),
-    *({"denoising_steps": 8, "entropy_bound": bound, "remasking": "entropy"} for bound in (1.0, 3.0, 6.0)),
     *({"denoising_steps": 16, "entropy_bound": bound} for bound in (1.0, 3.0, 6.0, 10.0)),
-    *({"denoising_steps": 16, "entropy_bound": bound, "remasking": "entropy"} for bound in (1.0, 3.0, 6.0, 10.0)),
-    *({"denoising_steps": 16, "entropy_bound": 3.0, "remasking": rule} for rule in ("calibrated", "margin")),
-    *({"denoising_steps": 16, "confidence_threshold": 0.5, "remasking": rule} for rule in ("calibrated", "margin")),
-    *({"denoising_steps": 8, "remasking": rule} for rule in ("calibrated", "entropy", "margin", "random")),
-    {"denoising_steps": 8, "reveal_schedule": "cosine"},
+    {"denoising_steps": 16, "entropy_bound": 3.0, "remasking": "calibrated"},
+    {"denoising_steps": 16, "confidence_threshold": 0.5, "remasking": "calibrated"},
+    *({"denoising_steps": 8, "remasking": rule} for rule in ("calibrated", "random")),
     {"denoising_steps": 8, "audio_guidance_scale": 0.1},
-    {"denoising_steps": 8, "audio_guidance_scale": 0.5, "audio_guidance_context": "none"},
     {"denoising_steps": 8, "audio_temperature": 0.7},
 ]
 
