@@ -10,10 +10,21 @@ from functools import lru_cache
 from typing import Any
 
 # Text that is not read as it is written: digits, signs between words, and abbreviations.
-_WRITTEN_FORM = re.compile(r"[\d$€£¥%&@+=°§#]|\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|approx|No)\.")
+_WRITTEN_FORM = re.compile(r"[\d$€£¥%&@+=°§#×÷]|\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|approx|No)\.")
 # In a question, small numbers around a dash or a slash are arithmetic; in other text they are a range or a fraction.
-_ARITHMETIC = re.compile(r"(?<![\d/-])(\d{1,3}) ?([-−/÷]) ?(\d{1,3})(?![\d/-])")
-_OPERATIONS = {"-": "minus", "−": "minus", "/": "divided by", "÷": "divided by"}
+_ARITHMETIC = re.compile(r"(?<![\d/-])(\d{1,3}) ?([-−/]) ?(\d{1,3})(?![\d/-])")
+_OPERATIONS = {"-": "minus", "−": "minus", "/": "divided by"}
+# What `wetext` does not read, in forms that it reads.
+_REWRITTEN = (
+    (re.compile(r"(\d+(?:[.,]\d+)*) ?([$€£¥])(?!\d)"), r"\2\1"),
+    (re.compile(r"(?<=\d) ?× ?(?=\d)"), " times "),
+    (re.compile(r"(?<=\d) ?÷ ?(?=\d)"), " divided by "),
+    (re.compile(r"(?<!\S)\+(?=\d)"), "plus "),
+    (re.compile(r"(?<=\d)\+(?!\S)"), " plus"),
+    (re.compile(r"(?<!\w)#(?=\d)"), "number "),
+    (re.compile(r"([@§])(?=\d)"), r"\1 "),
+)
+_NUMBERS = re.compile(r"\d+(?:[.,:]\d+)*|\D+")
 _ESCAPED = re.compile(r"\\([\"\\])")
 LANGUAGES = ("en", "zh", "ja")  # with rules in `wetext`
 
@@ -52,9 +63,9 @@ def spoken_question(text: str) -> str:
     """
     text = re.sub(r"(?<=\d) ?= ?\??$", "?", text.strip())
     text = _ARITHMETIC.sub(lambda found: f"{found[1]} {_OPERATIONS[found[2]]} {found[3]}", text)
-    text = spoken_text(text)
     if text.isupper() and len(text.split()) > 1:
         text = text.lower()
+    text = spoken_text(text)
     return text[:1].upper() + text[1:]
 
 
@@ -62,7 +73,28 @@ def _spoken_line(line: str, normalizer: Any) -> str:
     """Write a line as it is read: `wetext` drops ends of lines, fails at two spaces, and escapes quotation marks."""
     if not _WRITTEN_FORM.search(line):
         return line
-    return _ESCAPED.sub(r"\1", normalizer.normalize(" ".join(line.replace("\0", " ").split())))
+    for written, readable in _REWRITTEN:
+        line = written.sub(readable, line)
+    words = line.replace("\0", " ").split()
+    if (spoken := _read(" ".join(words), normalizer)) is not None:
+        return spoken
+    return " ".join(_spoken_word(word, normalizer) for word in words)
+
+
+def _spoken_word(word: str, normalizer: Any) -> str:
+    """Write a word as it is read; where `wetext` has no reading for the whole word, of its numbers alone."""
+    if (spoken := _read(word, normalizer)) is not None:
+        return spoken
+    parts: list[str] = _NUMBERS.findall(word)
+    return "".join(_read(part, normalizer) or part for part in parts)
+
+
+def _read(text: str, normalizer: Any) -> str | None:
+    """Call `wetext`, which fails where it has no reading for a part of the text: then `None`."""
+    try:
+        return _ESCAPED.sub(r"\1", normalizer.normalize(text))
+    except AssertionError:
+        return None
 
 
 @lru_cache(maxsize=len(LANGUAGES))

@@ -1,8 +1,11 @@
 """What is written in digits and signs is read in words; everything else stays as it is."""
 
+import re
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from processing_ttt import spoken_text_ttt
 from processing_ttt.spoken_text_ttt import spoken_question, spoken_text
@@ -16,6 +19,10 @@ from processing_ttt.spoken_text_ttt import spoken_question, spoken_text
         ("Born in 1999, 15% off!", "Born in nineteen ninety nine, fifteen percent off!"),
         ("The 3rd of 12 at 4:30 pm.", "The third of twelve at four thirty PM."),
         ("What is 7+5?", "What is seven plus five?"),
+        ("It costs 6€.", "It costs six euros."),
+        ("7×8 and 8÷2", "seven times eight and eight divided by two"),
+        ("Rooms #3, 4+ and [5]", "Rooms number three, four plus and [five]"),
+        ("café 3é", "café threeé"),
     ],
 )
 def test_digits_signs_and_abbreviations_become_words(written, spoken):
@@ -44,6 +51,8 @@ def test_lines_spaces_and_quotation_marks_stay(written, spoken):
         ("12-5?", "Twelve minus five?"),
         ("10 / 2 = ?", "Ten divided by two?"),
         ("7 x 8", "Seven times eight"),
+        ("7×8 = ?", "Seven times eight?"),
+        ("WHAT IS 2 PLUS 2", "What is two plus two"),
         ("WHAT IS THE CAPITAL OF ITALY", "What is the capital of italy"),
         ("OK", "OK"),
         ("Hello.", "Hello."),
@@ -54,6 +63,12 @@ def test_lines_spaces_and_quotation_marks_stay(written, spoken):
 def test_a_typed_question_becomes_what_its_transcript_would_be(typed, spoken):
     pytest.importorskip("wetext")
     assert spoken_question(typed) == spoken
+
+
+@given(text=st.text("0123456789+-×÷/=%$€£¥&@°§#.,:'[] abZ漢é²🙂", max_size=12))
+def test_no_text_is_too_odd_and_no_digit_is_left(text):
+    pytest.importorskip("wetext")
+    assert not re.search("[0-9]", spoken_text(text))
 
 
 @pytest.mark.parametrize("text", ["I'm fine, thank you.", "  It's  a - test:  ", "", "Straße 5"])
