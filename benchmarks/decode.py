@@ -11,12 +11,12 @@ memory, and quality beside them.
 
 - "published": the whole sequence at every step, logits of the whole vocabulary at every position (paper, section 3.4).
 - "cached": `generate()` under the published rule; the same ids, which is checked.
-- "cached, ...": under another rule. Other ids: word error rate and right answers stand beside them.
+- "cached, ...": under another rule. Other ids: word error rate and right answers are beside them.
 - "as shipped": under the checkpoint's own generation config.
 - "..., ONNX float32" and "... int8" (`--onnx`): the same on ONNX Runtime, exported for this run; the ids of float32 are
   checked.
 - "autoregressive": the same backbone as an ordinary causal language model under transformers' own `generate`, the
-  same number of ids, text and audio one at a time. Nano was not trained for that: its speed counts, it says nothing.
+  same number of ids, text and audio one at a time. Nano was not trained for that: only its speed counts.
 
 A reply's form is forced, so that all decode the same: nano reads given words, a span of audio behind each; a random
 model has 13 ids of text and a span of 26, again and again. Contenders run in turn, `--repeats` times; medians. "CPU
@@ -166,7 +166,7 @@ def measure(
 
 
 def _memory(reset: bool = False) -> float | None:
-    """Megabytes this process has had at most since the last reset, or has now; `None` where the system does not say."""
+    """Megabytes this process has had at most since the last reset, or has now; `None` on other systems."""
     status = Path("/proc/self/status")
     if not status.exists():
         return None

@@ -1,16 +1,16 @@
 """
-What hearing and speaking with the GLM-4-Voice codec costs, with random weights, in one run.
+What encoding and decoding with the GLM-4-Voice codec cost, with random weights, in one run.
 
     python benchmarks/glm4_voice.py                     # the released size (about 2 GB), one thread
     python benchmarks/glm4_voice.py --size tiny         # to see that it runs
     python benchmarks/glm4_voice.py --device cuda --dtype bfloat16
 
-- "hear": 5 s and 30 s of audio to codes; and 30 s in pieces of 80 ms, as they come from a microphone.
-- "speak at once": 60 codes (4.8 s) by `decode`; also its parts.
-- "speak in pieces": the same codes in blocks of 10 by `decode_stream`: new frames, a short prompt, a short overlap.
+- "encode": 5 s and 30 s of audio to codes; and 30 s in pieces of 80 ms, as they come from a microphone.
+- "decode at once": 60 codes (4.8 s) by `decode`; also its parts.
+- "decode in pieces": the same codes in blocks of 10 by `decode_stream`: new frames, a short prompt, a short overlap.
 
-Below each stands what the original does, with the same layers and in the same run, because seconds of another machine
-say little: the layers of Whisper's own encoder on 30 s; the two passes of guidance one after the other; and, for
+Below each is what the original does, with the same layers and in the same run, because seconds of another machine are
+not comparable: the layers of Whisper's own encoder on 30 s; the two passes of guidance one after the other; and, for
 pieces, the flow over everything so far each time. The original itself was measured on one machine: 18.5 s, 22 s and
 70 s. A bar of 30 s there is 30/70 of the last row here.
 
@@ -61,7 +61,7 @@ TINY: dict[str, Any] = {
 }
 
 
-def hear_in_pieces(codec: Glm4VoiceCodec, waveform: torch.Tensor) -> list[int]:
+def encode_in_pieces(codec: Glm4VoiceCodec, waveform: torch.Tensor) -> list[int]:
     """Codes of audio that comes 80 ms at a time."""
     stream, codes = codec.encode_stream(), []
     for piece in waveform.split(1280):
@@ -69,7 +69,7 @@ def hear_in_pieces(codec: Glm4VoiceCodec, waveform: torch.Tensor) -> list[int]:
     return codes + stream.finish()
 
 
-def speak_in_pieces(codec: Glm4VoiceCodec, codes: torch.Tensor) -> np.ndarray:
+def decode_in_pieces(codec: Glm4VoiceCodec, codes: torch.Tensor) -> np.ndarray:
     """Audio of codes that come a block at a time."""
     stream = codec.decode_stream()
     return np.concatenate([*(stream.push(block) for block in codes.split(BLOCK)), stream.finish()])
@@ -94,7 +94,7 @@ def published_flow(codec: Glm4VoiceCodec, codes: torch.Tensor, prompt: torch.Ten
     return mel[..., prompt.shape[-1] :]
 
 
-def speak_as_published(codec: Glm4VoiceCodec, codes: torch.Tensor, block: int) -> None:
+def decode_as_published(codec: Glm4VoiceCodec, codes: torch.Tensor, block: int) -> None:
     """
     The original's way with codes that come in blocks: the flow runs over all of them each time, and its last 34 frames
     wait.
@@ -109,15 +109,15 @@ def speak_as_published(codec: Glm4VoiceCodec, codes: torch.Tensor, block: int) -
 
 def whisper_encoder(codec: Glm4VoiceCodec) -> WhisperEncoder:
     """
-    The encoder from which the speech tokenizer was made, with as many layers as are left of it; it hears 30 s and
-    nothing else.
+    The encoder from which the speech tokenizer was made, with as many layers as are left of it; it takes
+    exactly 30 s.
     """
     config = WhisperConfig(**codec.config.tokenizer_config.to_dict())
     config.encoder_layers = config.quantize_position
     return WhisperEncoder(config).eval().to(codec.device, codec.tokenizer.conv1.weight.dtype)
 
 
-def hear_with_whisper(codec: Glm4VoiceCodec, encoder: WhisperEncoder, waveform: torch.Tensor) -> torch.Tensor:
+def encode_with_whisper(codec: Glm4VoiceCodec, encoder: WhisperEncoder, waveform: torch.Tensor) -> torch.Tensor:
     """Hidden states of 30 s."""
     features, _ = codec.tokenizer.features(waveform)
     return encoder(features[None].to(encoder.conv1.weight)).last_hidden_state
@@ -198,16 +198,16 @@ def main() -> None:
     mel = torch.randn(1, decoder.num_mel_bins, decoder.num_frames(NUM_CODES), device=options.device)
     encoder = whisper_encoder(codec)
     jobs: list[tuple[str, float, Callable[[], Any]]] = [
-        ("hear 5 s", 5.0, lambda: codec.encode(short[None, None])),
-        ("hear 30 s", 30.0, lambda: codec.encode(waveform[None, None])),
-        ("  Whisper's own encoder", 30.0, lambda: hear_with_whisper(codec, encoder, waveform)),
-        ("hear 30 s in pieces of 80 ms", 30.0, lambda: hear_in_pieces(codec, waveform)),
-        (f"speak {NUM_CODES} codes at once", spoken, lambda: codec.decode(codes[None, None])),
+        ("encode 5 s", 5.0, lambda: codec.encode(short[None, None])),
+        ("encode 30 s", 30.0, lambda: codec.encode(waveform[None, None])),
+        ("  Whisper's own encoder", 30.0, lambda: encode_with_whisper(codec, encoder, waveform)),
+        ("encode 30 s in pieces of 80 ms", 30.0, lambda: encode_in_pieces(codec, waveform)),
+        (f"decode {NUM_CODES} codes at once", spoken, lambda: codec.decode(codes[None, None])),
         ("  of it the flow", spoken, lambda: flow_alone(codec, codes)),
         ("  of it the vocoder", spoken, lambda: vocode(codec, mel)),
-        ("  as published", spoken, lambda: speak_as_published(codec, codes, NUM_CODES)),
-        (f"speak them in pieces of {BLOCK}", spoken, lambda: speak_in_pieces(codec, codes)),
-        ("  as published", spoken, lambda: speak_as_published(codec, codes, BLOCK)),
+        ("  as published", spoken, lambda: decode_as_published(codec, codes, NUM_CODES)),
+        (f"decode them in pieces of {BLOCK}", spoken, lambda: decode_in_pieces(codec, codes)),
+        ("  as published", spoken, lambda: decode_as_published(codec, codes, BLOCK)),
     ]
     parameters = sum(parameter.numel() for parameter in codec.parameters())
     print(

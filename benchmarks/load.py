@@ -4,10 +4,10 @@ long does one wait?
 
     python benchmarks/load.py --conversations 32 --seconds 180
 
-Starts a server in a process of its own, with nano. Each simulated person holds conversations of three turns over a
-kept cache, then has the last answer read aloud by `/v1/audio/speech`; every fourth person closes the connection in
-the middle of every second reply, and begins anew. Who is refused comes again when the server says. Afterwards every
-whole answer, its text and its audio, is compared with the same turns run alone.
+Starts a server in a process of its own, with nano. Each simulated person holds conversations of three turns over a kept
+cache, then has the last answer read aloud by `/v1/audio/speech`; every fourth person closes the connection in the
+middle of every second reply, and begins anew. Who is refused asks again after the time that the server states.
+Afterwards every whole answer, its text and its audio, is compared with the same turns run alone.
 """
 
 import argparse
@@ -190,7 +190,7 @@ async def ask(
 
 
 async def read(response: httpx.Response, begun: float, figures: Figures, stop_early: bool) -> tuple[str, bytes] | None:
-    """Read a reply of `/turn`; a whole one says that it is."""
+    """Read a reply of `/turn`; a whole one is marked so."""
     text, audio, is_whole = "", b"", False
     async for line in response.aiter_lines():
         if not text and not audio:
@@ -251,7 +251,7 @@ async def run(
 
 
 def wrong_answers(figures: Figures) -> list[str]:
-    """Run the same turns alone, and say which answers differ."""
+    """Run the same turns alone, and list the answers that differ."""
     from transformers import AutoModel, AutoProcessor
 
     from modeling_ttt import nano_checkpoint

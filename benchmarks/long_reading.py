@@ -1,5 +1,5 @@
 """
-Is a long text read aloud whole: is no part of it skipped or said twice?
+Is a long text read aloud whole: is no part of it skipped or repeated?
 
     python benchmarks/long_reading.py --out benchmarks/results/long_reading.json      # five minutes of one core
 

@@ -162,7 +162,7 @@ def _run(
 
 
 def _fingerprint(codec: Path) -> str:
-    """Tell codecs apart by their weights: another voice is transcribed differently."""
+    """Identify a codec by its weights: another voice is transcribed differently."""
     return hashlib.sha256((codec / "model.safetensors").read_bytes()).hexdigest()[:12]
 
 
@@ -181,7 +181,7 @@ def _steps_in(minutes: float, work: Path, benchmark: Benchmark, options: Trainin
     if not path.exists():
         arguments = (SYSTEMS["ttt"], 0, benchmark.examples, benchmark.layout.vocabulary)
         several = replace(options, steps=PROBE_STEPS)
-        with tempfile.TemporaryDirectory() as probe:  # one that was interrupted has no speed to tell
+        with tempfile.TemporaryDirectory() as probe:  # one that was interrupted has measured no speed
             first = train(Path(probe), *arguments, several, stop_after=1)["seconds"]
             seconds = (train(Path(probe), *arguments, several)["seconds"] - first) / (PROBE_STEPS - 1)
         write_json(path, {"seconds_per_step": seconds})

@@ -16,7 +16,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
 
     Args:
         results (`dict`): What `decode.py --out` writes.
-        path (`Path`): Where to; the ending says whether SVG or PNG.
+        path (`Path`): Where to; the extension decides between SVG and PNG.
     """
     import matplotlib
 

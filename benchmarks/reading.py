@@ -1,11 +1,12 @@
 """
-Does a checkpoint say the text that it is given? Fifty sentences and a page, read aloud freely and word for word.
+Does a checkpoint read exactly the text that it is given? Fifty sentences and a page, read aloud freely and word for
+word.
 
     python benchmarks/reading.py --out benchmarks/results/reading.json      # ten minutes of one core
 
 "freely" lets the model write the text of its reply, as `generate` alone does; "exactly" is `TttTalker.reply` with the
 task `tts`. Reported: word error rate of the reply's text against the given one (its numbers in words), and word and
-character error rates of what pocketsphinx with its general English model hears, in all and of the page alone.
+character error rates of transcripts by pocketsphinx with its general English model, in all and of the page alone.
 
 Neither the sentences (`reading_sentences.txt`) nor the page (`reading_page.txt`) is training data.
 """
@@ -50,7 +51,7 @@ def read_freely(talker: TttTalker, texts: Sequence[str]) -> list[TttReply]:
 
 
 def read_exactly(talker: TttTalker, texts: Sequence[str]) -> list[TttReply]:
-    """Have the given texts said word for word."""
+    """Have the given texts read word for word."""
     return talker.reply_batch(text=list(texts), task="tts")
 
 

@@ -40,7 +40,7 @@ QUESTIONS = ROOT / "checkpoints" / "ttt-nano" / "questions"
 RATE = 24_000
 PIECE = RATE // 10
 SILENCE_MS = 500  # that ends a turn: the default of the protocol
-QUIET = 0.02  # of the loudest sample: below, nobody speaks
+QUIET = 0.02  # of the loudest sample: below is no speech
 
 
 @asynccontextmanager
@@ -66,7 +66,7 @@ async def served(port: int) -> AsyncIterator[str]:
 
 
 def free_port() -> int:
-    """Find a port that nobody listens on."""
+    """Find a free port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

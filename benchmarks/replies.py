@@ -1,8 +1,8 @@
 """
-What the benchmarks ask every decoder for: a reply whose form is forced, so that all of them have the same to do; and
-the slow way to decode it.
+The replies that the benchmarks decode in every way: their form is forced, so that all decoders have the same work; and
+the slow way to decode them.
 
-Knows models, prompts and forms of replies. Measures nothing.
+Depends on models, prompts and forms of replies. Measures nothing.
 """
 
 import copy
@@ -24,7 +24,7 @@ from processing_ttt import TttProcessor
 
 TEXT_TOKENS, AUDIO_TOKENS, BLOCK_LENGTH, DENOISING_STEPS = 13, 26, 26, 10
 LONGEST_WORD = 16  # codes of a span of nano: a word
-# the most confident first, a fixed number at each step, whatever a generation config says
+# the most confident first, a fixed number at each step, whatever a generation config has
 PUBLISHED_RULE: dict[str, Any] = {
     "remasking": "low_confidence",
     "reveal_schedule": "linear",

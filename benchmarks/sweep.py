@@ -1,5 +1,5 @@
 """
-How nano should be decoded: rules and steps against what a judge understands, on sentences that training never saw,
+How nano should be decoded: rules and steps against a judge's transcripts, on sentences that training never saw,
 and against right answers.
 
     python benchmarks/sweep.py --sentences 100                                  # 40 minutes of one core
@@ -7,8 +7,8 @@ and against right answers.
     # also answers: half an hour more
     python benchmarks/sweep.py --sentences 100 --speech data/nano --out benchmarks/results/sweep.json
 
-Each setting reads the same held-out sentences aloud (task tts, several rows at a time); pocketsphinx writes down what
-it hears, with a bigram of the domain. What a setting does not say is as published, whatever nano's own config holds.
+Each setting reads the same held-out sentences aloud (task tts, several rows at a time); pocketsphinx transcribes
+them, with a bigram of the domain. What a setting leaves open is as published, whatever nano's own config has.
 Reported: word error rate; its difference to the published rule (8 steps, most confident first, a fixed number in each)
 with the standard error that a bootstrap over the sentences gives; the share of sentences whose numbers and content
 words are all transcribed right; ids per forward, the mean over the rows. Settings that draw run with three seeds, and
@@ -145,7 +145,7 @@ def standard_error(differences: np.ndarray, words: np.ndarray) -> float:
 
 
 def sweep(folder: Path, limit: int, settings: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Measure every setting; the published rule comes first, and the others are held against it."""
+    """Measure every setting; the published rule comes first, and the others are compared with it."""
     reader = ReadAloud(folder, unseen_sentences(limit))
     words = np.array([len(normalise(text).split()) for text in reader.texts])
     results: list[dict[str, Any]] = []

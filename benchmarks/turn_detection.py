@@ -33,7 +33,7 @@ HOLDS = (16, 22, 28, END_WINDOWS, 42)  # windows of silence that end a turn
 WINDOWS_PER_CALL = 6  # of the page's microphone
 BEFORE, AFTER = 0.6, 3.0  # seconds around a question
 FLOOR = 1e-4  # standard deviation of a quiet microphone's noise
-QUIET = 0.02  # of the loudest sample: below, nobody speaks
+QUIET = 0.02  # of the loudest sample: below is no speech
 
 
 def with_pause(samples: np.ndarray, seconds: float, rng: np.random.Generator) -> tuple[np.ndarray, float]:
@@ -84,20 +84,20 @@ def measure(questions: Sequence[np.ndarray]) -> list[dict[str, Any]]:
     for noise in NOISES_DB:
         for pause in PAUSES:
             rng = np.random.default_rng(0)
-            heard = []
+            detected = []
             for samples in questions:
                 audio, last = with_pause(samples, pause, rng)
                 if noise is not None:
                     audio = with_noise(audio, noise, float(np.sqrt(np.mean(samples**2))), rng)
-                heard.append((speech_probabilities(audio.astype(np.float32))[0], last))
-            rows += [{"noise_db": noise, "pause": pause} | judged(heard, windows) for windows in HOLDS]
+                detected.append((speech_probabilities(audio.astype(np.float32))[0], last))
+            rows += [{"noise_db": noise, "pause": pause} | judged(detected, windows) for windows in HOLDS]
             print(json.dumps(rows[-len(HOLDS) + HOLDS.index(END_WINDOWS)]), flush=True)
     return rows
 
 
-def judged(heard: Sequence[tuple[Sequence[float], float]], windows: int) -> dict[str, Any]:
+def judged(detected: Sequence[tuple[Sequence[float], float]], windows: int) -> dict[str, Any]:
     """Count what is cut and missed of (probabilities of speech, end of the last speech) with one hold."""
-    ends = [(turn_ends(probabilities, windows), last) for probabilities, last in heard]
+    ends = [(turn_ends(probabilities, windows), last) for probabilities, last in detected]
     delays = sorted(end - last for end, last in ends if end is not None and end >= last)
     return {
         "hold": round(windows * WINDOW / SAMPLING_RATE, 3),

@@ -50,7 +50,7 @@ def read_facts(folder: Path, results: Path | None = None, label: str | None = No
         [`Facts`]
 
     Raises:
-        ValueError: If the results hold nothing of this model, or several models and no label says which.
+        ValueError: If the results hold nothing of this model, or several models and no label is given.
     """
     training = _read_json(folder / RESULT_FILE) or {}
     path = folder / RECIPE_FILE
@@ -64,9 +64,7 @@ def read_facts(folder: Path, results: Path | None = None, label: str | None = No
             raise ValueError(f"{str(results)!r} holds no results of {label!r}.")
     models = list(dict.fromkeys(result["model"] for result in measured or []))
     if len(models) > 1:
-        raise ValueError(
-            f"{str(results)!r} holds several models ({', '.join(models)}): say by --label which of them this is."
-        )
+        raise ValueError(f"{str(results)!r} holds several models ({', '.join(models)}): name one of them by --label.")
     return Facts(training, recipe or {}, measured or [])
 
 

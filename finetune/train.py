@@ -1,5 +1,5 @@
 """
-Train on prepared data as a recipe says: `ttt train` for several processes, as `accelerate launch` starts them.
+Train on prepared data by a recipe: `ttt train` for several processes, as `accelerate launch` starts them.
 
     accelerate launch --config_file finetune/accelerate/ddp.yaml -m finetune.train RECIPE --set KEY=VALUE ...
 
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(
         prog="python -m finetune.train",
-        description="Train on prepared data as a recipe says, or go on where a run stopped.",
+        description="Train on prepared data by a recipe, or go on where a run stopped.",
     )
     parser.add_argument("recipe", type=Path, help="a recipe (YAML), or a shipped one by name")
     parser.add_argument(

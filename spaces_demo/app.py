@@ -106,7 +106,7 @@ def serve(
 
         if share:
             public = _share(listening.getsockname()[1])
-            print(f"Everybody who knows it reaches it at {public}", flush=True)  # noqa: T201 - for the person who waits
+            print(f"It is public at {public}", flush=True)  # noqa: T201 - for the person who waits
         print(f"Text-to-Talk is at {_address(listening)}. Press Ctrl-C to stop.", flush=True)  # noqa: T201
         with kept_small(folder, services[0].limits.folder_bytes):
             Listener(app, begin_to_stop, trusted_proxies).run_until_signal(listening)

@@ -28,7 +28,9 @@ def demo(
     ] = "torch",
     host: Annotated[str | None, typer.Option(help="Address that listens; this machine only by default.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port; 7860 by default.")] = None,
-    share: Annotated[bool, typer.Option("--share", help="Give it a public address, through Gradio's tunnel.")] = False,
+    share: Annotated[
+        bool, typer.Option("--share", help="Also open a public address, through Gradio's tunnel.")
+    ] = False,
     mcp: Annotated[bool, typer.Option("--mcp", help="Offer the endpoints to MCP clients, too.")] = False,
     allow_host: Annotated[
         list[str] | None,
@@ -74,7 +76,7 @@ def demo(
 
 
 def write_page(output: Path, model: str | None) -> None:
-    """Write the page that talks without a server, and say how large it is and how it is served."""
+    """Write the page that talks without a server, and print its size and how to serve it."""
     from modeling_ttt import nano_checkpoint
 
     from .web.site import write_site

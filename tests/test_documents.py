@@ -1,6 +1,6 @@
 """
-README and docs: their blocks run as they stand or say why not, their links lead somewhere, and they stay short enough
-to read.
+README and docs: their blocks run as they are or give the reason why not, their links lead somewhere, and they stay
+short enough to read.
 """
 
 import os

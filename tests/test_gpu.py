@@ -83,12 +83,12 @@ def test_bfloat16_logits_stay_within_four_percent_of_float32(prompts):
     assert (got - wanted)[real].norm() / wanted[real].norm() < 0.04  # measured on an H100: 0.031
 
 
-def test_the_glm4_voice_codec_hears_and_speaks_as_on_the_cpu():
-    codec, sound, codes = tiny_codec(), noise(30000)[None, None], codes_of(20)
-    heard, spoken = codec.encode(sound).audio_codes, codec.decode(codes).audio_values
+def test_the_glm4_voice_codec_encodes_and_decodes_as_on_the_cpu():
+    codec, audio, codes = tiny_codec(), noise(30000)[None, None], codes_of(20)
+    expected_codes, decoded = codec.encode(audio).audio_codes, codec.decode(codes).audio_values
     codec.cuda()
-    assert torch.equal(codec.encode(sound.cuda()).audio_codes.cpu(), heard)
-    torch.testing.assert_close(codec.decode(codes.cuda()).audio_values.cpu(), spoken, atol=1e-2, rtol=0)
+    assert torch.equal(codec.encode(audio.cuda()).audio_codes.cpu(), expected_codes)
+    torch.testing.assert_close(codec.decode(codes.cuda()).audio_values.cpu(), decoded, atol=1e-2, rtol=0)
     stream = codec.decode_stream()
     pieces = torch.cat([torch.from_numpy(stream.push(codes[0, 0])), torch.from_numpy(stream.finish())])
-    torch.testing.assert_close(pieces, spoken[0, 0], atol=1e-2, rtol=0)
+    torch.testing.assert_close(pieces, decoded[0, 0], atol=1e-2, rtol=0)

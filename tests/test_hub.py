@@ -298,15 +298,15 @@ from transformers import AutoModel
 
 codec = AutoModel.from_pretrained("name/glm-4-codec", trust_remote_code=True)
 codes = codec.encode(torch.sin(torch.arange(9000) / 8.0)[None, None]).audio_codes
-sound = codec.decode(codes).audio_values
-result = {"module": type(codec).__module__, "codes": codes[0, 0].tolist(), "samples": sound.shape[-1]}
+audio = codec.decode(codes).audio_values
+result = {"module": type(codec).__module__, "codes": codes[0, 0].tolist(), "samples": audio.shape[-1]}
 print("RESULT" + json.dumps(result))
 """
 
 
 def test_the_released_codec_comes_from_the_hub_and_goes_there_with_its_licence(hub, tmp_path):
-    heard = tiny_tokenizer_model()
-    write_released_tokenizer(tmp_path / "tokenizer", heard)
+    tokenizer = tiny_tokenizer_model()
+    write_released_tokenizer(tmp_path / "tokenizer", tokenizer)
     write_released_decoder(tmp_path / "decoder", tiny_decoder_model())
     for half in ("tokenizer", "decoder"):
         hub.commit(f"THUDM/glm-4-voice-{half}", tmp_path / half)
@@ -316,6 +316,6 @@ def test_the_released_codec_comes_from_the_hub_and_goes_there_with_its_licence(h
     card = ModelCard(files["README.md"].decode())
     assert card.data.to_dict()["license_name"] == "glm-4-voice" and "Built with glm-4" in card.text
     result = run(NOT_INSTALLED + CODEC_LISTENER, hub.environment(tmp_path / "listener"), cwd=tmp_path)
-    expected = heard.encode(torch.sin(torch.arange(9000) / 8.0)[None, None]).audio_codes[0, 0].tolist()
+    expected = tokenizer.encode(torch.sin(torch.arange(9000) / 8.0)[None, None]).audio_codes[0, 0].tolist()
     assert result["module"].startswith("transformers_modules.")
     assert (result["codes"], result["samples"]) == (expected, len(expected) * 441 // 64 * 256)

@@ -15,15 +15,15 @@ READ_ALOUD = [
 ]
 
 
-def test_any_to_any_answers_in_text_or_in_sound():
+def test_any_to_any_answers_in_text_or_in_audio():
     talker = pipeline("any-to-any", model=FOLDER)
     text = talker(QUESTION, return_full_text=False)[0]["generated_text"]
     assert len(text.split()) >= 2
     assert "<|" not in text
-    sound = talker(QUESTION, generation_mode="audio")[0]["generated_audio"]
-    assert sound.dtype == np.float32
-    assert sound.ndim == 1
-    assert len(sound) > 8000
+    audio = talker(QUESTION, generation_mode="audio")[0]["generated_audio"]
+    assert audio.dtype == np.float32
+    assert audio.ndim == 1
+    assert len(audio) > 8000
 
 
 @pytest.mark.parametrize("task", ["text-to-audio", "text-to-speech"])

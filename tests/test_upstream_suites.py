@@ -63,7 +63,7 @@ MODEL_SUITE = Suite(
         "test_flash_attn_*": "flash attention takes no mask, so a span could not attend to itself: it is refused",
         "test_causal_lm_loss_honors_shift_labels": "the joint loss does not shift masked audio",
         "test_encoder_decoder_loss_no_double_shift": "not an encoder-decoder",
-        "test_sdpa_can_dispatch_composite_models": "sound has no tower of its own beside the backbone",
+        "test_sdpa_can_dispatch_composite_models": "audio has no tower of its own beside the backbone",
         "test_sdpa_can_dispatch_non_composite_models": "the model is a composite one, with the backbone in it",
         "test_eager_matches_sdpa_inference_*_output_attentions": "forward does not name output_attentions",
         "test_can_load_from_already_mapped_keys": "no weight is renamed on loading",
@@ -109,7 +109,7 @@ PROCESSOR_SUITE = Suite(
         "test_processor_with_multiple_inputs": "wants a feature extractor; test_model_input_names has text and audio",
     },
     failing={
-        "test_subprocessor_defaults_3_audio": "wants a part that takes sound alone; a codec owns its features here",
+        "test_subprocessor_defaults_3_audio": "wants a part that takes audio alone; a codec owns its features here",
     },
 )
 

@@ -131,7 +131,7 @@ async def _in_turn(talking: "SpokenChat", questions: Sequence[Question]) -> None
 
 
 async def _live(talking: "SpokenChat", listens: bool, interrupts: bool) -> None:
-    """Take what is spoken and what is written; either interrupts a reply."""
+    """Take spoken and written questions; either interrupts a reply."""
     from .spoken_chat import RATE
 
     blocks: asyncio.Queue[bytes] = asyncio.Queue()
@@ -193,7 +193,7 @@ def _send(loop: asyncio.AbstractEventLoop, queue: "asyncio.Queue[str | None]", l
 
 
 def _works(check: Callable[[], None]) -> bool:
-    """Whether there is a device; says what is missing if there is none."""
+    """Whether there is a device; shows what is missing if there is none."""
     try:
         check()
     except (RuntimeError, ImportError) as error:

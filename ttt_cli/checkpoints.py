@@ -82,7 +82,7 @@ def convert(
     )
     card.save(output / "README.md")
     _report(
-        output, vocabulary, "" if codec else f", once a codec lies in {output / 'codec'}: `ttt convert-codec` makes one"
+        output, vocabulary, "" if codec else f", once a codec is in {output / 'codec'}: `ttt convert-codec` makes one"
     )
 
 
@@ -137,25 +137,25 @@ def init(
         output.name,
         model.config,
         base_model=None if os.path.isdir(language_model) else language_model,
-        about="Started by `ttt init`: it writes as its language model did, and is not trained to hear and speak yet.",
+        about="Started by `ttt init`: it writes as its language model did, and is not trained on audio yet.",
     )
     card.save(output / "README.md")
-    _report(output, processor.vocabulary, ", when it has learnt to: it only writes so far")
+    _report(output, processor.vocabulary, ", once it is trained: it only writes so far")
 
 
 @interruptible("Delete what was written of the new folder; then the same command begins again.")
 def convert_codec(
     source: Annotated[
         str,
-        typer.Argument(help="Folder with glm-4-voice-tokenizer and glm-4-voice-decoder, or who has them on the Hub."),
+        typer.Argument(help="Folder with glm-4-voice-tokenizer and glm-4-voice-decoder, or their owner on the Hub."),
     ],
     output: Output,
     tokenizer: Annotated[
         str | None,
-        typer.Option(help="Folder or Hub id of the speech tokenizer, if it lies elsewhere.", show_default=False),
+        typer.Option(help="Folder or Hub id of the speech tokenizer, if it is elsewhere.", show_default=False),
     ] = None,
     decoder: Annotated[
-        str | None, typer.Option(help="Folder or Hub id of the decoder, if it lies elsewhere.", show_default=False)
+        str | None, typer.Option(help="Folder or Hub id of the decoder, if it is elsewhere.", show_default=False)
     ] = None,
 ) -> None:
     """Turn the released speech tokenizer and decoder of GLM-4-Voice into one codec."""

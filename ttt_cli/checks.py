@@ -85,7 +85,7 @@ def check_device(device: str | None) -> None:
 
 def as_question(given: str) -> Path | str:
     """
-    Tell a spoken question, the name of a file, from a written one.
+    Distinguish a spoken question (the name of a file) from a written one.
 
     Args:
         given (`str`): What a user typed.

@@ -28,17 +28,17 @@ Columns = Annotated[
     list[str],
     typer.Option(
         "--column",
-        help="FIELD=NAME where the data names a field its own way, as text=normalized_text. May be repeated.",
+        help="FIELD=NAME, where a field has another name in the data: text=normalized_text. May be repeated.",
         show_default=False,
     ),
 ]
-HubConfig = Annotated[str | None, typer.Option(help="Configuration of a Hub data set, as it_it.", show_default=False)]
+HubConfig = Annotated[str | None, typer.Option(help="Configuration of a Hub data set (it_it).", show_default=False)]
 HubSplit = Annotated[
     str | None,
-    typer.Option(help="Split of a Hub data set, as train[:10%]. All of them by default.", show_default=False),
+    typer.Option(help="Split of a Hub data set (train[:10%]). All of them by default.", show_default=False),
 ]
 Streaming = Annotated[bool, typer.Option("--streaming", help="Read a Hub data set while it is downloaded.")]
-Seed = Annotated[int, typer.Option(help="Chooses what is held out.")]
+Seed = Annotated[int, typer.Option(help="Seed that chooses the held-out records.")]
 
 
 class Engine(str, Enum):
@@ -77,16 +77,14 @@ def prepare(
     ],
     model: CodecModel = "",
     language: Annotated[
-        str | None, typer.Option(help="Language of records that do not say theirs, as it.", show_default=False)
+        str | None, typer.Option(help="Language tag of records without one (it, pt-BR).", show_default=False)
     ] = None,
-    speaker: Annotated[
-        str | None, typer.Option(help="Speaker of records that do not say theirs.", show_default=False)
-    ] = None,
+    speaker: Annotated[str | None, typer.Option(help="Speaker of records without one.", show_default=False)] = None,
     column: Columns = [],  # noqa: B006 - typer reads it
     align: Annotated[
         Align,
         typer.Option(
-            help="Add word times for aligned layouts, as nano's: proportional divides the audio by length of words."
+            help="Add word times, for layouts like nano's: proportional divides the audio by length of words."
         ),
     ] = Align.none,
     split_by: Annotated[
@@ -179,7 +177,7 @@ def codec_check(
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Recordings.")] = 100,
     language: Annotated[
-        str | None, typer.Option(help="Language of recordings that do not say theirs.", show_default=False)
+        str | None, typer.Option(help="Language tag of recordings without one.", show_default=False)
     ] = None,
     column: Columns = [],  # noqa: B006 - typer reads it
     max_seconds: Annotated[float, typer.Option(min=0, help="Longest recording.")] = 30.0,

@@ -32,13 +32,13 @@ MODULES = {
 
 def way_out(error: ImportError) -> str:
     """
-    Say what to install, if a module of an extra is what is missing.
+    Name what to install, if the missing module belongs to an extra.
 
     Args:
         error (`ImportError`): Of an import, here or in a library; the errors that led to it are looked through, too.
 
     Returns:
-        `str`: One sentence; the error's own words if they say already what to install, or if it is not about an
+        `str`: One sentence; the error's own words if they name what to install already, or if it is not about an
         optional dependency.
     """
     cause: BaseException | None = None if "pip install" in str(error) else error

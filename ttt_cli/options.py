@@ -14,7 +14,7 @@ LOWEST_SEED, HIGHEST_SEED = -(2**63), 2**64 - 1  # of PyTorch's generators
 
 @contextmanager
 def interruptible(advice: str) -> Iterator[None]:
-    """End what Ctrl-C interrupts with one line that says how to go on; also as a decorator of a command."""
+    """End what Ctrl-C interrupts with one line about how to go on; also as a decorator of a command."""
     try:
         yield
     except KeyboardInterrupt:
@@ -29,7 +29,7 @@ def show_progress() -> None:
 
 
 def status(text: str) -> None:
-    """Tell a person at a terminal what takes time; programs read no such line."""
+    """Show a person at a terminal what takes time; programs read no such line."""
     if sys.stderr.isatty():
         typer.echo(text, err=True)
 
@@ -66,7 +66,7 @@ Seed = Annotated[
     typer.Option(
         min=LOWEST_SEED,
         max=HIGHEST_SEED,
-        help="Seed of all sampling. Without it every run samples anew.",
+        help="Seed of all sampling. Without it, every run draws differently.",
         show_default=False,
     ),
 ]
@@ -97,10 +97,11 @@ MaxNewTokens = Annotated[
     ),
 ]
 Stream = Annotated[
-    bool, typer.Option("--stream", help="Print and write the reply as it comes. Ctrl-C ends it, and keeps what came.")
+    bool,
+    typer.Option("--stream", help="Print and write the reply as it comes. Ctrl-C ends it, and keeps what there is."),
 ]
 Speed = Annotated[
-    float, typer.Option(min=0.25, max=4, help="How fast: at 2 the speech takes half as long, at the same pitch.")
+    float, typer.Option(min=0.25, max=4, help="Speed of the speech, at the same pitch: at 2 it takes half as long.")
 ]
 Play = Annotated[bool, typer.Option("--play", help="Play the speech, too (the extra mic).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, an object in each line.")]
@@ -115,7 +116,7 @@ Adapters = Annotated[
 Language = Annotated[
     str | None,
     typer.Option(
-        help="Tag of the language, as an adapter was trained with it: it. By default the adapter's, if it has one.",
+        help="Language tag that the adapter was trained with (it). By default the adapter's, if it has one.",
         show_default=False,
     ),
 ]

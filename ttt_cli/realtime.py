@@ -3,7 +3,7 @@ Both ends of a realtime session for `ttt chat`: with a server over its `/v1/real
 
     connection.send(event) ──► server or session ──► async for event in connection
 
-Depends on the Realtime protocol. Independent of audio devices and of what is said.
+Depends on the Realtime protocol. Independent of audio devices and of what is asked.
 """
 
 import asyncio

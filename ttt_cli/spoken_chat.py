@@ -120,12 +120,12 @@ class SpokenChat:
 
     async def listen(self, blocks: "asyncio.Queue[bytes]", interrupts: bool = True) -> None:
         """
-        Send the microphone's audio for ever.
+        Send the microphone's audio, until the task is cancelled.
 
         Args:
             blocks (`asyncio.Queue[bytes]`): 16-bit samples.
             interrupts (`bool`, defaults to `True`): Whether the user may interrupt; otherwise silence is sent while a
-                reply is played, for loudspeakers that the microphone hears.
+                reply is played, for loudspeakers whose audio reaches the microphone.
         """
         while True:
             block = await blocks.get()
@@ -148,7 +148,7 @@ class SpokenChat:
 
     async def run(self, work: Coroutine[Any, Any, None]) -> None:
         """
-        Show and play what comes, until some work is done.
+        Show and play what comes, until `work` is done.
 
         Args:
             work (`Coroutine`): Asks, or listens.

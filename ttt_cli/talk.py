@@ -82,7 +82,7 @@ def recording(file: Path) -> Audio:
 def _text(given: str | None, text: str | None) -> str:
     """The text to read aloud: what was given, what is in the file of this name, or for `-` what stdin has."""
     if (given is None) == (text is None):
-        raise ValueError('Say what to read aloud: ttt speak "Hello.", a text file, or - for stdin.')
+        raise ValueError('Name what to read aloud: ttt speak "Hello.", a text file, or - for stdin.')
     spoken = sys.stdin.read() if given == STDIN else given if text is None else text
     if given not in (None, STDIN) and os.path.isfile(given):
         try:
@@ -291,7 +291,7 @@ def talk(
 @interruptible("The answer was not written. With --stream, it is written as it comes.")
 def speak(
     given: Annotated[
-        str | None, typer.Argument(metavar="TEXT", help="What to say, or a text file; - reads stdin.")
+        str | None, typer.Argument(metavar="TEXT", help="The text, or a text file; - reads stdin.")
     ] = None,
     text: Annotated[str | None, typer.Option(help="The same as an option.")] = None,
     out: Annotated[

@@ -112,7 +112,7 @@ def _base(base: str | None) -> str | None:
         check_hub([base or ""])
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"The adapter was trained from {base!r}; --model says where that is now. {error}"
+            f"The adapter was trained from {base!r}; give its place now by --model. {error}"
         ) from None
     return base
 
@@ -140,7 +140,7 @@ def named_adapters(adapters: list[str]) -> dict[str, str]:
 
 
 def files_of(out: Path, adapters: Iterable[str]) -> dict[str, Path]:
-    """Give the file of each adapter's answer: `reply.wav`, of several `reply-NAME.wav`; "" stands for no adapter."""
+    """Give the file of each adapter's answer: `reply.wav`, of several `reply-NAME.wav`; "" is no adapter."""
     names = list(adapters) or [""]
     return {name: out.with_stem(f"{out.stem}-{name}") if len(names) > 1 else out for name in names}
 

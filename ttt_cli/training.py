@@ -86,7 +86,7 @@ def evaluate(
     default_language: Annotated[
         str | None,
         typer.Option(
-            help="Prompts in this language carry no tag; by default as the run's recipe says, or en.",
+            help="Prompts in this language carry no tag; by default that of the run's recipe, or en.",
             show_default=False,
         ),
     ] = None,
@@ -129,14 +129,14 @@ def evaluate(
 
 Trained = Annotated[str, typer.Argument(help="Folder of a run: an adapter or a whole model; also BASE+ADAPTER.")]
 BaseModel = Annotated[
-    str | None, typer.Option(help="Where the adapter's base lies on the Hub, if it was a folder.", show_default=False)
+    str | None, typer.Option(help="Hub id of the adapter's base, if it was a folder.", show_default=False)
 ]
 Results = Annotated[Path | None, typer.Option(help="results.json of `ttt evaluate`, for the card.", show_default=False)]
 Label = Annotated[str | None, typer.Option(help="The model's name in these results.", show_default=False)]
 Datasets = Annotated[
     list[str] | None, typer.Option("--dataset", help="Hub id of the data, for the card.", show_default=False)
 ]
-License = Annotated[str | None, typer.Option(help="Licence of the weights, as cc-by-sa-3.0.", show_default=False)]
+License = Annotated[str | None, typer.Option(help="Licence of the weights (cc-by-sa-3.0).", show_default=False)]
 
 
 @interruptible("The same command uploads again; files that the Hub has already are not sent twice.")

@@ -1,5 +1,5 @@
 """
-The benchmark's data: a corner of nano's world, spoken once, encoded by the shipped codec, written as examples of
+The benchmark's data: a corner of nano's world, synthesised once, encoded by the shipped codec, written as examples of
 three tasks.
 
 The corner is sums up to ten and ten, the neighbours of these numbers, and the days of the week: 58 words in one
@@ -135,8 +135,8 @@ def aloud_jobs() -> list[Job]:
 
 def test_question_jobs(count: int = TEST_QUESTIONS, seed: int = 2) -> list[Job]:
     """
-    Held-out questions of facts that training knows: sentences, and some templates; kinds equally often as far as they
-    last.
+    Held-out questions of facts that were trained on: sentences, and some templates; kinds equally often, as far as
+    there are enough.
     """
     rng = random.Random(seed)
     of_templates = round(count * TEMPLATE_SHARE)

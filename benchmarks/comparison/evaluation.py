@@ -1,10 +1,11 @@
 """
-Measuring one trained system on the held-out tests: what it writes, what a judge hears of it, and what a reply costs.
+Measuring one trained system on the held-out tests: its texts, a judge's transcripts of its audio, and the cost of a
+reply.
 
 - asr: held-out questions, at paces that training never had, written down: word error rate.
 - qa: the same questions answered: is the answer's text exactly right, are all numbers and content words of the right
   answer transcribed and no others, and how much longer is the answer's audio than the right one's?
-- tts: unseen sentences read aloud: word error rate and keywords, as pocketsphinx hears them with a bigram of nano's
+- tts: unseen sentences read aloud: word error rate and keywords, transcribed by pocketsphinx with a bigram of nano's
   whole domain.
 - cost: forward passes of a spoken answer (mean over the qa replies), and wall and CPU seconds for one answer at a
   time (median), codec not included.
@@ -13,9 +14,9 @@ Every system decodes greedily, and diffused audio by the paper's rule with more 
 `CODES_PER_STEP` first. Two are measured again in other ways (`OTHER_DECODINGS`): a causal model that always takes the
 best code may fall into a loop, so `ar` draws its ids from ten best ones and 95 % (the paper's rule for text); the
 most confident first favours frequent codes, so `ttt` reveals one code at a time, calibrated by how frequent it is; and
-in blocks of 8, to stand beside `ttt-block-8`.
+in blocks of 8, for comparison with `ttt-block-8`.
 
-Knows models, the processor and the judge. Changes nothing.
+Depends on models, the processor and the judge. Changes nothing.
 """
 
 import statistics
@@ -144,7 +145,7 @@ class Measurement:
             "asr_wer": score([q["text"] for q in self.questions], [reply.text for reply in written]).wer,
             "qa_exact": statistics.mean(is_right),
             "qa_exact_by_split": _means([q["split"] for q in self.questions], is_right),
-            "qa_heard": statistics.mean(
+            "qa_speech": statistics.mean(
                 keywords(h) == keywords(answer) for h, answer in zip(transcripts, right, strict=True)
             ),
             "seconds_too_long": statistics.mean(too_long),

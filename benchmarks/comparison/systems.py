@@ -12,7 +12,7 @@ The systems that are compared: one backbone, and what each of them makes of the 
 | `ttt-two-stream` | next id | diffused | not in the paper: blocks are noised in copies, as decoding sees them |
 | `ttt-two-stream-half` | next id | diffused | the same, but a step copies about half of an example's spans |
 
-Most spans of a reply are one block of 16 here, so what `ttt-block` hears otherwise is above all the question's audio;
+Most spans of a reply are one block of 16 here, so what `ttt-block` encodes otherwise is above all the question's audio;
 they are two blocks of 8, and `ttt-block-8` is compared with TtT decoded in blocks of 8 as well.
 
 All begin with the same random weights (those of the seed) and see the same examples in the same rows. What is random
@@ -155,7 +155,7 @@ def make_batch(
 
     Args:
         system (`System`): Which one.
-        model (`PreTrainedModel`): Its model, whose config says how often strategies apply.
+        model (`PreTrainedModel`): Its model, whose config has the probabilities of the strategies.
         rows (`Sequence[Sequence[dict]]`): The examples of each packed row.
         row_length (`int`): Ids of a row.
         vocabulary (`TttVocabulary`): Names the markers.

@@ -25,7 +25,7 @@ OWN_REFERENCE = {"ttt-block-8": "blocks_of_8"}  # compared with TtT decoded so a
 COLUMNS = {  # name in the results -> heading, digits
     "asr_wer": ("ASR WER", 3),
     "qa_exact": ("QA text exact", 3),
-    "qa_heard": ("QA speech right", 3),
+    "qa_speech": ("QA speech right", 3),
     "tts_wer": ("TTS WER", 3),
     "seconds_too_long": ("answer too long, s", 2),
     "finished": ("replies that end", 3),
@@ -36,7 +36,7 @@ COLUMNS = {  # name in the results -> heading, digits
     "tokens": ("tokens, before cuts", 0),
 }
 MEASURED_WITH = ("limit", "codec")  # how many items of each test, and which codec's voice
-COMPARED = ("asr_wer", "qa_exact", "qa_heard", "tts_wer", "seconds_too_long", "forwards")
+COMPARED = ("asr_wer", "qa_exact", "qa_speech", "tts_wer", "seconds_too_long", "forwards")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -86,7 +86,7 @@ def _place(result: dict[str, Any]) -> tuple[int, int]:
 
 def check_options(result: dict[str, Any], options: dict[str, Any], where: Path) -> None:
     """
-    Refuse a result that must not stand in one table with those to come.
+    Refuse a result that is not comparable with those to come.
 
     Args:
         result (`dict`): A finished run.
@@ -113,7 +113,7 @@ def restore(collected: Path, work: Path, runs: str, options: dict[str, Any]) -> 
         options (`dict`): Of the runs to come, as for `check_options`.
 
     Raises:
-        ValueError: The file holds runs with other options, which must not stand in one table with these.
+        ValueError: The file holds runs with other options, which are not comparable with these.
     """
     for result in json.loads(collected.read_text())["runs"] if collected.is_file() else []:
         check_options(result, options, collected)

@@ -25,7 +25,7 @@ class AdapterLanguages:
     Languages of an adapter.
 
     Args:
-        tags (`tuple[str, ...]`): As its data had them; none if nobody wrote them down.
+        tags (`tuple[str, ...]`): As its data had them; none if they were not recorded.
         default (`str`, *optional*): The one whose prompts had no tag; `DEFAULT_LANGUAGE` of the tasks if not given.
     """
 

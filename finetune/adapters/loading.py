@@ -45,7 +45,7 @@ def split_model_name(name: str) -> tuple[str, str | None]:
         return name, None
     own_base = read_adapter_config(name).base_model_name_or_path
     if not own_base:
-        raise ValueError(f"The adapter {name!r} does not say what it was trained from: name it as BASE+{name}.")
+        raise ValueError(f"The adapter {name!r} does not state what it was trained from: name it as BASE+{name}.")
     return own_base, name
 
 
@@ -65,9 +65,7 @@ def base_of(adapters: Iterable[str]) -> str | None:
     bases = {adapter: read_adapter_config(adapter).base_model_name_or_path for adapter in adapters}
     if len(set(bases.values())) > 1:
         listed = ", ".join(f"{adapter} from {base}" for adapter, base in bases.items())
-        raise ValueError(
-            f"These adapters were trained from different models ({listed}): say by --model which one to use."
-        )
+        raise ValueError(f"These adapters were trained from different models ({listed}): choose one with --model.")
     return next(iter(bases.values()), None)
 
 
@@ -78,7 +76,7 @@ def is_adapter(name: str) -> bool:
     try:
         return file_exists(name, ADAPTER_CONFIG)
     except (HfHubHTTPError, HFValidationError, OSError):
-        return False  # loading it as a model says what is wrong
+        return False  # loading it as a model raises what is wrong
 
 
 def load_model(

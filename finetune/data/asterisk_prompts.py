@@ -9,7 +9,7 @@ packages them.
 
 About 570 prompts and half an hour in each language (en, es, fr, it, ru), one speaker each, 16 kHz. It writes
 `manifest.jsonl` for `ttt prepare`, each line with its licence and whom to credit. Prompts that are no speech (tones,
-silence) or whose transcript is not what is said (remarks in brackets, damaged letters) are left out and counted;
+silence) or whose transcript has other words (remarks in brackets, damaged letters) are left out and counted;
 digits in a transcript ("premere 1") stay digits.
 
 Depends on the packages' files. Independent of codecs and tokens.
@@ -93,7 +93,7 @@ def read_transcripts(text: str) -> Iterator[tuple[str, str]]:
 
 def unusable(name: str, words: str) -> str | None:
     """
-    Say why a prompt cannot be learnt from.
+    Give the reason why a prompt cannot be learnt from.
 
     Args:
         name (`str`): Of the prompt.

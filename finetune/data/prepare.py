@@ -160,7 +160,7 @@ def _refuse_foreign_folder(out: Path) -> None:
 
 
 def _refuse_other_settings(out: Path, there: PreparedInfo, wanted: PreparedInfo) -> None:
-    """Say which settings differ from those the folder was made with."""
+    """Refuse other settings than those the folder was made with, naming them."""
     old, new = (info.settings | {"codec": info.codec_fingerprint} for info in (there, wanted))
     differ = [f"{name} {old.get(name)!r}, not {new[name]!r}" for name in new if old.get(name) != new[name]]
     if differ:
@@ -244,7 +244,7 @@ def _ids_of_shard(work: Path, number: int) -> list[str]:
 
 
 def _write_shard(work: Path, number: int, made: Made) -> None:
-    """Write the problems of a shard, then its records, whose file says that both are there."""
+    """Write the problems of a shard, then its records, whose file shows that both are there."""
     replace_text(work / f"problems-{number:05d}.json", json.dumps(made.problems))
     schema = features().arrow_schema.append(pyarrow.field(SOURCE_SPLIT, pyarrow.string()))
     rows = [{**record, SOURCE_SPLIT: split} for record, split in zip(made.records, made.splits, strict=True)]

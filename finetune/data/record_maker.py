@@ -50,8 +50,8 @@ class Limits:
         max_characters (`int`, defaults to 1000): Longest transcript, question, answer or caption. Documents and
             messages have no limit here; training leaves out what is too long for it.
         align (`str`, defaults to `"none"`): `proportional` adds word times, see `alignment.py`.
-        language (`str`, *optional*): Of items that do not say theirs.
-        speaker (`str`, *optional*): Of items that do not say theirs.
+        language (`str`, *optional*): Of items without one.
+        speaker (`str`, *optional*): Of items without one.
     """
 
     min_seconds: float = 0.1
@@ -123,7 +123,7 @@ class RecordMaker:
     Makes records.
 
     Args:
-        processor ([`TttProcessor`]): Its codec encodes; its tokenizer says what is a special token.
+        processor ([`TttProcessor`]): Its codec encodes; its tokenizer defines the special tokens.
         limits ([`Limits`]): What can be used.
         batch_size (`int`): Recordings encoded together.
     """

@@ -2,7 +2,7 @@
 One record of a source (a line of a manifest, a row of a table) -> one item: what there is to learn from, under one
 set of names.
 
-What a record is follows from what it holds:
+The kind of a record follows from what it holds:
 
 | it holds | the item is |
 |---|---|
@@ -15,7 +15,7 @@ What a record is follows from what it holds:
 
 A field that is empty (null, "", NaN) is not held.
 
-Depends on names of fields. Reads no audio and no files, and checks nothing: `record_maker.py` does.
+Depends on names of fields. Reads no audio and no files, and checks nothing: that is done in `record_maker.py`.
 """
 
 import json

@@ -2,7 +2,7 @@
 The records of a prepared dataset: what `ttt prepare` writes and what training and evaluation read.
 
 A prepared folder is a `datasets.DatasetDict` (splits `train`, `validation`, `test`; `load_from_disk` opens it) with
-two files beside it: `prepared.json` says what made it ([`PreparedInfo`]), `report.json` (and `report.md`, to be read)
+two files beside it: `prepared.json` states what made it ([`PreparedInfo`]), `report.json` (and `report.md`, to be read)
 what was left out and why.
 
 | kind | `text` | `codes` | `answer_text` | `answer_codes` |

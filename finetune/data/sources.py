@@ -123,7 +123,7 @@ def open_source(
     streaming: bool = False,
 ) -> Source:
     """
-    Find out what a name stands for.
+    Find the source that a name refers to.
 
     Args:
         name (`str`): A table (`.jsonl`, `.json`, `.parquet`, `.csv`, `.tsv`), a folder, or the id of a data set on
@@ -139,7 +139,7 @@ def open_source(
 
     Raises:
         FileNotFoundError: If a path leads nowhere.
-        ValueError: If a file or folder is of no kind that is known.
+        ValueError: If a file or folder is of an unknown kind.
     """
     path, columns = Path(name).expanduser(), columns or {}
     if path.is_file():
@@ -170,7 +170,7 @@ def _open_folder(name: str, path: Path, columns: Mapping[str, str]) -> Source:
         return Source(name, "table", tuple((file, None) for file in tables), path, columns)
     raise ValueError(
         f"{name!r} is no folder of data that is known: an audio folder has {' or '.join(METADATA)} with a column "
-        "file_name, Common Voice has clips/ and train.tsv or validated.tsv, and other data lies in .jsonl, .json or "
+        "file_name, Common Voice has clips/ and train.tsv or validated.tsv, and other data is in .jsonl, .json or "
         ".parquet files."
     )
 

@@ -40,9 +40,9 @@ def split_of_source(name: str) -> str:
     found = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
     if words[0] not in SPLIT_WORDS or len(found) > 1:
         raise ValueError(
-            f"The source has a split {name!r}, which does not say whether it is trained on: name it train, validation "
-            f"or test (or {', '.join(word for word in SPLIT_WORDS if word not in SPLITS)}, and what you like behind a "
-            "dot, dash or underscore), choose one of them with --hub-split, or hold out by --split-by hash."
+            f"The name of the split {name!r} does not show whether it is trained on: call it train, validation or test "
+            f"(or {', '.join(word for word in SPLIT_WORDS if word not in SPLITS)}, and anything after a dot, dash or "
+            "underscore), choose one of them with --hub-split, or hold out by --split-by hash."
         )
     return found.pop()
 

@@ -3,8 +3,9 @@ What the frozen codec preserves of real speech: an upper limit for any model tra
 
     recording -> codes -> audio again; a judge transcribes both, and is compared with the transcript
 
-A model speaks only through its codec's decoder and hears only through its encoder. So its speech in a language is not
-understood better than the codec's resynthesis of a person, and what the codec drops never reaches the model.
+A model's audio goes through its codec's encoder on the way in, and through its decoder on the way out. So its speech in
+a language cannot be more intelligible than the codec's resynthesis of a person, and what the codec drops never reaches
+the model.
 
 A judge that does not support the language cannot measure that, but it can still compare: the similarity of its
 transcripts of recording and resynthesis is 1 if they are the same, and 0 if they are no more similar than those of two
@@ -57,7 +58,7 @@ class CodecCheck:
         original (`ErrorRates`, *optional*): The judge on the recordings; `None` if it does not support the
             language.
         resynthesis (`ErrorRates`, *optional*): The judge on their resynthesis.
-        heard_alike (`float`): Similarity of transcripts, see above.
+        transcript_similarity (`float`): From 0 to 1, see above.
         mel_distance_db (`float`): Mean absolute difference of the log-mel spectra, levels matched, in dB.
         codes_used (`int`): Different codes that occurred ...
         codebook_size (`int`): ... out of so many.
@@ -71,7 +72,7 @@ class CodecCheck:
     seconds: float
     original: ErrorRates | None
     resynthesis: ErrorRates | None
-    heard_alike: float
+    transcript_similarity: float
     mel_distance_db: float
     codes_used: int
     codebook_size: int
@@ -96,7 +97,7 @@ def check_codec(
         processor ([`TttProcessor`]): Whose codec.
         judge (`Judge`): From `finetune.evaluation.judges`.
         count (`int`, defaults to 100): Recordings, spread over those at the beginning of the source.
-        limits ([`Limits`], *optional*): Which can be used, and their language if they do not say it.
+        limits ([`Limits`], *optional*): Which can be used, and the language of those without one.
         out (`Path`, *optional*): Folder for `codec_check.json`, `codec_check.md` and some audio to listen to.
         codec (`str`, *optional*): Name for the report.
 
@@ -138,7 +139,7 @@ def check_codec(
         seconds=sum(map(len, recordings)) / rates[0],
         original=original,
         resynthesis=again,
-        heard_alike=alike,
+        transcript_similarity=alike,
         mel_distance_db=float(np.mean(distances)),
         codes_used=used,
         codebook_size=processor.codec_config.codebook_size,
@@ -194,7 +195,7 @@ def _recordings(source: Source, record_maker: RecordMaker, count: int) -> list[D
 
 def verdict(original: ErrorRates | None, resynthesis: ErrorRates | None, alike: float, judge: str) -> str:
     """
-    Say in words what the numbers mean for training.
+    Write what the numbers mean for training.
 
     Args:
         original (`ErrorRates`, *optional*): The judge on the recordings.
@@ -261,7 +262,7 @@ def readable(check: CodecCheck) -> str:
     lines += ["| what | measured |", "|---|---|"]
     lines.append(
         "| similarity of transcripts, recording and resynthesis (1: the same, 0: as two different recordings) | "
-        f"{check.heard_alike:.3f} |"
+        f"{check.transcript_similarity:.3f} |"
     )
     lines.append(f"| mel distance | {check.mel_distance_db:.1f} dB |")
     lines.append(f"| codes used | {check.codes_used} of {check.codebook_size} |")
@@ -279,7 +280,7 @@ def _write(
 ) -> None:
     out.mkdir(parents=True, exist_ok=True)
     each: list[dict[str, Any]] = [
-        {"id": id, "text": text, "heard": first, "heard_again": second}
+        {"id": id, "text": text, "transcript": first, "transcript_of_resynthesis": second}
         for (id, _, _), text, first, second in zip(audio, texts, *transcripts, strict=True)
     ]
     replace_text(

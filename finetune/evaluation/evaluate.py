@@ -156,7 +156,7 @@ def evaluate(models: Sequence[str], sets: Sequence[str], out: Path, options: Eva
             {"do_sample": False} | options.generation,
         )
         for test in tests:
-            audio = out / "sounds" / folders[label] / set_folders[test.name]
+            audio = out / "audio" / folders[label] / set_folders[test.name]
             for measured in measure(checkpoint, test, options, judges, audio):
                 results.append({"model": label, "data": test.name} | measured)
                 (out / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")

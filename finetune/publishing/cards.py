@@ -13,7 +13,7 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from finetune.runs import Facts
-from finetune.training.recipe import Recipe
+from finetune.training.recipe import Recipe, by_their_names
 from modeling_ttt import TttConfig, model_card
 from modeling_ttt.model_card_ttt import TAG
 
@@ -133,7 +133,9 @@ def _short_names(paths: Collection[str]) -> dict[str, str]:
 def _changed(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of a recipe whose values are not the defaults."""
     defaults = vars(Recipe())
-    return {name: value for name, value in recipe.items() if name in defaults and value != defaults[name]}
+    return {
+        name: value for name, value in by_their_names(recipe).items() if name in defaults and value != defaults[name]
+    }
 
 
 def _about(name: str, facts: Facts) -> str:
@@ -147,7 +149,7 @@ def _about(name: str, facts: Facts) -> str:
             "| what | |",
             "|---|---|",
             f"| data | {training['hours']:.2f} hours of audio, {training['examples']} examples, "
-            f"languages: {', '.join(training['languages']) or 'not said'} |",
+            f"languages: {', '.join(training['languages']) or 'not stated'} |",
             f"| method | {training['method']}, {training['trained_parameters']:,} trained parameters |",
             f"| length | {training['updates']} updates, {training['epochs']} epochs, {training['tokens']:,} tokens |",
             f"| time and memory | {training['seconds'] / 60:.1f} minutes ({training['cpu_seconds'] / 60:.1f} of CPU), "

@@ -54,15 +54,15 @@ def write_published(
 
     Raises:
         FileExistsError: If the folder holds something.
-        ValueError: If an adapter's base is a folder of this machine, which nobody else has.
+        ValueError: If an adapter's base is a folder of this machine, which others do not have.
     """
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{str(out)!r} is not empty: choose a new folder.")
     base, adapter = split_model_name(trained)
     if adapter is not None and not merge and base_model is None and Path(base).is_dir():
         raise ValueError(
-            f"The adapter was trained from the folder {base!r}, which nobody else has: say by --base-model where it "
-            "lies on the Hub, or --merge."
+            f"The adapter was trained from the folder {base!r}, which others do not have: give its Hub id by "
+            "--base-model, or --merge."
         )
     facts = read_facts(Path(adapter or trained), results, label)
     name = name or str(out)

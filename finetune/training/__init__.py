@@ -1,1 +1,1 @@
-"""From prepared datasets to trained weights, as a recipe says."""
+"""From prepared datasets to trained weights, by a recipe."""

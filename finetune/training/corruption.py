@@ -27,7 +27,7 @@ from .collate import IGNORE_INDEX, CopiedExample, Example, NoisedExample, fill_b
 class Objective:
     """
     The strategies of the paper (section 3.3) and how often each is applied, per example; or the rule of copies, with
-    which only `misheard_codes` counts of them.
+    which only `replaced_prompt_codes` counts of them.
 
     Args:
         clean_audio_prob (`float`, defaults to 0.3): BANOM: no audio is noised, only text is learnt.
@@ -38,7 +38,7 @@ class Objective:
         block_fill_prob (`float`, defaults to 0.0): The spans of the reply are filled to whole blocks, see
             `fill_blocks` ...
         block_length (`int`, defaults to 32): ... of this length.
-        misheard_codes (`float`, defaults to 0.0): Largest share of the codes of a prompt that are replaced by
+        replaced_prompt_codes (`float`, defaults to 0.0): Largest share of the codes of a prompt that are replaced by
             others, see `replace_prompt_codes`.
         copies (`CopyRule`, *optional*): The objective `two_stream`: blocks are noised in copies behind the example ...
         max_length (`int`, *optional*): ... of which there are as many as fit into this number of tokens.
@@ -49,7 +49,7 @@ class Objective:
     span_truncation_prob: float = 0.5
     block_fill_prob: float = 0.0
     block_length: int = 32
-    misheard_codes: float = 0.0
+    replaced_prompt_codes: float = 0.0
     copies: CopyRule | None = None
     max_length: int | None = None
 
@@ -92,8 +92,10 @@ def corrupt_example(
         prefix_preservation_prob=objective.prefix_preservation_prob,
         generator=torch.Generator().manual_seed(rng.getrandbits(63)),
     )
-    if objective.misheard_codes:
-        noised.input_ids = replace_prompt_codes(noised.input_ids, labels, objective.misheard_codes, vocabulary, rng)
+    if objective.replaced_prompt_codes:
+        noised.input_ids = replace_prompt_codes(
+            noised.input_ids, labels, objective.replaced_prompt_codes, vocabulary, rng
+        )
     return cast(NoisedExample, {field: value[0].tolist() for field, value in vars(noised).items()})
 
 
@@ -137,9 +139,9 @@ def append_copies(
     input_ids, labels = list(example["input_ids"]), list(example["labels"])
     room = None if objective.max_length is None else objective.max_length - len(input_ids)
     copies = draw_copies(input_ids, labels, rule, torch.Generator().manual_seed(rng.getrandbits(63)), room)
-    if objective.misheard_codes:
+    if objective.replaced_prompt_codes:
         clean = torch.tensor([input_ids]), torch.tensor([labels])
-        input_ids = replace_prompt_codes(*clean, objective.misheard_codes, vocabulary, rng)[0].tolist()
+        input_ids = replace_prompt_codes(*clean, objective.replaced_prompt_codes, vocabulary, rng)[0].tolist()
     return {
         "input_ids": input_ids + copies.input_ids,
         "labels": labels + copies.labels,

@@ -121,7 +121,7 @@ def saved_bytes(model: TttForConditionalGeneration, rows: int, length: int, widt
         rows (`int`): Of a batch.
         length (`int`): Tokens of a row.
         width (`int`): Bytes of a number in the computation.
-        checkpointing (`bool`): Whether layers are computed again: then what one layer keeps is added to what lies
+        checkpointing (`bool`): Whether layers are computed again: then what one layer keeps is added to what is kept
             between them.
 
     Returns:

@@ -99,7 +99,7 @@ def read_mixture(path: str | Path, tasks: Iterable[str] = ()) -> Mixture:
 
     Raises:
         FileNotFoundError: If there is neither.
-        ValueError: If it is a manifest, or says something that a mixture does not have.
+        ValueError: If it is a manifest, or has a key that a mixture does not have.
     """
     path = Path(path)
     if path.is_dir() or path.name == INFO_FILE:
@@ -174,7 +174,7 @@ class _Source:
 
 class MixedExamples(Dataset):
     """
-    The training examples of a mixture, each at its position; `order(epoch)` says which positions an epoch takes.
+    The training examples of a mixture, each at its position; `order(epoch)` gives the positions that an epoch takes.
 
     Args:
         mixture ([`Mixture`]): What is mixed.
@@ -268,7 +268,7 @@ class MixedExamples(Dataset):
 
     def order(self, epoch: int) -> np.ndarray:
         """
-        Say which examples an epoch takes, in order.
+        Give the positions of the examples that an epoch takes, in order.
 
         Args:
             epoch (`int`): 0, 1, ...

@@ -40,6 +40,7 @@ MAY_CHANGE = (
     "dataloader_num_workers",
     "compile_layers",
 )  # when a run goes on: they decide nothing about it
+OTHER_NAMES = {"misheard_codes": "replaced_prompt_codes", "validation_sounds": "validation_texts"}  # are read, too
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Recipe:
         span_truncation_prob (`float`): SST.
         block_fill_prob (`float`): Share of examples whose spans are filled to whole blocks of the model's
             `block_length`, for models that speak in aligned groups of words, as nano does.
-        misheard_codes (`float`): Largest share of the codes of a prompt that are replaced by others, against
+        replaced_prompt_codes (`float`): Largest share of the codes of a prompt that are replaced by others, against
             memorising recordings.
         aligned (`int`): Words per group where the data has word times; 0 is the layout's fixed pattern.
         default_language (`str`): Prompts in this language carry no tag of their language.
@@ -100,7 +101,7 @@ class Recipe:
         metric_for_best_model (`str`): `wer` or `cer` of transcriptions, `tts_cer` of speech as the model itself
             transcribes it, or `loss`.
         validation_examples (`int`): Recordings that each validation transcribes.
-        validation_sounds (`int`): Texts that each validation speaks.
+        validation_texts (`int`): Texts that each validation reads aloud.
         max_new_tokens (`int`): Longest reply in validation.
         save_total_limit (`int`): Checkpoints to keep, besides the best.
         dataloader_num_workers (`int`): Processes that make batches.
@@ -124,7 +125,7 @@ class Recipe:
     prefix_preservation_prob: float = 0.3
     span_truncation_prob: float = 0.5
     block_fill_prob: float = 0.0
-    misheard_codes: float = 0.0
+    replaced_prompt_codes: float = 0.0
     aligned: int = 0
     default_language: str = "en"
     tasks: str = ""
@@ -152,7 +153,7 @@ class Recipe:
     early_stopping_patience: int = 5
     metric_for_best_model: str = "wer"
     validation_examples: int = 32
-    validation_sounds: int = 2
+    validation_texts: int = 2
     max_new_tokens: int = 512
     save_total_limit: int = 2
     dataloader_num_workers: int = 0
@@ -174,7 +175,7 @@ class Recipe:
             "prefix_preservation_prob",
             "span_truncation_prob",
             "block_fill_prob",
-            "misheard_codes",
+            "replaced_prompt_codes",
             "warmup_ratio",
         ):
             if not 0 <= getattr(self, name) <= 1:
@@ -209,9 +210,7 @@ class Recipe:
             raise ValueError(
                 f"`metric_for_best_model` is one of {', '.join(GENERATION_METRICS)} and loss, but is {metric!r}."
             )
-        needed = ["validation_examples"] * (metric in GENERATION_METRICS) + ["validation_sounds"] * (
-            metric == "tts_cer"
-        )
+        needed = ["validation_examples"] * (metric in GENERATION_METRICS) + ["validation_texts"] * (metric == "tts_cer")
         for name in needed:
             if getattr(self, name) < 1:
                 raise ValueError(f"`metric_for_best_model: {metric}` needs `{name}` of at least 1; `loss` needs none.")
@@ -245,6 +244,11 @@ class Recipe:
                 raise ValueError(f"The recipe does not say `{name}`: write it there or pass --set {name}=...")
 
 
+def by_their_names(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace keys of a recipe that have one of `OTHER_NAMES`."""
+    return {OTHER_NAMES.get(name, name): value for name, value in keys.items()}
+
+
 def override(recipe: Recipe, keys: Mapping[str, Any]) -> Recipe:
     """
     Change keys of a recipe.
@@ -261,6 +265,7 @@ def override(recipe: Recipe, keys: Mapping[str, Any]) -> Recipe:
     """
     kinds = typing.get_type_hints(Recipe)
     names = [known.name for known in fields(Recipe)]
+    keys = by_their_names(keys)
     for name in keys:
         if not isinstance(name, str):
             raise ValueError(f"A recipe's keys are words, but one is {shown(name)}.")
@@ -329,7 +334,7 @@ def _assign(keys: dict[str, Any], name: str, value: Any) -> None:
     owners = [owner for owner, stage in stages.items() if name in stage]
     if owners:
         raise ValueError(
-            f"The stages {', '.join(owners)} say `{name}` themselves, and --set {name}=... would not reach them: --set "
+            f"The stages {', '.join(owners)} set `{name}` themselves, and --set {name}=... would not reach them: --set "
             f"{owners[0]}.{name}=..."
         )
     keys[name] = value

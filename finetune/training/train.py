@@ -1,5 +1,5 @@
 """
-Train a Text-to-Talk model on prepared data, as a recipe says.
+Train a Text-to-Talk model on prepared data, by a recipe.
 
     ttt train finetune/recipes/low_resource_lora.yaml --set model=checkpoints/ttt-nano \\
         --set data=prepared/italian --set output_dir=runs/italian
@@ -42,7 +42,7 @@ from processing_ttt import TttProcessor
 
 from .batch_plan import RowPlan
 from .muon import MuonAdamW
-from .recipe import MAY_CHANGE, Recipe
+from .recipe import MAY_CHANGE, Recipe, by_their_names
 from .resume import CheckpointMarker, check_same_data, last_complete_checkpoint
 from .trainer import FlushLogs, TttTrainer
 from .training_data import NoisingCollator, PlannedRows, TrainingData, read_data, training_objective, validation_rows
@@ -134,7 +134,7 @@ def _claim(folder: Path, recipe: Recipe) -> None:
         written = read_yaml(path)
         if not isinstance(written, dict):
             raise ValueError(f"{str(path)!r} is damaged: it is not the recipe of a run. Choose another output_dir.")
-        there = asdict(Recipe()) | written
+        there = asdict(Recipe()) | by_their_names(written)
         changed = [name for name in own if name not in MAY_CHANGE and there[name] != own[name]]
         if changed and ((folder / RESULT_FILE).is_file() or any(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"))):
             raise ValueError(
@@ -238,7 +238,7 @@ def build_trainer(recipe: Recipe, model: Any, processor: TttProcessor, data: Tra
         trainer.check_generation = Validation(
             processor,
             data.recordings,
-            recipe.validation_sounds,
+            recipe.validation_texts,
             folder=folder / "samples" if trainer.is_world_process_zero() else None,
             sinks=sinks,
             options={"max_new_tokens": recipe.max_new_tokens},
@@ -255,12 +255,12 @@ def compile_layers(model: Any) -> None:
         model: With or without an adapter. Names of parameters stay what they are.
 
     Raises:
-        ValueError: If the model does not say which modules are layers.
+        ValueError: If the model does not name its layers.
     """
     kinds = set(getattr(model, "_no_split_modules", None) or ())
     layers = [module for module in model.modules() if type(module).__name__ in kinds]
     if not layers:
-        raise ValueError("This backbone does not say which of its modules are layers: --set compile_layers=false.")
+        raise ValueError("This backbone does not name the class of its layers: --set compile_layers=false.")
     for layer in layers:
         layer.compile()
 
@@ -333,7 +333,7 @@ def _trackers(recipe: Recipe) -> list[str]:
 
 
 def _report(recipe: Recipe, trainer: TttTrainer) -> list[AudioSink]:
-    """Send curves where the recipe says, and list what else takes audio."""
+    """Send curves to the recipe's `report_to`, and list what also takes audio."""
     if not trainer.is_world_process_zero():
         return []
     sinks: list[AudioSink] = []

@@ -83,7 +83,7 @@ class TttTrainer(Trainer):
         self._since_log = sums if self._since_log is None else self._since_log + sums
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add both parts of the loss, and say where in the data the run is."""
+        """Add both parts of the loss, and the position in the data."""
         if "loss" in logs and self._since_log is not None:
             text, audio, samples, tokens = self.accelerator.reduce(self._since_log, "sum").tolist()
             if not (math.isfinite(text) and math.isfinite(audio)):

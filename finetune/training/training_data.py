@@ -82,7 +82,7 @@ def training_objective(recipe: Recipe, config: TttConfig, block_length: int) -> 
         recipe.span_truncation_prob,
         recipe.block_fill_prob,
         block_length,
-        recipe.misheard_codes,
+        recipe.replaced_prompt_codes,
         copies,
         recipe.max_length,
     )

@@ -1,5 +1,5 @@
 """
-Replies during validation: a few recordings transcribed, a few texts spoken.
+Replies during validation: a few recordings transcribed, a few texts read aloud.
 
 Speech is judged by the model's own transcription of its codes, which needs no codec and no second model; `ttt evaluate`
 has better judges. The audio goes to files and to the curves, because a number does not describe a voice.
@@ -49,8 +49,8 @@ class TrackerAudio:
 @dataclass
 class Validation:
     """
-    Lets a model transcribe and speak. Every process of a run asks the same questions, so that a model that is sharded
-    over them stays in step.
+    Lets a model transcribe and read aloud. Every process of a run asks the same questions, so that a model that is
+    sharded over them stays in step.
 
     Args:
         processor ([`TttProcessor`]): The model's.
@@ -78,7 +78,7 @@ class Validation:
             step (`int`): Updates so far; part of the file names.
 
         Returns:
-            `dict[str, float]`: `wer` and `cer` of the transcripts; `tts_cer` of the speech, as the model hears it.
+            `dict[str, float]`: `wer` and `cer` of the transcripts; `tts_cer` of the model's transcripts of its speech.
         """
         checkpoint = Checkpoint(
             model, self.processor, default_language=self.default_language, options={"do_sample": False} | self.options

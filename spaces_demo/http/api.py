@@ -57,7 +57,7 @@ def add_api(app: FastAPI, service: TalkService, model_name: str = "ttt", more: A
 
     @app.get("/health")
     async def health() -> JSONResponse:
-        """Say whether requests are taken: status 200, or 503 when the server is about to stop."""
+        """Report whether requests are taken: status 200, or 503 when the server is about to stop."""
         admission = service.admission
         status = "stopping" if admission.is_closed else "ok"
         body = Health(status=status, model=model_name, served=admission.num_running, waiting=admission.num_waiting)

@@ -121,14 +121,14 @@ class TalkEndpoints:
         self, audio: gr.FileData, options: dict[str, Any] | None = None, request: gr.Request | None = None
     ) -> str:
         """
-        Write down what is said in a recording.
+        Transcribe a recording.
 
         Args:
             audio: The recording: an uploaded wav, flac, mp3, ogg, opus, m4a or webm file, or a data: URL of one.
             options: How to decode: temperature, seed, max_new_tokens.
 
         Returns:
-            What was said.
+            The transcript.
         """
         with _errors_for_gradio():
             return (await self.service.reply_async(_asked("asr", None, audio, options, request))).text
@@ -140,7 +140,7 @@ class TalkEndpoints:
         Read a text aloud.
 
         Args:
-            text: What to say.
+            text: The text.
             options: How to decode: denoising_steps, remasking, audio_temperature, audio_guidance_scale,
             entropy_bound, seed, max_new_tokens.
 
@@ -177,7 +177,7 @@ class TalkEndpoints:
         self, audio: gr.FileData, options: dict[str, Any] | None = None, request: gr.Request | None = None
     ) -> dict[str, Any]:
         """
-        Write down what is said in a recording, piece by piece.
+        Transcribe a recording, piece by piece.
 
         Args:
             audio: The recording: an uploaded wav, flac, mp3, ogg, opus, m4a or webm file, or a data: URL of one.
@@ -197,7 +197,7 @@ class TalkEndpoints:
         Read a text aloud, piece by piece while the speech is made.
 
         Args:
-            text: What to say.
+            text: The text.
             options: As for `speak`.
 
         Returns:

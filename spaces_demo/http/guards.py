@@ -41,12 +41,12 @@ class AllowedHosts:
         self._names = {"localhost", this_machine, f"{this_machine}.local", *(name.lower() for name in names)}
 
     def allow_host(self, host: str | None) -> bool:
-        """Say whether a `Host` header names this server; programs may leave it out."""
+        """Check whether a `Host` header names this server; programs may leave it out."""
         name = _hostname(f"//{host}") if host is not None else "localhost"
         return ANY_HOST in self._names or (name is not None and (_is_address(name) or name in self._names))
 
     def allow_origin(self, origin: str | None, host: str | None) -> bool:
-        """Say whether a request with this `Origin` header comes from a page of this server or of this machine."""
+        """Check whether a request with this `Origin` header comes from a page of this server or of this machine."""
         if origin is None or ANY_HOST in self._names:
             return True
         if host is not None and origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}"):
@@ -111,7 +111,7 @@ class BodyGuard:
 
         async def send_unless_refused(message: Message) -> None:
             nonlocal has_begun
-            if has_begun or body.refused is None:  # what the route answers to half a body says less
+            if has_begun or body.refused is None:  # the route's own answer to half a body is less clear
                 has_begun = True
                 await send(message)
 

@@ -135,7 +135,7 @@ def openai_error(status: int, message: str, param: str | None = None, code: str 
         status (`int`): Status of the answer.
         message (`str`): A sentence for the person who asked.
         param (`str`, *optional*): The field that is wrong.
-        code (`str`, *optional*): What programs know the error by.
+        code (`str`, *optional*): Name of the error for programs.
 
     Returns:
         `JSONResponse`.
@@ -157,7 +157,7 @@ def _status(error: RequestError) -> tuple[int, str | None]:
 
 
 def _invalid(error: RequestValidationError) -> tuple[str, str | None]:
-    """Say which fields of a body are wrong, and what is wrong with the first; never what came instead."""
+    """Name the fields of a body that are wrong, and describe the first; never what came instead."""
     found = [(str(place["loc"][1]), place["msg"]) for place in error.errors() if len(place["loc"]) > 1]
     if not found or error.errors()[0]["type"] == "json_invalid":
         how = "send a JSON object with the header Content-Type: application/json"

@@ -34,7 +34,7 @@ class SpeechBody(BaseModel):
 
     Args:
         model (`str`): One that `/v1/models` lists, or one of OpenAI's names.
-        input (`str`): What to say.
+        input (`str`): The text.
         voice (`str` or [`Voice`], *optional*): One that `/v1/audio/voices` lists; any other is ignored.
         response_format (`str`): `mp3`, `opus`, `aac`, `wav` or `pcm` (16-bit, at the model's rate), which are sent
             while they are generated; or `flac`, which is sent whole.
@@ -149,7 +149,7 @@ def openai_router(service: TalkService, model_name: str = "ttt") -> APIRouter:
         language: Annotated[str | None, Form()] = None,
         granularities: Annotated[list[str] | None, Form(alias="timestamp_granularities[]")] = None,
     ) -> Response:
-        """Write down what is said in a recording. `prompt` and other hints are ignored."""
+        """Transcribe a recording. `prompt` and other hints are ignored."""
         _check_transcript(response_format, granularities or [])
         asked = TalkRequest(
             "asr",
@@ -175,8 +175,7 @@ def _check_transcript(response_format: str, granularities: list[str]) -> None:
         raise RequestError(f"The response_format is {', '.join(most)} or {last}.", "response_format")
     if set(granularities) - {"segment"}:
         raise RequestError(
-            "This model knows when segments are said, and not when words are: leave timestamp_granularities[] out, or "
-            "ask for segment.",
+            "This model times segments, and not words: leave timestamp_granularities[] out, or ask for segment.",
             "timestamp_granularities[]",
         )
 

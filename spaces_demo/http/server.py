@@ -45,7 +45,7 @@ def build_app(
     # Sentences for the person who asked are `gr.Error`; any other error is one of Python.
     gr.mount_gradio_app(app, demo, path="/", show_error=False, **mount_kwargs)
     give_tools_audio(demo)
-    # Gradio checks that a client names only files that it uploaded, if the page was launched; a mounted page must say
+    # Gradio checks that a client names only files that it uploaded, if the page was launched; a mounted page must state
     # so.
     demo.has_launched = True
     app.add_middleware(LinkPreview)

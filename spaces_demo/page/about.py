@@ -1,5 +1,5 @@
 """
-What the page says of itself: where its code, the paper, the model card and the licence are.
+What the page states about itself: where its code, the paper, the model card and the licence are.
 
 Depends on the folder of a checkpoint. Independent of Gradio and the model.
 """

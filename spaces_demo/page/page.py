@@ -46,7 +46,7 @@ LOOKS: dict[str, Any] = {
     ),
     "css_paths": STATIC / "page.css",
 }
-TITLE = (STATIC / "title.html").read_text(encoding="utf-8")  # with a place for what the model knows
+TITLE = (STATIC / "title.html").read_text(encoding="utf-8")  # with a place for what can be asked
 # What can be asked, by the name of the model.
 KNOWN = {
     "ttt-nano": "Nano understands spoken English in many voices, and knows a small world: sums up to twenty, clock and "
@@ -219,7 +219,7 @@ class Page:
     def ask_aloud(
         self, event: gr.EventData, request: gr.Request, session: Session | None, model: str, *controls: Any
     ) -> Iterator[Any]:
-        """Answer what was said into the microphone."""
+        """Answer a question from the microphone."""
         audio = recording_in(event)
         if audio is None:
             yield from self._refuse(session, RequestError("The microphone sent no audio: try again."))

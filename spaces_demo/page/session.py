@@ -52,7 +52,7 @@ class ShownTurn:
         is_over (`bool`): Whether the reply has ended.
         name (`str`): Distinguishes this turn from all others, for the player and for file names.
         first_audio (`float`, *optional*): Seconds from the end of the speaker's question to the first audio that the
-            browser played; `None` for a question that was not said into the microphone.
+            browser played; `None` for a question that was not spoken into the microphone.
         is_certain (`bool`): Whether the question is over: if its speaker only pauses, it is withdrawn again, and not
             shown before.
         has_stopped (`threading.Event`): Set when the reply has ended, and is part of the conversation.
@@ -115,7 +115,7 @@ class Session:
                 the question is there again. A later error is the turn's `error`.
         """
         if name is not None and self.turns and not self.turns[-1].is_certain:
-            self.withdraw(self.turns[-1].name)  # its speaker went on, which the page may still be about to say
+            self.withdraw(self.turns[-1].name)  # its speaker went on, which the page may not have reported yet
         before = self._taken_back[0] if self._taken_back else None
         retries = before.retries + 1 if before and before.request == request else 0
         vocabulary, codec = self.service.processor.vocabulary, self.service.processor.codec_config

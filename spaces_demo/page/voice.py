@@ -1,5 +1,5 @@
 """
-The button to talk, which plays replies, too, and what it tells the server.
+The button to talk, which plays replies, too, and what it sends to the server.
 
 Depends on Gradio; audio in the browser is in `static/*.js`. Independent of the model.
 """
@@ -30,7 +30,7 @@ def voice(rate: int, max_seconds: float) -> gr.HTML:
         max_seconds (`float`): Longest question.
 
     Returns:
-        `gr.HTML`: With the events `asked`, whose `sound` is a wav file in base64 and whose `name` becomes that of the
+        `gr.HTML`: With the events `asked`, whose `audio` is a wav file in base64 and whose `name` becomes that of the
             turn; `withdrawn`, when its speaker goes on after all; `interrupted`, when a reply is to stop after
             `seconds` of its audio; and `played`, `seconds` after the question, when its first audio is.
     """
@@ -55,7 +55,7 @@ def voice_script() -> str:
 def recording_in(event: gr.EventData) -> AudioFile | None:
     """Return the question that the browser recorded, if that is what the event has."""
     try:
-        return AudioFile(base64.b64decode(event._data["sound"], validate=True), "question.wav")
+        return AudioFile(base64.b64decode(event._data["audio"], validate=True), "question.wav")
     except (TypeError, KeyError, ValueError, binascii.Error):
         return None
 

@@ -90,7 +90,7 @@ class TurnTracker:
         return [mark for mark in marks if mark is not None]
 
     def stop(self) -> Mark:
-        """End the turn here, whatever is said."""
+        """End the turn here, whether or not there is speech."""
         begin = 0 if self._candidate is None else self._candidate
         self._forget()
         return Mark("stopped", self._position(begin), self._position(self.num_windows))

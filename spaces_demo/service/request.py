@@ -199,7 +199,7 @@ class TalkRequest:
             raise RequestError(f"The task {self.task} takes text and no audio.", "audio")
         if text is None and self.audio is None:
             raise RequestError(
-                "There is no question: say, upload or write one."
+                "There is no question: record, upload or write one."
                 if task.takes_audio
                 else "There is no text: write some.",
                 "text",

@@ -150,7 +150,7 @@ def answer_microphone(message: Any) -> TurnUpdate:
     Answer the microphone in the browser, whose script calls this function by its name.
 
     Args:
-        message (`dict`): `sound`, 16-bit samples at 16 kHz in base64, a multiple of 512 of them; and `memory`, from the
+        message (`dict`): `audio`, 16-bit samples at 16 kHz in base64, a multiple of 512 of them; and `memory`, from the
             answer before.
 
     Returns:
@@ -160,7 +160,7 @@ def answer_microphone(message: Any) -> TurnUpdate:
         RequestError: If the message has another form.
     """
     try:
-        samples = np.frombuffer(base64.b64decode(message["sound"], validate=True), "<i2")
+        samples = np.frombuffer(base64.b64decode(message["audio"], validate=True), "<i2")
         state = _unpack(message["memory"]) if message.get("memory") else INITIAL_STATE
     except (TypeError, KeyError, AttributeError, ValueError) as error:  # the last also for letters outside base64
         raise RequestError("The microphone sent something that is not audio: reload the page and try again.") from error
@@ -210,7 +210,7 @@ def _checked_count(count: Any) -> int:
 
 
 def load_detector() -> None:
-    """Load the detector, so that the first who speaks does not wait for it."""
+    """Load the detector, so that the first speaker does not wait for it."""
     _network()
 
 

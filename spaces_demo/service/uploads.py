@@ -106,7 +106,7 @@ def _checked_bytes(data: bytes, limits: Limits) -> io.BytesIO:
         raise RequestError(f"This is no audio file that can be read: send {limits.file_types_in_words}.") from error
     if header.format not in FORMATS:
         raise RequestError(f"The file holds {header.format} audio: send {limits.file_types_in_words}.")
-    # A file that was written as a stream may not say how long it is: decoding it stops after the longest question.
+    # A file that was written as a stream may not state its length: decoding it stops after the longest question.
     frames = 0 if header.frames == UNKNOWN_FRAMES else header.frames
     _check_shape(header.samplerate, header.channels, frames, limits)
     return io.BytesIO(data)

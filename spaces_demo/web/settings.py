@@ -1,5 +1,5 @@
 """
-What the page without a server must know of a checkpoint: token ids, decoding options, prompts, the codec's windows.
+What the page without a server needs of a checkpoint: token ids, decoding options, prompts, the codec's windows.
 
 Depends on a model's configuration, its processor and the manifest of its export. Independent of files and browsers.
 """
@@ -12,9 +12,9 @@ from modeling_ttt import TttConfig
 from modeling_ttt.generation_options_ttt import GENERATION_DEFAULTS
 from processing_ttt.tasks_ttt import system_prompt
 
-PLACE = "\N{OBJECT REPLACEMENT CHARACTER}"  # stands for the user's text in a rendered prompt
+PLACE = "\N{OBJECT REPLACEMENT CHARACTER}"  # placeholder of the user's text in a rendered prompt
 TASKS = ("chat", "asr", "tts")
-# Options of decoding that the page knows; any other must have its default.
+# Options of decoding that the page has; any other must have its default.
 OPTIONS = {
     "block_length": "blockLength",
     "first_block_length": "firstBlockLength",
@@ -37,7 +37,7 @@ def decoding_options(config: TttConfig, generation: GenerationConfig) -> dict[st
         `dict`: By their names in `decoder.js`.
 
     Raises:
-        ValueError: The page does not know an option that is set, or the attention of the model's spans.
+        ValueError: The page does not have an option that is set, or the attention of the model's spans.
     """
     if config.span_block_length is not None:
         raise ValueError("The page decodes models whose spans are seen whole, not block by block: use `ttt demo`.")
@@ -105,7 +105,7 @@ def prompts(processor: Any) -> dict[str, tuple[str, str]]:
 
 def settings(config: TttConfig, generation: GenerationConfig, processor: Any, codec: dict[str, Any]) -> dict[str, Any]:
     """
-    Give all that the page must know, for `settings.json`.
+    Give all that the page needs, for `settings.json`.
 
     Args:
         config ([`TttConfig`]): The model's.

@@ -48,8 +48,8 @@ custom_headers:
   cross-origin-resource-policy: same-origin
 ---
 
-A model that writes text token by token and speaks by denoising blocks of audio, in your browser: what you say and what
-it answers stay on your device. Serve this folder from https or from localhost:
+A model that writes text token by token and speaks by denoising blocks of audio, in your browser: questions and
+answers stay on your device. Serve this folder from https or from localhost:
 
     python -m http.server --directory . 8000
 
@@ -148,7 +148,7 @@ def export_model(model: str | os.PathLike, folder: Path) -> Path:
     processor = AutoProcessor.from_pretrained(model)
     if not isinstance(processor.codec, TttCodecModel):
         raise ValueError("The page runs nano's kind of codec, this checkpoint has another one: use `ttt demo`.")
-    decoding_options(loaded.config, loaded.generation_config)  # what the page does not know is refused before the work
+    decoding_options(loaded.config, loaded.generation_config)  # what the page does not have is refused before the work
     manifest = export_onnx(loaded, folder, "int8")
     manifest["codec"] = export_codec(processor.codec, folder / "onnx", "int8")
     (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")

@@ -165,9 +165,9 @@ def test_nar_replies_are_one_span_of_each_sample():
     is_reply = torch.tensor([[0, 0, 0, 0, 1, 1, 0, 1]]).bool()
     samples = torch.tensor([[0, 0, 0, 0, 0, 0, 1, 1]])
     found = nar.reply_span_ids(ids, is_reply, AUDIO_START, samples)[0].tolist()
-    prompt_text, prompt_sound, reply, other_reply = found[0], found[1], found[4], found[7]
-    assert found == [-1, prompt_sound, prompt_sound, -1, reply, reply, -1, other_reply]
-    assert prompt_text == -1 and len({prompt_sound, reply, other_reply, -1}) == 4
+    prompt_text, prompt_audio, reply, other_reply = found[0], found[1], found[4], found[7]
+    assert found == [-1, prompt_audio, prompt_audio, -1, reply, reply, -1, other_reply]
+    assert prompt_text == -1 and len({prompt_audio, reply, other_reply, -1}) == 4
 
 
 def test_the_nar_loss_weights_masked_ids_by_one_over_p_and_divides_by_the_reply():
@@ -197,7 +197,7 @@ def test_a_reply_is_cut_inside_and_loses_its_end():
         assert 0.3 * 18 - 1 < length < 0.9 * 18 + 1
 
 
-def test_nar_learns_what_stands_behind_the_end_as_far_as_decoding_looks():
+def test_nar_learns_what_is_behind_the_end_as_far_as_decoding_looks():
     whole = example(0)
     prompt = whole["labels"].count(-100)
     filled = nar.fill_reply(whole, 16, EOS)
@@ -233,17 +233,17 @@ def spans_of(batch: dict[str, torch.Tensor]) -> list[list[int]]:
     for labels in batch["labels"].tolist():
         span: list[int] = []
         for label in labels:
-            is_sound = label >= AUDIO_START
-            if span and not is_sound:
+            is_audio = label >= AUDIO_START
+            if span and not is_audio:
                 found.append(span)
                 span = []
-            if is_sound:
+            if is_audio:
                 span.append(label)
         assert not span
     return found
 
 
-def test_nar_reveals_the_surest_masks_first():
+def test_nar_reveals_the_most_confident_masks_first():
     logits = torch.full((1, 3, 4), 0.0)
     logits[0, 0, 1], logits[0, 1, 2], logits[0, 2, 3] = 2.0, 9.0, 5.0
     revealed, ids = nar._reveal(logits, torch.tensor([[True, False, True]]), 1)

@@ -67,10 +67,10 @@ def test_several_recordings_are_transcribed_in_one_run_and_a_bad_one_does_not_en
     assert first.startswith(f"{QUESTIONS[0]}: ") and second.startswith(f"{QUESTIONS[1]}: ")
     with QUESTIONS[0].open("rb") as file:
         alone = ttt("transcribe", "-", "--json", cwd=tmp_path, stdin=file)
-    told = json.loads(alone.stdout)
-    assert told["audio"] == "-" and told["text"] == first.partition(": ")[2]
-    assert told["duration"] == pytest.approx(soundfile.info(QUESTIONS[0]).duration, abs=0.01)
-    assert [segment["text"] for segment in told["segments"]] == [told["text"]]
+    printed = json.loads(alone.stdout)
+    assert printed["audio"] == "-" and printed["text"] == first.partition(": ")[2]
+    assert printed["duration"] == pytest.approx(soundfile.info(QUESTIONS[0]).duration, abs=0.01)
+    assert [segment["text"] for segment in printed["segments"]] == [printed["text"]]
 
 
 def test_a_long_recording_is_transcribed_whole_as_subtitles(tmp_path):
@@ -124,7 +124,7 @@ def test_each_adapter_is_asked_in_its_own_language_unless_one_is_named():
     assert talker.system_prompt("tts") is None  # the talker's language counts
 
 
-def test_talk_can_show_what_it_heard(tmp_path):
+def test_talk_can_show_the_transcript_of_the_question(tmp_path):
     done = ttt("talk", "--audio", QUESTIONS[0], "--transcribe", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Heard: ")
@@ -140,10 +140,10 @@ def test_talk_and_speak_stream_what_they_say_whole(tmp_path):
     whole, streamed = ttt(*question, cwd=tmp_path), ttt(*question, "--stream", "--out", "stream.wav", cwd=tmp_path)
     assert streamed.returncode == 0, streamed.stderr
     assert streamed.stdout.splitlines()[0] == whole.stdout.splitlines()[0]
-    expected, heard = soundfile.read(tmp_path / "reply.wav")[0], soundfile.read(tmp_path / "stream.wav")[0]
-    np.testing.assert_allclose(heard, expected, rtol=0, atol=2 / 2**15)  # 16-bit steps of the file
+    expected, streamed = soundfile.read(tmp_path / "reply.wav")[0], soundfile.read(tmp_path / "stream.wav")[0]
+    np.testing.assert_allclose(streamed, expected, rtol=0, atol=2 / 2**15)  # 16-bit steps of the file
     seconds, name, first, ending, total = SUMMARY.match(streamed.stderr).groups()
-    assert (seconds, name, ending) == (f"{len(heard) / 16_000:.2f}", "stream.wav", "all in")
+    assert (seconds, name, ending) == (f"{len(streamed) / 16_000:.2f}", "stream.wav", "all in")
     assert 0 < float(first) < float(total)
     assert ttt("speak", "--stream", "--text", "Two.", cwd=tmp_path).returncode == 0
     assert soundfile.info(tmp_path / "speech.wav").duration > 0.1

@@ -1,4 +1,4 @@
-"""`--play`: what reaches the loudspeaker, and what is said where there is none. sounddevice stands for its module."""
+"""`--play`: what reaches the loudspeaker, and what is said where there is none. sounddevice is replaced."""
 
 import sys
 from types import SimpleNamespace
@@ -65,13 +65,13 @@ def test_speech_is_played_as_it_is_written(loudspeakers, tmp_path, monkeypatch, 
     assert loudspeaker.ended == ["played to its end", "closed"]
 
 
-def test_ctrl_c_ends_the_sound_at_once(loudspeakers):
+def test_ctrl_c_ends_the_audio_at_once(loudspeakers):
     with pytest.raises(KeyboardInterrupt), player(16_000):
         raise KeyboardInterrupt
     assert loudspeakers[0].ended == ["closed"]
 
 
-def test_where_nothing_can_be_heard_one_sentence_says_so_before_a_model_is_loaded(loudspeakers, monkeypatch):
+def test_where_nothing_can_be_played_one_sentence_says_so_before_a_model_is_loaded(loudspeakers, monkeypatch):
     def no_device(kind):
         raise PortAudioError("Error querying device -1")
 

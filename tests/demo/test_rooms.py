@@ -7,7 +7,7 @@ from import_graph import OURS, circles, imported_modules, modules
 
 DEMO = modules("spaces_demo")
 GRAPH = {name: imported_modules(name) & DEMO.keys() for name in DEMO}
-# What a room may import besides itself; modules that lie in no room put the rooms together.
+# What a room may import besides itself; modules outside of the rooms put the rooms together.
 ALLOWED = {
     "service": (),
     "realtime": ("service",),
@@ -27,7 +27,7 @@ LIBRARIES = {
 
 
 def room(name):
-    """The room of a module, or `None` of one that lies in none."""
+    """The room of a module, or `None` of one in none."""
     part = name.split(".")[1] if "." in name else ""
     return part if part in ALLOWED else None
 

@@ -1,4 +1,4 @@
-"""The folder of the Space stands alone, and on ZeroGPU only plain lists cross between the processes."""
+"""The folder of the Space is complete, and on ZeroGPU only plain lists cross between the processes."""
 
 import os
 import pickle
@@ -80,7 +80,7 @@ def test_files_are_not_overwritten(space):
         write_space(space)
 
 
-def test_behind_the_proxy_of_a_space_visitors_are_told_apart(monkeypatch):
+def test_behind_the_proxy_of_a_space_visitors_are_distinguished(monkeypatch):
     import asyncio
 
     from spaces_demo import app, space

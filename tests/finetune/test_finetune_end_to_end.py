@@ -49,7 +49,7 @@ def folder_of_recordings(folder: Path, count: int) -> Path:
                 [f"{index}.wav", " ".join(rng.choices(WORDS, k=2)) + f" {index}", "it", f"speaker {index % 2}"]
             )
         lines.writerow(["broken.wav", "ciao", "it", "speaker 0"])
-    (folder / "broken.wav").write_bytes(b"no sound")
+    (folder / "broken.wav").write_bytes(b"no audio")
     return folder
 
 
@@ -79,7 +79,7 @@ def test_a_folder_of_wav_files_becomes_an_adapter_on_the_hub_that_talks(tmp_path
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
         files = hub.files("you/ttt-it")
     report = json.loads((tmp_path / "prepared" / "report.json").read_text())
-    assert "broken" in json.dumps(report), "a file that is no sound is a line in the report"
+    assert "broken" in json.dumps(report), "a file that is no audio is a line in the report"
     results = json.loads((tmp_path / "measured" / "results.json").read_text())
     assert {(result["model"], Path(result["data"]).name, result["task"]) for result in results} == {
         (model, data, task)

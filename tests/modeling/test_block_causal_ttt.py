@@ -15,7 +15,7 @@ from modeling_fixtures import (
     END,
     EOS,
     FIRST_WORD,
-    SpeaksOften,
+    OpensSpansOften,
     conversation,
     left_padded,
     script,
@@ -80,7 +80,7 @@ def test_cached_decoding_equals_recomputing_everything_and_the_slow_restatement(
             max_span_length = (None, 7)[(number + seed) % 2]
             ids = decode(model, prompt, max_span_length=max_span_length)
             assert ids == decode(model, prompt, max_span_length=max_span_length, use_cache=False)
-            assert ids == slow.generate(prompt, 26, 4, 3, max_span_length, SpeaksOften())
+            assert ids == slow.generate(prompt, 26, 4, 3, max_span_length, OpensSpansOften())
             multi_block += len(ids) - len(prompt) > 12
     assert multi_block > 3
 
@@ -150,4 +150,4 @@ def test_the_prior_works_in_blocks():
     ids = decode(model, PROMPTS[0], remasking="calibrated")
     assert ids == decode(model, PROMPTS[0], remasking="calibrated", use_cache=False)
     slow = slow_reference.SlowTtt(model)
-    assert ids == slow.generate(PROMPTS[0], 26, 4, 3, text_rule=SpeaksOften(), remasking="calibrated")
+    assert ids == slow.generate(PROMPTS[0], 26, 4, 3, text_rule=OpensSpansOften(), remasking="calibrated")

@@ -13,7 +13,7 @@ from modeling_fixtures import (
     END,
     EOS,
     FIRST_WORD,
-    SpeaksOften,
+    OpensSpansOften,
     left_padded,
     script,
     speaking,
@@ -52,7 +52,7 @@ def test_each_rule_decodes_as_its_slow_restatement(backbone, rule):
     changed = 0
     for prompt in PROMPTS:
         ids = decode(model, prompt, **rule)
-        assert ids == slow.generate(prompt, 24, 5, 3, text_rule=SpeaksOften(), **rule)
+        assert ids == slow.generate(prompt, 24, 5, 3, text_rule=OpensSpansOften(), **rule)
         changed += ids != decode(model, prompt)
     assert changed, "a rule that changes nothing is not compared"
 

@@ -124,9 +124,9 @@ def test_what_the_prompt_has_of_the_span_counts_to_its_length():
     assert speak(state, CODE, CODE, CODE) == [[CODE] * 3, [END]]
 
 
-@pytest.mark.parametrize("sounds", [3, 5])
-def test_a_span_that_the_prompt_has_filled_is_closed_at_once(sounds):
-    state = state_after(WORD, BEGIN_LAST, *[CODE] * sounds, max_span_length=3)
+@pytest.mark.parametrize("num_codes", [3, 5])
+def test_a_span_that_the_prompt_has_filled_is_closed_at_once(num_codes):
+    state = state_after(WORD, BEGIN_LAST, *[CODE] * num_codes, max_span_length=3)
     state.open_block()
     assert state.block_length == 0
     assert state.close_block() == [[END_LAST]]

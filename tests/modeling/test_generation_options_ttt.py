@@ -88,7 +88,7 @@ def test_several_samples_of_one_prompt_are_drawn_with_one_generator_each(model):
         assert row.tolist() == decode(model, generator=generator, **options)[0].tolist()
 
 
-def test_a_prompt_without_its_axis_of_rows_is_told_how_to_get_one(model):
+def test_a_prompt_without_its_batch_axis_is_refused_with_the_way_out(model):
     with pytest.raises(ValueError, match=r"got the shape \(3,\).*input_ids\[None\]"):
         model.generate(torch.tensor([5, 6, 7]), max_new_tokens=2)
 
@@ -165,7 +165,7 @@ def test_logits_processors_see_the_rows_own_ids_and_act_on_text_only(endless):
         assert scores[:, :AUDIO_START].isfinite().all() and (scores[:, AUDIO_START:] == -torch.inf).all()
 
 
-def test_transformers_own_processors_work_beside_sound(model):
+def test_transformers_own_processors_work_beside_audio(model):
     ids = decode(model, repetition_penalty=1.3, no_repeat_ngram_size=2, bad_words_ids=[[W + 2]], min_new_tokens=15)
     assert ids.shape[1] >= 2 + 15
     assert W + 2 not in ids[0].tolist()

@@ -283,7 +283,7 @@ def test_a_streamer_that_takes_drafts_sees_a_block_after_each_step_with_its_conf
     before = torch.full_like(block, MASK)
     for draft, confidence in zip(drafts, confidences, strict=True):
         assert torch.equal(draft[draft != MASK], block[draft != MASK])
-        # By the default rule a step reveals what it is surest of; what it says of positions known before means nothing.
+        # By the default rule a step reveals the most confident proposals; positions revealed before do not count.
         revealed, masked = confidence[(before == MASK) & (draft != MASK)], confidence[draft == MASK]
         assert all(0 < value <= 1 for value in [*revealed, *masked])
         assert not len(masked) or revealed.min() >= masked.max()

@@ -21,7 +21,7 @@ from modeling_fixtures import (
     FIRST_WORD,
     MASK,
     PAD,
-    SpeaksOften,
+    OpensSpansOften,
     conversation,
     left_padded,
     script,
@@ -91,7 +91,7 @@ def test_cached_decoding_equals_recomputing_everything_and_the_slow_restatement(
             max_span_length = (None, 7)[(number + seed) % 2]
             cached = decode(model, prompt, max_span_length=max_span_length)
             assert cached == decode(model, prompt, max_span_length=max_span_length, use_cache=False)
-            assert cached == slow.generate(prompt, 22, 5, 3, max_span_length, SpeaksOften())
+            assert cached == slow.generate(prompt, 22, 5, 3, max_span_length, OpensSpansOften())
             spans = reply_spans(cached, len(prompt))
             seen["spans"] += len(spans)
             seen["closed"] += sum(span[-1] in (END, END_LAST) for span in spans)
@@ -201,7 +201,7 @@ def test_max_new_tokens_is_never_exceeded_wherever_it_falls(max_span_length):
         ids = decode(model, prompt, max_new_tokens=limit, max_span_length=max_span_length)
         assert len(ids) == len(prompt) + limit or ids[-1] == EOS
         assert len(ids) <= len(prompt) + limit
-        assert ids == slow.generate(prompt, limit, 5, 3, max_span_length, SpeaksOften())
+        assert ids == slow.generate(prompt, limit, 5, 3, max_span_length, OpensSpansOften())
         ended_in_a_span += ids[-1] >= AUDIO_START
         if limit % 4 == 0:
             batch = decode_batch(model, PROMPTS[:4], max_new_tokens=limit, max_span_length=max_span_length)
@@ -236,10 +236,10 @@ def test_the_prompts_part_of_an_open_span_counts_to_its_length(endless):
     assert ids[7:] == [END, EOS]
 
 
-@pytest.mark.parametrize("sounds", [3, 4])
-def test_a_span_that_the_prompt_has_filled_is_closed_before_anything_else(endless, sounds):
-    ids = decode(endless, [W, BEGIN_LAST, *[C] * sounds], logits_processor=script(W, EOS), max_span_length=3)
-    assert ids[2 + sounds :] == [END_LAST, W, EOS]
+@pytest.mark.parametrize("num_codes", [3, 4])
+def test_a_span_that_the_prompt_has_filled_is_closed_before_anything_else(endless, num_codes):
+    ids = decode(endless, [W, BEGIN_LAST, *[C] * num_codes], logits_processor=script(W, EOS), max_span_length=3)
+    assert ids[2 + num_codes :] == [END_LAST, W, EOS]
 
 
 def test_an_appended_end_marker_counts_to_max_new_tokens(endless):
@@ -259,7 +259,7 @@ def test_max_length_bounds_prompt_and_reply_together():
 
 def eager_for_everything_forbidden(seed):
     """
-    A model whose projection pulls hard to the mask, the placeholder and the unused ids in sound, and to sound in text.
+    A model whose projection pulls hard to the mask, the placeholder and the unused ids in audio, and to audio in text.
     """
     model = tiny_model(seed=seed)
     with torch.no_grad():
@@ -271,7 +271,7 @@ def eager_for_everything_forbidden(seed):
 
 
 @pytest.mark.parametrize("sampled", [False, True])
-def test_text_holds_no_sound_and_blocks_hold_codes_and_at_most_one_end_marker_at_their_end(sampled):
+def test_text_holds_no_audio_and_blocks_hold_codes_and_at_most_one_end_marker_at_their_end(sampled):
     spans = 0
     for seed in range(6):
         ids = decode(
@@ -284,9 +284,9 @@ def test_text_holds_no_sound_and_blocks_hold_codes_and_at_most_one_end_marker_at
         )
         for i, token_id in enumerate(ids[1:], start=1):
             if token_id >= AUDIO_START and ids[i - 1] < AUDIO_START:
-                assert ids[i - 1] in (BEGIN, BEGIN_LAST), "sound comes only after a begin marker"
+                assert ids[i - 1] in (BEGIN, BEGIN_LAST), "audio comes only after a begin marker"
             if ids[i - 1] in (BEGIN, BEGIN_LAST):
-                assert token_id >= AUDIO_START, "after a begin marker comes sound"
+                assert token_id >= AUDIO_START, "after a begin marker comes audio"
         for span in reply_spans(ids, 1):
             spans += 1
             assert all(CODE_0 <= token_id < CODE_0 + CODEBOOK_SIZE for token_id in span[:-1])
@@ -294,8 +294,8 @@ def test_text_holds_no_sound_and_blocks_hold_codes_and_at_most_one_end_marker_at
     assert spans >= 6
 
 
-def test_sound_takes_no_seat_among_the_top_k_of_text():
-    """top_k=1 with sampling is greedy text, also where all of the best ids are sound."""
+def test_audio_takes_no_place_among_the_top_k_of_text():
+    """top_k=1 with sampling is greedy text, also where all of the best ids are audio."""
     model = eager_for_everything_forbidden(0)
     sampled = decode(model, [W], do_sample=True, top_k=1, generator=torch.Generator().manual_seed(0))
     assert sampled == decode(model, [W])
@@ -313,7 +313,7 @@ def test_text_is_sampled_from_the_softmax_over_text_ids():
     assert ((shares - expected).abs() <= 4 * sigma + 1e-9).all()
 
 
-def test_sound_is_sampled_from_the_softmax_over_codes_and_end_markers():
+def test_audio_is_sampled_from_the_softmax_over_codes_and_end_markers():
     model = tiny_model()
     prompt = torch.tensor([[W, BEGIN]]).repeat(4000, 1)
     drawn = model.generate(

@@ -24,7 +24,7 @@ def test_spans_are_numbered_from_zero_and_text_is_minus_one():
     assert span_ids([[T, A, A, T, A, T, T, A]]) == [[-1, 0, 0, -1, 1, -1, -1, 2]]
 
 
-def test_the_first_audio_id_is_sound_and_the_one_before_it_is_text():
+def test_the_first_audio_id_is_audio_and_the_one_before_it_is_text():
     assert span_ids([[AUDIO_START - 1, AUDIO_START]]) == [[-1, 0]]
 
 
@@ -32,7 +32,7 @@ def test_a_row_may_begin_and_end_inside_a_span():
     assert span_ids([[A, A, T, A]]) == [[0, 0, -1, 1]]
 
 
-def test_rows_are_numbered_apart_although_one_ends_and_the_next_begins_with_sound():
+def test_rows_are_numbered_apart_although_one_ends_and_the_next_begins_with_audio():
     assert span_ids([[T, A], [A, T], [T, T]]) == [[-1, 0], [0, -1], [-1, -1]]
 
 

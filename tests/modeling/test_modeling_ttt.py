@@ -83,10 +83,10 @@ def test_wrong_masks_give_other_logits(backbone):
     slow = slow_reference.SlowTtt(model)
     ids = [W, BEGIN, C, C + 1, C + 2, END, W, BEGIN_LAST, C + 3, C + 4, END_LAST, W]
     n = range(len(ids))
-    sound = [token_id >= AUDIO_START for token_id in ids]
+    is_audio = [token_id >= AUDIO_START for token_id in ids]
     wrong = {
         "causal": [[j <= i for j in n] for i in n],
-        "all sound sees all sound": [[j <= i or (sound[i] and sound[j]) for j in n] for i in n],
+        "all audio sees all audio": [[j <= i or (is_audio[i] and is_audio[j]) for j in n] for i in n],
         "bidirectional": [[True for j in n] for i in n],
         "begin marker sees its span": [
             [j <= i or (6 < i < 11 and 6 < j < 11) or (1 < i < 6 and 1 < j < 6) for j in n] for i in n
@@ -177,7 +177,7 @@ def packed(rows, length):
     return {name: torch.tensor(values) for name, values in batch.items()}
 
 
-# The first ends and the second begins with sound: only the sample ids tell the two spans apart.
+# The first ends and the second begins with audio: only the sample ids separate the two spans.
 SAMPLES = [[W, BEGIN, C, C + 1, C + 2], [C + 3, C + 4, W, W + 1, BEGIN, C + 5], conversation(4, 9), conversation(5, 12)]
 
 
@@ -199,8 +199,8 @@ def test_packed_samples_lose_as_padded_ones_do(model):
     generator = torch.Generator().manual_seed(0)
     noisy, masks, clean = [], [], []
     for sample in SAMPLES:
-        sound = torch.tensor(sample) >= AUDIO_START
-        masked = sound & (torch.rand(len(sample), generator=generator) < 0.5)
+        is_audio = torch.tensor(sample) >= AUDIO_START
+        masked = is_audio & (torch.rand(len(sample), generator=generator) < 0.5)
         masks.append(masked.tolist())
         noisy.append(torch.tensor(sample).masked_fill(masked, MASK).tolist())
         clean.append(labels_of(sample, 1))

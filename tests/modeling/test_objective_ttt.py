@@ -50,10 +50,10 @@ def logits_of_bits(bits, targets, vocab_size=5):
 IDS_A, LABELS_A = [0, 1, 2, 3, 0], [NO, 1, 2, 3, 0]
 IDS_B, LABELS_B = [1, 0, 1, 1, 0], [NO, 0, 1, 1, 0]
 # Row A. Words: position 1 from the logits at 0 (1 bit), position 4 from the logits at 3 (3 bits): (1 + 3) / 2 = 2
-# bits. Sound: position 2 masked with p = 0.5, from its own logits (2 bits): 2 / 0.5 = 4, over two maskable positions:
+# bits. Audio: position 2 masked with p = 0.5, from its own logits (2 bits): 2 / 0.5 = 4, over two maskable positions:
 # 2 bits.
 LOGITS_A = logits_of_bits([1, 9, 2, 3, 9], [1, 0, 2, 0, 0])
-# Row B. Words only, from the logits at 0 to 3: (1 + 2 + 4 + 5) / 4 = 3 bits. Sound: none, adds 0 and stays in the mean.
+# Row B. Words only, from the logits at 0 to 3: (1 + 2 + 4 + 5) / 4 = 3 bits. Audio: none, adds 0 and stays in the mean.
 LOGITS_B = logits_of_bits([1, 2, 4, 5, 9], [0, 1, 1, 0, 0])
 MASKED_A, MASKED_B = [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]
 
@@ -160,7 +160,7 @@ def test_losses_equal_the_slow_restatement_on_random_batches(seed, packed):
 
 # ------------------------------------------------------------------------------------------- corruption: what is noised
 
-# A prompt with the user's sound, two spans of a reply, padding.
+# A prompt with the user's audio, two spans of a reply, padding.
 PROMPT = [WORD, CODE, CODE, CODE, WORD]
 REPLY = [WORD, *[CODE] * 20, WORD, WORD, *[CODE] * 20, WORD]
 IDS = [*PROMPT, *REPLY, 0, 0]
@@ -322,7 +322,7 @@ def test_ppm_leaves_a_reply_of_one_span_alone():
     assert (draw(ids, labels, ppm=1.0).labels == labels).all()
 
 
-def test_samples_without_sound_pass_through_beside_others():
+def test_samples_without_audio_pass_through_beside_others():
     ids = torch.tensor([[WORD] * 4, [WORD, CODE, CODE, WORD], [WORD] * 4])
     drawn = draw(ids, ids, clean=0.3, ppm=1.0)
     assert not drawn.audio_mask[[0, 2]].any()
@@ -334,7 +334,7 @@ def test_samples_without_sound_pass_through_beside_others():
 
 
 def packed(rows):
-    """Three samples with sound in each row, and padding behind them."""
+    """Three samples with audio in each row, and padding behind them."""
     sample = [WORD, *[CODE] * 10, WORD, *[CODE] * 10]
     ids = torch.tensor([sample * 3 + [0] * 4]).repeat(rows, 1)
     samples = torch.tensor([[0] * 22 + [1] * 22 + [2] * 22 + [-1] * 4]).repeat(rows, 1)

@@ -6,7 +6,7 @@ import onnx
 import onnx_ir
 import pytest
 import torch
-from modeling_fixtures import BEGIN, FIRST_WORD, MASK, PAD, SpeaksOften, tiny_model
+from modeling_fixtures import BEGIN, FIRST_WORD, MASK, PAD, OpensSpansOften, tiny_model
 from transformers import AutoModel
 from transformers.generation import LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
@@ -46,7 +46,7 @@ def generated(model, prompts=PROMPTS, **options):
     return model.generate(
         prompts,
         attention_mask=(prompts != PAD).long(),
-        logits_processor=LogitsProcessorList([SpeaksOften()]),
+        logits_processor=LogitsProcessorList([OpensSpansOften()]),
         **OPTIONS | options,
     )
 

@@ -19,12 +19,12 @@ from modeling_fixtures import (
 
 from modeling_ttt import TttForConditionalGeneration
 
-WORDS, CODES, LAST_CODES = 4, 8, 13  # four words, eight codes, and so on; the rest of the sound in a last span
+WORDS, CODES, LAST_CODES = 4, 8, 13  # four words, eight codes, and so on; the rest of the audio in a last span
 STEPS = {"paper": 300, "two_stream": 120}  # of the second, all spans and all text are learnt in every step
 
 
 def interleaved(seed: int) -> list[int]:
-    """A reply of twelve words and its sound, in the project's layout."""
+    """A reply of twelve words and its audio, in the project's layout."""
     draw = random.Random(seed)
     ids = []
     for _ in range(2):

@@ -241,7 +241,7 @@ def test_losses_and_gradients_without_logits_are_those_with_them(model, packed):
         torch.testing.assert_close(short[name], whole[name], **CLOSE)
     torch.testing.assert_close(short_gradients, gradients, **CLOSE)
     assert scored[0] == ids.numel()
-    assert 0 < scored[1] < ids.numel() - 8, "not the prompt, and not the sound that was not masked"
+    assert 0 < scored[1] < ids.numel() - 8, "not the prompt, and not the audio that was not masked"
 
 
 def test_without_labels_the_logits_cannot_be_skipped(model):
@@ -287,7 +287,7 @@ def test_a_plain_language_model_loads_as_the_backbone(model, tmp_path):
         loaded(ids)
 
 
-def test_evaluation_noise_belongs_to_the_sample_wherever_it_stands(model):
+def test_evaluation_noise_belongs_to_the_sample_wherever_it_is(model):
     """
     Losses of a sample alone, at any place of a batch, behind padding and packed with others are the same, and not all
     samples are clean.

@@ -45,7 +45,7 @@ def test_the_tables_count_held_out_questions_alone_and_name_every_kind():
         "talks": {"exact by turn": [1.0, 0.75, 0.5, 0.25], "n": 20},
         "hear, general English, by voice": {"slt": errors},
         "finished": 1.0,
-        "speed": {"real_time_factor": 0.2, "first_sound_seconds": 0.125, "seconds": 0.5, "threads": 1},
+        "speed": {"real_time_factor": 0.2, "first_audio_seconds": 0.125, "seconds": 0.5, "threads": 1},
     }
     table = card_tables(result)
     assert (

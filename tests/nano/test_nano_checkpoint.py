@@ -113,7 +113,7 @@ def test_cached_decoding_of_nano_equals_the_published_procedure(nano):
     assert torch.equal(model.generate(**inputs), model.generate(**inputs, use_cache=False))
 
 
-def test_nano_writes_down_most_of_what_it_hears_without_a_sound(nano):
+def test_nano_transcribes_most_questions_without_audio(nano):
     replies = [ask(nano, "asr", audio=FOLDER / "questions" / question["file"]) for question in QUESTIONS]
     assert jiwer.wer([question["question"] for question in QUESTIONS], [reply.text for reply in replies]) < 0.25
     assert all(reply.audio.shape == (0,) for reply in replies)

@@ -227,7 +227,7 @@ def test_more_spoken_questions_begin_with_the_same_ones_and_none_is_said_twice()
     assert len({(job.text, job.voice, job.stretch) for job in jobs}) == 3_000
 
 
-def test_test_utterances_are_new_sounds_and_only_seen_ones_are_training_texts():
+def test_test_utterances_are_new_recordings_and_only_seen_ones_are_training_texts():
     corpora = pytest.importorskip("finetune.nano.speech.corpora")
     jobs = corpora.test_question_jobs()
     trained = {item.question for item in TRAIN}

@@ -41,14 +41,14 @@ def test_a_room_keeps_level_and_length_and_decays():
     assert 35 < 10 * np.log10(early / late) < 53
 
 
-def test_what_a_microphone_hears_stays_in_range_and_depends_on_the_seed_alone():
-    heard = [with_surroundings(tone(), np.random.default_rng(seed)) for seed in range(40)]
+def test_what_a_microphone_records_stays_in_range_and_depends_on_the_seed_alone():
+    varied = [with_surroundings(tone(), np.random.default_rng(seed)) for seed in range(40)]
     again = [with_surroundings(tone(), np.random.default_rng(seed)) for seed in range(40)]
-    assert all(np.array_equal(a, b) for a, b in zip(heard, again, strict=True))
-    assert all(audio.dtype == np.float32 and abs(audio).max() <= 1 for audio in heard)
-    lengths = {len(audio) for audio in heard}
+    assert all(np.array_equal(a, b) for a, b in zip(varied, again, strict=True))
+    assert all(audio.dtype == np.float32 and abs(audio).max() <= 1 for audio in varied)
+    lengths = {len(audio) for audio in varied}
     assert min(lengths) == 8000 and 8000 < max(lengths) <= 8000 + 16_000
-    assert len({round(float(abs(audio).max()), 3) for audio in heard}) > 20
+    assert len({round(float(abs(audio).max()), 3) for audio in varied}) > 20
 
 
 def test_lists_of_facts_hold_what_is_trained_and_nothing_that_is_held_out():
@@ -74,7 +74,7 @@ def corpora(tmp_path_factory) -> dict[str, list[dict]]:
             **fields,
         }
 
-    empty: dict[str, list[dict]] = {name: [] for name in (*nano_prepare.HEARINGS, *nano_prepare.SPOKEN)}
+    empty: dict[str, list[dict]] = {name: [] for name in (*nano_prepare.VARIATIONS, *nano_prepare.SPOKEN)}
     return empty | {
         "questions": [
             line("q-0", "What colour is grass?", "kal16", kind="colour", answer="Grass is green."),

@@ -1,5 +1,5 @@
 """
-The sound of nano's codec: critics, crops of codes, adversarial training; recorded speech as a corpus; and what measures
+The voice of nano's codec: critics, crops of codes, adversarial training; recorded speech as a corpus; and what measures
 a codec.
 """
 
@@ -82,17 +82,17 @@ def test_the_losses_of_hand_made_judgements():
     assert feature_distance(recorded, decoded).item() == pytest.approx((0.5 / 2 + 2 / 4) / 2)
 
 
-def test_a_step_hears_three_critics_and_in_time_all():
+def test_a_step_uses_three_critics_and_in_time_all():
     critics = make_critics()
-    heard = [draw_critics(critics, np.random.default_rng(seed)) for seed in range(40)]
-    assert all(len({id(critic) for critic in chosen}) == 3 for chosen in heard)
-    assert {id(critic) for chosen in heard for critic in chosen} == {id(critic) for critic in critics.values()}
+    drawn = [draw_critics(critics, np.random.default_rng(seed)) for seed in range(40)]
+    assert all(len({id(critic) for critic in chosen}) == 3 for chosen in drawn)
+    assert {id(critic) for chosen in drawn for critic in chosen} == {id(critic) for critic in critics.values()}
 
 
 # --- crops --------------------------------------------------------------------------------------------------------
 
 
-def test_a_crop_of_codes_stands_beside_its_own_sound_and_is_marked_beyond_the_ends(crops, model):
+def test_a_crop_of_codes_is_beside_its_own_waveform_and_is_marked_beyond_the_ends(crops, model):
     rows, waveforms = crops.batch(12, 25, np.random.default_rng(0))
     assert rows.shape == (12, 12 + 25 + model.config.decode_lookahead) and waveforms.shape == (12, 25 * SIZE)
     wholes = [crops.read(0, number) for number in range(3)]
@@ -180,7 +180,7 @@ def test_a_folder_without_utterances_is_refused(tmp_path):
         Utterances(tmp_path)
 
 
-def test_the_command_exports_a_codec_with_the_same_codes_and_another_sound(data, model, tmp_path, monkeypatch):
+def test_the_command_exports_a_codec_with_the_same_codes_and_another_voice(data, model, tmp_path, monkeypatch):
     monkeypatch.setattr(train_voice, "CRITIC_STEPS", 1)
     model.save_pretrained(tmp_path / "codec")
     command = ["--codec", str(tmp_path / "codec"), "--data", str(data), "--out", str(tmp_path / "out")]
@@ -251,7 +251,7 @@ def test_a_faster_tape_has_a_higher_pitch():
     assert np.abs(np.fft.rfft(faster)).argmax() * 16_000 / len(faster) == pytest.approx(440, abs=2)
 
 
-def test_shipped_questions_come_with_the_sound_of_their_answers(tmp_path):
+def test_shipped_questions_come_with_the_audio_of_their_answers(tmp_path):
     folder = tmp_path / "ttt-nano"
     shutil.copytree(nano_checkpoint(), folder, ignore=shutil.ignore_patterns("questions"))
     asked = [

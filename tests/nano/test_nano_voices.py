@@ -87,7 +87,7 @@ def test_a_missing_library_names_its_package():
         voices._load("libflite_absent.so.1")
 
 
-def test_shards_hold_what_the_index_says_and_a_killed_run_goes_on(tmp_path, monkeypatch):
+def test_shards_hold_what_the_index_lists_and_a_killed_run_goes_on(tmp_path, monkeypatch):
     synthesise = pytest.importorskip("finetune.nano.speech.synthesise")
     monkeypatch.setattr(synthesise, "UTTERANCES_PER_SHARD", 2)
     texts = ["Hello.", "Thank you.", "Goodbye.", "Good night.", "Bye."]
@@ -156,7 +156,7 @@ def test_each_history_of_the_bigram_model_sums_to_one():
         assert total == pytest.approx(1, abs=1e-3)
 
 
-def test_the_judge_hears_a_sum_that_its_corpus_does_not_contain():
+def test_the_judge_transcribes_a_sum_that_its_corpus_does_not_contain():
     pytest.importorskip("pocketsphinx", reason="pocketsphinx is not installed")
     from finetune.nano.measure.judge import Judge, score
 
@@ -164,8 +164,8 @@ def test_the_judge_hears_a_sum_that_its_corpus_does_not_contain():
     corpus = [f"{number_words(a)} plus {number_words(b)} is {number_words(a + b)}" for a in numbers for b in numbers]
     unseen = "Twelve plus seven is nineteen."
     judge = Judge([sentence for sentence in corpus if sentence != "twelve plus seven is nineteen"])
-    heard = judge.transcribe(Voice("slt").speak(unseen).audio)
-    assert score([unseen], [heard]).wer == 0
+    transcript = judge.transcribe(Voice("slt").speak(unseen).audio)
+    assert score([unseen], [transcript]).wer == 0
     with pytest.raises(ValueError, match="glorbish"):
         Judge(["glorbish"])
 

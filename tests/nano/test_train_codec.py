@@ -87,18 +87,18 @@ def test_crops_come_at_the_standard_level_and_short_utterances_are_followed_by_s
     assert ((batch[:, 4480:] == 0).all(-1)).any()
 
 
-def test_the_encoder_hears_a_level_within_4_db_and_noise_15_to_40_db_down_in_some_rows():
+def test_the_encoder_gets_a_level_within_4_db_and_noise_15_to_40_db_down_in_some_rows():
     clean = torch.sin(torch.arange(16000) * 0.3).expand(400, -1) * 0.1
-    heard = disturb(clean, np.random.default_rng(0))
-    gain = (heard * clean).sum(-1) / clean.square().sum(-1)
-    noise = (heard / gain[:, None] - clean).square().mean(-1) / clean.square().mean(-1)
+    disturbed = disturb(clean, np.random.default_rng(0))
+    gain = (disturbed * clean).sum(-1) / clean.square().sum(-1)
+    noise = (disturbed / gain[:, None] - clean).square().mean(-1) / clean.square().mean(-1)
     assert gain.log10().abs().max() * 20 < 4.1
     noisy = noise > 1e-8
     assert noisy.float().mean().item() == pytest.approx(0.3, abs=0.07)
     assert (10 * noise[noisy].log10()).min() > -41 and (10 * noise[noisy].log10()).max() < -13
 
 
-def test_decoded_frames_stand_beside_the_sound_that_they_were_made_from(data, model):
+def test_decoded_frames_are_beside_the_waveform_that_they_were_made_from(data, model):
     model.requires_grad_(False)
     utterances = Utterances(data)
     mels, waveforms = DecodedMels(model, utterances).batch(8, 3200, np.random.default_rng(0))
@@ -140,7 +140,7 @@ def test_the_codec_loss_is_l1_plus_half_the_l1_of_the_change_in_time(model):
     assert parts == {"mel": pytest.approx(value.item(), rel=1e-5), "change": pytest.approx(change.item(), rel=1e-5)}
 
 
-def test_the_stft_loss_of_a_sound_ten_times_too_soft_is_its_log_and_its_share():
+def test_the_stft_loss_of_audio_ten_times_too_soft_is_its_log_and_its_share():
     audio = torch.randn(2, 8000, generator=torch.Generator().manual_seed(0))
     assert stft_loss(audio, audio, 512).item() == 0
     assert stft_loss(0.1 * audio, audio, 512).item() == pytest.approx(math.log(10) + 0.9, rel=1e-2)

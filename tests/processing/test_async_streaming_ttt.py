@@ -48,7 +48,7 @@ def test_several_streams_share_a_loop_that_goes_on(talker):
 
     def wait_for_the_loop(*_):  # before every forward
         turned.clear()
-        assert turned.wait(30), "the loop stands still while a model generates"
+        assert turned.wait(30), "the loop waits while a model generates"
 
     hook = talker.model.model.register_forward_pre_hook(wait_for_the_loop)
 

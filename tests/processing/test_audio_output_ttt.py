@@ -24,8 +24,8 @@ def test_an_interruption_leaves_a_file_of_what_came(tmp_path):
     with pytest.raises(KeyboardInterrupt), AudioWriter(tmp_path / "reply.wav", 16000) as writer:
         writer.write(AUDIO)
         raise KeyboardInterrupt
-    heard, rate = soundfile.read(tmp_path / "reply.wav", dtype="float32")
-    np.testing.assert_allclose(heard, AUDIO, atol=2**-15)
+    written, rate = soundfile.read(tmp_path / "reply.wav", dtype="float32")
+    np.testing.assert_allclose(written, AUDIO, atol=2**-15)
     assert rate == 16000
 
 
@@ -39,7 +39,7 @@ def test_no_audio_is_no_file(tmp_path, pieces):
 
 @pytest.mark.parametrize("room", [0, 100], ids=["no header", "a header alone"])
 def test_a_first_write_that_fails_leaves_no_file(tmp_path, room):
-    resource = pytest.importorskip("resource", reason="a limit on the size of files stands for a full disk")
+    resource = pytest.importorskip("resource", reason="a limit on the size of files acts as a full disk")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     writer = AudioWriter(tmp_path / "reply.wav", 16000)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))  # as on a full disk
@@ -54,7 +54,7 @@ def test_a_first_write_that_fails_leaves_no_file(tmp_path, room):
 @pytest.mark.parametrize("name", ["reply.wav", "reply.flac", "reply.ogg", "reply.mp3"])
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed"])
 def test_a_full_disk_is_one_sentence_and_leaves_no_cut_file(tmp_path, name, streams):
-    resource = pytest.importorskip("resource", reason="a limit on the size of files stands for a full disk")
+    resource = pytest.importorskip("resource", reason="a limit on the size of files acts as a full disk")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     audio = np.random.default_rng(0).uniform(-0.5, 0.5, 200_000).astype(np.float32)  # noise stays large in any format
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))

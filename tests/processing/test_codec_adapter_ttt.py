@@ -93,7 +93,7 @@ def test_an_encodec_that_needs_more_than_codes_is_refused(field):
         processor_for(encodec(**field))
 
 
-def test_xcodec2_hears_through_its_feature_extractor():
+def test_xcodec2_encodes_through_its_feature_extractor():
     model, extractor = xcodec2(), Xcodec2FeatureExtractor()
     processor = processor_for(CodecAdapter(model, extractor))
     codes = processor.encode_audio((AUDIO, RATE))
@@ -105,7 +105,7 @@ def test_xcodec2_hears_through_its_feature_extractor():
         processor.codec = model
 
 
-def test_neucodec_hears_at_one_rate_and_speaks_at_another():
+def test_neucodec_encodes_at_one_rate_and_decodes_at_another():
     processor = processor_for(CodecAdapter(neucodec(), Xcodec2FeatureExtractor()))
     config = processor.codec_config
     assert (config.sampling_rate, config.output_sampling_rate, config.frame_rate) == (16000, 24000, 50)
@@ -123,7 +123,7 @@ CODECS = {
 
 @pytest.mark.parametrize("name", CODECS)
 @torch.no_grad()
-def test_a_row_of_a_batch_is_heard_and_spoken_as_alone(name):
+def test_a_row_of_a_batch_is_encoded_and_decoded_as_alone(name):
     codec = CODECS[name]()
     config, waveforms = codec.config, [torch.from_numpy(AUDIO), torch.from_numpy(AUDIO[1000:4201])]
     values = torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True, padding_value=0.5)[:, None]
@@ -141,7 +141,7 @@ def test_a_row_of_a_batch_is_heard_and_spoken_as_alone(name):
 
 
 @pytest.mark.parametrize("name", CODECS)
-def test_in_a_stream_it_is_heard_at_the_end_and_whole(name):
+def test_in_a_stream_it_is_decoded_at_the_end_and_whole(name):
     processor = processor_for(CODECS[name]())
     codes = [3, 1, 15, 0, 7, 7, 2]
     stream = processor.codec_stream()
@@ -170,6 +170,6 @@ def test_an_adapted_codec_is_saved_and_found_again(codec, tmp_path):
     assert loaded.encode_audio((AUDIO, RATE)) == processor.encode_audio((AUDIO, RATE))
 
 
-def test_a_codec_that_nobody_adapted_says_what_it_lacks():
+def test_a_codec_without_an_adapter_names_what_it_lacks():
     with pytest.raises(ValueError, match=r"type 'mimi' cannot be used: its configuration lacks output_sampling_rate"):
         adapted_config(MimiConfig())

@@ -94,7 +94,7 @@ def test_padded_rows_have_the_codes_that_they_have_alone(codec):
     waveforms = [speechlike(length, seed) for seed, length in enumerate(lengths)]
     batch = torch.nn.utils.rnn.pad_sequence(
         waveforms, batch_first=True, padding_value=0.7
-    )  # padding that would be heard
+    )  # padding that would change codes
     mask = torch.arange(16000) < torch.tensor(lengths)[:, None]
     codes = codec.encode(batch[:, None], padding_mask=mask.long()).audio_codes
     for row, audio in enumerate(waveforms):
@@ -119,7 +119,7 @@ def test_codes_do_not_depend_on_the_level_of_the_audio(codec, gain):
     assert torch.equal(codec.encode(gain * audio).audio_codes, codec.encode(audio).audio_codes)
 
 
-def test_standard_level_is_the_power_of_the_stretches_within_30_db_of_the_strongest(codec):
+def test_standard_level_is_the_power_of_the_segments_within_30_db_of_the_strongest(codec):
     loud, soft, pause = torch.full((640,), 0.5), torch.full((640,), 0.05), torch.full((640,), 0.005)
     gain = codec.level_gain(torch.cat([loud, soft, pause])[None])
     active = 10 * math.log10((0.5**2 + 0.05**2) / 2)  # the pause, 40 dB down, does not count
@@ -153,10 +153,10 @@ def test_a_code_further_ahead_than_the_lookahead_leaves_the_audio_bit_equal(name
     changed[..., codes + model.config.decode_lookahead + 1] = (
         changed[..., codes + model.config.decode_lookahead + 1] + 511
     ) % 1024
-    heard = model.decode(changed).audio_values[0, 0]
-    assert torch.equal(heard[: (codes + 1) * 640], original[: (codes + 1) * 640])
+    decoded = model.decode(changed).audio_values[0, 0]
+    assert torch.equal(decoded[: (codes + 1) * 640], original[: (codes + 1) * 640])
     assert not torch.equal(
-        heard[(codes + 1) * 640 : (codes + 2) * 640], original[(codes + 1) * 640 : (codes + 2) * 640]
+        decoded[(codes + 1) * 640 : (codes + 2) * 640], original[(codes + 1) * 640 : (codes + 2) * 640]
     )
 
 
@@ -164,11 +164,11 @@ def test_a_code_further_back_than_the_context_leaves_the_audio_bit_equal(small_c
     changed, place, context = random_codes(30).clone(), 10, small_codec.config.decode_context
     original = small_codec.decode(changed).audio_values[0, 0]
     changed[..., place] = (changed[..., place] + 511) % 1024
-    heard = small_codec.decode(changed).audio_values[0, 0]
+    decoded = small_codec.decode(changed).audio_values[0, 0]
     first_untouched = place + context + 1
-    assert torch.equal(heard[first_untouched * 640 :], original[first_untouched * 640 :])
+    assert torch.equal(decoded[first_untouched * 640 :], original[first_untouched * 640 :])
     assert not torch.equal(
-        heard[(first_untouched - 1) * 640 : first_untouched * 640],
+        decoded[(first_untouched - 1) * 640 : first_untouched * 640],
         original[(first_untouched - 1) * 640 : first_untouched * 640],
     )
 

@@ -51,7 +51,9 @@ def test_there_is_one_code_for_each_started_640_samples(codec, samples):
 def test_padded_rows_have_the_codes_that_they_have_alone(codec):
     lengths = [16_000, 9_000, 640, 100]
     rows = [noise(length, seed) for seed, length in enumerate(lengths)]
-    batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=0.7)  # padding that would be heard
+    batch = torch.nn.utils.rnn.pad_sequence(
+        rows, batch_first=True, padding_value=0.7
+    )  # padding that would change codes
     mask = torch.arange(16_000) < torch.tensor(lengths)[:, None]
     codes = codec.encode(batch[:, None], padding_mask=mask.long()).audio_codes
     for row, audio in enumerate(rows):
@@ -99,7 +101,7 @@ def test_an_encoder_that_no_file_has_is_initialised_whole(codec, tmp_path):
     assert all(torch.isfinite(value).all() for value in loaded.state_dict().values())
 
 
-def test_the_codes_are_the_likeliest_digits(codec):
+def test_the_codes_are_the_most_probable_digits(codec):
     audio = noise(3200)
     level = codec.standard_level(audio[None])
     digits = codec.encoder(level, torch.tensor([5]))[0].split((8, 8, 4, 4), dim=-1)

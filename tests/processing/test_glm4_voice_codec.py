@@ -62,7 +62,7 @@ def test_it_has_the_interface_of_every_codec(codec):
     assert output.audio_values.dtype == torch.float32
 
 
-def test_a_row_of_a_batch_is_heard_and_spoken_as_alone(codec):
+def test_a_row_of_a_batch_is_encoded_and_decoded_as_alone(codec):
     waveforms = [noise(30000), noise(9000, seed=1)]
     values = torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True)
     mask = torch.arange(30000) < torch.tensor([[30000], [9000]])
@@ -112,7 +112,7 @@ def test_in_bfloat16_what_must_be_exact_stays_in_float32(codec, tmp_path):
     assert loaded.encode(noise(9000)[None, None]).audio_codes.shape == (1, 1, 8)
 
 
-def test_a_processor_hears_and_speaks_with_it(checkpoint, codec):
+def test_a_processor_encodes_and_decodes_with_it(checkpoint, codec):
     folder, codes, values = checkpoint
     assert {path.name for path in (folder / "codec").glob("*.py")} == MODULES
     assert not MODULES & {path.name for path in folder.glob("glm4*")}
@@ -169,8 +169,8 @@ def test_another_process_finds_it_when_it_is_needed(checkpoint, installed, tmp_p
     code = PROCESS if installed else NOT_INSTALLED + PROCESS
     process = subprocess.run([sys.executable, *isolation, code, json.dumps(job)], capture_output=True, text=True)
     assert "RESULT" in process.stdout, process.stderr[-2000:]
-    heard, length, level = json.loads(process.stdout.partition("RESULT")[2])
-    assert (heard, length) == (codes, len(values))
+    encoded, length, level = json.loads(process.stdout.partition("RESULT")[2])
+    assert (encoded, length) == (codes, len(values))
     assert level == pytest.approx(float(np.abs(values).sum()), rel=1e-4)
 
 

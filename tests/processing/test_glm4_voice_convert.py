@@ -28,10 +28,10 @@ from ttt_cli.checkpoints import convert_codec as convert_codec_command
 @pytest.fixture
 def released(tmp_path):
     """A folder with both halves, as they are released."""
-    heard, spoken = tiny_tokenizer_model(), tiny_decoder_model()
-    write_released_tokenizer(tmp_path / "released" / "glm-4-voice-tokenizer", heard)
-    write_released_decoder(tmp_path / "released" / "glm-4-voice-decoder", spoken)
-    return tmp_path / "released", heard, spoken
+    tokenizer, decoder = tiny_tokenizer_model(), tiny_decoder_model()
+    write_released_tokenizer(tmp_path / "released" / "glm-4-voice-tokenizer", tokenizer)
+    write_released_decoder(tmp_path / "released" / "glm-4-voice-decoder", decoder)
+    return tmp_path / "released", tokenizer, decoder
 
 
 def test_the_released_decoder_waveforms_as_the_one_it_was_written_from(released):
@@ -145,16 +145,16 @@ def test_another_layout_is_refused_with_its_reason(released, old, new, message):
 
 
 def test_both_halves_become_one_folder_that_carries_its_licence(released, tmp_path):
-    folder, heard, spoken = released
+    folder, tokenizer, decoder = released
     (folder / "glm-4-voice-decoder" / "LICENSE").write_text("the text that came with the weights")
     output = tmp_path / "codec"
     convert_codec(folder / "glm-4-voice-tokenizer", folder / "glm-4-voice-decoder", output)
     codec = Glm4VoiceCodec.from_pretrained(output)
     audio = noise(60000)[None, None]
     codes = codec.encode(audio).audio_codes
-    assert torch.equal(codes, heard.encode(audio).audio_codes)
+    assert torch.equal(codes, tokenizer.encode(audio).audio_codes)
     mel = codec.decoder.decode(codes, guidance_scale=0.7, num_inference_steps=3).mel
-    torch.testing.assert_close(mel, spoken.decode(codes).mel, atol=1e-5, rtol=0)
+    torch.testing.assert_close(mel, decoder.decode(codes).mel, atol=1e-5, rtol=0)
     assert (output / "LICENSE-glm-4-voice-decoder").read_text() == "the text that came with the weights"
     assert (output / NOTICE_FILE).read_text() == LICENCE_NOTICE
     assert json.loads((output / "config.json").read_text())["weights_license"] == "glm-4-voice"

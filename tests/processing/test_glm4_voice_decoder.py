@@ -231,7 +231,7 @@ def test_guidance_and_steps_follow_their_formulas():
         close(model.flow.sample(mean, [20], noise, guidance_scale=0.5), mel, 1e-5)
 
 
-def test_a_prompt_is_heard_but_not_spoken():
+def test_a_prompt_is_taken_and_not_returned():
     model, codes = tiny_decoder_model(), codes_of(20)
     frames, prompt_frames = 20 * 441 // 64, 8 * 441 // 64
     prompt = torch.randn(1, 8, prompt_frames)

@@ -129,7 +129,7 @@ def test_10_streams_do_not_mind_under_which_mode_they_are_called():
     assert np.array_equal(np.concatenate(pieces), streamed(model, codes, 4).numpy())
 
 
-def test_10_everything_is_made_where_the_model_lies():
+def test_10_everything_is_made_where_the_model_is():
     model = tiny_decoder_model().to("meta")
     made = model.flow.mean(torch.zeros(2, 8, dtype=torch.long, device="meta"), [8, 5])
     assert made.device.type == "meta"

@@ -9,7 +9,7 @@ from processing_ttt.glm4_voice_streaming import Glm4VoiceDecoderStream, Glm4Voic
 BLOCK = 40 * 320  # samples of an attention block of the small tokenizer; a segment has three and a half
 
 
-def heard(model, audio, sizes):
+def streamed(model, audio, sizes):
     """Codes of audio that comes in pieces of these sizes, and whether they are certain."""
     stream, codes = Glm4VoiceTokenizerStream(model), []
     for piece in audio.split(sizes):
@@ -29,14 +29,14 @@ def test_codes_of_audio_that_is_coming_are_those_of_the_whole(sizes, attention):
         sizes = [*sizes, len(audio) - sum(sizes)]
     whole = model.encode(audio[None, None]).audio_codes[0, 0].tolist()
     assert len(set(whole)) > 10
-    assert heard(model, audio, sizes) == (whole, True)
+    assert streamed(model, audio, sizes) == (whole, True)
 
 
 @pytest.mark.parametrize("samples", [1, 1280, BLOCK, BLOCK + 1, 3 * BLOCK, 44800, 44801, 89600])
 def test_audio_of_any_length_ends_well(samples):
     model, audio = tiny_tokenizer_model(), noise(samples)
     whole = model.encode(audio[None, None]).audio_codes[0, 0].tolist()
-    assert heard(model, audio, 5000) == (whole, True)
+    assert streamed(model, audio, 5000) == (whole, True)
 
 
 def test_a_block_is_given_out_once_its_last_window_is_full():
@@ -49,7 +49,7 @@ def test_a_block_is_given_out_once_its_last_window_is_full():
 def test_only_the_open_block_is_encoded():
     model, frames = tiny_tokenizer_model(), []
     model.layers[0].register_forward_hook(lambda module, inputs, output: frames.append(output.shape[1]))
-    heard(model, noise(100003), 1280)
+    streamed(model, noise(100003), 1280)
     assert frames == [40, 40, 40, 20] * 2 + [36]  # two segments, and 10403 samples of the third, in whole codes
 
 
@@ -69,11 +69,11 @@ def test_the_open_block_can_be_asked_for_and_changes_nothing():
 def test_a_stream_says_when_a_louder_place_came_too_late():
     model = tiny_tokenizer_model()
     audio = torch.cat([1e-7 * noise(BLOCK + 400), noise(BLOCK)])
-    assert heard(model, audio, 4000)[1] is False
-    assert heard(model, audio.flip(0), 4000)[1] is True
+    assert streamed(model, audio, 4000)[1] is False
+    assert streamed(model, audio.flip(0), 4000)[1] is True
 
 
-def test_a_finished_stream_hears_nothing_more():
+def test_a_finished_stream_takes_nothing_more():
     stream = Glm4VoiceTokenizerStream(tiny_tokenizer_model())
     assert stream.finish() == []
     with pytest.raises(RuntimeError, match="finished: begin a new one"):

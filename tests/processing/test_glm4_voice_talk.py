@@ -45,9 +45,9 @@ def run(*command):
 
 def test_released_model_and_codec_are_converted_and_talk_in_a_process_without_our_packages(tmp_path):
     released, ours = tmp_path / "released", tmp_path / "ours"
-    heard = tiny_tokenizer_model(quantize_vocab_size=CODEBOOK_SIZE)
+    tokenizer = tiny_tokenizer_model(quantize_vocab_size=CODEBOOK_SIZE)
     spoken = tiny_decoder_model(flow={"vocab_size": CODEBOOK_SIZE})
-    write_released_tokenizer(released / "glm-4-voice-tokenizer", heard)
+    write_released_tokenizer(released / "glm-4-voice-tokenizer", tokenizer)
     write_released_decoder(released / "glm-4-voice-decoder", spoken)
     write_released(released / "model")
     assert "Built with glm-4" in run("-m", "ttt_cli", "convert-codec", released, tmp_path / "codec")

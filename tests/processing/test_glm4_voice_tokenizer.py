@@ -49,9 +49,9 @@ def test_features_and_every_stage_are_those_of_the_original(case):
         expected = numbers["input_features"][0]
         # Below 60 dB under a frame's loudest band the rounding of the FFT shows, and every kind of CPU has an FFT of
         # its own.
-        heard = expected > expected.amax(0) - 6 / 4
-        assert heard.float().mean() > 0.85
-        torch.testing.assert_close(features[heard], expected[heard], atol=1e-5, rtol=0)
+        loud = expected > expected.amax(0) - 6 / 4
+        assert loud.float().mean() > 0.85
+        torch.testing.assert_close(features[loud], expected[loud], atol=1e-5, rtol=0)
         torch.testing.assert_close(features, expected, atol=1e-4, rtol=0)
         assert torch.equal(mask, numbers["attention_mask"][0].to(mask.dtype))
     stages = {}
@@ -73,8 +73,8 @@ def test_features_and_every_stage_are_those_of_the_original(case):
 @pytest.mark.parametrize("rate", [8000, 11025, 22050, 24000, 32000, 44100, 48000])
 def test_audio_of_another_rate_reaches_it_as_it_reached_the_original(rate):
     numbers = recorded("resample.npz")
-    heard = load_audio((numbers[f"in_{rate}"].numpy(), rate), 16000)
-    np.testing.assert_allclose(heard, numbers[f"out_{rate}"].numpy(), atol=1e-6, rtol=0)
+    resampled = load_audio((numbers[f"in_{rate}"].numpy(), rate), 16000)
+    np.testing.assert_allclose(resampled, numbers[f"out_{rate}"].numpy(), atol=1e-6, rtol=0)
 
 
 @needs_recorded

@@ -151,7 +151,7 @@ def test_what_follows_the_end_of_a_reply_is_not_part_of_it():
     assert parsed.text_ids == [1] and parsed.codes == [] and parsed.finished
 
 
-def test_a_character_split_between_two_stretches_of_text_is_whole_again():
+def test_a_character_split_between_two_segments_of_text_is_whole_again():
     text = TOKENIZER.encode("é", add_special_tokens=False)
     assert len(text) == 2  # two bytes, two tokens: the corpus has no é
     parsed = LAYOUT.parse_reply(LAYOUT.build_aligned_reply([(text[:1], [1]), (text[1:], [2])]))

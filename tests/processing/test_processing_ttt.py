@@ -57,7 +57,7 @@ def test_a_training_example_begins_with_the_inference_prompt_id_for_id(processor
     assert processor.tokenizer.encode("Twelve.")[0] == example["labels"][len(prompt)]
 
 
-def test_audio_stands_between_its_markers_with_one_token_for_each_code(processor):
+def test_audio_is_between_its_markers_with_one_token_for_each_code(processor):
     inputs = prompt_ids(processor, processor.conversation("asr", audio=(tone(), RATE)))
     codes = processor.encode_audio(tone(), sampling_rate=RATE)
     assert len(codes) == 8  # 0.3 s at 25 codes per second, the last one begun

@@ -110,7 +110,7 @@ def test_what_follows_the_end_of_a_reply_is_not_said(processor):
     assert_same_reply(events, processor.decode_reply(reply_ids(processor)))
 
 
-def test_a_span_need_not_be_finished_to_be_heard(processor):
+def test_a_span_need_not_be_finished_to_be_audible(processor):
     codes = processor.vocabulary.codes_to_ids([1] * 8)
     decoder = ReplyDecoder(processor)
     assert decoder.push([processor.vocabulary.begin_audio_token_id]) == []

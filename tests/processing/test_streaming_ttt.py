@@ -149,7 +149,7 @@ def test_two_streams_at_once_are_those_of_one_after_the_other(talker):
 # -------------------------------------------------------------------------------------------------------------- in time
 
 
-def test_a_block_is_heard_before_the_next_one_is_begun(talker, forwards):
+def test_a_block_is_audible_before_the_next_one_is_begun(talker, forwards):
     class Log(EventQueue):
         def put(self, item):
             log.append((type(item), len(forwards)))
@@ -162,7 +162,7 @@ def test_a_block_is_heard_before_the_next_one_is_begun(talker, forwards):
     assert (first, second, third) == (texts + 3, texts + 6, texts + 9)  # three steps each
 
 
-def test_a_shorter_first_block_is_heard_first(talker):
+def test_a_shorter_first_block_is_audible_first(talker):
     with stream(talker, "Seven", None, ".", first_block_length=5) as streamer:
         chunks = [len(event.audio) // 640 for event in streamer if isinstance(event, TttAudioChunk)]
     assert chunks == [5 - 3, 8, 7, 3]  # three codes are held back for their lookahead, until the end

@@ -175,10 +175,10 @@ def run(program: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
-def test_without_the_models_package_the_way_out_is_told():
+def test_without_the_models_package_the_way_out_is_named():
     load = "from processing_ttt import TttTalker; import sys; TttTalker.from_pretrained(sys.argv[1])"
-    told = run(load).stderr.splitlines()[-1]
-    assert told.startswith("ImportError: The model's package is not imported: `import modeling_ttt`"), told
+    printed = run(load).stderr.splitlines()[-1]
+    assert printed.startswith("ImportError: The model's package is not imported: `import modeling_ttt`"), printed
 
 
 def test_one_import_is_enough_and_has_the_public_names_of_both_packages():

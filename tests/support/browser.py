@@ -50,7 +50,7 @@ window.AudioContext = class extends Context {
       this.bus.connect(tap);
       tap.connect(loudspeaker); // it is silent; without a way out it would not be run
       window.isTapped = true;
-    }).catch(() => {}); // closed before it began: the sound of a file was only measured
+    }).catch(() => {}); // closed before it began: a file was only measured
   }
   get destination() { return this.bus; }
 };
@@ -159,35 +159,35 @@ def recording(page) -> np.ndarray:
     return samples.astype(int)
 
 
-def pauses_between(played: np.ndarray, sound: np.ndarray) -> int:
+def pauses_between(played: np.ndarray, expected: np.ndarray) -> int:
     """
-    Hold what was played against a sound: the whole sound, every sample of it once and in order, and nothing else but
+    Compare what was played with a waveform: the whole of it, every sample once and in order, and nothing else but
     silence.
 
     Returns:
         How often it was interrupted.
     """
-    first = np.flatnonzero(sound)[0]
+    first = np.flatnonzero(expected)[0]
     begin = np.flatnonzero(played)[0]
     i, pauses, in_pause = begin, 0, False
-    for j, sample in enumerate(sound[first:], first):
+    for j, sample in enumerate(expected[first:], first):
         while i < len(played) and played[i] != sample:
-            assert played[i] == 0, f"sample {j} of the sound is {sample}, but {played[i]} was played"
+            assert played[i] == 0, f"sample {j} is expected to be {sample}, but {played[i]} was played"
             pauses, in_pause, i = pauses + (not in_pause), True, i + 1
-        assert i < len(played), f"the last {len(sound) - j} samples were not played"
+        assert i < len(played), f"the last {len(expected) - j} samples were not played"
         i, in_pause = i + 1, False
     assert not played[i:].any(), "something was played behind the end"
     return pauses
 
 
 def spoken(path: Path, *, before: float = 0.6, after: float = 2.0, rate: int = 48000) -> tuple[np.ndarray, int]:
-    """A sound file as a microphone would hear it: a little silence, the speech, silence."""
+    """An audio file as a microphone would record it: a little silence, the speech, silence."""
     samples, own_rate = soundfile.read(path, dtype="float32")
     times = np.arange(int(len(samples) * rate / own_rate)) * own_rate / rate
-    heard = np.zeros(int((before + after) * rate) + len(times), np.float32)
+    recorded = np.zeros(int((before + after) * rate) + len(times), np.float32)
     begin = int(before * rate)
-    heard[begin : begin + len(times)] = np.interp(times, np.arange(len(samples)), samples)
-    return heard + np.random.default_rng(0).normal(0, 1e-4, len(heard)).astype(np.float32), rate
+    recorded[begin : begin + len(times)] = np.interp(times, np.arange(len(samples)), samples)
+    return recorded + np.random.default_rng(0).normal(0, 1e-4, len(recorded)).astype(np.float32), rate
 
 
 def state(page):

@@ -1,6 +1,6 @@
 """A process that does not have our packages, even where they are installed: what loads there is a folder's own code."""
 
-# Stands before the code of such a process (`python -I -c`).
+# Comes before the code of such a process (`python -I -c`).
 NOT_INSTALLED = """
 import importlib.abc, sys
 

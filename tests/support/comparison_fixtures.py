@@ -56,7 +56,7 @@ VOCABULARY = TttVocabulary(
 
 
 def example(seed: int, codes: int = 5) -> dict[str, list[int]]:
-    """A heard question, answered by a word with a span and a word with the last span."""
+    """A spoken question, answered by a word with a span and a word with the last span."""
     rng = random.Random(seed)
     audio = [CODE_0 + rng.randrange(CODEBOOK_SIZE) for _ in range(3 * codes)]
     prompt = [W + rng.randrange(5), BEGIN, *audio[:codes], END_USER]

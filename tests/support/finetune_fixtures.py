@@ -98,7 +98,7 @@ def tiny_recipe(checkpoint: Path, data: Path, output_dir: Path, **keys) -> Recip
         "lora_r": 4,
         "lora_alpha": 8,
         "validation_examples": 2,
-        "validation_sounds": 1,
+        "validation_texts": 1,
         "max_new_tokens": 12,
         "early_stopping_patience": 0,
         "report_to": "none",

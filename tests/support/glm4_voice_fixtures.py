@@ -1,6 +1,6 @@
 """
-Small GLM-4-Voice codecs with random weights, and the recorded numbers of the original where the folder with them lies
-beside the checkout.
+Small GLM-4-Voice codecs with random weights, and the recorded numbers of the original if their folder is beside the
+checkout.
 """
 
 import json
@@ -123,13 +123,13 @@ def codes_of(count, seed=0):
 
 def tiny_codec(**changes):
     """A small codec: 64 codes, 12.5 per second."""
-    heard, spoken = tiny_tokenizer_model(), tiny_decoder_model()
+    tokenizer, decoder = tiny_tokenizer_model(), tiny_decoder_model()
     config = Glm4VoiceCodecConfig(
-        tokenizer_config=heard.config.to_dict(), decoder_config=spoken.config.to_dict(), **changes
+        tokenizer_config=tokenizer.config.to_dict(), decoder_config=decoder.config.to_dict(), **changes
     )
     codec = Glm4VoiceCodec(config)
-    codec.tokenizer.load_state_dict(heard.state_dict())
-    codec.decoder.load_state_dict(spoken.state_dict())
+    codec.tokenizer.load_state_dict(tokenizer.state_dict())
+    codec.decoder.load_state_dict(decoder.state_dict())
     return codec.eval()
 
 

@@ -1,8 +1,8 @@
 """
 The codec of GLM-4-Voice once more: from its description, in float64, one row at a time, with the released names, as
-plainly as it can be said.
+plainly as possible.
 
-Knows nothing of the code under test and shares no line with it. Where the recorded numbers of the original are at
+Independent of the code under test: it shares no line with it. Where the recorded numbers of the original are at
 hand it is held against them; where no recording exists, the code under test is held against it.
 """
 
@@ -120,14 +120,14 @@ def flow_mean(w, codes, heads, block):
         normed = layer_norm(w, f"{name}.norm_mha", x)
         q, k, v = (linear(w, f"{name}.self_attn.linear_{part}", normed) for part in "qkv")
         p = linear(w, f"{name}.self_attn.linear_pos", wave)
-        heard = []
+        attended = []
         for head in range(heads):
             part = slice(head * size, (head + 1) * size)
             by_content = (q[:, part] + w[f"{name}.self_attn.pos_bias_u"][head]) @ k[:, part].T
             by_distance = (q[:, part] + w[f"{name}.self_attn.pos_bias_v"][head]) @ p[:, part].T
             scores = by_content + by_distance[row, count - 1 + row - column]
-            heard.append(attend(scores / math.sqrt(size), seen, v[:, part]))
-        x = x + linear(w, f"{name}.self_attn.linear_out", torch.cat(heard, dim=1))
+            attended.append(attend(scores / math.sqrt(size), seen, v[:, part]))
+        x = x + linear(w, f"{name}.self_attn.linear_out", torch.cat(attended, dim=1))
         inner = F.silu(linear(w, f"{name}.feed_forward.w_1", layer_norm(w, f"{name}.norm_ff", x)))
         x = x + linear(w, f"{name}.feed_forward.w_2", inner)
     x = linear(w, "encoder_proj", layer_norm(w, "encoder.after_norm", x))

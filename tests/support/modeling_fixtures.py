@@ -58,11 +58,11 @@ def tiny_model(
     return model.eval()
 
 
-class SpeaksOften(LogitsProcessor):
+class OpensSpansOften(LogitsProcessor):
     """
-    Opens a span wherever the last ids of a row are plain words: a random model would hardly speak by itself.
+    Opens a span wherever the last ids of a row are plain words: a random model would hardly open one by itself.
 
-    A pure function of a row's last ids, so that it says the same with and without padding, and to the slow reference.
+    A pure function of a row's last ids, so that it is the same with and without padding, and to the slow reference.
     """
 
     def __init__(self, gap: int = 3):
@@ -77,7 +77,7 @@ class SpeaksOften(LogitsProcessor):
 
 
 class Script(LogitsProcessor):
-    """Forces the text of a single row, id by id; sound in between is the model's own."""
+    """Forces the text of a single row, id by id; audio in between is the model's own."""
 
     def __init__(self, *token_ids: int):
         self.left = list(token_ids)
@@ -89,7 +89,7 @@ class Script(LogitsProcessor):
 
 
 def speaking(gap: int = 3) -> LogitsProcessorList:
-    return LogitsProcessorList([SpeaksOften(gap)])
+    return LogitsProcessorList([OpensSpansOften(gap)])
 
 
 def script(*token_ids: int) -> LogitsProcessorList:
@@ -106,7 +106,7 @@ def left_padded(prompts: list[list[int]], width: int | None = None) -> dict[str,
 
 
 def conversation(seed: int, length: int = 24) -> list[int]:
-    """Random ids with words, a user's sound and spans of a reply, beginning with a word."""
+    """Random ids with words, a user's audio and spans of a reply, beginning with a word."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(low: int, high: int) -> int:

@@ -24,7 +24,7 @@ def as_base64(samples: np.ndarray) -> str:
 
 
 def loudness(samples: np.ndarray, memory: np.ndarray) -> tuple[list[float], np.ndarray]:
-    """Stand in for Silero: a window is speech if it is loud."""
+    """Replace Silero: a window is speech if it is loud."""
     return [float(np.abs(window).max() > 0.05) for window in samples.reshape(-1, 512)], memory
 
 

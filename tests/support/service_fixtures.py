@@ -61,8 +61,8 @@ def tiny_service(limits: Limits | None = None, max_new_tokens: int = 40, **kwarg
     return service
 
 
-def told_to_stop(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Give an event that is set when a stream of an event loop is told to stop."""
-    told, cancel = threading.Event(), AsyncTalkStream.cancel
-    monkeypatch.setattr(AsyncTalkStream, "cancel", lambda stream: (cancel(stream), told.set()))
-    return told
+def stop_event(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Give an event that is set when a stream of an event loop is stopped."""
+    stopped, cancel = threading.Event(), AsyncTalkStream.cancel
+    monkeypatch.setattr(AsyncTalkStream, "cancel", lambda stream: (cancel(stream), stopped.set()))
+    return stopped

@@ -1,5 +1,5 @@
 """
-Text-to-Talk once more, slow and obvious: what the tests hold `modeling_ttt` against.
+Text-to-Talk once more, slow and obvious: the reference of the tests of `modeling_ttt`.
 
 Written from the method's definition, with for-loops, one row at a time, without padding, without a cache and without
 a line of the package: the backbone is transformers' own causal language model in eager attention, under an additive
@@ -152,7 +152,7 @@ class SlowTtt:
             if audio_guidance_scale:
                 unguided = self.logits([mask] * len(ids) + block)[len(ids) :, eligible]
                 scores = unguided + (audio_guidance_scale + 1) * (scores - unguided)
-            facts = {}  # masked position -> what it would become, and what speaks for it
+            facts = {}  # masked position -> its proposal and its priority
             for position in range(length):
                 if block[position] == mask:
                     probs = scores[position].softmax(-1).tolist()

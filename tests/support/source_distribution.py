@@ -2,7 +2,7 @@
 Where transformers' common test suites come from: its source distribution, fetched when a test asks for it and never
 kept in the checkout.
 
-Knows pip and the layout of the archive. Knows neither our classes nor what the suites test.
+Depends on pip and the layout of the archive. Independent of our classes and of what the suites test.
 """
 
 import importlib.util
@@ -23,7 +23,7 @@ MISSING_MODULES = {
     f"{SUITES_PACKAGE}/generation/test_utils.py": "class GenerationTesterMixin:\n    pass\n",
     f"{SUITES_PACKAGE}/utils/__init__.py": "",
     f"{SUITES_PACKAGE}/utils/test_configuration_utils.py": "config_common_kwargs = {}\n",
-    # The suites' sounds lie on the Hub: a tone of one second stands for each of them.
+    # The suites' audio is on the Hub: a tone of one second replaces each file.
     "utils/fetch_hub_objects_for_ci.py": (
         "from pathlib import Path\n\n\n"
         "def url_to_local_path(url):\n"
@@ -47,7 +47,7 @@ def download_source_distribution(version: str, folder: Path) -> Path:
         `Path`: The archive.
 
     Raises:
-        ConnectionError: If pip did not get it; the message holds the end of what pip said.
+        ConnectionError: If pip did not get it; the message has the end of what pip printed.
     """
     archive = folder / f"transformers-{version}.tar.gz"
     if archive.is_file():

@@ -21,7 +21,7 @@ from processing_ttt import (
     add_ttt_tokens,
 )
 
-ROUNDING = 1e-6  # of full scale: what the length of a decoded stretch may change in float32 on a CPU
+ROUNDING = 1e-6  # of full scale: what the length of a decoded segment may change in float32 on a CPU
 BLOCKS = {"block_length": 8, "denoising_steps": 3, "max_span_length": 20, "max_new_tokens": 200}
 WORDS = ("Seven", None, " plus five is", None, " Grüße", None, " 你好")
 
@@ -78,7 +78,7 @@ class TinyTalker:
 
     def script(self, *words: str | None) -> dict[str, Any]:
         """
-        Options that force a reply's text; `None` stands for a span, whose audio is the model's own, and the last `None`
+        Options that force a reply's text; `None` is a span, whose audio is the model's own, and the last `None`
         for the last one.
         """
         vocabulary, text_ids = self.processor.vocabulary, []

@@ -22,7 +22,7 @@ def main(folder: str) -> None:
     options = {"max_new_tokens": 20, "block_length": 8}
     spoken = shared.generate(prompt, logits_processor=speaking(), **options)
     assert torch.equal(spoken, whole.generate(prompt, logits_processor=speaking(), **options))
-    assert (spoken[:, prompt.shape[1] :] >= whole.config.audio_token_start_id).any(), "nothing was spoken"
+    assert (spoken[:, prompt.shape[1] :] >= whole.config.audio_token_start_id).any(), "there is no audio"
     torch.distributed.destroy_process_group()
 
 

@@ -14,7 +14,7 @@ from modeling_ttt import TttConfig, TttForConditionalGeneration
 
 
 class TttModelTester:
-    """What the suite asks a model's tester for: sizes, a configuration and inputs with text and sound."""
+    """What the suite asks a model's tester for: sizes, a configuration and inputs with text and audio."""
 
     batch_size = 3
     seq_length = 14

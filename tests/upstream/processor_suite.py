@@ -12,7 +12,7 @@ from processing_fixtures import tiny_tokenizer
 
 from processing_ttt import TttCodecConfig, TttCodecModel, TttProcessor, add_ttt_tokens
 
-# The suite guards its tests of sound files by a library that transformers does not read files with any more, and
+# The suite guards its tests of audio files by a library that transformers does not read files with any more, and
 # neither do we.
 transformers.testing_utils.is_librosa_available = lambda: True
 
@@ -38,7 +38,7 @@ def save_tiny_codec(folder: Path) -> None:
 
 class TestTttProcessor(ProcessorTesterMixin, unittest.TestCase):
     """
-    The processor's only part is the tokenizer: what the suite asks of a feature extractor is asked of it, because sound
+    The processor's only part is the tokenizer: what the suite asks of a feature extractor is asked of it, because audio
     becomes ids.
     """
 
@@ -49,8 +49,8 @@ class TestTttProcessor(ProcessorTesterMixin, unittest.TestCase):
     def setUpClass(cls):
         super().setUpClass()
         save_tiny_codec(Path(cls.tmpdirname) / "codec")
-        sounds = Path(transformers_suites.__file__).parents[1] / "utils"
-        soundfile.write(sounds / "tone.wav", TONE, RATE)
+        folder = Path(transformers_suites.__file__).parents[1] / "utils"
+        soundfile.write(folder / "tone.wav", TONE, RATE)
 
     @classmethod
     def _setup_tokenizer(cls):
@@ -66,12 +66,12 @@ class TestTttProcessor(ProcessorTesterMixin, unittest.TestCase):
         return [(TONE, RATE)] * (batch_size or 1)
 
     def prepare_components(self, **kwargs):
-        # A processor that is put together has to be told where its codec is.
+        # A processor that is put together needs the name of its codec.
         return super().prepare_components(**kwargs) | {"codec_name_or_path": str(Path(self.tmpdirname) / "codec")}
 
     @staticmethod
     def does_processor_return_mm_offsets(processor_class, method_name):
-        # It does, though by no method of the library's: its words for too many sounds are not the library's either.
+        # It does, though by no method of the library's: its words for too much audio are not the library's either.
         return method_name != "replace_audio_token"
 
     def get_subprocessor_name(self, modality, attributes):

@@ -9,7 +9,7 @@ Nano's checkpoint: a new model before training, and after it the folder that the
 1. `create`: a byte-level BPE with markers and audio alphabet, a random Qwen2 backbone of six layers, and the processor.
 2. `export`: config, generation config, tokenizer, processor, codec, and weights in bfloat16; no source files, which the
    packages add when the checkpoint is published. `--average-with RUN --share 0.4` takes the mean of the weights of two
-   runs, of which one began where the other ended; the card says what that gave.
+   runs, of which one began where the other ended; the card has the result.
 """
 
 import argparse
@@ -79,7 +79,7 @@ def export(model: Path, codec: Path, out: Path, average_with: Path | None = None
         ValueError: If the share is none.
     """
     if not 0 <= share <= 1:
-        raise ValueError(f"`share` lies between 0 and 1, but is {share}.")
+        raise ValueError(f"`share` is from 0 to 1, but is {share}.")
     trained = TttForConditionalGeneration.from_pretrained(model, dtype=torch.float32).eval()
     if average_with is not None:
         other = TttForConditionalGeneration.from_pretrained(average_with, dtype=torch.float32).state_dict()

@@ -8,7 +8,7 @@ which they are mixed.
 | dataset | rows | from the corpora |
 |---|---|---|
 | chat | spoken question, spoken answer | questions, wrapped, free, indirect, natural, repeat |
-| noted | spoken question, written answer: hearing and knowing at half of the ids | the same |
+| noted | spoken question, written answer: the same facts at half of the token ids | the same |
 | typed | written question, spoken answer; of the free ones as people type | questions, free, indirect |
 | turns | two spoken questions and their spoken answers, the second about the first | follow-ups |
 | talks | two to four unrelated questions, some of them written, and their spoken answers | questions, repeat |
@@ -20,13 +20,14 @@ which they are mixed.
 | keyboard | question as people type, answer | the domain, freely worded |
 | facts | lists of answers | the domain, with larger numbers |
 
-What people say is encoded by the checkpoint's codec in `HEARINGS` rooms and noises each; what nano speaks by the codec
-that its voice was trained with (`--voice-codec`), where that is another one.
+Users' audio is encoded by the checkpoint's codec, in as many rooms and noises as `VARIATIONS` has for each corpus;
+nano's own speech by the codec that its voice was trained with (`--voice-codec`), where that is another one.
 
 Codes are kept in `codes/` below the output folder, a file per shard; a run that was killed goes on. Corpora that are
 still growing may be prepared again: what is new is encoded.
 
-Knows the folders that `synthesise.py` writes, the codec and the columns of prepared rows. Knows no model.
+Depends on the folders that `synthesise.py` writes, the codec and the columns of prepared records. Independent of
+models.
 """
 
 import argparse
@@ -53,7 +54,7 @@ from processing_ttt.layout_ttt import aligned_groups
 from processing_ttt.tasks_ttt import TASKS
 
 # How often each corpus is encoded, each time in another room: most often what there is least of.
-HEARINGS = {
+VARIATIONS = {
     "questions": 1, "wrapped": 1, "free": 1, "indirect": 1, "repeat": 1, "follow-ups": 1, "drills": 2, "dictation": 1,
     "recorded": 2, "natural": 3,
 }  # fmt: skip
@@ -81,7 +82,7 @@ def prepare(model: str, speech: Path, out: Path, voice_codec: str | None = None)
         model (`str`): Checkpoint whose codec encodes.
         speech (`Path`): Holds the corpora that `synthesise.py` wrote; those that are missing teach nothing.
         out (`Path`): Gets a folder for each dataset, and `data.yaml`.
-        voice_codec (`str`, *optional*): Folder of the codec that encodes what nano speaks; that of `model` by default.
+        voice_codec (`str`, *optional*): Folder of the codec that encodes nano's own speech; that of `model` by default.
 
     Returns:
         `dict[str, int]`: Training rows of each dataset.
@@ -92,11 +93,11 @@ def prepare(model: str, speech: Path, out: Path, voice_codec: str | None = None)
     processor = load_processor(model)
     codec, fingerprint = processor.codec.eval(), codec_fingerprint(processor)
     _check_codes(out / "codes", fingerprint)
-    lines: dict[str, list[Line]] = {corpus: [] for corpus in (*HEARINGS, *SPOKEN)}
-    for corpus, hearings in HEARINGS.items():
-        for hearing in range(hearings):
-            again = AGAIN + str(hearing) if hearing else ""
-            encode_corpus(codec, speech / corpus, out / "codes" / (corpus + again), varied=True, hearing=hearing)
+    lines: dict[str, list[Line]] = {corpus: [] for corpus in (*VARIATIONS, *SPOKEN)}
+    for corpus, variations in VARIATIONS.items():
+        for variation in range(variations):
+            again = AGAIN + str(variation) if variation else ""
+            encode_corpus(codec, speech / corpus, out / "codes" / (corpus + again), varied=True, variation=variation)
             lines[corpus] += [
                 line | {"id": line["id"] + again} for line in read_codes(out / "codes" / (corpus + again))
             ]
@@ -319,7 +320,7 @@ def lists_of_facts(seed: int = 0) -> list[str]:
     """
     answers = sorted({item.answer for item in items(largest_number=LARGEST_WRITTEN_NUMBER) if item.split == "train"})
     rng = random.Random(seed)
-    # "Thirteen minus five is eight." stands before "Thirteen minus six is seven."
+    # "Thirteen minus five is eight." comes before "Thirteen minus six is seven."
     in_order = sorted(answers, key=_operands)
     lists = []
     for number in range(ROUNDS_OF_FACTS):
@@ -342,7 +343,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="checkpoint whose codec encodes")
     parser.add_argument("--speech", type=Path, required=True, help="folder of the corpora")
-    parser.add_argument("--voice-codec", help="folder of the codec that encodes what nano speaks, if it is another one")
+    parser.add_argument(
+        "--voice-codec", help="folder of the codec that encodes nano's own speech, if it is another one"
+    )
     parser.add_argument("--out", type=Path, required=True)
     for name, count in prepare(**vars(parser.parse_args())).items():
         print(f"{name}: {count} rows")

@@ -7,7 +7,7 @@ those it answers right.
 
 Writes `questions/1.wav`, ..., what it answered as `questions/1-reply.wav`, ..., and `questions/questions.jsonl`
 (file, reply, question, answer, kind, split, voice). They are chosen among the right answers on purpose: they show
-what the checkpoint does, and `measure/model.py` says how often.
+what the checkpoint does, and `measure/model.py` counts how often.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Nano's tokenizer. Knows the domain's texts and the markers."""
+"""Nano's tokenizer, from the domain's texts and the markers."""
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast

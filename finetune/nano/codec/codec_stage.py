@@ -2,8 +2,8 @@
 One resumable stage of training a codec: its utterances, its optimizer and schedule, its state on disk, and the export
 of the codec.
 
-Knows the shards that `synthesise` writes (they may still be being written: it looks again now and then). Does not
-know what a stage trains, and with which loss.
+Depends on the shards that `synthesise` writes (which may still be growing: the folder is read again now and then).
+Independent of what a stage trains, and with which loss.
 """
 
 import json

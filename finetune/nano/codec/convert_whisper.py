@@ -57,7 +57,7 @@ def read_variables(path: Path) -> dict[str, np.ndarray]:
     with path.open("rb") as file:
         version = _number(file, "I")
         if version != VERSION:
-            raise ValueError(f"{path} has CTranslate2's binary version {version}; this reader knows version {VERSION}.")
+            raise ValueError(f"{path} has CTranslate2's binary version {version}; this reader takes version {VERSION}.")
         _text(file), _number(file, "I")  # the specification and its revision
         return dict(_variable(file) for _ in range(_number(file, "I")))
 

@@ -1,12 +1,12 @@
 """
-What tells recorded from decoded speech while a codec's voice is trained: small critics of a waveform's periods and of
-its spectrum.
+The discriminators of a codec's training ("critics"), which distinguish recorded from decoded speech: small networks
+over a waveform's periods and over its spectrum.
 
 Multi-period critics are those of Kong et al. (2020, "HiFi-GAN"), multi-resolution ones those of Jang et al. (2021,
 "UnivNet") on log magnitudes, both with an eighth of the published channels or fewer: on a CPU a step of the published
 sizes takes half a minute.
 
-Knows waveforms. Does not know codecs, texts, or when a critic is trained.
+Depends on waveforms. Independent of codecs, texts, and of when a critic is trained.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ RESOLUTION_CHANNELS = (1, 16, 16, 16, 32)
 SLOPE = 0.1
 SMALLEST_MAGNITUDE = 1e-3
 
-Judgement = tuple[torch.Tensor, list[torch.Tensor]]  # scores, and what every layer before them saw
+Judgement = tuple[torch.Tensor, list[torch.Tensor]]  # scores, and the outputs of the layers before them
 
 
 class Critic(nn.Module):
@@ -52,7 +52,7 @@ class Critic(nn.Module):
         Judge waveforms.
 
         Args:
-            sound (`torch.Tensor` of shape `(batch, samples)`): Float32.
+            audio (`torch.Tensor` of shape `(batch, samples)`): Float32.
 
         Returns:
             `tuple[torch.Tensor, list[torch.Tensor]]`: Scores, high for recorded speech, and the features of each layer.
@@ -105,7 +105,7 @@ def critic_loss(recorded: Judgement, decoded: Judgement) -> torch.Tensor:
 
 
 def deception_loss(decoded: Judgement) -> torch.Tensor:
-    """Loss of who is judged: the lower, the more a critic takes it for recorded speech."""
+    """Loss of the decoded speech: the lower, the more a critic scores it as recorded."""
     return -decoded[0].mean()
 
 

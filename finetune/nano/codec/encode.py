@@ -1,7 +1,7 @@
 """
 Nano's speech as codes: a file of codes for each shard of a corpus.
 
-Knows the folders that `synthesise.py` writes and the codec. Knows no tokens.
+Depends on the folders that `synthesise.py` writes and on the codec. Independent of token ids.
 """
 
 import json
@@ -26,7 +26,7 @@ def read_shards(folder: Path) -> Iterator[tuple[str, list[dict[str, Any]], np.nd
 
 @torch.inference_mode()
 def encode_corpus(
-    codec: TttCodecModel, folder: Path, out: Path, varied: bool, batch_size: int = 16, hearing: int = 0
+    codec: TttCodecModel, folder: Path, out: Path, varied: bool, batch_size: int = 16, variation: int = 0
 ) -> None:
     """
     Write the codes of a corpus, a file per shard; shards that are there already, with the same utterances, are left
@@ -38,18 +38,17 @@ def encode_corpus(
         out (`Path`): Gets `shard-00000.jsonl` with the corpus' fields and `codes`.
         varied (`bool`): Vary room, noise and level, as a microphone would (questions); otherwise as it is (answers).
         batch_size (`int`, *optional*, defaults to 16): Utterances encoded together.
-        hearing (`int`, *optional*, defaults to 0): Which hearing: each number gives other rooms, noises and levels,
-            if `varied`; from 1 on also telephones, clipping and stronger noise.
+        variation (`int`, *optional*, defaults to 0): If `varied`, each number gives other rooms, noises and levels;
+            from 1 on also telephones, clipping and stronger noise.
     """
     out.mkdir(parents=True, exist_ok=True)
     for name, lines, samples in tqdm(list(read_shards(folder)), desc=f"encode {folder.name}", unit="shard"):
         if _uncoded(out / f"{name}.jsonl") == lines:
             continue
         number = int(name.split("-")[1])
-        # The first hearing is drawn as before there were others, so that codes which are there stay what a new run
-        # would make.
-        rng = np.random.default_rng([number, hearing] if hearing else number)
-        disturb = as_recorded_with_silence if hearing else with_surroundings
+        # Seeded by the shard alone: the first variation gives the same codes however many others there are.
+        rng = np.random.default_rng([number, variation] if variation else number)
+        disturb = as_recorded_with_silence if variation else with_surroundings
         order = sorted(range(len(lines)), key=lambda i: lines[i]["samples"])
         for start in range(0, len(order), batch_size):
             batch = [lines[i] for i in order[start : start + batch_size]]

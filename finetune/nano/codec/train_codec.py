@@ -4,7 +4,7 @@ Train nano's speech codec on a CPU, in two stages, each resumable.
     python -m finetune.nano.codec.train_codec codec --data data/codec --out runs/codec --minutes 19
     python -m finetune.nano.codec.train_codec vocoder --data data/codec --out runs/codec --minutes 40
 
-1. `codec` trains encoder, quantiser and decoder on random crops at the standard level. The encoder hears them a little
+1. `codec` trains encoder, quantiser and decoder on random crops at the standard level. The encoder gets them a little
    louder or softer and sometimes with light noise, the decoder learns the clean log-mel frames: L1 + 0.5 * L1 of the
    difference in time, AdamW 2e-3 with a cosine, bf16 where the CPU has it. From its end on the codes never change.
 2. `vocoder` freezes them; the vocoder learns the recorded waveform from the frames that the frozen codec decodes:
@@ -19,8 +19,8 @@ Train nano's speech codec on a CPU, in two stages, each resumable.
 - `time.json`: per stage steps, CPU and wall seconds, and the last losses.
 - `ENCODER_READY`, `VOCODER_READY`: empty files, written when the codes, and when the audio, are final.
 
-Knows what the two stages learn from which loss. Does not know how a stage is resumed (`codec_stage.py`), tokens, the
-language model, judges.
+Depends on the codec and on `codec_stage.py`, which resumes a stage. Independent of token ids, language models and
+judges.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def codec_batch(
 
 def disturb(clean: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """
-    What the encoder hears: up to 4 dB louder or softer (the error of a measured level), and in 3 of 10 rows light
+    The encoder's input: up to 4 dB louder or softer (the error of a measured level), and in 3 of 10 rows light
     noise, white or falling, 15 to 40 dB under the speech.
     """
     batch, samples = clean.shape
@@ -141,7 +141,7 @@ def vocoder_loss(
     Args:
         model ([`TttCodecModel`]): The codec.
         mel (`torch.Tensor` of shape `(batch, mel_frames, mel)`): What the vocoder is given.
-        sound (`torch.Tensor` of shape `(batch, samples)`): What it should say.
+        audio (`torch.Tensor` of shape `(batch, samples)`): What it should give.
         stft_sizes (`Sequence[int]`, *optional*): Windows of the STFTs, in samples.
 
     Returns:

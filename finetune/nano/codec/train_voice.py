@@ -6,14 +6,14 @@ Train the voice of nano's codec against critics, resumably: the codes keep their
 
 Encoder and quantiser are frozen, so every code that a language model has learnt stays valid. Decoder and vocoder are
 trained together, from codes to audio: L1 of log-mel frames, a multi-resolution STFT loss, and small critics
-(`discriminators.py`; hinge loss and distance of features), of which each step hears a few drawn at random. A crop of
-a second is decoded with what lies before and after it, and judged without.
+(`discriminators.py`; hinge loss and distance of features), of which each step uses a few drawn at random. A crop of
+a second is decoded with the codes before and after it, and judged without them.
 
 Each crop comes from one of the folders of `--data`, all equally often. In `--out`: `voice.safetensors` and
 `critics.safetensors`, from which the same command goes on; `export/`, the codec as `AutoModel.from_pretrained` reads
 it, renewed every few minutes; `time.json`.
 
-Knows what is learnt from which loss. Does not know how a stage is resumed (`codec_stage.py`), tokens, judges.
+Depends on the codec and on `codec_stage.py`, which resumes a stage. Independent of token ids and judges.
 """
 
 import argparse
@@ -32,8 +32,8 @@ from .discriminators import PERIODS, RESOLUTIONS, critic_loss, deception_loss, f
 from .train_codec import STFT_SIZES, stft_loss
 
 EXPORT_SECONDS = 300
-CRITIC_STEPS = 100  # at first critics learn, but nobody listens to them yet
-CODES_BEFORE = 12  # a crop is decoded after so many codes: not all of `decode_context`, most of which is faint memory
+CRITIC_STEPS = 100  # at first the critics are trained, but not used
+CODES_BEFORE = 12  # a crop is decoded after so many codes: not all of `decode_context`, most of which has little effect
 BETAS = (0.8, 0.99)
 CRITICS_RATE = 2.0  # times the learning rate of the voice
 MEL_WEIGHT, STFT_WEIGHT, FEATURE_WEIGHT = 15.0, 1.0, 2.0

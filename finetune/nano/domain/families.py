@@ -1,8 +1,8 @@
 """
-The kinds of question that nano version 0 knew: sums, neighbours, days, months, colours, opposites and names, as
+The kinds of question of nano's first version: sums, neighbours, days, months, colours, opposites and names, as
 families of templates and facts.
 
-Knows texts and tables. Does not know what is held out.
+Depends on texts and tables. Independent of what is held out.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,7 @@
 """
 Second questions that mean something only after the first: "What colour is grass?" - "Grass is green." - "And a frog?"
 
-Knows texts. What a second turn asks for is always a fact that is trained on; its last wording is never trained on.
+Depends on texts. What a second turn asks for is always a fact that is trained on; its last wording is never trained on.
 """
 
 import random

@@ -1,8 +1,8 @@
 """
-The kinds of question that nano version 1 knows besides those of `families.py`: times tables, comparing and counting,
+The kinds of question besides those of `families.py`: times tables, comparing and counting,
 clock, units, calendar, capitals, letters and spelling, rhymes, animals and jokes.
 
-Knows texts and tables. Does not know what is held out.
+Depends on texts and tables. Independent of what is held out.
 """
 
 from itertools import pairwise
@@ -75,7 +75,7 @@ JOKES = {
 
 
 def more_families() -> list[Family]:
-    """All of them, in a fixed order: what is held out is drawn in this order, after the families of version 0."""
+    """All of them, in a fixed order: what is held out is drawn in this order, after those of `families.py`."""
     return [
         _products(),
         *_comparisons(),

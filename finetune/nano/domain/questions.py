@@ -1,7 +1,7 @@
 """
 What nano can be asked, and the one right answer to each question.
 
-Every question is a template filled with a fact, nearly every answer restates the question and then says the result
+Every question is a template filled with a fact, nearly every answer restates the question and then gives the result
 ("Twelve plus seven is nineteen."), and a fact has the same answer however it is asked, so exact match means
 something. What is never trained on is decided here, by construction:
 - "unseen_fact": about a tenth of the facts of open kinds (sums, differences, neighbours of numbers, comparing,
@@ -10,7 +10,7 @@ something. What is never trained on is decided here, by construction:
   fact and template are each seen elsewhere;
 - "unseen_template": the last template of every family, for the facts that are trained on.
 
-Knows: texts. Does not know: speech, tokens, files. Randomness comes from the seed alone. The facts are in
+Depends on texts. Independent of speech, tokens and files. Randomness comes from the seed alone. The facts are in
 `families.py`, `more_families.py` and `small_talk.py`; second turns in `follow_ups.py`.
 """
 

@@ -1,4 +1,4 @@
-"""Greetings and small talk: each answer, and the ways to ask for it. Knows texts only."""
+"""Greetings and small talk: each answer, and the ways to ask for it."""
 
 # Where there are four or more ways, the last is never trained on.
 TALK = {

@@ -1,4 +1,4 @@
-"""Numbers in words, as they are spoken: knows nothing else."""
+"""Numbers in words, as they are spoken."""
 
 _SMALL_NUMBERS = [
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",

@@ -1,7 +1,7 @@
 """
 The measured tables of docs/nano.md, of which nano's model card repeats some lines.
 
-Knows what `model.measure` returns. Measures nothing.
+Depends on what `model.measure` returns. Measures nothing.
 """
 
 import math
@@ -64,7 +64,7 @@ def card_tables(result: dict[str, Any]) -> str:
             [timed, "measured"],
             [
                 ("real-time factor", f"{speed['real_time_factor']:.2f}"),
-                ("seconds to the first audio of a stream", f"{speed['first_sound_seconds']:.2f}"),
+                ("seconds to the first audio of a stream", f"{speed['first_audio_seconds']:.2f}"),
             ],
         ),
         _table(
@@ -117,7 +117,7 @@ def _speech_rows(result: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     rows = []
     for name, label in SPEECH.items():
         judged = result[name]
-        bigram = f"{judged[BIGRAM]['wer']:.3f}" if BIGRAM in judged else "–"  # it knows nothing but the domain
+        bigram = f"{judged[BIGRAM]['wer']:.3f}" if BIGRAM in judged else "–"  # its language model is of the domain
         rows.append((label, bigram, f"{judged[ENGLISH]['wer']:.3f}", f"{judged[ENGLISH]['cer']:.3f}"))
     return rows
 

@@ -1,5 +1,5 @@
 """
-How much of the speech survives the codec, as independent judges hear it, and how fast the codec is.
+How much of the speech the codec preserves, by independent judges, and how fast it is.
 
     python -m finetune.nano.measure.codec --codec checkpoints/ttt-nano/codec --speech data/answers-heldout
     python -m finetune.nano.measure.codec --codec checkpoints/ttt-nano/codec --speech data/dictation-test \\
@@ -12,7 +12,7 @@ the frames lose); the frames that the codec decodes, by Griffin-Lim (what the co
 `speechmos` and `resemblyzer` are installed, and for the codec bits of entropy per code, codes used, speed on one
 thread.
 
-Knows: the codec and the judges. Does not know: tokens, the language model, how the codec was trained.
+Depends on the codec and the judges. Independent of token ids, the language model and how the codec was trained.
 """
 
 import argparse
@@ -126,9 +126,9 @@ def judge_table(texts: Sequence[str], systems: dict[str, list[torch.Tensor]], is
     Ask all judges.
 
     Args:
-        texts (`Sequence[str]`): What is said.
+        texts (`Sequence[str]`): The texts of the recordings.
         systems (`dict[str, list[torch.Tensor]]`): The recordings by system, from `code`; "original" is among them.
-        is_domain (`bool`): Whether the texts are nano's own; the judge with a bigram of them knows no other words.
+        is_domain (`bool`): Whether the texts are nano's own; the judge with a bigram of them writes no other words.
 
     Returns:
         `str`: A Markdown table, one row per system.
@@ -187,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--split", help="only utterances of this split")
     parser.add_argument("--voices", nargs="+", default=[], help="only these voices")
-    parser.add_argument("--general", action="store_true", help="texts are general English: no judge that knows nano's")
+    parser.add_argument("--general", action="store_true", help="texts are general English: no judge with nano's bigram")
     parser.add_argument("--count", type=int, default=60, help="utterances to judge")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)

@@ -1,7 +1,7 @@
 """
-What nano says instead, when an answer is wrong: another answer of the right kind, or one of another kind.
+What nano's wrong answers are: another answer of the right kind, or one of another kind.
 
-Knows texts. Independent of how they were transcribed or said.
+Depends on texts. Independent of how they were transcribed.
 """
 
 from collections import Counter

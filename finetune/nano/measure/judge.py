@@ -1,13 +1,14 @@
 """
-What nano said, as an independent recogniser hears it: pocketsphinx, and the error rates that follow.
+Transcripts of nano's speech by an independent recogniser, pocketsphinx, and their error rates.
 
     # the judge's own floor: errors on the synthesiser's speech, by kind
     python -m finetune.nano.measure.judge --speech data/answers
 
-The judge with a bigram of the domain knows what may be said and flatters; beside it stands the same recogniser with
-the general English model of its wheel, and the share of utterances whose numbers and content words are all right.
+The judge with a bigram of the domain expects what may be said, so its error rates are too low. Beside it are those of
+the same recogniser with the general English model of its wheel, and the share of utterances whose numbers and content
+words are all right.
 
-Knows: waveforms at 16 kHz and texts. Does not know: codecs, models, tokens.
+Depends on waveforms at 16 kHz and texts. Independent of codecs, models and token ids.
 """
 
 import argparse
@@ -71,7 +72,7 @@ def bigram_arpa(sentences: Iterable[str]) -> str:
 
 class Judge(Recogniser):
     """
-    Writes down what is said, in English.
+    Transcribes English.
 
     Args:
         corpus (`Sequence[str]`, *optional*): Sentences of the domain, for a bigram model; without them the
@@ -125,7 +126,7 @@ class Scores:
 
 def score(references: Sequence[str], transcripts: Sequence[str]) -> Scores:
     """
-    Compare transcripts with what should have been said; case and punctuation do not count.
+    Compare transcripts with the right texts; case and punctuation do not count.
 
     Args:
         references (`Sequence[str]`): The right texts, none empty.
@@ -150,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--speech", type=Path, required=True, help="a folder written by finetune.nano.speech.synthesise"
     )
-    parser.add_argument("--per-kind", type=int, default=25, help="utterances of each kind to hear")
+    parser.add_argument("--per-kind", type=int, default=25, help="utterances of each kind to transcribe")
     options = parser.parse_args(arguments)
     by_kind: dict[str, list[tuple[dict, np.ndarray]]] = {}
     for line, audio in read_corpus(options.speech):

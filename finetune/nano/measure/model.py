@@ -8,14 +8,14 @@ Measure a nano checkpoint, from waveform to waveform, on what training never saw
 | answer | test | is the answer's text exactly right? By split, kind and voice, and with noise at 10 dB |
 | turns | follow-ups-test | two turns: is the second answer exactly right? |
 | talks | test | conversations of four questions, each about something else: are the answers exactly right? By turn |
-| repeat | repeat-test | general English said after somebody: the text's error rates |
-| reply | test | what `judge.py` hears in spoken answers, against their text; so too the synthesiser through the codec |
-| hear | test, dictation-test | transcription: questions, and general English by voice |
-| speak | answers-heldout, phrases-test | unseen answers and general English read aloud, transcribed by the judges |
+| repeat | repeat-test | general English that is to be repeated: the text's error rates |
+| reply | test | spoken answers, transcribed by `judge.py`; also the synthesiser's, through the codec |
+| `hear` | test, dictation-test | transcription: questions, and general English by voice |
+| `speak` | answers-heldout, phrases-test | unseen answers and general English read aloud, transcribed by the judges |
 | codec | answers-heldout | the synthesiser itself, and through the codec: what speech could be at best |
 | speed | test | one question at a time, waveform to waveform: seconds over seconds of speech; time to the first audio |
 
-`card.py` makes the tables of docs/nano.md of it. Knows the processor, the model and the judges. Changes nothing.
+`card.py` makes the tables of docs/nano.md of it. Depends on the processor, the model and the judges. Changes nothing.
 """
 
 import argparse
@@ -50,7 +50,7 @@ from .judge import Judge, score
 
 BATCH_SIZE = 16
 NOISE_DB = 10.0
-JUDGED = 240  # spoken replies that the judges hear
+JUDGED = 240  # spoken replies that the judges transcribe
 TIMED = 20
 TALKS, TURNS_OF_A_TALK = 50, 4
 
@@ -113,12 +113,12 @@ def transcribe(waveforms: Sequence[np.ndarray], judges: dict[str, Judge]) -> dic
 def intelligibility(
     waveforms: Sequence[np.ndarray], texts: Sequence[str], judges: dict[str, Judge]
 ) -> dict[str, dict[str, float]]:
-    """Compare what the judges hear with what should have been said."""
+    """Compare the judges' transcripts with the right texts."""
     return compared(transcribe(waveforms, judges), texts)
 
 
 def compared(transcripts: dict[str, list[str]], texts: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Compare what each judge wrote down with what should have been said, where there is something to say."""
+    """Compare each judge's transcripts with the right texts, where these have words."""
     spoken = [i for i, text in enumerate(texts) if normalise(text)]
     return {
         name: _errors([texts[i] for i in spoken], [found[i] for i in spoken]) for name, found in transcripts.items()
@@ -142,7 +142,7 @@ def speed(checkpoint: Checkpoint, waveforms: Sequence[np.ndarray]) -> dict[str, 
     return {
         "real_time_factor": statistics.median(factors) if factors else float("nan"),
         "seconds": statistics.median(seconds),
-        "first_sound_seconds": statistics.median(first_audio) if first_audio else float("nan"),
+        "first_audio_seconds": statistics.median(first_audio) if first_audio else float("nan"),
         "threads": torch.get_num_threads(),
     }
 
@@ -157,7 +157,7 @@ def _seconds_to_audio(checkpoint: Checkpoint, waveform: np.ndarray) -> float:
 
 
 def second_turns(checkpoint: Checkpoint, lines: Sequence[dict], waveforms: Sequence[np.ndarray]) -> list[TttReply]:
-    """Ask each first question, spoken now, then the second one; give the second replies."""
+    """Ask each first question, synthesised now, then the second one; give the second replies."""
     replies = []
     for number, (line, waveform) in enumerate(tqdm(list(zip(lines, waveforms, strict=True)), desc="turns")):
         first = Voice(line["voice"]).speak(line["first_question"], TEST_STRETCHES[number % len(TEST_STRETCHES)])
@@ -198,7 +198,7 @@ def measure(folder: Path, speech: Path, limit: int | None, options: dict[str, An
     lines, waveforms = _read(speech / "test", limit)
     result: dict[str, Any] = {"speed": speed(checkpoint, waveforms[:: max(1, len(waveforms) // TIMED)][:TIMED])}
     result |= _answers(checkpoint, lines, waveforms, judges)
-    result |= _hearing(checkpoint, lines, waveforms, speech, limit)
+    result |= _transcription(checkpoint, lines, waveforms, speech, limit)
     result["talks"] = {"exact by turn": talks(checkpoint, lines, waveforms), "n": TALKS}
 
     lines, waveforms = _read(speech / "follow-ups-test", limit)
@@ -209,7 +209,7 @@ def measure(folder: Path, speech: Path, limit: int | None, options: dict[str, An
     lines, waveforms = _read(speech / "repeat-test", limit)
     repeated = [reply.text for reply in checkpoint.ask_all("chat", waveforms)]
     result["repeat"] = _errors([line["answer"] for line in lines], repeated)
-    return result | _speaking(checkpoint, speech, limit, judges)
+    return result | _reading_aloud(checkpoint, speech, limit, judges)
 
 
 def _answers(
@@ -246,7 +246,7 @@ def _answers(
     }
 
 
-def _hearing(
+def _transcription(
     checkpoint: Checkpoint, lines: list[dict], waveforms: list[np.ndarray], speech: Path, limit: int | None
 ) -> dict[str, Any]:
     result: dict[str, Any] = {}
@@ -272,7 +272,7 @@ def _hearing(
     return result
 
 
-def _speaking(checkpoint: Checkpoint, speech: Path, limit: int | None, judges: dict[str, Judge]) -> dict[str, Any]:
+def _reading_aloud(checkpoint: Checkpoint, speech: Path, limit: int | None, judges: dict[str, Judge]) -> dict[str, Any]:
     lines, originals = _read(speech / "answers-heldout", limit)
     texts = [line["text"] for line in lines]
     result = {

@@ -8,7 +8,7 @@ Measure how well a nano checkpoint understands natural voices, in quiet and in n
 |---|---|---|
 | unseen questions | splits `unseen_*` | answer's text exactly right, by voice and by kind; in noise of 20, 10, 5 dB |
 | freely worded | splits `free`, `free apart` | the same |
-| outside the domain | split `outside` | whether nano says that it does not know |
+| outside the domain | split `outside` | whether nano answers that it cannot |
 | dictation | split `dictation` | word and character error rate of the transcript of general English |
 | recorded person | `recorded`, split `test` | the same |
 

@@ -2,7 +2,7 @@
 How a spoken question reaches a microphone: at some distance in some room, with silence around it, noise and another
 level.
 
-Knows waveforms. Randomness comes from the generator that is passed.
+Depends on waveforms. Randomness comes from the generator that is passed.
 """
 
 import numpy as np

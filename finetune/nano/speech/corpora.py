@@ -1,5 +1,5 @@
 """
-What is said by which voice, corpus by corpus: everything that nano is trained and measured on, before it is audio.
+The texts and voices of each corpus: everything that nano is trained and measured on, before it is audio.
 
 Depends on texts, voices and rates. Independent of audio, codecs and files other than WordNet's.
 """
@@ -35,7 +35,7 @@ ANSWER_VOICE = "slt"
 ANSWER_STRETCH = 0.9  # brisk: nearly every word then fits one block of the decoder
 TEST_COUNTS = {"unseen_fact": 150, "unseen_sentence": 250, "unseen_template": 300, "train": 200}
 PHRASE_TEST_SHARE = 0.05
-REPEATED_WORDS = 7  # longest phrase to be said after somebody
+REPEATED_WORDS = 7  # longest phrase to be repeated
 ASK_TO_REPEAT = (
     "Repeat after me, {}", "Say after me, {}", "Please say {}", "Repeat this, {}", "Please repeat {}", "Can you say {}",
     "I say {}", "Now say {}", "Can you repeat this, {}",
@@ -168,7 +168,7 @@ def answer_jobs(held_out: bool) -> list[Job]:
 
 def sentence_jobs(count: int) -> list[Job]:
     """
-    Training questions in the voice of nano: what it may learn to speak beyond its answers.
+    Training questions in the voice of nano: for reading aloud beyond its answers.
 
     Args:
         count (`int`): How many, if there are as many.
@@ -224,8 +224,8 @@ def test_question_jobs(seed: int = 2) -> list[Job]:
 
 def phrase_jobs(count: int, split: str = "train") -> list[Job]:
     """
-    General English, which is what WordNet's definitions are, in the voice of nano: to read aloud, and to say after
-    somebody.
+    General English, which is what WordNet's definitions are, in the voice of nano: to read aloud, and to
+    repeat.
 
     Args:
         count (`int`): How many.
@@ -257,7 +257,7 @@ def dictation_jobs(count: int, split: str = "train") -> list[Job]:
 
 def repeat_jobs(count: int, split: str = "train") -> list[Job]:
     """
-    Requests to say a short phrase of `phrase_jobs`.
+    Requests to repeat a short phrase of `phrase_jobs`.
 
     Args:
         count (`int`): How many, in the order of `phrase_jobs`.

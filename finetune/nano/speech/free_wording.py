@@ -56,7 +56,7 @@ KEPT_WHOLE = ("talk", "name")  # greetings and names: other words would be anoth
 
 def freely_worded(question: str, kind: str, rng: random.Random) -> str:
     """
-    Put a plain question as somebody might say it.
+    Word a plain question as a person might ask it.
 
     Args:
         question (`str`): A question of the domain.
@@ -88,7 +88,7 @@ class FreeQuestion(NamedTuple):
     A freely worded question to measure with.
 
     Args:
-        question (`str`): As somebody would say it.
+        question (`str`): As a person would ask it.
         kind (`str`): Its kind; `"outside"` where nano cannot know.
         answer (`str`): The right answer.
         written (`str`): `"apart"` by somebody who had seen no wording of training; `"known"` to the author of

@@ -28,9 +28,9 @@ class Job:
     One utterance to synthesise.
 
     Args:
-        text (`str`): What is said.
-        voice (`str`): Who says it.
-        stretch (`float`): How slowly.
+        text (`str`): The text.
+        voice (`str`): Name of the voice.
+        stretch (`float`): Factor on durations: 1.2 is slower.
         split (`str`): Which part of the data it belongs to.
         fields (`dict[str, str]`, *optional*): Copied into the index.
     """

@@ -6,7 +6,7 @@ its voices in the npm package `kokoro-js` (`npm pack kokoro-js`, folder `voices`
 espeak-ng's, by `phonemizer-fork` and `espeakng-loader` (GPL-3.0, a tool used while data is made). About 1.3 times
 real time on one thread.
 
-Depends on onnxruntime and phonemizer. Independent of what is said, and of codecs.
+Depends on onnxruntime and phonemizer. Independent of texts and codecs.
 """
 
 import hashlib
@@ -95,7 +95,7 @@ class KokoroVoice:
 
     Args:
         name (`str`): A stock voice such as `"af_heart"`, or shares of several: `"af_bella:0.6+bm_george:0.4"`.
-        model ([`KokoroModel`]): What speaks.
+        model ([`KokoroModel`]): The synthesiser.
 
     Raises:
         ValueError: A voice is unknown, or the shares do not add up to 1.

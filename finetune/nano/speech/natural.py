@@ -1,5 +1,5 @@
 """
-What natural voices say to nano: questions, freely worded questions and dictation for training, and the same apart for
+Corpora of natural voices: questions, freely worded questions and dictation for training, and others of each for
 measuring.
 
     python -m finetune.nano.speech.natural train --voices package/voices --out data/nano/natural --count 3000
@@ -13,8 +13,8 @@ measuring.
 | free | freely worded questions that were written apart, and questions outside the domain | `TEST_VOICES` |
 | shipped | the questions beside the checkpoint | `TEST_VOICES` |
 
-`KEPT_FOR_OTHERS` are never synthesised here: checks from outside use them. The folders are those of `synthesise.py`,
-without word times; any part of a corpus is a fair sample of it, and a larger `--count` extends it.
+`KEPT_FOR_OTHERS` are never synthesised here: they stay unseen for checks by others. The folders are those of
+`synthesise.py`, without word times; any part of a corpus is a fair sample of it, and a larger `--count` extends it.
 
 Depends on texts (`corpora.py`) and `kokoro.py`. Independent of codecs and models.
 """
@@ -38,7 +38,7 @@ TRAINING_VOICES = (
     "af_alloy", "af_bella", "af_heart", "af_nicole", "af_nova", "af_river", "af_sarah", "am_adam", "am_fenrir",
     "am_michael", "am_santa", "bf_emma", "bm_george", "bm_lewis",
 )  # fmt: skip
-# Voices of other languages speak English with their own colour: a small share of the mixtures.
+# Voices of other languages have an accent in English: a small share of the mixtures.
 ACCENTED_VOICES = (
     "ef_dora",
     "em_alex",
@@ -53,7 +53,7 @@ ACCENTED_VOICES = (
 DEV_VOICES = ("am_liam", "bf_alice")
 TEST_VOICES = ("am_puck", "bf_isabella", "bm_daniel", "am_echo", "af_kore", "af_jessica")
 KEPT_FOR_OTHERS = ("af_sky", "am_onyx", "bm_fable", "bf_lily", "af_aoede", "am_eric")
-MIXTURE_SHARE = 0.5  # of the training utterances are by a speaker who is nobody else
+MIXTURE_SHARE = 0.5  # of the training utterances are by a mixture of voices
 ACCENTED_SHARE = 0.15  # of the mixtures have a voice of another language in them
 STRETCHES = (0.8, 1.25)
 LAST_DICTATION = 6000  # of the dictations, where natural voices begin, backwards
@@ -79,7 +79,7 @@ SHIPPED_QUESTIONS = (
 
 def training_jobs(count: int, seed: int = 5) -> list[Job]:
     """
-    What training hears.
+    Utterances to train with.
 
     Args:
         count (`int`): How many utterances; a larger count begins with the same ones.
@@ -91,7 +91,7 @@ def training_jobs(count: int, seed: int = 5) -> list[Job]:
     """
     rng = random.Random(seed)
     questions = iter(question_jobs(2 * count, seed=seed))
-    # Other phrases than the fast synthesisers say first, in an order that does not depend on `count`.
+    # Other phrases than the first ones of the fast synthesisers, in an order that does not depend on `count`.
     dictations = chain(dictation_jobs(LAST_DICTATION)[::-1], dictation_jobs(60_000)[LAST_DICTATION:])
     phrases = iter(phrase for phrase in phrase_jobs(60_000) if len(phrase.text.split()) <= 7)
     jobs = []
@@ -137,7 +137,7 @@ def random_speaker(rng: random.Random) -> str:
 
 def dev_jobs(seed: int = 6) -> list[Job]:
     """
-    What settings are chosen by.
+    Utterances to choose settings by.
 
     Args:
         seed (`int`, *optional*, defaults to 6): Of the choice.
@@ -168,7 +168,7 @@ def _question(item: Item, rng: random.Random) -> Job:
 
 def test_jobs(seed: int = 7) -> list[Job]:
     """
-    What is measured with.
+    Utterances to measure with.
 
     Args:
         seed (`int`, *optional*, defaults to 7): Of the choice.
@@ -220,7 +220,7 @@ def _free_split(found: FreeQuestion) -> str:
 
 def shipped_jobs() -> list[Job]:
     """
-    The questions that lie beside the checkpoint, in voices that nothing is trained on.
+    The questions beside the checkpoint, in voices that nothing is trained on.
 
     Returns:
         `list[Job]`: One held-out question of each kind.

@@ -2,15 +2,15 @@
 Recorded English beside nano's synthetic voices: the telephone prompts that Debian packages, as a corpus in the format
 of `synthesise.py`.
 
-    # fetches them; their licence and speaker stand in each line
+    # fetches them; each line has their licence and speaker
     python -m finetune.data.asterisk_prompts en --out prompts
     python -m finetune.nano.speech.recorded --prompts prompts/manifest.jsonl --out data/recorded
 
 One speaker, some 500 prompts of up to twelve seconds. Those whose words a hash of the text holds out keep their own
-pace and split "test"; the others come at several speeds (with the pitch, as a faster tape), each a row of split
+pace and split "test"; the others come at several speeds (the pitch changes too), each a row of split
 "train". Digits are written as words, as nano writes them.
 
-Knows the manifest and the shards' format. Knows no codec and no tokens.
+Depends on the manifest and the shards' format. Independent of codecs and token ids.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def spoken_text(transcript: str) -> str | None:
         transcript (`str`): Of a prompt.
 
     Returns:
-        `str` or `None`: None where something else than words, digits and plain punctuation is left.
+        `str` or `None`: None where anything but words, digits and plain punctuation is left.
     """
     words = re.sub(r"(?<![\w.,])\d{1,2}(?!\w|[.,]\d)", lambda digits: number_words(int(digits[0])), transcript)
     words = " ".join(words.replace("...", ".").split())
@@ -86,7 +86,7 @@ def utterances(manifest: Path) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
 
 
 def at_speed(audio: np.ndarray, speed: float) -> np.ndarray:
-    """Play a recording, float32 `(samples,)`, faster or slower, pitch and all."""
+    """Play a recording, float32 `(samples,)`, faster or slower, with its pitch."""
     if speed == 1.0:
         return audio
     return resample(audio, round(100 * speed), 100)

@@ -17,15 +17,15 @@ Format of an output folder, 16 kHz mono:
 - `shard-00000.npy`: int16 `(samples,)`, the utterances one after the other.
 - `shard-00000.jsonl`: one line per utterance, `{"id", "voice", "stretch", "text", "start", "samples", "words",
   "split", ...}`: `start` is the first sample in the shard, `words` is `[[word, start_s, end_s], ...]`, contiguous
-  from 0 to the utterance's end, and `" ".join` of the words is the text; a synthesiser that does not tell when a word
-  is spoken gives no `words`. All but codec add `kind` and `answer` (of the question; of what is only spoken, the text
+  from 0 to the utterance's end, and `" ".join` of the words is the text; a synthesiser without word times
+  gives no `words`. All but codec add `kind` and `answer` (of the question; of what is only spoken, the text
   itself). Wrapped questions also have `question`, what was wrapped; second questions `first_question` and
   `first_answer`. `split` is "train", "test" or one of `domain.SPLITS`; in test, "train" marks a seen question.
 - `time.json`: seconds spent, seconds of audio, utterances.
 A shard's `.jsonl` is renamed into place last: where it exists the shard is complete, so a reader may start while more
 shards are written, and a run that was killed goes on where it stopped. A larger `--count` extends a folder.
 
-Knows: shards. Does not know: what is said (`corpora.py`), codecs, tokens.
+Depends on the format of shards. Independent of texts (`corpora.py`), codecs and token ids.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def write_shards(jobs: list[Job], out: Path, make_voice: Callable[[str], Speaker
     Synthesise jobs into shards; finished shards are kept.
 
     Args:
-        jobs (`list[Job]`): What to say, in order; the same list (or a longer one with the same beginning) resumes.
+        jobs (`list[Job]`): The utterances, in order; the same list (or a longer one with the same beginning) resumes.
         out (`Path`): Folder of the shards.
         make_voice (`Callable[[str], Speaker]`, *optional*): From a voice's name to the voice; flite's by default.
 

@@ -1,8 +1,8 @@
 """
 Synthetic speech with word times, from the flite voices that Debian ships.
 
-Knows: flite's C library (through ctypes) and where in a waveform each word is. Independent of: what is said and
-why, codecs, files. The library is not thread-safe: one process synthesises one utterance at a time.
+Depends on flite's C library (through ctypes). Independent of texts, codecs and files. The library is not thread-safe:
+one process synthesises one utterance at a time.
 """
 
 import ctypes
@@ -47,7 +47,7 @@ class Utterance:
     Args:
         audio (`np.ndarray` of shape `(samples,)`, float32): The waveform at 16 kHz, in [-1, 1].
         words (`list[Word]`, *optional*): Contiguous intervals from 0 to the end of the audio, where the synthesiser
-            tells them.
+            gives them.
     """
 
     audio: np.ndarray

@@ -34,9 +34,9 @@ class Microphone {
     Object.assign(this, { detect, updated, recorded, failed });
     Object.assign(this, { blocks: [], coarse: [], sent: [], firstFrame: 0, numFrames: 0, sum: 0, count: 0, phase: 0 });
     this.isOpen = this.isAsking = false;
-    this.heard = null;
+    this.detected = null;
     this.turn = 0;
-    this.kept = Infinity; // seconds of audio that are kept in memory while nobody speaks
+    this.kept = Infinity; // seconds of audio that are kept in memory before the user speaks
   }
 
   // Without echo cancellation audio comes unprocessed, as the codec was trained on it.
@@ -66,7 +66,7 @@ class Microphone {
     const kept = Math.round((this.coarse.length / DETECTOR_RATE) * this.context.sampleRate);
     this.firstFrame -= this.numFrames - kept;
     this.numFrames = kept;
-    this.heard = null;
+    this.detected = null;
     this.turn += 1;
     this.forget();
   }
@@ -77,15 +77,15 @@ class Microphone {
 
   // Where the speech of this turn begins, in seconds; null before it does.
   get begins() {
-    return this.heard?.begins ?? null;
+    return this.detected?.begins ?? null;
   }
 
   // Where the last speech ended, and how much there was, in seconds of detected audio.
   get ends() {
-    return this.heard ? (this.heard.memory.num_windows * WINDOW) / DETECTOR_RATE - this.heard.silence : this.seconds;
+    return this.detected ? (this.detected.memory.num_windows * WINDOW) / DETECTOR_RATE - this.detected.silence : this.seconds;
   }
   get speech() {
-    return this.heard?.speech ?? 0;
+    return this.detected?.speech ?? 0;
   }
 
   // The time of a place of this turn, in the milliseconds of `performance.now`.
@@ -119,12 +119,12 @@ class Microphone {
     this.isAsking = true;
     const { turn } = this;
     this.sent = this.coarse.splice(0, Math.min(Math.floor(this.coarse.length / WINDOW), 96) * WINDOW);
-    const sound = toBase64(new Uint8Array(toPcm16(this.sent).buffer));
+    const audio = toBase64(new Uint8Array(toPcm16(this.sent).buffer));
     try {
-      const answer = await this.detect({ sound, memory: this.heard?.memory ?? null });
+      const answer = await this.detect({ audio, memory: this.detected?.memory ?? null });
       if (!this.isOpen || turn !== this.turn) return;
       this.sent = [];
-      this.heard = answer;
+      this.detected = answer;
       if (this.begins === null) this.forget();
       this.updated();
     } catch (error) {
@@ -137,8 +137,8 @@ class Microphone {
   // Drops audio from before the speech that can no longer be part of it.
   forget() {
     const { sampleRate } = this.context;
-    const detected = ((this.heard?.memory.num_windows ?? 0) * WINDOW) / DETECTOR_RATE;
-    const needed = (detected - this.kept) * sampleRate;
+    const seconds = ((this.detected?.memory.num_windows ?? 0) * WINDOW) / DETECTOR_RATE;
+    const needed = (seconds - this.kept) * sampleRate;
     while (this.blocks.length && this.firstFrame + this.blocks[0].length <= needed)
       this.firstFrame += this.blocks.shift().length;
   }

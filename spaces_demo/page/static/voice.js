@@ -1,4 +1,4 @@
-// The voice of the page: who speaks when. Runs behind player.js and microphone.js as `js_on_load` of a gr.HTML, with
+// The conversation of the page: whether the user or the model speaks. Runs behind player.js and microphone.js as `js_on_load` of a gr.HTML, with
 // `element`, `props`, `trigger`, `server` and `watch` from Gradio.
 //
 // Python sends `props.value`: {reply, rate, chunks, done}, and another `refused` each time that a question was refused. It
@@ -123,14 +123,14 @@ function end(sentence) {
 
 // After each answer of the detector.
 function follow() {
-  const { heard, begins, speech } = microphone;
+  const { detected, begins, speech } = microphone;
   if (mode === "hold") return;
   if (isAnswering()) {
     if (begins === null) return;
     if (speech >= INTERRUPTS) {
       interrupt();
       show("listening");
-    } else if (heard.silence >= REMARK_ENDS) microphone.restart();
+    } else if (detected.silence >= REMARK_ENDS) microphone.restart();
     return;
   }
   if (begins === null) {
@@ -139,8 +139,8 @@ function follow() {
     return;
   }
   if (sentSpeech !== null && speech > sentSpeech + RESUMES) withdraw();
-  if (sentSpeech === null && (heard.is_over || heard.silence >= SEND_AFTER)) send(microphone.ends);
-  if (heard.is_over) finish();
+  if (sentSpeech === null && (detected.is_over || detected.silence >= SEND_AFTER)) send(microphone.ends);
+  if (detected.is_over) finish();
 }
 
 // Asks what was said so far, and holds the reply back.
@@ -149,7 +149,7 @@ function send(ends) {
   asked = { name, ended: microphone.timeOf(Math.min(ends ?? microphone.seconds, microphone.seconds)) };
   sentSpeech = microphone.speech;
   player.isHeld = true;
-  trigger("asked", { name, sound: microphone.cut(ends, props.max_seconds) });
+  trigger("asked", { name, audio: microphone.cut(ends, props.max_seconds) });
 }
 
 function withdraw() {
@@ -161,7 +161,7 @@ function withdraw() {
 // The question is over: its reply is played.
 function finish() {
   if (!microphone) return;
-  if (sentSpeech === null) send(microphone.heard?.is_over && mode !== "hold" ? microphone.ends : undefined);
+  if (sentSpeech === null) send(microphone.detected?.is_over && mode !== "hold" ? microphone.ends : undefined);
   if (mode === "free") microphone.restart();
   else {
     microphone.close();

@@ -1,4 +1,4 @@
-// The page: who speaks when, and what is shown. The model runs in worker.js; `Player` and `Microphone` come from
+// The page: its states, and what is shown. The model runs in worker.js; `Player` and `Microphone` come from
 // player.js and microphone.js, which are plain scripts.
 //
 //   loading ─► idle ─► listening ─► thinking ─► speaking ─► idle
@@ -118,13 +118,13 @@ async function listen() {
   }
 }
 
-const detect = async ({ sound, memory }) => {
-  const pcm = new Int16Array(fromBase64(sound).buffer);
+const detect = async ({ audio, memory }) => {
+  const pcm = new Int16Array(fromBase64(audio).buffer);
   return detectTurn({ samples: Float32Array.from(pcm, (x) => x / 32768), memory });
 };
 
 function follow() {
-  if (microphone.heard.is_over) send();
+  if (microphone.detected.is_over) send();
 }
 
 function close(sentence) {
@@ -133,11 +133,11 @@ function close(sentence) {
   show("idle", sentence);
 }
 
-// Sends what was said: its audio at the rate of the model.
+// Sends the question: its audio at the rate of the model.
 async function send() {
-  const { heard, begins, ends } = microphone;
-  const asked = heard?.is_over ? microphone.timeOf(ends) : performance.now();
-  const file = microphone.cut(heard?.is_over ? ends : undefined, model.maxSeconds);
+  const { detected, begins, ends } = microphone;
+  const asked = detected?.is_over ? microphone.timeOf(ends) : performance.now();
+  const file = microphone.cut(detected?.is_over ? ends : undefined, model.maxSeconds);
   close();
   if (begins === null) return show("idle", "Nobody spoke. Tap to try again");
   show("thinking");

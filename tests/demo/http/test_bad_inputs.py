@@ -72,7 +72,7 @@ AUDIO_FILES = {
     "? ogg cut in the audio": ("a.ogg", OGG[: len(OGG) // 2]),
     "flac of unknown length": ("a.flac", without_length(FLAC)),
     "! flac of unknown length, too long": ("a.flac", without_length(file_of(np.tile(TONE, 11), format="FLAC"))),
-    "a size that lies": ("a.wav", wav_of(size=2**31)),
+    "a wrong size": ("a.wav", wav_of(size=2**31)),
     "! no channels": ("a.wav", wav_of(channels=0)),
     "! 200 channels": ("a.wav", wav_of(channels=200)),
     "! 9 channels": ("a.wav", wav_of(channels=9, data=b"\x01\x10" * 9000)),

@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 import soundfile
-from service_fixtures import QUESTION, tiny_service, told_to_stop
+from service_fixtures import QUESTION, stop_event, tiny_service
 
 from spaces_demo.service import DecodingOptions, Limits, TalkRequest
 
@@ -108,7 +108,7 @@ def test_streams_join_to_the_whole_reply(served, client, recording, task):
 
 def test_a_client_that_cancels_stops_the_model_within_one_forward(served, client, monkeypatch):
     service = served[0]
-    cancelled = told_to_stop(monkeypatch)
+    cancelled = stop_event(monkeypatch)
     service.gate.shut_at = held = service.gate.forwards + 12
     try:
         job = client.submit(QUESTION, api_name="/talk_stream")
@@ -124,7 +124,7 @@ def test_a_client_that_cancels_stops_the_model_within_one_forward(served, client
 
 
 def test_refusals_are_sentences(client):
-    with pytest.raises(Exception, match="There is no question: say, upload or write one"):
+    with pytest.raises(Exception, match="There is no question: record, upload or write one"):
         client.predict(api_name="/talk")
     with pytest.raises(Exception, match="The options that can be chosen are"):
         client.predict(QUESTION, options={"model": "x"}, api_name="/talk")

@@ -136,7 +136,7 @@ def test_only_proxies_that_are_trusted_name_the_visitor(trusted, forwarded, visi
 
 def test_requests_that_end_in_time_are_answered_and_endless_streams_end(monkeypatch):
     monkeypatch.setattr(listener, "GRACE_SECONDS", 1.0)
-    begun, told, answers = threading.Event(), threading.Event(), []
+    begun, stopped, answers = threading.Event(), threading.Event(), []
 
     async def app(scope, receive, send):
         if scope["path"] == "/endless":
@@ -154,7 +154,7 @@ def test_requests_that_end_in_time_are_answered_and_endless_streams_end(monkeypa
         except (OSError, http.client.HTTPException) as error:
             answers.append(type(error))
 
-    with listening(app, when_stopping=told.set) as (address, server):
+    with listening(app, when_stopping=stopped.set) as (address, server):
         threads = [threading.Thread(target=ask, args=(path,)) for path in ("/endless", "/")]
         for thread in threads:
             thread.start()
@@ -163,5 +163,5 @@ def test_requests_that_end_in_time_are_answered_and_endless_streams_end(monkeypa
         server.should_exit, since = True, time.monotonic()
         for thread in threads:
             thread.join(30)
-        assert time.monotonic() - since < 8 and told.is_set()
+        assert time.monotonic() - since < 8 and stopped.is_set()
     assert answers == [b"yes", http.client.IncompleteRead]

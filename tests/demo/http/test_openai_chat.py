@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 from openai_fixtures import Server, openai, question
-from service_fixtures import QUESTION, tiny_service, told_to_stop
+from service_fixtures import QUESTION, stop_event, tiny_service
 
 from processing_ttt import TttConversation
 from spaces_demo.http.past_replies import PastReplies
@@ -166,7 +166,7 @@ def test_a_wrong_request_is_an_error_in_openai_s_form(server, param, says, messa
 
 
 def test_a_client_that_leaves_in_mid_answer_stops_the_model(server, monkeypatch):
-    cancelled = told_to_stop(monkeypatch)
+    cancelled = stop_event(monkeypatch)
     service = server.service
     num_forwards = service.reply(TalkRequest(text=QUESTION)).num_forwards
     service.gate.shut_at = held = service.gate.forwards + num_forwards - 3

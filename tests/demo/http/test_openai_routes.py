@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from openai_fixtures import Server, openai, question
-from service_fixtures import QUESTION, tiny_service, told_to_stop
+from service_fixtures import QUESTION, stop_event, tiny_service
 
 from spaces_demo.service import Limits, TalkRequest
 
@@ -188,7 +188,7 @@ def test_a_wrong_request_to_write_down_is_an_error_in_openai_s_form(server, stat
     assert failure.value.status_code == status
 
 
-def test_who_comes_when_all_places_are_taken_is_told_when_to_come_again(server):
+def test_a_request_when_all_places_are_taken_gets_a_time_to_ask_again(server):
     service = server.service
     with service.gate.shut():
         streams = [service.stream(TalkRequest(text=QUESTION)) for _ in range(2)]
@@ -213,7 +213,7 @@ def test_a_failure_of_ours_does_not_tell_what_it_was(server, caplog):
 
 
 def test_a_client_that_leaves_in_mid_speech_stops_the_model_within_one_forward(server, spoken, monkeypatch):
-    cancelled = told_to_stop(monkeypatch)
+    cancelled = stop_event(monkeypatch)
     service, body = server.service, {"model": "nano", "input": QUESTION, "response_format": "pcm"}
     service.gate.shut_at = held = service.gate.forwards + spoken.num_forwards - 3
     try:
@@ -231,7 +231,7 @@ def test_a_client_that_leaves_in_mid_speech_stops_the_model_within_one_forward(s
 @pytest.mark.parametrize("num_before", [0, 1], ids=["its turn has come", "it waits"])
 @pytest.mark.parametrize("path", ["speech", "transcriptions"])
 def test_a_client_that_leaves_before_the_first_piece_gives_its_slot_or_place_up(server, monkeypatch, num_before, path):
-    cancelled = told_to_stop(monkeypatch)
+    cancelled = stop_event(monkeypatch)
     service = server.service
     body = {"json": {"model": "nano", "input": QUESTION}}
     if path == "transcriptions":

@@ -26,7 +26,7 @@ const script = require("fs").readFileSync(0, "utf8");
 """
 MICROPHONE = """
 const [seconds] = process.argv.slice(1);
-const trigger = (name, asked) => console.log(asked.sound);
+const trigger = (name, asked) => console.log(asked.audio);
 const load = new Function(...names, script + "; return (other) => { microphone = other; return finish; };");
 const hold = load(element, { max_seconds: Number(seconds) }, trigger, {}, () => {}, part);
 const Microphone = new Function(...names, script + "; return Microphone;")(element, {}, trigger, {}, () => {}, part);

@@ -72,10 +72,10 @@ def page(tmp_path_factory):
 
 
 def microphone(page, memory, **message):
-    sound = base64.b64encode(bytes(1024)).decode()
+    audio = base64.b64encode(bytes(1024)).decode()
     voice = next(one["id"] for one in page.config["components"] if one["props"].get("elem_id") == "voice")
     body = {"component_id": voice, "fn_name": "answer_microphone", "session_hash": "a"}
-    body |= {"data": {"sound": sound, "memory": memory} | message}
+    body |= {"data": {"audio": audio, "memory": memory} | message}
     return page.client.post("/gradio_api/component_server", content=json.dumps(body))
 
 

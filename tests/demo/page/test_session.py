@@ -160,7 +160,7 @@ def test_a_reply_that_is_interrupted_keeps_what_was_played_and_the_conversation_
     assert fork.say(QUESTION, generator=None).text == third.summary.text
 
 
-def test_what_nobody_has_heard_of_a_reply_is_all_forgotten_and_another_turn_is_not_touched(session):
+def test_a_reply_that_was_not_played_is_all_forgotten_and_another_turn_is_not_touched(session):
     spoken_turn(session, "a")
     assert not session.interrupt("b", 1.0)
     assert session.interrupt("a", 0.0)

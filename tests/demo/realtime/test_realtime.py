@@ -5,7 +5,7 @@ import base64
 import numpy as np
 import pytest
 from realtime_fixtures import MANUAL, RATE, as_base64, connected, loudness, silence, tone
-from service_fixtures import QUESTION, tiny_service, told_to_stop
+from service_fixtures import QUESTION, stop_event, tiny_service
 from streaming_fixtures import wait_until
 
 from spaces_demo.service import Limits
@@ -151,14 +151,14 @@ def test_twenty_seconds_of_silence_are_not_a_turn(client):
 
 
 def test_speaking_over_a_reply_stops_it_first(client, service, monkeypatch):
-    told = told_to_stop(monkeypatch)
+    stopped = stop_event(monkeypatch)
     client.write(QUESTION)
     client.kinds()
     service.gate.shut_at = service.gate.forwards + 27
     client.send("response.create")
     client.until("response.output_audio.delta")
     client.speak(tone(0.7))
-    assert told.wait(20)
+    assert stopped.wait(20)
     service.gate.shut_at = None
     service.gate.open()
     client.until("input_audio_buffer.speech_started")

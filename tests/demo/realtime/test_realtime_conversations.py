@@ -55,9 +55,9 @@ def test_what_was_not_played_is_forgotten_exactly(service):
         client = Client(service)
         reply = await client.ask(QUESTION)
         first, second, *_ = words_of(client.events)
-        heard = round(1000 * (first["end"] + second["end"]) / 2)  # in the middle of the second word, which stays
-        event = await client.send("conversation.item.truncate", item_id=reply["id"], audio_end_ms=heard)
-        assert event["type"] == "conversation.item.truncated" and event["audio_end_ms"] == heard
+        played = round(1000 * (first["end"] + second["end"]) / 2)  # in the middle of the second word, which stays
+        event = await client.send("conversation.item.truncate", item_id=reply["id"], audio_end_ms=played)
+        assert event["type"] == "conversation.item.truncated" and event["audio_end_ms"] == played
         assert event["transcript"].strip().endswith(second["word"])
         assert len(event["transcript"]) < len(reply["content"][0]["transcript"])
         retrieved = (await client.send("conversation.item.retrieve", item_id=reply["id"]))["item"]

@@ -37,7 +37,7 @@ def said(before, after):
 
 
 def as_sent(samples, memory=None):
-    return {"sound": base64.b64encode(np.rint(samples * 32767).astype("<i2").tobytes()).decode(), "memory": memory}
+    return {"audio": base64.b64encode(np.rint(samples * 32767).astype("<i2").tobytes()).decode(), "memory": memory}
 
 
 def state_of(network):
@@ -93,13 +93,13 @@ def test_the_microphone_in_the_browser_carries_the_state():
     "sent",
     [
         None,
-        "sound",
+        "audio",
         {},
-        {"sound": None},
-        {"sound": "***"},
-        {"sound": ""},
-        {"sound": base64.b64encode(b"\0" * 10).decode()},
-        {"sound": base64.b64encode(b"\0" * 2 * WINDOW * 1000).decode()},
+        {"audio": None},
+        {"audio": "***"},
+        {"audio": ""},
+        {"audio": base64.b64encode(b"\0" * 10).decode()},
+        {"audio": base64.b64encode(b"\0" * 2 * WINDOW * 1000).decode()},
         as_sent(np.zeros(WINDOW), {"network": ""}),
         as_sent(np.zeros(WINDOW), ["network"]),
         as_sent(np.zeros(WINDOW), state_of(np.full(320, np.nan, "<f4"))),
@@ -109,7 +109,7 @@ def test_the_microphone_in_the_browser_carries_the_state():
             for name in ("num_windows", "begin")
             for count in (np.inf, np.nan, 1.5, "7", -1, True, [1], 10**400)
         ],
-        {"sound": "é"},
+        {"audio": "é"},
     ],
 )
 def test_a_message_that_is_not_audio_is_refused_in_a_sentence(sent):

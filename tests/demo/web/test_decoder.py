@@ -14,7 +14,7 @@ from modeling_fixtures import (
     END_USER,
     EOS,
     FIRST_WORD,
-    SpeaksOften,
+    OpensSpansOften,
     tiny_config,
     tiny_model,
 )
@@ -43,11 +43,11 @@ OPTIONS = [
 
 
 class Recording(BaseStreamer, LogitsProcessor):
-    """Records the forwards of a model, and the blocks of its decoder; opens spans as [`SpeaksOften`] does."""
+    """Records the forwards of a model, and the blocks of its decoder; opens spans as [`OpensSpansOften`] does."""
 
     def __init__(self, model):
         self.forwards, self.blocks, self.ids = [], [], []
-        self.speaks, self.model = SpeaksOften(), model
+        self.speaks, self.model = OpensSpansOften(), model
         self.hooks = [
             model.get_input_embeddings().register_forward_hook(self.note_ids),
             model.model.register_forward_hook(self.note_forward, with_kwargs=True),

@@ -42,10 +42,10 @@ def test_a_question_begins_and_ends_where_its_speech_does():
         for speech, answer in zip(speeches, answers, strict=True):
             loud = np.flatnonzero(np.abs(speech) > 0.03 * np.abs(speech).max())
             begin, end = BEFORE + loud[0] / RATE, BEFORE + loud[-1] / RATE
-            heard = answer["memory"]["num_windows"] * 512 / RATE
+            seconds = answer["memory"]["num_windows"] * 512 / RATE
             assert answer["is_over"]
             assert answer["begins"] == pytest.approx(begin, abs=0.25)
-            assert heard - answer["silence"] == pytest.approx(end, abs=0.35)
+            assert seconds - answer["silence"] == pytest.approx(end, abs=0.35)
 
 
 def test_noise_and_a_click_are_no_turn():

@@ -96,7 +96,7 @@ def test_the_download_is_small_and_is_a_static_space(folder):
     assert "sdk: static" in front_matter and "cross-origin-embedder-policy: require-corp" in front_matter
 
 
-def test_it_hears_and_answers_without_a_network_as_python_does(browser, served, graphs):
+def test_it_encodes_and_answers_without_a_network_as_python_does(browser, served, graphs):
     url, stop = served
     page = open_page(browser, url, SPEAKER + COLLECT)
     assert page.evaluate("crossOriginIsolated")

@@ -100,7 +100,7 @@ def test_packages_are_fetched_once_and_unpacked_without_being_installed(tmp_path
     assert all(command in (["apt-get", "download"], ["dpkg-deb", "-x"]) for command in commands)
 
 
-def test_a_machine_without_apt_is_told_what_to_do(tmp_path, monkeypatch):
+def test_without_apt_the_error_names_the_way_out(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "environ", {**os.environ, "PATH": str(tmp_path)})
     with pytest.raises(FileNotFoundError, match="give the folder as --root"):
         fetch("it", tmp_path)

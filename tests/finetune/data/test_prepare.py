@@ -36,7 +36,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sounds")
+    folder = tmp_path_factory.mktemp("recordings")
     records = write_recordings(folder, COUNT)
     records[5]["audio"] = "missing.wav"
     return write_manifest(folder / "manifest.jsonl", records)
@@ -281,7 +281,7 @@ def test_a_split_that_may_be_held_out_is_not_guessed_about(name):
         split_of_source(name)
 
 
-def test_a_manifest_keeps_its_splits_and_an_unknown_one_is_told_before_any_row_is_made(checkpoint, tmp_path):
+def test_a_manifest_keeps_its_splits_and_an_unknown_one_is_refused_before_any_row_is_made(checkpoint, tmp_path):
     records = [record | {"split": split} for record,
         split in zip(write_recordings(tmp_path, 4), ("train", "dev", "test_net", None), strict=True)]  # fmt: skip
     good = write_manifest(tmp_path / "good.jsonl", records)

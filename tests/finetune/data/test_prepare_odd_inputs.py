@@ -80,7 +80,7 @@ ODD_ROWS = {
     "no-answer-file": ({"question_audio": AUDIO, "answer": "ciao", "answer_audio": "no.wav"}, "no audio file"),
     "silent-answer": ({"question": "come va", "answer": "bene", "answer_audio": "silent.wav"}, "silent audio"),
     "answer-without-words": ({"question": "come va", "answer_audio": AUDIO}, "no text"),
-    "answer-without-sound": ({"question_audio": AUDIO, "answer": "bene"}, "no answer audio"),
+    "answer-without-audio": ({"question_audio": AUDIO, "answer": "bene"}, "no answer audio"),
     "empty-answer": ({"question": "come va", "answer": "?"}, "no text"),
     "empty-caption": ({"audio": AUDIO, "caption": ""}, "no text"),
     # conversations and documents
@@ -125,7 +125,7 @@ def write_odd_audio(folder: Path) -> None:
     for name in ("good.wav", "good.flac", "good.ogg", "good.mp3"):
         soundfile.write(folder / name, waveform, RATE)
     soundfile.write(folder / "stereo.wav", np.stack([tone(0.5, rate=44_100)] * 2, axis=1), 44_100, subtype="PCM_U8")
-    (folder / "text.wav").write_text("This is not a sound. " * 50)
+    (folder / "text.wav").write_text("This is not audio. " * 50)
     (folder / "noise.mp3").write_bytes(np.random.default_rng(0).bytes(4000))
     (folder / "cut.wav").write_bytes((folder / "good.wav").read_bytes()[:20])
     (folder / "empty.wav").touch()
@@ -212,7 +212,7 @@ def odd_source(folder: Path, name: str) -> str:
         "broken.json": b"{",
         "object.json": b'{"text": "a"}',
         "broken.parquet": b"PAR1 no parquet",
-        "sound.wav": b"",
+        "audio.wav": b"",
         "empty.jsonl": b"\n\n",
         "useless.csv": b"file_name,text\nnowhere.wav,ciao\n",
     }
@@ -229,7 +229,7 @@ def odd_source(folder: Path, name: str) -> str:
         ("nowhere.jsonl", "There is no file or folder"),
         ("no/such/hub/id", "There is no file or folder"),
         ("empty-folder", "no folder of data that is known"),
-        ("sound.wav", "no table that can be read"),
+        ("audio.wav", "no table that can be read"),
         ("broken.json", "is no JSON"),
         ("object.json", "must hold a list of records, but holds a dict"),
         ("broken.parquet", "cannot be read as Parquet"),

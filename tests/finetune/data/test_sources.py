@@ -177,7 +177,7 @@ def wav_bytes(seed):
 
 @pytest.fixture(scope="module")
 def hub_folder(tmp_path_factory):
-    """A data set as it lies in a repository: Parquet files with audio in them, one a split."""
+    """A data set as a repository has it: Parquet files with audio in them, one a split."""
     folder = tmp_path_factory.mktemp("hub")
     features = datasets.Features({"audio": datasets.Audio(), "sentence": datasets.Value("string")})
     for split, count in (("train", 5), ("test", 2)):
@@ -235,10 +235,10 @@ def test_parquet_tables_may_hold_the_audio_itself(tmp_path, hub_folder):
     assert [item.audio for item in items] == [wav_bytes(n) for n in range(5)]
 
 
-def test_sounds_of_a_manifest_may_lie_anywhere(tmp_path):
-    write_recordings(tmp_path / "sounds", 1)
-    manifest = write_manifest(tmp_path / "m.jsonl", [{"audio": str(tmp_path / "sounds" / "0.wav"), "text": "x"}])
-    assert items_of(manifest)[0].audio == str(tmp_path / "sounds" / "0.wav")
+def test_recordings_of_a_manifest_may_be_anywhere(tmp_path):
+    write_recordings(tmp_path / "recordings", 1)
+    manifest = write_manifest(tmp_path / "m.jsonl", [{"audio": str(tmp_path / "recordings" / "0.wav"), "text": "x"}])
+    assert items_of(manifest)[0].audio == str(tmp_path / "recordings" / "0.wav")
 
 
 def test_a_data_set_that_is_a_script_is_read_from_the_hub_s_copy(monkeypatch):

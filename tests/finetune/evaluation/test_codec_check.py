@@ -28,21 +28,21 @@ def test_transcript_similarity_is_one_for_the_same_and_zero_for_what_is_like_any
 
 def test_transcript_similarity_counts_characters_against_those_of_the_next_recording():
     # Errors between the pairs: 1 and 0. Against the next one's resynthesis: "abcd" and "wxyz" share nothing: 4, and
-    # "wxyz" against "abcx" is 4, since its only common letter, x, stands elsewhere and costs as much to line up.
+    # "wxyz" against "abcx" is 4, since its only common letter, x, is elsewhere and costs as much to line up.
     assert transcript_similarity(["abcd", "wxyz"], ["abcx", "wxyz"]) == pytest.approx(1 - 1 / 8)
 
 
-def test_a_judge_that_heard_nothing_in_a_recording_misses_all_that_it_hears_later():
+def test_a_judge_with_an_empty_transcript_of_a_recording_misses_all_that_it_writes_later():
     assert transcript_similarity(["", "abc"], ["xx", "abc"]) == pytest.approx(1 - 2 / (3 + 3)), (
         "by chance: 3 added to '', 3 changes of 'abc'"
     )
 
 
-def test_mel_distance_knows_no_level_but_knows_the_audio():
+def test_mel_distance_ignores_the_level_and_not_the_audio():
     waveform = tone(0.5)
     assert mel_distance(waveform, RATE, 0.1 * waveform, RATE) == pytest.approx(0.0, abs=1e-2)
     assert mel_distance(waveform, RATE, np.pad(waveform, (0, 4000)), RATE) < 0.5, (
-        "what lies beyond the shorter one does not count"
+        "what is beyond the shorter one does not count"
     )
     assert mel_distance(waveform, RATE, tone(0.5, seed=1), RATE) > 5
 
@@ -131,11 +131,11 @@ def processor(tmp_path_factory):
 
 @pytest.fixture
 def manifest(tmp_path):
-    records = write_recordings(tmp_path / "sounds", 12)
+    records = write_recordings(tmp_path / "recordings", 12)
     for record in records:
-        record["audio"] = f"sounds/{record['audio']}"
+        record["audio"] = f"recordings/{record['audio']}"
     records[0]["audio"] = "missing.wav"
-    return write_manifest(tmp_path / "manifest.jsonl", [{"text": "no sound"}, *records])
+    return write_manifest(tmp_path / "manifest.jsonl", [{"text": "no audio"}, *records])
 
 
 def test_a_check_measures_both_sides_and_leaves_a_report_and_audio(processor, manifest, tmp_path):
@@ -147,12 +147,12 @@ def test_a_check_measures_both_sides_and_leaves_a_report_and_audio(processor, ma
     stored = json.loads((tmp_path / "out" / "codec_check.json").read_text())
     assert stored["verdict"] == check.verdict and len(stored["recordings"]) == 6
     for entry in stored["recordings"]:
-        assert entry["heard"].startswith("frase numero") and entry["text"].startswith("frase numero")
+        assert entry["transcript"].startswith("frase numero") and entry["text"].startswith("frase numero")
     assert check.verdict in (tmp_path / "out" / "codec_check.md").read_text()
     assert len(list((tmp_path / "out").glob("*-resynthesis.wav"))) == 5
 
 
-def test_a_judge_of_english_is_asked_only_how_alike_it_hears_other_languages(processor, manifest):
+def test_a_judge_of_english_is_asked_only_how_similar_its_transcripts_of_other_languages_are(processor, manifest):
     listener = Listener(known=("en",))
     check = check_codec(open_source(str(manifest)), processor, listener, 4)
     assert check.original is None and check.resynthesis is None and listener.languages == {None}

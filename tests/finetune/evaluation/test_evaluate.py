@@ -130,10 +130,10 @@ def test_a_chat_model_is_asked_with_its_own_template_and_its_word_counts(tmp_pat
 def test_answers_come_in_the_order_of_the_questions_and_are_those_of_each_alone(checkpoint):
     rows = recordings(7)
     questions = [Question("asr", codes=row["codes"], language="it") for row in rows]
-    told: list[int] = []
-    together = checkpoint.ask(questions, told.append)
+    counts: list[int] = []
+    together = checkpoint.ask(questions, counts.append)
     assert together == [checkpoint.ask([question])[0] for question in questions]
-    assert sum(told) == 7
+    assert sum(counts) == 7
 
 
 def test_a_prompt_is_what_a_training_example_begins_with(checkpoint):
@@ -152,9 +152,9 @@ class Scripted(Checkpoint):
     """Answers from a list, so that what is measured is known beforehand."""
 
     def ask(self, questions, progress=None):
-        heard = {"asr": "uno due tre", "tts": "", "chat": "Dodici.", "text": "Nove."}
+        answers = {"asr": "uno due tre", "tts": "", "chat": "Dodici.", "text": "Nove."}
         codes = [1, 2, 3] if questions[0].task in ("tts", "chat") else []
-        return [Answer(heard[question.task], codes, True) for question in questions]
+        return [Answer(answers[question.task], codes, True) for question in questions]
 
 
 def test_each_task_is_measured_on_the_rows_that_fit_it(checkpoint):
@@ -207,14 +207,14 @@ def data_in(folder, language):
     return str(folder)
 
 
-def test_sounds_of_each_model_and_set_have_a_folder_of_their_own_inside_the_results(base, tmp_path, monkeypatch):
+def test_audio_of_each_model_and_set_have_a_folder_of_their_own_inside_the_results(base, tmp_path, monkeypatch):
     monkeypatch.setattr("finetune.evaluation.evaluate.Checkpoint", Scripted)
     sets = [data_in(tmp_path / "it" / "tenth", "it"), data_in(tmp_path / "ru" / "tenth", "../../../elsewhere/x")]
     options = EvaluationOptions(tasks=("tts",), keep_audio=1)
     evaluate([f"..={base}", f"a/b={base}", f"../a/b={base}"], [*sets, sets[0] + ":test"], tmp_path / "out", options)
     written = {path.relative_to(tmp_path / "out").parts for path in (tmp_path / "out").rglob("*.wav")}
     assert len(written) == 9 and {len(parts) for parts in written} == {4}
-    assert {parts[0] for parts in written} == {"sounds"} and {parts[3] for parts in written} == {"1.wav"}
+    assert {parts[0] for parts in written} == {"audio"} and {parts[3] for parts in written} == {"1.wav"}
     assert len({parts[1] for parts in written}) == 3 and len({parts[2] for parts in written}) == 3
     assert not list(tmp_path.rglob("elsewhere")) and len(list(tmp_path.rglob("*.wav"))) == 9
 
@@ -235,7 +235,7 @@ class Unasked(Scripted):
         ({"answer_judge": "no/such-judge"}, OSError, "."),
     ],
 )  # fmt: skip
-def test_a_judge_that_cannot_judge_is_told_before_anything_is_asked(
+def test_a_judge_that_cannot_judge_is_refused_before_anything_is_asked(
     base, tmp_path, monkeypatch, options, error, message
 ):
     if options.get("judges") == ("pocketsphinx",):
@@ -333,13 +333,13 @@ def test_judges_are_found_by_name_and_say_what_they_cannot(checkpoint):
     assert [judge.supports(tag) for tag in ("en", "en_US", None, "it", "enm")] == [True, True, True, False, False]
 
 
-def test_a_model_judges_its_own_audio_as_it_hears_the_codes(checkpoint):
+def test_a_model_judges_its_own_audio_by_its_codes(checkpoint):
     codes = [3, 1, 4, 1, 5, 9, 2, 6]
     waveform = checkpoint.processor.decode_codes(codes)
     rate = checkpoint.processor.codec_config.output_sampling_rate
-    (heard,) = ModelJudge(checkpoint).transcribe([waveform], rate, "it")
+    (transcript,) = ModelJudge(checkpoint).transcribe([waveform], rate, "it")
     again = checkpoint.processor.encode_audio(waveform, rate)
-    assert heard == checkpoint.ask([Question("asr", codes=again, language="it")])[0].text
+    assert transcript == checkpoint.ask([Question("asr", codes=again, language="it")])[0].text
 
 
 def test_texts_of_several_languages_are_normalised_each_by_its_own():

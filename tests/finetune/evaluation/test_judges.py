@@ -37,7 +37,7 @@ def waveforms():
 
 @pytest.fixture(scope="module")
 def wav2vec2(tmp_path_factory):
-    """Random weights, so that what is heard is some letters."""
+    """Random weights, so that its transcripts are some letters."""
     folder = tmp_path_factory.mktemp("judges") / "wav2vec2"
     folder.mkdir()
     letters = ["<pad>", "<s>", "</s>", "<unk>", "|", *"abcdefgh"]
@@ -62,17 +62,17 @@ def wav2vec2(tmp_path_factory):
 
 
 def test_a_ctc_recogniser_writes_what_its_best_path_spells(wav2vec2, waveforms):
-    heard = make_judge(str(wav2vec2)).transcribe(waveforms, RATE, "it")
+    transcripts = make_judge(str(wav2vec2)).transcribe(waveforms, RATE, "it")
     processor, model = Wav2Vec2Processor.from_pretrained(wav2vec2), Wav2Vec2ForCTC.from_pretrained(wav2vec2).eval()
     letters = {index: letter for letter, index in processor.tokenizer.get_vocab().items()}
-    for waveform, text in zip(waveforms, heard, strict=True):
+    for waveform, text in zip(waveforms, transcripts, strict=True):
         samples = torch.from_numpy(resample(waveform, RATE, 16_000))
         normal = (samples - samples.mean()) / torch.sqrt(samples.var(correction=0) + 1e-7)
         with torch.no_grad():
             path = model(normal[None]).logits[0].argmax(-1).unique_consecutive().tolist()
         spelt = "".join(letters[index] for index in path if letters[index] != "<pad>")
         assert text == " ".join(spelt.replace("|", " ").split())
-    assert len(set(heard)) == 3 and all(heard)
+    assert len(set(transcripts)) == 3 and all(transcripts)
     assert make_judge(str(wav2vec2)).supports("it"), "a CTC model does not say what it was trained on"
 
 
@@ -110,15 +110,15 @@ def whisper(tmp_path_factory):
     return folder
 
 
-def test_whisper_is_told_the_language(whisper, waveforms, monkeypatch):
+def test_whisper_gets_the_language(whisper, waveforms, monkeypatch):
     judge = PipelineJudge(str(whisper), batch_size=2)
     asked = []
     generate = judge.recogniser.model.generate
     monkeypatch.setattr(
         judge.recogniser.model, "generate", lambda *args, **kwargs: asked.append(kwargs) or generate(*args, **kwargs)
     )
-    heard = judge.transcribe(waveforms, RATE, "it-IT")
-    assert len(heard) == 3 and any(heard)
+    transcripts = judge.transcribe(waveforms, RATE, "it-IT")
+    assert len(transcripts) == 3 and any(transcripts)
     judge.transcribe(waveforms[:1], RATE, "it_IT")
     assert {(kwargs["language"], kwargs["task"]) for kwargs in asked} == {("it", "transcribe")}
     assert judge.supports("it-IT") and judge.supports("it_IT") and judge.supports(None) and not judge.supports("tlh")
@@ -126,14 +126,14 @@ def test_whisper_is_told_the_language(whisper, waveforms, monkeypatch):
         judge.transcribe(waveforms, RATE, "tlh")
 
 
-def test_whisper_hears_more_than_its_window(whisper):
+def test_whisper_transcribes_more_than_its_window(whisper):
     long = (0.1 * np.random.default_rng(1).standard_normal(31 * RATE)).astype(np.float32)
-    (heard,) = PipelineJudge(str(whisper)).transcribe([long], RATE, "it")
-    assert isinstance(heard, str)
+    (transcript,) = PipelineJudge(str(whisper)).transcribe([long], RATE, "it")
+    assert isinstance(transcript, str)
 
 
 @pytest.mark.slow
-def test_dnsmos_hears_that_noise_spoils_speech():
+def test_dnsmos_is_lower_for_noisy_speech():
     """The real package with its own weights, on speech in the box."""
     pytest.importorskip(
         "speechmos.dnsmos", reason="pip install speechmos onnxruntime librosa requests", exc_type=ImportError

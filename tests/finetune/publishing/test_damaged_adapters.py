@@ -65,7 +65,7 @@ FAULTS = {
     "a pattern of ranks": (lambda a: configure(a, rank_pattern={"q_proj": 10**9}), r"has the rank 1000000000"),
     "ranks that are a number": (lambda a: configure(a, rank_pattern=3), r"cannot be loaded"),
     "a bad expression": (lambda a: configure(a, target_modules="(("), r"cannot be loaded"),
-    "an unknown type": (lambda a: configure(a, peft_type="UNHEARD"), r"UNHEARD"),
+    "an unknown type": (lambda a: configure(a, peft_type="UNKNOWN"), r"UNKNOWN"),
     "a base that is no name": (lambda a: configure(a, base_model_name_or_path=3), r"must name a model"),
     "rows in words": (lambda a: configure(a, trainable_token_indices={"embed_tokens": "all"}), r"cannot be loaded"),
 }

@@ -166,7 +166,7 @@ def test_a_card_talks_in_the_language_whose_tag_the_adapter_was_trained_with(lan
     assert f"--adapter you/ttt{option} --audio" in card.text
 
 
-def test_an_adapter_whose_base_nobody_else_has_is_not_published(root):
+def test_an_adapter_whose_base_is_a_folder_is_not_published(root):
     with pytest.raises(ValueError, match="--base-model"):
         publish(str(root / "one"), "you/ttt-it")
     with pytest.raises(ValueError, match="--base-model"):
@@ -176,7 +176,7 @@ def test_an_adapter_whose_base_nobody_else_has_is_not_published(root):
     assert split_model_name(str(root / "one")) == (base, str(root / "one"))
 
 
-def test_a_merged_folder_stands_alone(root, tmp_path, ids):
+def test_a_merged_folder_is_complete(root, tmp_path, ids):
     write_published(str(root / "one"), tmp_path / "merged", merge=True, license="apache-2.0")
     folder = tmp_path / "merged"
     assert not (folder / "adapter_config.json").exists() and (folder / "codec" / "config.json").is_file()
@@ -240,7 +240,7 @@ def test_what_is_trained_is_float32_over_a_bfloat16_base(tmp_path):
     assert kinds == {True: torch.float32, False: torch.bfloat16}
 
 
-def test_an_adapter_talks_on_what_it_was_trained_from_and_is_told_from_what_it_does_not_fit(root, tmp_path, caplog):
+def test_an_adapter_talks_on_what_it_was_trained_from_and_is_refused_on_what_it_does_not_fit(root, tmp_path, caplog):
     assert base_of([]) is None
     assert base_of([str(root / "one"), str(root / "two")]) == str(root / "base")
     with pytest.raises(ValueError, match="data' holds no adapter"):

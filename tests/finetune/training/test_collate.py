@@ -37,8 +37,8 @@ def example(prompt, reply):
     return {"input_ids": prompt + reply, "labels": [IGNORED] * len(prompt) + reply}
 
 
-HEARD = [W, BEGIN, C, C + 1, C + 2, END_USER, W]
-SPOKEN = example(HEARD, [W, BEGIN, C + 3, C + 4, END, W, BEGIN_LAST, *[C + 5] * 10, END_LAST, EOS])
+ASKED = [W, BEGIN, C, C + 1, C + 2, END_USER, W]
+ANSWERED = example(ASKED, [W, BEGIN, C + 3, C + 4, END, W, BEGIN_LAST, *[C + 5] * 10, END_LAST, EOS])
 WRITTEN = example([W, W], [W, W + 1, EOS])
 SHORT = example([W], [BEGIN_LAST, C + 6, END_LAST, EOS])
 
@@ -97,7 +97,7 @@ def test_packing_loses_nothing_and_mixes_nothing(lengths):
 def test_packed_and_padded_batches_have_the_same_losses():
     """The noise is drawn on the padded batch and carried over, so that both see the same."""
     model = tiny_model()
-    examples = [SPOKEN, WRITTEN, SHORT]  # longest first: the order in which they are packed
+    examples = [ANSWERED, WRITTEN, SHORT]  # longest first: the order in which they are packed
     padded = pad_batch(examples, PAD)
     noised = corrupt(
         padded["input_ids"], padded["labels"], audio_span_ids(padded["input_ids"], VOCABULARY.audio_token_start_id),
@@ -131,7 +131,7 @@ def test_packed_and_padded_batches_have_the_same_losses():
 
 def test_packed_batches_train():
     model = tiny_model().train()
-    loss = model(**pack([SPOKEN, WRITTEN, SHORT, SPOKEN], 31, PAD), generator=torch.Generator().manual_seed(0)).loss
+    loss = model(**pack([ANSWERED, WRITTEN, SHORT, ANSWERED], 31, PAD), generator=torch.Generator().manual_seed(0)).loss
     loss.backward()
     assert loss.isfinite() and all(p.grad.isfinite().all() for p in model.parameters())
 
@@ -140,9 +140,9 @@ def test_packed_batches_train():
 
 
 def test_end_markers_of_the_reply_are_repeated_until_whole_blocks_are_full():
-    filled = fill_blocks(SPOKEN, 4, VOCABULARY)
+    filled = fill_blocks(ANSWERED, 4, VOCABULARY)
     reply = [W, BEGIN, C + 3, C + 4, END, END, W, BEGIN_LAST, *[C + 5] * 10, END_LAST, END_LAST, EOS]
-    assert filled == example(HEARD, reply)
+    assert filled == example(ASKED, reply)
 
 
 def test_a_span_that_fills_its_blocks_stays_as_it_is():
@@ -163,7 +163,7 @@ def test_every_filled_span_is_a_multiple_of_the_block_and_ends_in_its_marker(len
     for number, length in enumerate(lengths):
         is_last = number == len(lengths) - 1
         reply += [W, BEGIN_LAST if is_last else BEGIN, *[C] * length, END_LAST if is_last else END]
-    before = example(HEARD, [*reply, EOS])
+    before = example(ASKED, [*reply, EOS])
     filled = fill_blocks(before, block_length, VOCABULARY)
     span_ids = audio_span_ids(torch.tensor([filled["input_ids"]]), VOCABULARY.audio_token_start_id)[0]
     for number, length in enumerate(lengths, start=1):  # span 0 is the user's
@@ -172,15 +172,15 @@ def test_every_filled_span_is_a_multiple_of_the_block_and_ends_in_its_marker(len
         assert len(span) % block_length == 0
         assert len(span) - (length + 1) < block_length
         assert span == [C] * length + [end] * (len(span) - length)
-    assert filled["labels"][: len(HEARD)] == [IGNORED] * len(HEARD)
-    assert filled["labels"][len(HEARD) :] == filled["input_ids"][len(HEARD) :]
+    assert filled["labels"][: len(ASKED)] == [IGNORED] * len(ASKED)
+    assert filled["labels"][len(ASKED) :] == filled["input_ids"][len(ASKED) :]
 
 
 def test_the_example_itself_is_left_alone():
-    before = {name: list(values) for name, values in SPOKEN.items()}
-    fill_blocks(SPOKEN, 8, VOCABULARY)
-    truncate_last_span(SPOKEN, VOCABULARY, random.Random(0))
-    assert before == SPOKEN
+    before = {name: list(values) for name, values in ANSWERED.items()}
+    fill_blocks(ANSWERED, 8, VOCABULARY)
+    truncate_last_span(ANSWERED, VOCABULARY, random.Random(0))
+    assert before == ANSWERED
 
 
 # ---------------------------------------------------------------------------------------------------------------- SST
@@ -198,7 +198,7 @@ def last_span_length(cut, whole):
 
 
 def test_the_last_span_is_cut_between_30_and_90_percent_and_nothing_follows_it():
-    whole = example(HEARD, [W, BEGIN, C, C, END, W, BEGIN_LAST, *[C + 5] * 100, END_LAST, EOS])
+    whole = example(ASKED, [W, BEGIN, C, C, END, W, BEGIN_LAST, *[C + 5] * 100, END_LAST, EOS])
     rng = random.Random(0)
     lengths = [last_span_length(truncate_last_span(whole, VOCABULARY, rng), whole) for _ in range(2000)]
     assert min(lengths) >= 30 and max(lengths) <= 90
@@ -230,11 +230,11 @@ def test_text_after_the_last_span_goes_too():
 
 
 def test_a_reply_without_audio_is_left_as_it_is_also_after_a_spoken_question():
-    written = example(HEARD, [W, W + 1, EOS])
+    written = example(ASKED, [W, W + 1, EOS])
     assert truncate_last_span(written, VOCABULARY, random.Random(0)) == written
 
 
 def test_a_given_source_of_randomness_decides_the_cut():
-    cuts = [truncate_last_span(SPOKEN, VOCABULARY, random.Random(seed)) for seed in (1, 1, 2, 3, 4)]
+    cuts = [truncate_last_span(ANSWERED, VOCABULARY, random.Random(seed)) for seed in (1, 1, 2, 3, 4)]
     assert cuts[0] == cuts[1]
     assert any(cut != cuts[0] for cut in cuts)

@@ -65,7 +65,7 @@ def test_noise_is_decided_by_seed_epoch_and_row_and_not_by_torchs_generator():
 
 def test_the_papers_noise_of_an_example_stays_what_it_is():
     """Recorded: a change of it would end resumed runs with other losses than runs that were not stopped."""
-    mixed = Objective(block_fill_prob=0.5, block_length=5, misheard_codes=0.5)
+    mixed = Objective(block_fill_prob=0.5, block_length=5, replaced_prompt_codes=0.5)
     noised = [corrupt_example(asked(6), 3, 1, row, mixed, VOCABULARY) for row in range(3)]
     assert ["".join(str(int(masked)) for masked in one["audio_mask"]) for one in noised] == [
         "00000000000001011001001000",
@@ -89,8 +89,8 @@ def test_only_audio_of_the_reply_is_masked_and_its_labels_stay_clean():
             assert not masked or (clean >= AUDIO_START and example["labels"][position] != -100)
         assert noised["labels"] == example["labels"]
         assert len(set(noised["mask_prob"])) == 1
-    heard = draws(PLAIN, 50, transcript())
-    assert not any(any(noised["audio_mask"]) for noised in heard), "a user's sound is given"
+    drawn = draws(PLAIN, 50, transcript())
+    assert not any(any(noised["audio_mask"]) for noised in drawn), "a user's audio is given"
 
 
 def test_each_strategy_happens_as_often_as_asked():
@@ -167,9 +167,9 @@ def asked(codes=400):
     return {"input_ids": prompt + reply, "labels": [-100] * len(prompt) + reply}
 
 
-def test_misheard_codes_are_of_the_prompt_alone_and_become_other_codes():
+def test_replaced_codes_are_of_the_prompt_alone_and_become_other_codes():
     clean = asked()
-    objective = Objective(0.0, 1.0, 0.0, misheard_codes=1.0)
+    objective = Objective(0.0, 1.0, 0.0, replaced_prompt_codes=1.0)
     first_code, after_codes = 2, 402
     for noised in draws(objective, 20, clean):
         changed = [a != b for a, b in zip(noised["input_ids"], clean["input_ids"], strict=True)]
@@ -179,20 +179,20 @@ def test_misheard_codes_are_of_the_prompt_alone_and_become_other_codes():
         assert changed[after_codes:] == noised["audio_mask"][after_codes:]  # the reply is masked and nothing else
 
 
-def test_the_share_of_misheard_codes_is_uniform_up_to_the_largest():
+def test_the_share_of_replaced_codes_is_uniform_up_to_the_largest():
     clean = asked()["input_ids"][2:402]
     shares = [
         sum(a != b for a, b in zip(noised["input_ids"][2:402], clean, strict=True)) / 400 / (1 - 1 / CODEBOOK_SIZE)
-        for noised in draws(Objective(0.0, 0.0, 0.0, misheard_codes=0.2), 200, asked())
+        for noised in draws(Objective(0.0, 0.0, 0.0, replaced_prompt_codes=0.2), 200, asked())
     ]
     assert max(shares) < 0.27 and abs(sum(shares) / len(shares) - 0.1) < 0.015
     assert min(shares) < 0.02 and sum(share > 0.1 for share in shares) in range(70, 131)
 
 
-def test_without_misheard_codes_all_else_is_drawn_alike():
-    heard = draws(Objective(0.3, 0.3, 0.5), 50, asked())
-    misheard = draws(Objective(0.3, 0.3, 0.5, misheard_codes=0.3), 50, asked())
-    for plain, other in zip(heard, misheard, strict=True):
+def test_without_replaced_codes_all_else_is_drawn_alike():
+    drawn = draws(Objective(0.3, 0.3, 0.5), 50, asked())
+    replaced = draws(Objective(0.3, 0.3, 0.5, replaced_prompt_codes=0.3), 50, asked())
+    for plain, other in zip(drawn, replaced, strict=True):
         assert plain["audio_mask"] == other["audio_mask"] and plain["labels"] == other["labels"]
         assert plain["input_ids"][402:] == other["input_ids"][402:]
 
@@ -222,7 +222,7 @@ def test_copies_are_behind_the_clean_example_and_decided_by_seed_epoch_and_row()
 def test_copies_that_do_not_fit_are_left_out_and_codes_of_the_prompt_are_replaced():
     example = asked(6)
     length = len(example["input_ids"])
-    short = Objective(copies=RULE, max_length=length + 12, misheard_codes=1.0)
+    short = Objective(copies=RULE, max_length=length + 12, replaced_prompt_codes=1.0)
     views = draws(short, 40, example)
     assert all(len(noised["input_ids"]) == length + 10 < longest_length(example, short, VOCABULARY) for noised in views)
     assert longest_length(example, Objective(copies=RULE, max_length=length - 1), VOCABULARY) == length

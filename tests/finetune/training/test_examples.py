@@ -46,7 +46,7 @@ def learnt(example):
 # ----------------------------------------------------------------------------------------------- tasks of one recording
 
 
-def test_asr_hears_the_audio_and_learns_the_text():
+def test_asr_is_given_the_audio_and_learns_the_text():
     example = build(RECORDING, "asr")
     reply = [*encode("uno due tre quattro"), VOCABULARY.eos_token_id]
     prompt = LAYOUT.build_prompt(
@@ -66,7 +66,7 @@ def test_tts_reads_the_text_and_learns_text_and_audio():
 def test_aligned_speech_gives_each_group_of_words_its_own_span(aligned, spans):
     parsed = LAYOUT.parse_reply(learnt(build(RECORDING, "tts", aligned=aligned)))
     assert len(parsed.spans) == spans and parsed.codes == list(range(20))
-    if aligned == 2:  # the cut lies between 0.9 and 1.0 s: at 0.95 s, code 9.5, rounded to the even 10
+    if aligned == 2:  # the cut is between 0.9 and 1.0 s: at 0.95 s, code 9.5, rounded to the even 10
         assert parsed.spans[0].codes == list(range(10))
 
 
@@ -96,7 +96,7 @@ def test_an_interleaved_document_is_cut_by_its_row_alone_unless_randomness_is_gi
 # ---------------------------------------------------------------------------------------------------------- other kinds
 
 
-def test_chat_hears_the_question_and_learns_the_spoken_answer():
+def test_chat_is_given_the_question_and_learns_the_spoken_answer():
     example = build(DIALOGUE, "chat", aligned=1)
     prompt = LAYOUT.build_prompt(TOKENIZER, "chat", codes=[9, 8, 7])
     assert example["input_ids"][: len(prompt)] == prompt and set(example["labels"][: len(prompt)]) == {-100}
@@ -187,7 +187,7 @@ def test_a_row_teaches_its_own_tasks_only():
 
 def test_written_audio_is_taken_apart_whatever_their_markers():
     a, b = "<|begin_of_audio|>", "<|end_of_audio_new|>"
-    assert split_written_audio("no sound") == [("no sound", [])]
+    assert split_written_audio("no audio") == [("no audio", [])]
     assert split_written_audio(f"x{a}<|audio_1|>{b}y<|begin_of_quad|><|audio_2|><|end_of_audio_span_last|>z") == [
         ("x", [1]), ("y", [2]), ("z", []),
     ]  # fmt: skip

@@ -132,7 +132,7 @@ def test_a_mistake_in_a_stage_shows_before_anything_is_trained(tmp_path, stage, 
 def test_a_stage_is_named_where_it_says_the_key_itself(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text("stages: [{name: rows, max_steps: 9, learning_rate: 1}, {max_steps: 9}]\n")
-    with pytest.raises(ValueError, match=r"stages rows, stage-2 say `max_steps` themselves.*--set rows.max_steps"):
+    with pytest.raises(ValueError, match=r"stages rows, stage-2 set `max_steps` themselves.*--set rows.max_steps"):
         read_recipe(path, ["max_steps=2"])
     with pytest.raises(ValueError, match="no stage 'hole'"):
         read_recipe(path, ["hole.max_steps=2"])
@@ -144,7 +144,7 @@ def test_a_stage_is_named_where_it_says_the_key_itself(tmp_path):
     ("keys", "message"),
     [
         ({"metric_for_best_model": "WER"}, "one of wer, cer, tts_cer and loss"),
-        ({"metric_for_best_model": "tts_cer", "validation_sounds": 0}, "needs `validation_sounds`"),
+        ({"metric_for_best_model": "tts_cer", "validation_texts": 0}, "needs `validation_texts`"),
         ({"validation_examples": 0}, "needs `validation_examples`"),
         ({"eval_steps": 0}, "number of updates, or a share"),
         ({"eval_steps": 2.5}, "number of updates, or a share"),
@@ -159,3 +159,14 @@ def test_a_recipe_and_a_model_have_the_same_objectives():
     assert OBJECTIVES == configuration_ttt.OBJECTIVES and Recipe().objective == configuration_ttt.TttConfig().objective
     with pytest.raises(ValueError, match="`objective` is one of paper, two_stream, but is 'both'"):
         override(Recipe(), {"objective": "both"})
+
+
+def test_keys_by_their_other_names_are_the_same_keys(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("misheard_codes: 0.1\nstages: [{name: last, validation_sounds: 3}]\n")
+    recipe = read_recipe(path)
+    assert recipe.replaced_prompt_codes == 0.1
+    assert [stage.validation_texts for _, stage in recipe.stage_recipes()] == [3]
+    assert read_recipe(None, ["misheard_codes=0.2"]).replaced_prompt_codes == 0.2
+    with pytest.raises(ValueError, match="has no key `misheard_code`"):
+        override(Recipe(), {"misheard_code": 0.1})

@@ -30,7 +30,7 @@ def data(tmp_path_factory):
 
 
 def short_recipe(base, data, folder, **keys):
-    plain = {"metric_for_best_model": "loss", "validation_examples": 0, "validation_sounds": 0, "max_steps": 4}
+    plain = {"metric_for_best_model": "loss", "validation_examples": 0, "validation_texts": 0, "max_steps": 4}
     return tiny_recipe(base, data, folder, **plain | keys)
 
 
@@ -155,7 +155,7 @@ def test_a_run_without_a_whole_checkpoint_is_not_begun_again_in_silence(run):
 
 @pytest.mark.parametrize("room", [20_000, 40_000], ids=["no weights", "no optimizer"])
 def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(base, data, tmp_path, room):
-    resource = pytest.importorskip("resource", reason="a limit on the size of files stands for a full disk")
+    resource = pytest.importorskip("resource", reason="a limit on the size of files acts as a full disk")
     recipe = short_recipe(base, data, tmp_path / "run", max_steps=2)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))

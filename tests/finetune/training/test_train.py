@@ -160,9 +160,7 @@ def test_what_is_said_in_validation_is_written_and_sent_to_the_curves(base, tmp_
 
 
 def test_a_run_that_only_reads_aloud_is_listened_to_as_well(base, data, tmp_path):
-    train(
-        tiny_recipe(base, data, tmp_path, tasks="tts", metric_for_best_model="loss", validation_sounds=4, max_steps=2)
-    )
+    train(tiny_recipe(base, data, tmp_path, tasks="tts", metric_for_best_model="loss", validation_texts=4, max_steps=2))
     assert {"eval_wer", "eval_tts_cer"} <= set(
         json.loads((tmp_path / "checkpoint-2" / "trainer_state.json").read_text())["log_history"][-1]
     )
@@ -298,7 +296,7 @@ def test_a_run_of_an_earlier_version_goes_on_though_its_recipe_lacks_new_keys(ba
     recipe = tiny_recipe(base, data, tmp_path, max_steps=1, eval_steps=5)
     train(recipe)
     written = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
-    for name in ("compile_layers", "misheard_codes"):
+    for name in ("compile_layers", "replaced_prompt_codes"):
         del written[name]
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(written))
     (tmp_path / "training.json").unlink()
@@ -336,13 +334,13 @@ def test_a_recipe_says_the_same_to_transformers(base, data, tmp_path):
 
 def test_every_id_is_counted_and_validations_may_be_a_share_of_the_run(base, data, tmp_path):
     """Seven updates, a validation after each third of them: no window of the curves ends where a checkpoint does."""
-    told = {}
+    results = {}
     for logging_steps in (1, 4):
         recipe = tiny_recipe(
             base, data, tmp_path / str(logging_steps), max_steps=7, logging_steps=logging_steps, eval_steps=0.4
         )
-        told[logging_steps] = json.loads((train(recipe) / "training.json").read_text())
-    assert told[4]["tokens"] == told[1]["tokens"] > 0
+        results[logging_steps] = json.loads((train(recipe) / "training.json").read_text())
+    assert results[4]["tokens"] == results[1]["tokens"] > 0
     history = json.loads((tmp_path / "4" / "checkpoint-7" / "trainer_state.json").read_text())["log_history"]
     assert [point["step"] for point in history if "tokens" in point] == [3, 4, 6, 7]
     assert [point["step"] for point in history if "eval_cer" in point] == [3, 6, 7]

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from transformers import AutoModel, AutoProcessor
 
-from finetune.nano.codec import convert_whisper, train_hearing
+from finetune.nano.codec import convert_whisper, train_encoder
 from finetune.nano.codec.codec_stage import export
 from finetune.nano.domain.outside import OUTSIDE_ANSWER
 from finetune.nano.domain.questions import items
@@ -155,12 +155,12 @@ def test_the_codes_loss_sums_the_cross_entropies_of_the_digits_over_the_codes_th
             if bins[row, code, digit] >= 0
         ]
         expected += sum(losses) / len(losses)
-    torch.testing.assert_close(train_hearing.codes_loss(logits, bins, LEVELS), expected)
+    torch.testing.assert_close(train_encoder.codes_loss(logits, bins, LEVELS), expected)
 
 
 def test_a_code_s_probability_is_the_product_of_its_digits_probabilities():
     logits = torch.randn(1, 1, 24, generator=torch.Generator().manual_seed(1))
-    found = train_hearing.code_probabilities(logits, LEVELS)[0, 0]
+    found = train_encoder.code_probabilities(logits, LEVELS)[0, 0]
     digits = [part.softmax(-1)[0, 0] for part in logits.split(LEVELS, dim=-1)]
     quantizer = TttCodecQuantizer(LEVELS)
     for bins in ([0, 0, 0, 0], [7, 3, 1, 2], [1, 6, 3, 3]):
@@ -174,9 +174,9 @@ def test_the_words_loss_is_the_language_model_s_own_and_its_gradient_reaches_the
     processor = AutoProcessor.from_pretrained(nano_checkpoint())
     logits = torch.randn(2, 6, 24, generator=torch.Generator().manual_seed(2)).requires_grad_()
     lines = [{"text": text, "answer": text, "kind": "phrase"} for text in ("A small room.", "Two plus three is five.")]
-    words_loss = train_hearing.WordsLoss(model, processor, LEVELS)
+    words_loss = train_encoder.WordsLoss(model, processor, LEVELS)
     loss = words_loss(logits, torch.tensor([6, 4]), lines, np.random.default_rng(0))
-    codes = train_hearing.code_probabilities(logits.detach(), LEVELS).argmax(-1)
+    codes = train_encoder.code_probabilities(logits.detach(), LEVELS).argmax(-1)
     expected = []
     for row, (line, count) in enumerate(zip(lines, (6, 4), strict=True)):
         example = processor.layout.build_example(
@@ -192,9 +192,9 @@ def test_the_words_loss_is_the_language_model_s_own_and_its_gradient_reaches_the
     assert (logits.grad[1, 4:] == 0).all()
 
 
-def test_a_codec_that_listens_with_whisper_already_is_no_teacher():
-    with pytest.raises(ValueError, match="listens with Whisper already"):
-        train_hearing.student(AutoProcessor.from_pretrained(nano_checkpoint()).codec)
+def test_a_codec_with_whisper_s_encoder_is_no_teacher():
+    with pytest.raises(ValueError, match="has Whisper's encoder already"):
+        train_encoder.student(AutoProcessor.from_pretrained(nano_checkpoint()).codec)
 
 
 # --- who speaks, and what is said -------------------------------------------------------------------------------------

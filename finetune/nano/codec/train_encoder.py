@@ -1,28 +1,28 @@
 """
-Teach nano's codec to listen with Whisper's encoder: a small head on its features predicts the codes that the language
-model knows.
+Train nano's codec to encode with Whisper's encoder: a small head on its features predicts the codes that the language
+model was trained on.
 
-    python -m finetune.nano.codec.train_hearing codes --model runs/nano \
-        --speech data/nano/questions data/nano/dictation --out runs/hearing --minutes 5
-    python -m finetune.nano.codec.train_hearing words --model runs/nano \
+    python -m finetune.nano.codec.train_encoder codes --model runs/nano \
+        --speech data/nano/questions data/nano/dictation --out runs/encoder --minutes 5
+    python -m finetune.nano.codec.train_encoder words --model runs/nano \
         --speech data/nano/questions data/nano/dictation data/nano/phrases --learning-rate 8e-4 \
-        --natural data/nano/natural --recorded data/nano/recorded --out runs/hearing --minutes 40
+        --natural data/nano/natural --recorded data/nano/recorded --out runs/encoder --minutes 40
 
 `--model` is a checkpoint whose codec has the convolutional encoder: the teacher. The language model and the decoder
 stay as they are.
 
 1. `codes`: the fast synthesisers' speech, disturbed; cross-entropy of each digit against the teacher's codes of the
    clean speech.
-2. `words`: a quarter of a batch is that, and the others are utterances that the teacher does not understand (natural
-   voices, recorded people): to the loss of the codes comes the frozen language model's on all rows, of the transcript
-   or of the right answer after the predicted codes. The codes are the likeliest ones; their gradient is that of the
+2. `words`: a quarter of a batch is that, and the others are utterances whose codes by the teacher are not intelligible
+   (natural voices, recorded people). The frozen language model's loss on all rows is added: that of the transcript or
+   of the right answer after the predicted codes. The codes are the most probable ones; their gradient is that of the
    mean embedding under the predicted probabilities (straight through).
 
 Whisper's weights are frozen. `--minutes` is time of this process's CPU, also across restarts. In the folder `--out`:
 `codes.safetensors`, `words.safetensors` (weights, optimiser, progress; the same command goes on from there),
 `time.json`, and `codec/`, which `AutoModel.from_pretrained` reads, at the end of each stage and every few minutes.
 
-Depends on the codec, the model, and folders of `synthesise.py`. Independent of what is said and how it is synthesised.
+Depends on the codec, the model, and folders of `synthesise.py`. Independent of texts and synthesisers.
 """
 
 import argparse
@@ -66,38 +66,38 @@ Utterance = tuple[dict[str, Any], np.ndarray]  # index line, int16 samples
 
 def student(teacher: TttCodecModel) -> TttCodecModel:
     """
-    A codec that listens with Whisper tiny.en and speaks as the teacher does; its head is new.
+    Make a codec with the encoder of Whisper tiny.en and the teacher's decoder; the head of the encoder is new.
 
     Args:
         teacher ([`TttCodecModel`]): With the convolutional encoder.
 
     Returns:
-        [`TttCodecModel`]: In eval mode; only the head of its encoder wants gradients.
+        [`TttCodecModel`]: In eval mode; only the head of its encoder requires gradients.
 
     Raises:
-        ValueError: If the teacher listens with Whisper already.
+        ValueError: If the teacher has Whisper's encoder already.
     """
     if teacher.config.whisper_config is not None:
         raise ValueError(
-            "The codec of --model listens with Whisper already: give a checkpoint whose codec `train_codec` trained."
+            "The codec of --model has Whisper's encoder already: give a checkpoint whose codec `train_codec` trained."
         )
     from .convert_whisper import encoder_state, installed_whisper, read_variables
 
     whisper_config, whisper = encoder_state(read_variables(installed_whisper()))
     config = TttCodecConfig(**{**teacher.config.to_dict(), "whisper_config": whisper_config.to_dict()})
     codec = TttCodecModel(config).eval().requires_grad_(False)
-    spoken = {name: value for name, value in teacher.state_dict().items() if not name.startswith("encoder.")}
-    listened = {f"encoder.whisper.{name}": value for name, value in whisper.items()}
+    decoding = {name: value for name, value in teacher.state_dict().items() if not name.startswith("encoder.")}
+    encoding = {f"encoder.whisper.{name}": value for name, value in whisper.items()}
     head_of_the_encoder = {f"encoder.{name}": value for name, value in head(codec.encoder).state_dict().items()}
-    codec.load_state_dict(spoken | listened | head_of_the_encoder)
+    codec.load_state_dict(decoding | encoding | head_of_the_encoder)
     codec.encoder.requires_grad_(True)
     codec.encoder.whisper.requires_grad_(False)
     return codec
 
 
-class Listening:
+class TeacherAndStudent:
     """
-    Batches of disturbed speech, encoded by both codecs.
+    Encodes batches of disturbed speech by both codecs.
 
     Args:
         teacher ([`TttCodecModel`]): With the convolutional encoder.
@@ -184,7 +184,7 @@ class WordsLoss:
         Args:
             logits (`torch.FloatTensor` of shape `(batch, codes, sum(levels))`): From the head.
             row_frames (`torch.LongTensor` of shape `(batch,)`): Codes of each row.
-            lines (`Sequence[dict]`): What was said in each row.
+            lines (`Sequence[dict]`): Index line of each row's utterance.
             rng (`np.random.Generator`): Chooses between transcript and answer.
 
         Returns:
@@ -280,12 +280,12 @@ def head(encoder: TttCodecWhisperEncoder) -> torch.nn.ModuleDict:
 @dataclass(frozen=True)
 class Batch:
     """
-    Disturbed utterances as Whisper hears them.
+    Features of disturbed utterances.
 
     Args:
         features (`torch.HalfTensor` of shape `(batch, frames, d_model)`): Whisper's features.
         row_frames (`torch.LongTensor` of shape `(batch,)`): Codes of each row.
-        lines (`list[dict]`): What is said in each row.
+        lines (`list[dict]`): Index line of each row's utterance.
         bins (`torch.LongTensor` of shape `(taught, codes, dims)`): The teacher's digits of the last rows.
     """
 
@@ -297,18 +297,18 @@ class Batch:
 
 class Batches:
     """
-    Batches to learn from; each is used several times, because hearing it takes longer than learning from it.
+    Batches to learn from; each is used several times, because computing its features takes longer than a step.
 
     Args:
-        listening ([`Listening`]): Both codecs.
-        speech (`Sequence[Utterance]`): What the teacher teaches.
-        others (`dict[Path, int]`): Corpora that it does not understand, perhaps still being written, and how many
-            rows of a batch come from each.
+        codecs ([`TeacherAndStudent`]): Both codecs.
+        speech (`Sequence[Utterance]`): Utterances whose codes the teacher gives.
+        others (`dict[Path, int]`): Corpora that are learnt from without the teacher, perhaps still being written, and
+            how many rows of a batch come from each.
         uses (`int`): How often a batch is used, on average.
     """
 
-    def __init__(self, listening: Listening, speech: Sequence[Utterance], others: dict[Path, int], uses: int):
-        self.listening, self.speech, self.others, self.uses = listening, speech, others, uses
+    def __init__(self, codecs: TeacherAndStudent, speech: Sequence[Utterance], others: dict[Path, int], uses: int):
+        self.codecs, self.speech, self.others, self.uses = codecs, speech, others, uses
         self.taught = BATCH - sum(others.values())
         self.batches: deque[Batch] = deque(maxlen=REMEMBERED_BATCHES)
         self.new = 0
@@ -316,18 +316,18 @@ class Batches:
     def draw(self, rng: np.random.Generator) -> Batch:
         """One more batch, new or used before."""
         if len(self.batches) < 8 or rng.random() < 1 / self.uses:
-            self.batches.append(self._hear(rng))
+            self.batches.append(self._encode(rng))
             return self.batches[-1]
         return self.batches[int(rng.integers(len(self.batches)))]
 
-    def _hear(self, rng: np.random.Generator) -> Batch:
+    def _encode(self, rng: np.random.Generator) -> Batch:
         if self.new % RESCAN_BATCHES == 0:
             self.corpora = [(read([folder]), count) for folder, count in self.others.items()]
         self.new += 1
         drawn = [utterance for corpus, count in self.corpora for utterance in draw(corpus, count, rng)]
         drawn += draw(self.speech, self.taught, rng)
-        features, row_frames = self.listening.features([audio for _, audio in drawn], rng)
-        bins = self.listening.taught_bins([audio for _, audio in drawn[-self.taught :]])
+        features, row_frames = self.codecs.features([audio for _, audio in drawn], rng)
+        bins = self.codecs.taught_bins([audio for _, audio in drawn[-self.taught :]])
         return Batch(features.half(), row_frames, [line for line, _ in drawn], bins)
 
 
@@ -347,7 +347,7 @@ def train(options: argparse.Namespace) -> None:
         words_loss = WordsLoss(model, processor, levels)
     stage = Stage(options.stage, options.out, {"head": parts}, options.minutes, options.learning_rate)
     others = {} if is_first else {options.natural: NATURAL_ROWS, options.recorded: RECORDED_ROWS}
-    batches = Batches(Listening(teacher, codec), read(options.speech), others, uses=5 if is_first else 2)
+    batches = Batches(TeacherAndStudent(teacher, codec), read(options.speech), others, uses=5 if is_first else 2)
 
     def compute_loss(rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         batch = batches.draw(rng)
