@@ -60,7 +60,8 @@ class Contender:
 
     def read(self, text: str) -> None:
         """Read a text aloud, and note how long it took."""
-        cpu, wall, pieces = time.process_time(), time.perf_counter(), []
+        pieces: list[np.ndarray] = []
+        cpu, wall = time.process_time(), time.perf_counter()
         for piece in self.speak(text):
             if not pieces:
                 self.first_audio.append(time.perf_counter() - wall)
@@ -85,9 +86,9 @@ class Contender:
         return row
 
 
-def nano(name: str, folder: Path, **engine: str) -> Contender:
+def nano(name: str, folder: Path, engine: str = "torch") -> Contender:
     """A Text-to-Talk checkpoint, or its export."""
-    talker = TttTalker.from_pretrained(folder, device="cpu", **engine)
+    talker = TttTalker.from_pretrained(folder, device="cpu", engine=engine)
 
     def speak(text: str) -> Iterator[np.ndarray]:
         with talker.stream(text=text, task="tts") as stream:

@@ -61,7 +61,7 @@ class WhisperBaseJudge:
 
     def transcribe(self, waveforms: Sequence[np.ndarray], sampling_rate: int, language: str | None) -> list[str]:
         """See `Judge`."""
-        options = {"beam_size": 1, "temperature": 0.0, "condition_on_previous_text": False}
+        options: dict[str, Any] = {"beam_size": 1, "temperature": 0.0, "condition_on_previous_text": False}
         if language is not None:
             options["language"] = base_language(language)
         transcripts = []
