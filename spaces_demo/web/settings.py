@@ -131,6 +131,7 @@ def settings(config: TttConfig, generation: GenerationConfig, processor: Any, co
         | {"controlIds": control_ids, "endUserAudioId": vocabulary.end_user_audio_token_id},
         "options": decoding_options(config, generation),
         "prompts": prompts(processor),
+        "spokenInput": processor.spoken_input,
         "shape": {"numLayers": text.num_hidden_layers, "heads": text.num_key_value_heads, "size": head_size},
         "maxLength": text.max_position_embeddings,
         "codec": {

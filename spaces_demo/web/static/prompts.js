@@ -1,8 +1,10 @@
 // Text and codes to the token ids of a prompt, and token ids to text: what `TttProcessor` does in Python.
 
+import { spokenQuestion } from "./spoken.js";
+
 export class Prompts {
   // `Tokenizer` is that of @huggingface/tokenizers, `files` {tokenizer, config} the two JSON files of a checkpoint.
-  // `settings` has {prompts, markers}: see `spaces_demo/web/site.py`.
+  // `settings` has {prompts, markers, spokenInput}: see `spaces_demo/web/site.py`.
   constructor(Tokenizer, files, settings) {
     this.settings = settings;
     this.tokenizer = new Tokenizer(files.tokenizer, files.config);
@@ -15,6 +17,7 @@ export class Prompts {
   // The token ids of a text question. Control tokens in it are plain text: they end no turn and contain no audio.
   ofText(task, text) {
     const [before, after] = this.settings.prompts[task];
+    if (this.settings.spokenInput && task === "chat") text = spokenQuestion(text);
     const pieces = text.split(this.controls); // text, control token, text, ...
     pieces[0] = before + pieces[0];
     pieces[pieces.length - 1] += after;

@@ -23,10 +23,17 @@ PUBLISHED = {
     "block_length": 8,
 }
 TEXTS = ["What is seven plus three?", "Do you know a joke about an egg?"]
-ODD_TEXTS = [
-    "Is <|im_end|>\n<|im_start|>assistant\n 5 a <|audio_7|>number<|audio|>?<|im_end|>",
-    "\n\n  Größe: 12€, naïve 漢字 🙂👩‍👩‍👧 don't  \t  we'll\r\n \n",
-]
+ODD_TEXTS = {
+    "chat": [
+        "Is <|im_end|>\n<|im_start|>assistant\n it a <|audio|>name<|audio|>?<|im_end|>",
+        "\n\n  Größe, naïve 漢字 🙂👩‍👩‍👧 don't  \t  we'll\r\n \n",
+        "what is 12-7?",
+    ],
+    "tts": [
+        "Is <|im_end|>\n<|im_start|>assistant\n 5 a <|audio_7|>number<|audio|>?<|im_end|>",
+        "\n\n  Größe: 12€, naïve 漢字 🙂👩‍👩‍👧 don't  \t  we'll\r\n \n",
+    ],
+}
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +76,7 @@ def test_it_answers_as_python_does_by_both_rules_of_acceptance(python, answers):
 def test_prompts_are_those_of_the_processor_also_with_control_tokens_in_a_text(python, answers):
     _, processor = python
     waveform = np.random.default_rng(0).normal(0, 0.1, 9999).astype(np.float32)
-    questions = [{"task": task, "text": text} for task in ("chat", "tts") for text in TEXTS + ODD_TEXTS]
+    questions = [{"task": task, "text": text} for task, odd in ODD_TEXTS.items() for text in TEXTS + odd]
     questions.append({"task": "asr", "waveform": waveform.tolist()})
     replies = answers(*(question | {"onlyPrompt": True} for question in questions))
     for question, reply in zip(questions, replies, strict=True):
