@@ -99,10 +99,11 @@ def fixed_noise(input_ids: torch.Tensor, labels: torch.Tensor, sample_ids: torch
     Returns:
         [`Noise`]: For comparable losses, in evaluation.
     """
-    learnt = _learnt_positions(input_ids, labels, sample_ids)
+    learnt, clean = _learnt_positions(input_ids, labels, sample_ids), input_ids.cpu()
     samples, positions = torch.zeros(4, len(learnt)), torch.ones(input_ids.shape)
-    for number, (mine, seed) in enumerate(zip(learnt, fixed_seeds(input_ids, labels, sample_ids), strict=True)):
-        drawn = torch.rand(4 + int(mine.sum()), generator=torch.Generator().manual_seed(seed))
+    for number, mine in enumerate(learnt):
+        generator = torch.Generator().manual_seed(_seed_of(clean[mine]))
+        drawn = torch.rand(4 + int(mine.sum()), generator=generator)
         samples[:, number], positions[mine] = drawn[:4], drawn[4:]
     return Noise(samples.to(input_ids.device), positions.to(input_ids.device))
 
@@ -119,8 +120,12 @@ def fixed_seeds(input_ids: torch.Tensor, labels: torch.Tensor, sample_ids: torch
     Returns:
         `list[int]`: In the order of `number_samples`.
     """
-    learnt, input_ids = _learnt_positions(input_ids, labels, sample_ids), input_ids.cpu()
-    return [zlib.crc32(input_ids[mine].numpy().tobytes()) for mine in learnt]
+    clean = input_ids.cpu()
+    return [_seed_of(clean[mine]) for mine in _learnt_positions(input_ids, labels, sample_ids)]
+
+
+def _seed_of(token_ids: torch.Tensor) -> int:
+    return zlib.crc32(token_ids.numpy().tobytes())
 
 
 def random_seeds(sample_ids: torch.Tensor, generator: torch.Generator | None = None) -> list[int]:
