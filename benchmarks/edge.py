@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from onnxruntime import InferenceSession
 from sweep import Answers, ReadAloud, standard_error, unseen_sentences
 from tqdm import tqdm
 
@@ -24,14 +25,15 @@ from finetune.nano.domain.questions import normalise
 from finetune.nano.measure.model import Checkpoint, is_exact
 from modeling_ttt import TttForConditionalGeneration, nano_checkpoint
 from processing_ttt.codec_interface_ttt import TttCodecOutput
-from processing_ttt.export_codec_onnx_ttt import ENCODER_FILE, run
+from processing_ttt.export_codec_onnx_ttt import ENCODER_FILE
 
 
 class EncoderGraph:
     """Replaces `encode` of a codec by its exported graph."""
 
     def __init__(self, graph: Path, samples_per_code: int):
-        self.graph, self.samples_per_code = graph, samples_per_code
+        self.session = InferenceSession(graph, providers=["CPUExecutionProvider"])
+        self.samples_per_code = samples_per_code
 
     def encode(self, input_values: torch.Tensor, padding_mask: torch.Tensor | None = None) -> TttCodecOutput:
         """As [`TttCodecModel.encode`], one row after the other."""
@@ -39,9 +41,10 @@ class EncoderGraph:
         for number, row in enumerate(input_values[:, 0]):
             samples = row if padding_mask is None else row[: int(padding_mask[number].sum())]
             padded = np.pad(samples.numpy(), (0, -len(samples) % self.samples_per_code))
-            rows.append(torch.from_numpy(run(self.graph, padded[None])[0]))
-        codes = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
-        return TttCodecOutput(audio_codes=codes[:, None])
+            (codes,) = self.session.run(None, {"waveform": padded[None]})
+            rows.append(torch.from_numpy(codes[0]))
+        audio_codes = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
+        return TttCodecOutput(audio_codes=audio_codes[:, None])
 
 
 def measure(folder: Path, engine: str, options: argparse.Namespace) -> dict[str, Any]:
