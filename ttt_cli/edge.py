@@ -1,10 +1,9 @@
 """
 The command that writes a checkpoint for other runtimes: `ttt export`.
 
-Joins the graph, the configuration and the processor in one folder. Depends on options, folders and messages.
+Depends on options, folders and messages.
 """
 
-import json
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -40,25 +39,15 @@ def export(
     from transformers import AutoProcessor
 
     from modeling_ttt import TttForConditionalGeneration
-    from modeling_ttt.export_onnx_ttt import export_onnx
-    from modeling_ttt.onnx_ttt import MANIFEST_FILE, ONNX_FOLDER
-    from processing_ttt.codec_ttt import TttCodecModel
-    from processing_ttt.export_codec_onnx_ttt import export_codec
+    from modeling_ttt.onnx_ttt import ONNX_FOLDER
     from processing_ttt.loading_faults_ttt import load_whole
+    from text_to_talk.export import export_checkpoint
 
     loaded = load_whole(TttForConditionalGeneration, model, dtype=torch.float32)
     processor = AutoProcessor.from_pretrained(model)
-    codec = processor.codec  # a checkpoint without its codec is refused before the work
     status("Exporting (about two minutes) ...")
-    manifest = export_onnx(loaded, output, dtype.value)
-    folder = output / ONNX_FOLDER
-    if isinstance(codec, TttCodecModel):
-        manifest["codec"] = export_codec(codec, folder, dtype.value)
-        (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    loaded.config.save_pretrained(output)
-    loaded.generation_config.save_pretrained(output)
-    processor.save_pretrained(output)
-    megabytes = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+    manifest = export_checkpoint(loaded, processor, output, dtype.value)
+    megabytes = sum(file.stat().st_size for file in (output / ONNX_FOLDER).iterdir()) / 1e6
     typer.echo(
         f"Written to {output}: {megabytes:.0f} MB of {dtype.value}. Beside PyTorch, logits differ by "
         f"{manifest['max_difference']:.1g} at most, and {manifest['equal_best_ids']:.0%} of the best ids are equal."

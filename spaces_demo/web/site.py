@@ -126,7 +126,7 @@ def install_packages(folder: Path) -> Path:
 
 def export_model(model: str | os.PathLike, folder: Path) -> Path:
     """
-    Export a checkpoint in int8: its graphs, the codec's, and what is beside them.
+    Export a checkpoint that the page can run, in int8.
 
     Args:
         model (`str` or `os.PathLike`): Folder or Hub id.
@@ -139,21 +139,16 @@ def export_model(model: str | os.PathLike, folder: Path) -> Path:
     from transformers import AutoProcessor
 
     from modeling_ttt import TttForConditionalGeneration
-    from modeling_ttt.export_onnx_ttt import export_onnx
     from processing_ttt.codec_ttt import TttCodecModel
-    from processing_ttt.export_codec_onnx_ttt import export_codec
     from processing_ttt.loading_faults_ttt import load_whole
+    from text_to_talk.export import export_checkpoint
 
     loaded = load_whole(TttForConditionalGeneration, model, dtype=torch.float32)
     processor = AutoProcessor.from_pretrained(model)
     if not isinstance(processor.codec, TttCodecModel):
         raise ValueError("The page runs nano's kind of codec, this checkpoint has another one: use `ttt demo`.")
     decoding_options(loaded.config, loaded.generation_config)  # what the page does not have is refused before the work
-    manifest = export_onnx(loaded, folder, "int8")
-    manifest["codec"] = export_codec(processor.codec, folder / "onnx", "int8")
-    (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-    for part in (loaded.config, loaded.generation_config, processor):
-        part.save_pretrained(folder)
+    export_checkpoint(loaded, processor, folder, "int8")
     return folder
 
 

@@ -1,0 +1,49 @@
+"""
+Write a checkpoint for ONNX Runtime: the graphs of its model and its codec, and the files that both need.
+
+Joins the exports of the two model packages, which do not import each other. Depends on the extra `edge`.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from modeling_ttt import TttForConditionalGeneration
+from modeling_ttt.export_onnx_ttt import export_onnx
+from modeling_ttt.onnx_ttt import MANIFEST_FILE, ONNX_FOLDER
+from processing_ttt import TttProcessor
+from processing_ttt.codec_ttt import TttCodecModel
+from processing_ttt.export_codec_onnx_ttt import export_codec
+
+
+def export_checkpoint(
+    model: TttForConditionalGeneration, processor: TttProcessor, output: str | os.PathLike, dtype: str = "float32"
+) -> dict[str, Any]:
+    """
+    Write a folder that `from_pretrained(..., engine="onnx")` loads.
+
+    Args:
+        model ([`TttForConditionalGeneration`]): On a CPU.
+        processor ([`TttProcessor`]): Its codec is exported if it is of nano's kind; another one runs on PyTorch.
+        output (`str` or `os.PathLike`): New or empty folder.
+        dtype (`str`, *optional*, defaults to `"float32"`): Number format of stored weights, `"float32"` or `"int8"`.
+
+    Returns:
+        `dict`: The manifest of the export: of [`export_onnx`], and with a codec of nano's kind `codec`, of
+        [`export_codec`].
+
+    Raises:
+        ImportError: The exporter's packages are missing.
+        RuntimeError: A float32 graph differs from what it was exported from.
+        ValueError: The model cannot be exported, or the number format is not known.
+    """
+    codec = processor.codec  # a checkpoint without its codec is refused before the work
+    manifest = export_onnx(model, output, dtype)
+    folder = Path(output, ONNX_FOLDER)
+    if isinstance(codec, TttCodecModel):
+        manifest["codec"] = export_codec(codec, folder, dtype)
+        (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    for part in (model.config, model.generation_config, processor):
+        part.save_pretrained(output)
+    return manifest
