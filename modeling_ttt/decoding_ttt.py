@@ -42,6 +42,13 @@ from .samplers_ttt import DenoisingStep, next_text_ids
 HiddenStates = dict[int, torch.Tensor]  # of the sequence with this index, (queries, hidden)
 
 
+class BatchCount(int):
+    """A count of a whole batch: any of its sequences has the same, because pipelines index each field of an output."""
+
+    def __getitem__(self, index: int) -> "BatchCount":
+        return self
+
+
 @dataclass
 class TttGenerateOutput(ModelOutput):
     """
@@ -50,7 +57,7 @@ class TttGenerateOutput(ModelOutput):
     Args:
         sequences (`torch.LongTensor` of shape `(batch, length)`): Prompts and replies, right-padded.
         attention_mask (`torch.LongTensor` of shape `(batch, length)`): 1 where `sequences` is not padding.
-        num_forwards (`int`): Forward passes of the model, prefill included.
+        num_forwards (`int`): Forward passes of the model over the whole batch, prefill included.
         tokens_per_forward (`torch.FloatTensor` of shape `(batch,)`): New token ids of each sequence per forward pass
             until its end.
         cache (`Cache`, *optional*): Keys and values of the first columns of `sequences`, under the first columns of
@@ -363,7 +370,7 @@ class BlockDecoder:
         return TttGenerateOutput(
             sequences=sequences,
             attention_mask=is_real.long(),
-            num_forwards=self.num_forwards + self.unconditional.num_forwards,
+            num_forwards=BatchCount(self.num_forwards + self.unconditional.num_forwards),
             tokens_per_forward=counts / forwards,
             cache=self.cache.align(is_real, [state.cached_length for state in self.states]),
         )

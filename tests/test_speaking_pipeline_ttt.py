@@ -33,6 +33,13 @@ def test_several_texts_and_generate_kwargs_work(speaker):
     assert len(spoken) == 2 and all(len(one["audio"]) > 2000 for one in spoken)
 
 
+def test_a_batch_speaks_as_one_call_for_each_text_does(speaker):
+    texts = ["Hello.", TEXT, "Good."]
+    for alone, spoken in zip([speaker(text) for text in texts], speaker(texts, batch_size=2), strict=True):
+        assert len(alone["audio"]) > 2000
+        np.testing.assert_allclose(spoken["audio"], alone["audio"], rtol=0, atol=1e-6)
+
+
 def test_numbers_are_read_as_words(speaker):
     pytest.importorskip("wetext")
     inputs = speaker.processor("Xavier paid $3.", return_tensors="pt")
