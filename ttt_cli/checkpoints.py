@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .checks import check_hub, check_new_folder, looks_like_path
-from .options import HIGHEST_SEED, LOWEST_SEED, interruptible, show_progress, status
+from .options import check_seed, interruptible, show_progress, status
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCard
@@ -97,7 +97,7 @@ def init(
             min=1, help="Number of codes; by default the codec's, or GLM-4-Voice's 16384.", show_default=False
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=LOWEST_SEED, max=HIGHEST_SEED, help="Seed of the new embedding rows.")] = 0,
+    seed: Annotated[int, typer.Option(callback=check_seed, help="Seed of the new embedding rows.")] = 0,
     revision: Revision = None,
 ) -> None:
     """Start a new Text-to-Talk model from a causal language model, ready for training."""

@@ -61,13 +61,19 @@ DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Number format of th
 EngineOption = Annotated[
     Engine, typer.Option("--engine", help="torch, or onnx: a folder that `ttt export` wrote, on ONNX Runtime.")
 ]
+
+
+def check_seed(seed: int | None) -> int | None:
+    """Refuse what PyTorch takes for no seed. Limits of the option itself would fill a column of the help."""
+    if seed is not None and not LOWEST_SEED <= seed <= HIGHEST_SEED:
+        raise typer.BadParameter(f"A seed is from {LOWEST_SEED} to {HIGHEST_SEED}.")
+    return seed
+
+
 Seed = Annotated[
     int | None,
     typer.Option(
-        min=LOWEST_SEED,
-        max=HIGHEST_SEED,
-        help="Seed of all sampling. Without it, every run draws differently.",
-        show_default=False,
+        callback=check_seed, help="Seed of all sampling. Without it, every run draws differently.", show_default=False
     ),
 ]
 Temperature = Annotated[

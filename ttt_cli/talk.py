@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -41,6 +41,9 @@ from .options import (
 )
 from .playback import check_player, player
 from .talker import REPLY, Audio, Talker, each_adapter, files_of, load, named_adapters
+
+if TYPE_CHECKING:
+    from processing_ttt import TttWordTime
 
 STDIN = "-"
 SPEECH = Path("speech.wav")
@@ -119,7 +122,8 @@ def _answer(
     reply = talker.ask(task, text, audio)
     if speed != 1:
         faster = np.concatenate([changer.push(reply.audio), changer.finish()])
-        reply = replace(reply, audio=faster, timings=())
+        timings = [replace(time, start=time.start / speed, end=time.end / speed) for time in reply.timings]
+        reply = replace(reply, audio=faster, timings=tuple(timings))
     seconds = time.perf_counter() - start
     has_audio = len(reply.audio) > 0
     if has_audio:
@@ -132,6 +136,7 @@ def _answer(
             seconds=round(reply.seconds, 3),
             computing_seconds=round(seconds, 3),
             finished=reply.finished,
+            words=[_rounded(time) for time in reply.timings],
         )
     else:
         typer.echo(reply.text)
@@ -148,6 +153,10 @@ def _answer(
                 loudspeaker.write(reply.audio)
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
+
+
+def _rounded(time: "TttWordTime") -> dict[str, Any]:
+    return {"word": time.word, "start": round(time.start, 3), "end": round(time.end, 3)}
 
 
 def print_json(talker: Talker, **fields: Any) -> None:

@@ -142,7 +142,9 @@ License = Annotated[str | None, typer.Option(help="Licence of the weights (cc-by
 @interruptible("The same command uploads again; files that the Hub has already are not sent twice.")
 def publish(
     trained: Trained,
-    repository: Annotated[str, typer.Argument(help="Hub repository, made if needed.")],
+    repository: Annotated[
+        str | None, typer.Argument(help="Hub repository (owner/name), made if needed; --to needs none.")
+    ] = None,
     merge: Annotated[bool, typer.Option("--merge", help="A whole model instead of an adapter.")] = False,
     base_model: BaseModel = None,
     results: Results = None,
@@ -157,7 +159,10 @@ def publish(
     ] = None,
 ) -> None:
     """Upload what was trained to the Hub, with a card of data, training and measurements."""
-    check_repository(repository)
+    if repository is None and to is None:
+        raise ValueError(f"Say where to: ttt publish {trained} OWNER/NAME uploads, --to FOLDER only writes a folder.")
+    if repository is not None:
+        check_repository(repository)
     check_model(trained)
     if to is not None:
         check_new_folder(to)

@@ -20,11 +20,12 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from .records import Item, as_item
+from .records import FIELDS, Item, as_item
 from .splits import split_of_source
 
 METADATA = ("metadata.csv", "metadata.jsonl")
-TABLES = (".jsonl", ".json", ".parquet", ".csv", ".tsv")
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+TABLES = (".jsonl", ".json", ".parquet", *DELIMITERS)
 COMMON_VOICE_SPLITS = ("train", "dev", "test")
 BATCH_ROWS = 64
 PARQUET_COPY = "refs/convert/parquet"  # branch of the Hub's own
@@ -76,6 +77,8 @@ class Source:
         if self.kind == "hub":
             yield from self._hub_items(start)
             return
+        for path, _ in self.files:
+            _check_header(path, self.columns)
         records = (pair for path, split in self.files for pair in ((record, split) for record in _records(path)))
         for number, (record, split) in islice(enumerate(records), start, None):
             yield self._item(record, number, split)
@@ -187,7 +190,7 @@ def _records(path: Path) -> Iterator[Any]:
     elif suffix == ".parquet":
         yield from _parquet_records(path)
     else:
-        yield from _delimited_records(path, "\t" if suffix == ".tsv" else ",")
+        yield from _delimited_records(path, DELIMITERS[suffix])
 
 
 def _count(path: Path) -> int:
@@ -232,6 +235,22 @@ def _parquet_faults(path: Path) -> Iterator[None]:
         yield
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise ValueError(f"{str(path)!r} cannot be read as Parquet ({str(error).splitlines()[0]}).") from error
+
+
+def _check_header(path: Path, columns: Mapping[str, str]) -> None:
+    """Refuse a delimited table of which no column is known, as of one that is separated by something else."""
+    delimiter = DELIMITERS.get(path.suffix.lower())
+    if delimiter is None:
+        return
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        header = next(csv.reader(file, delimiter=delimiter), [])
+    known = {name for names in FIELDS.values() for name in names} | set(columns.values())
+    if header and known.isdisjoint(header):
+        raise ValueError(
+            f"{str(path)!r} has no column that is known: separated by {delimiter!r} its first line is {header}. A .csv "
+            "file is separated by commas, a .tsv file by tabs; `--column FIELD=NAME` names other columns, as "
+            "audio=NAME and text=NAME."
+        )
 
 
 def _delimited_records(path: Path, delimiter: str) -> Iterator[Any]:

@@ -69,6 +69,8 @@ finally:
         ("evaluate ./nowhere --data d", "There is no folder './nowhere'"),
         ("evaluate model --data ./nowhere", "There is no prepared folder './nowhere'"),
         ("publish model ./folder", "'./folder' is no repository of the Hub"),
+        ("publish model", "Say where to: ttt publish model OWNER/NAME uploads, --to FOLDER only writes a folder."),
+        ("publish ./nowhere --to new", "There is no folder './nowhere'"),
         ("merge model .", "'.' is not empty"),
         ("convert ./nowhere out", "There is no folder './nowhere'"),
         ("init ./nowhere out", "There is no folder './nowhere'"),
@@ -94,6 +96,12 @@ def ttt(*arguments):
 def test_the_version_is_that_of_the_package():
     done = ttt("--version")
     assert done.exit_code == 0 and done.output == f"text-to-talk {version('text-to-talk')}\n"
+
+
+def test_a_seed_out_of_range_is_refused_without_its_limits_filling_the_help():
+    done = ttt("talk", "Hello.", "--seed", 2**64)
+    assert done.exit_code == 2 and f"A seed is from {-(2**63)} to" in done.output
+    assert str(2**63) not in ttt("talk", "--help").output
 
 
 def interrupt(*arguments, **options):

@@ -66,6 +66,24 @@ def test_a_table_with_an_index_is_read_and_a_line_with_too_many_fields_is_not(tm
     assert (crowded.problem, crowded.detail) == ("unreadable line", "line 3 has more fields than the header")
 
 
+@pytest.mark.parametrize(
+    ("name", "separator"), [("m.csv", ";"), ("m.csv", "\t"), ("m.tsv", ",")], ids=["semicolons", "tabs", "commas"]
+)
+def test_a_table_with_another_separator_is_refused_with_its_columns(tmp_path, name, separator):
+    (tmp_path / name).write_text(f"audio{separator}text\na.wav{separator}hello\n")
+    with pytest.raises(ValueError, match=r"separated by .* its first line is") as refusal:
+        items_of(tmp_path / name)
+    assert str([f"audio{separator}text"]) in str(refusal.value) and "--column FIELD=NAME" in str(refusal.value)
+
+
+def test_a_table_whose_columns_are_named_by_the_user_is_read(tmp_path):
+    (tmp_path / "m.csv").write_text("clip,words spoken\na.wav,hello\n")
+    with pytest.raises(ValueError, match="no column that is known"):
+        items_of(tmp_path / "m.csv")
+    (item,) = items_of(tmp_path / "m.csv", columns={"audio": "clip", "text": "words spoken"})
+    assert item.text == "hello"
+
+
 def test_a_source_can_be_read_from_any_place(tmp_path):
     write_manifest(tmp_path / "a.jsonl", [{"text": f"a{n}"} for n in range(5)])
     (tmp_path / "b.json").write_text(json.dumps([{"text": f"b{n}"} for n in range(3)]))
