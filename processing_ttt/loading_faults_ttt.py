@@ -7,14 +7,14 @@ in whatever way it does. Depends on transformers' loading. Independent of which 
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig
+from torch.overrides import TorchFunctionMode
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
 
@@ -89,8 +89,8 @@ def load_whole(model_class: Any, source: str | os.PathLike, **kwargs: Any) -> An
     kwargs.setdefault("trust_remote_code", False)  # by default transformers asks on standard input
     with faults_named(repr(source)):
         check_weight_files(os.path.join(source, kwargs.get("subfolder", "")))
-        _check_size(model_class, source, kwargs)
-        model, found = model_class.from_pretrained(source, output_loading_info=True, **kwargs)
+        with _BoundedSize(source, Path(source, kwargs.get("subfolder", ""))):
+            model, found = model_class.from_pretrained(source, output_loading_info=True, **kwargs)
     if missing := sorted(found["missing_keys"]):
         raise DamagedCheckpointError(
             f"The weights of {source!r} lack {len(missing)} tensors, {missing[0]} among them: download the checkpoint "
@@ -126,25 +126,36 @@ def check_weight_files(folder: str | os.PathLike) -> None:
             )
 
 
-def _check_size(model_class: Any, source: str, loading: dict[str, Any]) -> None:
-    """Refuse a configuration that needs far more weights than a folder has, before memory is filled for them."""
-    most_weights = 0
-    for file in Path(source, loading.get("subfolder", "")).glob("*.safetensors"):
-        with safe_open(file, framework="pt"):  # raises if it is damaged, or a Git LFS pointer
-            most_weights += 2 * file.stat().st_size  # a quantized weight has at least four bits
-    if not most_weights:
-        return
-    code = {"trust_remote_code": loading["trust_remote_code"]}
-    config = AutoConfig.from_pretrained(source, subfolder=loading.get("subfolder", ""), **code)
-    with torch.device("meta"):
-        is_auto_class = hasattr(model_class, "from_config")
-        model = model_class.from_config(config, **code) if is_auto_class else model_class(config)
-    num_weights = sum(parameter.numel() for parameter in model.parameters())
-    if num_weights > most_weights:
-        raise DamagedCheckpointError(
-            f"The configuration of {source!r} needs {num_weights} weights, and its files hold at most {most_weights}: "
-            "download the checkpoint again, or convert it again."
-        )
+class _BoundedSize(TorchFunctionMode):
+    """
+    Refuse a configuration that needs far more weights than a folder has, before memory is filled for them.
+
+    transformers makes all tensors on the meta device before it reads a file; their values are counted here.
+
+    Args:
+        source (`str`): Folder or Hub id, for the error.
+        folder (`Path`): Where the weights are, if it is a folder.
+    """
+
+    def __init__(self, source: str, folder: Path):
+        super().__init__()
+        self.source = source
+        self.num_values = self.most_values = 0
+        for file in folder.glob("*.safetensors"):
+            with safe_open(file, framework="pt"):  # raises if it is damaged, or a Git LFS pointer
+                # A quantized weight has at least four bits, and its layer is made twice: whole, then quantized.
+                self.most_values += 4 * file.stat().st_size
+
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        made = func(*args, **kwargs or {})
+        if func in (torch.empty, torch.zeros, torch.ones) and made.is_meta and self.most_values:
+            self.num_values += made.numel()
+            if self.num_values > self.most_values:
+                raise DamagedCheckpointError(
+                    f"The configuration of {self.source!r} needs more weights than its files can hold, "
+                    f"{self.most_values} at most: download the checkpoint again, or convert it again."
+                )
+        return made
 
 
 def check_finite(weights: dict[str, torch.Tensor], source: str) -> None:
