@@ -159,10 +159,10 @@ def publish(
     ] = None,
 ) -> None:
     """Upload what was trained to the Hub, with a card of data, training and measurements."""
-    if repository is None and to is None:
-        raise ValueError(f"Say where to: ttt publish {trained} OWNER/NAME uploads, --to FOLDER only writes a folder.")
     if repository is not None:
         check_repository(repository)
+    elif to is None:
+        raise ValueError(f"Say where to: ttt publish {trained} OWNER/NAME uploads, --to FOLDER only writes a folder.")
     check_model(trained)
     if to is not None:
         check_new_folder(to)
@@ -186,6 +186,7 @@ def publish(
         )
         typer.echo(f"Written: {to}. Nothing was uploaded.")
         return
+    assert repository is not None  # checked above
     commit = run(
         trained,
         repository,

@@ -93,7 +93,7 @@ class Listener(uvicorn.Server):
                 log_level="warning",
             )
         )
-        logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
+        logging.getLogger("uvicorn.error").addFilter(self._is_no_interruption)
         self._when_stopping = when_stopping
 
     def run_until_signal(self, listening: socket.socket) -> None:
@@ -123,10 +123,11 @@ class Listener(uvicorn.Server):
         self._when_stopping()
         await super().shutdown(sockets)
 
-
-def _is_no_cancellation(record: logging.LogRecord) -> bool:
-    """Keep tracebacks of streams that were stopped out of the log."""
-    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
+    def _is_no_interruption(self, record: logging.LogRecord) -> bool:
+        """Keep tracebacks of streams that were stopped out of the log; MCP's then begin a second answer."""
+        error = record.exc_info[1] if record.exc_info else None
+        is_second_answer = isinstance(error, RuntimeError) and str(error).startswith("Expected ASGI message")
+        return not isinstance(error, asyncio.CancelledError) and not (is_second_answer and self.should_exit)
 
 
 class PatientProtocol(H11Protocol):

@@ -95,6 +95,10 @@ def unknown_routes() -> APIRouter:
                 response = openai_error(405, message, None, "method_not_supported")
                 response.headers["Allow"] = ", ".join(methods)
                 return response
+        if path == "realtime":
+            response = openai_error(426, "This address takes WebSockets (ws://).", None, "websocket_only")
+            response.headers["Upgrade"] = "websocket"
+            return response
         return openai_error(404, f"There is no such address; there are {', '.join(known)}.", None, "unknown_url")
 
     return router

@@ -2,6 +2,7 @@
 
 import asyncio
 import http.client
+import logging
 import socket
 import threading
 import time
@@ -132,6 +133,28 @@ async def name_the_visitor(scope, receive, send):
 def test_only_proxies_that_are_trusted_name_the_visitor(trusted, forwarded, visitor):
     with listening(name_the_visitor, trusted_proxies=trusted) as (address, _):
         assert asked(address, **{"X-Forwarded-For": forwarded}) == visitor.encode()
+
+
+def test_a_stream_that_begins_a_second_answer_when_it_is_stopped_leaves_no_traceback(monkeypatch, caplog):
+    monkeypatch.setattr(listener, "GRACE_SECONDS", 0.2)
+    begun = threading.Event()
+
+    async def app(scope, receive, send):
+        await answer(scope, receive, send, more=True)
+        begun.set()
+        try:
+            await asyncio.sleep(1000)
+        finally:  # as MCP's streams do
+            await answer(scope, receive, send)
+
+    with listening(app) as (address, server), socket.create_connection(address, 30) as connection:
+        connection.sendall(WHOLE)
+        assert begun.wait(30)
+        logging.getLogger("uvicorn.error").addHandler(caplog.handler)
+        server.should_exit = True
+        assert is_closed_within(connection, 10)
+    logging.getLogger("uvicorn.error").removeHandler(caplog.handler)
+    assert caplog.records and not [record for record in caplog.records if record.exc_info]
 
 
 def test_requests_that_end_in_time_are_answered_and_endless_streams_end(monkeypatch):
