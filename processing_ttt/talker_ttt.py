@@ -364,6 +364,11 @@ def _check_source(source: str, trust_remote_code: bool, loading: dict[str, Any])
             "The model's package is not imported: `import modeling_ttt`, or take `TttTalker` from `text_to_talk`. "
             "Where it is not installed, `trust_remote_code=True` runs the checkpoint's own code instead."
         )
+    if os.path.isfile(os.path.join(source, "adapter_config.json")):
+        raise ValueError(
+            f"{source!r} is an adapter and no whole model: pass it as `adapter`, on the command line by --adapter, or "
+            "merge it (`ttt merge`)."
+        )
     with faults_named(f"the configuration of {source!r}"):
         model_type = AutoConfig.from_pretrained(source, **loading).model_type
     if model_type != MODEL_TYPE:

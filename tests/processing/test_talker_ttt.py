@@ -194,6 +194,12 @@ def test_one_import_is_enough_and_has_the_public_names_of_both_packages():
     assert done.returncode == 0 and done.stdout.strip(), done.stderr
 
 
+def test_an_adapter_in_place_of_a_checkpoint_is_refused_with_the_way_out(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"is an adapter and no whole model: .* --adapter"):
+        TttTalker.from_pretrained(tmp_path, device="cpu")
+
+
 def test_a_checkpoint_without_some_of_its_weights_is_refused(tmp_path):
     folder = tmp_path / "half"
     shutil.copytree(FOLDER, folder)
