@@ -2,9 +2,9 @@
 How nano should be decoded: rules and steps against a judge's transcripts, on sentences that training never saw,
 and against right answers.
 
-    python benchmarks/sweep.py --sentences 100                                  # 40 minutes of one core
+    python benchmarks/sweep.py --sentences 100                                  # half an hour of one core
     python benchmarks/sweep.py --sentences 100 --only denoising_steps entropy_bound
-    # also answers: half an hour more
+    # also answers: 20 minutes more
     python benchmarks/sweep.py --sentences 100 --speech data/nano --out benchmarks/results/sweep.json
 
 Each setting reads the same held-out sentences aloud (task tts, several rows at a time); pocketsphinx transcribes
