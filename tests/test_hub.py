@@ -12,6 +12,7 @@ import pytest
 import torch
 from checkout import ROOT
 from clean_process import NOT_INSTALLED
+from codec_fixtures import narrow_codec
 from glm4_voice_fixtures import (
     tiny_decoder_model,
     tiny_tokenizer_model,
@@ -25,7 +26,7 @@ from processing_fixtures import tiny_tokenizer
 from released_fixtures import released_tokenizer, write_released
 
 from modeling_ttt import TttConfig, TttForConditionalGeneration
-from processing_ttt import TttCodecConfig, TttCodecModel, TttProcessor, add_ttt_tokens
+from processing_ttt import TttProcessor, add_ttt_tokens
 from processing_ttt.glm4_voice_licence import LICENCE_NOTICE
 
 PUBLISHER = """
@@ -130,9 +131,7 @@ def run(code: str, environment: dict[str, str], *arguments: str, cwd: Path) -> d
 def checkpoint(tmp_path_factory) -> Path:
     """A complete small checkpoint: model, processor and codec. The weights are larger than a chunk of a download."""
     folder = tmp_path_factory.mktemp("checkpoint")
-    codec = TttCodecModel(
-        TttCodecConfig(fsq_levels=[4, 4], hidden_size=16, intermediate_size=16, vocoder_hidden_size=16)
-    ).eval()
+    codec = narrow_codec()
     tokenizer = tiny_tokenizer()
     vocabulary = add_ttt_tokens(tokenizer, codec.config.codebook_size)
     backbone = {

@@ -14,6 +14,7 @@ import soundfile
 import torch
 from checkout import own_packages
 from clean_process import NOT_INSTALLED
+from codec_fixtures import narrow_codec
 from huggingface_hub import ModelCard
 from processing_fixtures import CORPUS
 from released_fixtures import CODEBOOK_SIZE, released_tokenizer, write_language_model, write_released
@@ -21,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoProcessor, AutoTokenizer, GenerationConfig
 
 from modeling_ttt import TttForConditionalGeneration, convert_released_model
-from processing_ttt import RELEASED_SYSTEM_PROMPTS, TttCodecConfig, TttCodecModel, TttProcessor
+from processing_ttt import RELEASED_SYSTEM_PROMPTS, TttProcessor
 from ttt_cli import checkpoints
 
 
@@ -33,9 +34,9 @@ def ttt(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 def write_codec(folder: Path) -> Path:
     """Write a small codec with as many codes as the released fixtures have."""
-    config = TttCodecConfig(fsq_levels=[8, 5], hidden_size=16, intermediate_size=16, vocoder_hidden_size=16)
-    assert config.codebook_size == CODEBOOK_SIZE
-    TttCodecModel(config).save_pretrained(folder)
+    codec = narrow_codec([8, 5])
+    assert codec.config.codebook_size == CODEBOOK_SIZE
+    codec.save_pretrained(folder)
     return folder
 
 
@@ -316,9 +317,7 @@ def test_what_is_no_released_checkpoint_is_refused_with_the_way_out(tmp_path):
 
 def test_a_codec_of_another_size_is_refused(tmp_path):
     write_released(tmp_path / "released")
-    TttCodecModel(
-        TttCodecConfig(fsq_levels=[4, 4], hidden_size=16, intermediate_size=16, vocoder_hidden_size=16)
-    ).save_pretrained(tmp_path / "codec")
+    narrow_codec().save_pretrained(tmp_path / "codec")
     assert "has 16 codes, but the tokenizer's audio alphabet has 40" in refused(
         tmp_path / "released", codec=str(tmp_path / "codec")
     )

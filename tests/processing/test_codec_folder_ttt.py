@@ -5,24 +5,14 @@ import logging
 import os
 
 import pytest
-import torch
-from processing_fixtures import tiny_tokenizer
+from codec_fixtures import narrow_codec, processor_for
 from transformers import AutoProcessor
-
-from processing_ttt import TttCodecConfig, TttCodecModel, TttProcessor, add_ttt_tokens
 
 
 @pytest.fixture
 def checkpoint(tmp_path):
     """A saved processor with its codec, whose weights are not loaded again by saving it."""
-    torch.manual_seed(0)
-    names = ("hidden_size", "intermediate_size", "vocoder_hidden_size", "vocoder_intermediate_size")
-    codec = TttCodecModel(TttCodecConfig(**dict.fromkeys(names, 16), fsq_levels=[4, 4])).eval()
-    tokenizer = tiny_tokenizer()
-    add_ttt_tokens(tokenizer, codec.config.codebook_size)
-    processor = TttProcessor(tokenizer)
-    processor.codec = codec
-    processor.save_pretrained(tmp_path / "checkpoint")
+    processor_for(narrow_codec()).save_pretrained(tmp_path / "checkpoint")
     return tmp_path / "checkpoint"
 
 

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from codec_fixtures import small_codec
 from transformers import AutoConfig, AutoModel, AutoModelForAudioTokenization
 
 from processing_ttt.codec_ttt import TttCodecConfig, TttCodecModel
@@ -28,23 +29,9 @@ def codec():
     return TttCodecModel(TttCodecConfig(layer_scale_init_value=1.0)).eval().requires_grad_(False)
 
 
-@pytest.fixture(scope="module")
-def small_codec():
-    """Few layers and short kernels: its lookahead and context are small enough to count by hand."""
-    torch.manual_seed(0)
-    config = TttCodecConfig(
-        hidden_size=16,
-        intermediate_size=32,
-        vocoder_hidden_size=16,
-        vocoder_intermediate_size=32,
-        kernel_size=3,
-        encoder_code_layers=1,
-        decoder_code_lookaheads=[1, 0],
-        decoder_mel_lookaheads=[1],
-        vocoder_lookaheads=[0, 2],
-        layer_scale_init_value=1.0,
-    )
-    return TttCodecModel(config).eval().requires_grad_(False)
+@pytest.fixture(scope="module", name="small_codec")
+def one_small_codec():
+    return small_codec()
 
 
 # --- the contract -------------------------------------------------------------------------------------------------

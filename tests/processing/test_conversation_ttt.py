@@ -22,17 +22,6 @@ def processor():
     return AutoProcessor.from_pretrained(nano_checkpoint())
 
 
-@pytest.fixture
-def queries(model):
-    """The query length of every forward of the backbone."""
-    lengths = []
-    hook = model.model.register_forward_hook(
-        lambda module, args, kwargs, output: lengths.append(kwargs["inputs_embeds"].shape[1]), with_kwargs=True
-    )
-    yield lengths
-    hook.remove()
-
-
 def test_a_first_turn_is_the_ordinary_prompt(model, processor):
     conversation = TttConversation(model, processor, **SHORT)
     reply = conversation.say("What is two plus two?")
@@ -45,12 +34,12 @@ def test_a_first_turn_is_the_ordinary_prompt(model, processor):
 
 
 @pytest.mark.parametrize("max_new_tokens", [5, 23, 60, 200], ids=str)
-def test_every_turn_equals_starting_over_and_runs_only_what_is_new(model, processor, queries, max_new_tokens):
+def test_every_turn_equals_starting_over_and_runs_only_what_is_new(model, processor, forwards, max_new_tokens):
     """Replies cut in the text, inside a span, and not at all."""
     conversation = TttConversation(model, processor, max_new_tokens=max_new_tokens)
     for turn in ({"text": "What is two plus two?"}, {"audio": AUDIO}, {"text": "Hello.", "audio": AUDIO}):
         said = conversation.ids
-        queries.clear()
+        forwards.clear()
         conversation.say(**turn)
         assert conversation.ids[:, : said.shape[1]].tolist() == said.tolist()
         ids = conversation.ids[0].tolist()
@@ -60,7 +49,7 @@ def test_every_turn_equals_starting_over_and_runs_only_what_is_new(model, proces
         )
         assert over[0].tolist() == ids
         if said.shape[1]:
-            assert queries[0] < prompt - said.shape[1] + 40, "an open span is run again, everything before it is cached"
+            assert forwards[0] < prompt - said.shape[1] + 40, "an open span is run again, what is before it is cached"
 
 
 def _last_prompt(processor, ids, said):
@@ -174,11 +163,11 @@ def test_a_forward_that_ends_between_two_layers_leaves_the_conversation_as_it_wa
     assert conversation.ids.tolist() == other.ids.tolist()
 
 
-def test_a_conversation_that_outgrows_the_context_says_so_before_it_runs(model, processor, queries):
+def test_a_conversation_that_outgrows_the_context_says_so_before_it_runs(model, processor, forwards):
     conversation = TttConversation(model, processor, max_new_tokens=2040)
     with pytest.raises(ValueError, match=r"need 20.. positions, this model has 2048: lower `max_new_tokens`"):
         conversation.say("What is two plus two?")
-    assert not queries
+    assert not forwards
 
 
 def test_the_system_prompt_can_be_ones_own(model, processor):

@@ -15,11 +15,10 @@ import pytest
 import soundfile
 import torch
 from clean_process import NOT_INSTALLED
+from codec_fixtures import narrow_codec
 from transformers import AutoModel, AutoProcessor, AutoTokenizer
 
 from processing_ttt import (
-    TttCodecConfig,
-    TttCodecModel,
     TttProcessor,
 )
 
@@ -37,9 +36,8 @@ def test_a_processor_without_a_checkpoint_says_how_to_get_a_codec(processor):
 
 
 def test_a_codec_of_another_size_is_refused(processor):
-    config = TttCodecConfig(hidden_size=16, intermediate_size=16, vocoder_hidden_size=16, fsq_levels=[4, 2])
     with pytest.raises(ValueError, match="has 8 codes, but the tokenizer's audio alphabet has 16"):
-        processor.codec = TttCodecModel(config)
+        processor.codec = narrow_codec([4, 2])
 
 
 def test_a_checkpoint_without_a_codec_is_named(saved):

@@ -7,18 +7,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from codec_fixtures import processor_for, small_codec
 from modeling_fixtures import script, tiny_model
-from processing_fixtures import tiny_tokenizer
 
 from modeling_ttt import TttForConditionalGeneration
 from processing_ttt import (
     TttAudioChunk,
-    TttCodecConfig,
     TttCodecModel,
     TttProcessor,
     TttReply,
     TttTextDelta,
-    add_ttt_tokens,
 )
 
 ROUNDING = 1e-6  # of full scale: what the length of a decoded segment may change in float32 on a CPU
@@ -39,30 +37,12 @@ def wait_until(condition, seconds=20.0):
 
 def tiny_codec() -> TttCodecModel:
     """A random codec of 16 codes; a code's audio depends on the 5 codes before it and the 3 after it."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = TttCodecConfig(
-            hidden_size=16,
-            intermediate_size=16,
-            vocoder_hidden_size=16,
-            vocoder_intermediate_size=16,
-            kernel_size=3,
-            fsq_levels=[4, 4],
-            decoder_code_lookaheads=[1, 0],
-            decoder_mel_lookaheads=[1],
-            vocoder_lookaheads=[0, 2],
-            layer_scale_init_value=1.0,
-        )
-        return TttCodecModel(config).eval()
+    return small_codec(fsq_levels=[4, 4], intermediate_size=16, vocoder_intermediate_size=16, encoder_code_layers=3)
 
 
 def tiny_processor() -> TttProcessor:
     """A processor with the byte-level tokenizer and the tiny codec."""
-    tokenizer = tiny_tokenizer()
-    add_ttt_tokens(tokenizer, 16)
-    processor = TttProcessor(tokenizer, text_tokens=3, audio_tokens=4)
-    processor.codec = tiny_codec()
-    return processor
+    return processor_for(tiny_codec(), text_tokens=3, audio_tokens=4)
 
 
 @dataclass

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import torch
 import transformers.testing_utils
 import transformers_suites
+from codec_fixtures import narrow_codec
 from processing_fixtures import tiny_tokenizer
 
-from processing_ttt import TttCodecConfig, TttCodecModel, TttProcessor, add_ttt_tokens
+from processing_ttt import TttProcessor, add_ttt_tokens
 
 # The suite guards its tests of audio files by a library that transformers does not read files with any more, and
 # neither do we.
@@ -21,19 +21,6 @@ from transformers_suites.test_processing_common import ProcessorTesterMixin  # n
 CODEBOOK_SIZE = 16
 RATE = 16000
 TONE = (0.3 * np.sin(2 * np.pi * 300 * np.arange(RATE // 2) / RATE)).astype(np.float32)
-
-
-def save_tiny_codec(folder: Path) -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = TttCodecConfig(
-            hidden_size=16,
-            intermediate_size=16,
-            vocoder_hidden_size=16,
-            vocoder_intermediate_size=16,
-            fsq_levels=[4, 4],
-        )
-        TttCodecModel(config).save_pretrained(folder)
 
 
 class TestTttProcessor(ProcessorTesterMixin, unittest.TestCase):
@@ -48,7 +35,7 @@ class TestTttProcessor(ProcessorTesterMixin, unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        save_tiny_codec(Path(cls.tmpdirname) / "codec")
+        narrow_codec().save_pretrained(Path(cls.tmpdirname) / "codec")
         folder = Path(transformers_suites.__file__).parents[1] / "utils"
         soundfile.write(folder / "tone.wav", TONE, RATE)
 
