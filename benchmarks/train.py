@@ -95,19 +95,21 @@ def backbone(given: argparse.Namespace, vocab_size: int) -> Any:
     )
 
 
+def chosen_examples(processor: TttProcessor, given: argparse.Namespace) -> list[Any]:
+    """The examples that fit a row: of prepared data, or made up."""
+    examples: Any = made_up_examples(processor)
+    if given.data:
+        examples = MixedExamples(read_mixture(given.data), processor.tokenizer, processor.layout)
+    every = map(examples.__getitem__, range(len(examples)))
+    return [example for example in every if len(example["input_ids"]) <= given.row_length]
+
+
 def run(variant: str, given: argparse.Namespace) -> dict[str, float]:
     """Train some updates of one variant, in this process."""
     torch.manual_seed(0)
     processor: TttProcessor = AutoProcessor.from_pretrained(nano_checkpoint())
     vocabulary = processor.vocabulary
-    examples: Any = made_up_examples(processor)
-    if given.data:
-        examples = MixedExamples(read_mixture(given.data), processor.tokenizer, processor.layout)
-    examples = [
-        example
-        for example in map(examples.__getitem__, range(len(examples)))
-        if len(example["input_ids"]) <= given.row_length
-    ]
+    examples = chosen_examples(processor, given)
     packs = variant in ("ours, packed", "plain SFT", "ours, two streams")
     text_config = backbone(given, vocabulary.vocab_size)
     config = TttConfig(text_config=text_config, **vocabulary.config_kwargs())

@@ -251,22 +251,9 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
                 `inputs_embeds`, or `labels` without `input_ids` or with `logits_to_keep`, or `skip_logits` without
                 `labels`, or `copy_ids` without `position_ids` and `sample_ids` or with `audio_mask`.
         """
-        if (audio_mask is None) != (mask_prob is None):
-            raise ValueError(
-                "`audio_mask` and `mask_prob` belong together: pass both, or neither and let the model mask the audio."
-            )
-        if labels is not None and (input_ids is None or not _keeps_all(logits_to_keep)):
-            raise ValueError(
-                "`labels` need `input_ids` and the logits of every position; leave out `inputs_embeds` and "
-                "`logits_to_keep`."
-            )
-        if skip_logits and labels is None:
-            raise ValueError("`skip_logits` leaves nothing to return without `labels`: pass labels, or leave it out.")
-        if copy_ids is not None and (position_ids is None or sample_ids is None or audio_mask is not None):
-            raise ValueError(
-                "`copy_ids` need `position_ids` and `sample_ids`, and have their masks in `labels`: leave out "
-                "`audio_mask` and `mask_prob`."
-            )
+        _check_arguments(
+            input_ids, position_ids, labels, audio_mask, mask_prob, sample_ids, copy_ids, logits_to_keep, skip_logits
+        )
         length = None  # of what is scored
         if labels is not None and input_ids is not None and audio_mask is None and copy_ids is None:
             length = input_ids.shape[1]
@@ -369,6 +356,36 @@ class TttForConditionalGeneration(TttPreTrainedModel, TttGenerationMixin):
         kept = slice(-logits_to_keep or None, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self._scale_logits(self.lm_head(hidden_states[:, kept]))
         return logits, targets.loss(targets.gather(logits)) if targets is not None else None
+
+
+def _check_arguments(
+    input_ids: torch.Tensor | None,
+    position_ids: torch.Tensor | None,
+    labels: torch.Tensor | None,
+    audio_mask: torch.Tensor | None,
+    mask_prob: torch.Tensor | None,
+    sample_ids: torch.Tensor | None,
+    copy_ids: torch.Tensor | None,
+    logits_to_keep: int | torch.Tensor,
+    skip_logits: bool,
+) -> None:
+    """Refuse arguments of `forward` that do not go together."""
+    if (audio_mask is None) != (mask_prob is None):
+        raise ValueError(
+            "`audio_mask` and `mask_prob` belong together: pass both, or neither and let the model mask the audio."
+        )
+    if labels is not None and (input_ids is None or not _keeps_all(logits_to_keep)):
+        raise ValueError(
+            "`labels` need `input_ids` and the logits of every position; leave out `inputs_embeds` and "
+            "`logits_to_keep`."
+        )
+    if skip_logits and labels is None:
+        raise ValueError("`skip_logits` leaves nothing to return without `labels`: pass labels, or leave it out.")
+    if copy_ids is not None and (position_ids is None or sample_ids is None or audio_mask is not None):
+        raise ValueError(
+            "`copy_ids` need `position_ids` and `sample_ids`, and have their masks in `labels`: leave out "
+            "`audio_mask` and `mask_prob`."
+        )
 
 
 def _is_padding_mask(attention_mask: object) -> bool:

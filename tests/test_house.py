@@ -82,6 +82,50 @@ def loads_weights_only(call: ast.Call) -> bool:
     return ast.unparse(call.func) != "torch.load" or given.get("weights_only") == "True"
 
 
-def test_files_of_the_model_packages_fit_on_a_few_screens():
-    lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
+EVERYTHING = [path for top in (*sorted(OWN), "benchmarks", "tests") for path in sorted((ROOT / top).rglob("*.py"))]
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def test_files_fit_on_a_few_screens():
+    lengths = {str(path): len(path.read_text(encoding="utf-8").splitlines()) for path in EVERYTHING}
     assert {name: length for name, length in lengths.items() if length > 400} == {}
+
+
+def own_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of a function's body without its docstring and without functions inside it."""
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    inside = [node for statement in body for node in ast.walk(statement) if isinstance(node, FUNCTIONS)]
+    nested = {line for node in inside for line in range(node.lineno, (node.end_lineno or 0) + 1)}
+    return sum(line not in nested for node in body for line in range(node.lineno, (node.end_lineno or node.lineno) + 1))
+
+
+def test_functions_fit_on_a_screen():
+    source = 'def f():\n    """Why."""\n    x = (\n        1\n    )\n    def g():\n        pass\n    return x\n'
+    assert own_lines(ast.parse(source).body[0]) == 4
+    lengths = {
+        f"{path}: {node.name}": own_lines(node)
+        for path in EVERYTHING
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, FUNCTIONS)
+    }
+    assert {name: length for name, length in lengths.items() if length > 60} == {}
+
+
+def documented(docstring: str | None) -> list[str]:
+    """The names under `Args:` of a docstring."""
+    found = re.search(r"^Args:\n((?: {4}.*\n?|\n)+)", f"{docstring or ''}\n", re.MULTILINE)
+    lines = re.findall(r"^ {4}(\w+(?:, \w+)*)(?: \(|:)", found[1] if found else "", re.MULTILINE)
+    return [name for names in lines for name in names.split(", ")]
+
+
+def test_a_docstring_has_no_argument_that_the_function_lacks():
+    assert documented("Do.\n\nArgs:\n    a, b (`int`): Both.\n    c: More,\n        c: even.\n") == ["a", "b", "c"]
+    wrong = []
+    for path in EVERYTHING:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, FUNCTIONS) and node.args.kwarg is None:
+                names = {argument.arg for argument in ast.walk(node.args) if isinstance(argument, ast.arg)}
+                wrong += [
+                    f"{path}: {node.name}({name})" for name in documented(ast.get_docstring(node)) if name not in names
+                ]
+    assert wrong == []

@@ -111,14 +111,7 @@ def check_codec(
     drafts = _recordings(source, record_maker, count)
     recordings = [draft.waveforms["codes"] for draft in drafts]
     rates = processor.codec_config.sampling_rate, processor.codec_config.output_sampling_rate
-    codes: list[list[int]] = []
-    resynthesis: list[np.ndarray] = []
-    for waveform in tqdm(recordings, desc="resynthesise", unit="recording"):
-        encoded = encode_waveforms(processor, [waveform], 1)[0]
-        if isinstance(encoded, Exception):
-            raise encoded
-        codes.append(encoded)
-        resynthesis.append(processor.decode_codes(encoded))
+    codes, resynthesis = _resynthesised(processor, recordings)
     language = drafts[0].record["language"]
     is_supported = judge.supports(language)
     transcripts = [
@@ -159,6 +152,21 @@ def check_codec(
             transcripts,
         )
     return check
+
+
+def _resynthesised(
+    processor: TttProcessor, recordings: Sequence[np.ndarray]
+) -> tuple[list[list[int]], list[np.ndarray]]:
+    """Codes of recordings, and the audio of the codes."""
+    codes: list[list[int]] = []
+    resynthesis: list[np.ndarray] = []
+    for waveform in tqdm(recordings, desc="resynthesise", unit="recording"):
+        encoded = encode_waveforms(processor, [waveform], 1)[0]
+        if isinstance(encoded, Exception):
+            raise encoded
+        codes.append(encoded)
+        resynthesis.append(processor.decode_codes(encoded))
+    return codes, resynthesis
 
 
 def _transcribe(judge: Judge, waveforms: Sequence[np.ndarray], rate: int, language: str | None) -> list[str]:

@@ -118,6 +118,32 @@ def read_data(recipe: Recipe, processor: TttProcessor, objective: Objective) -> 
         )
 
     examples = mixed("train")
+    lengths = _lengths(examples, recipe, processor, objective)
+
+    def order(epoch: int) -> list[int]:
+        return [position for position in examples.order(epoch).tolist() if lengths[position] <= recipe.max_length]
+
+    validation = mixed("validation")
+    chosen = [
+        i for i in _evenly(len(validation), VALIDATION_EXAMPLES) if len(validation[i]["input_ids"]) <= recipe.max_length
+    ]
+    recordings = validation.recordings()
+    infos = [read_info(entry.path) for entry in mixture.entries]
+    return TrainingData(
+        examples=examples,
+        lengths=lengths,
+        order=order,
+        validation=[validation[i] for i in chosen],
+        recordings=[validation.record(recordings[i])[0] for i in _evenly(len(recordings), recipe.validation_examples)],
+        hours=sum(info.hours.get("train", 0.0) for info in infos),
+        languages=examples.languages,
+        left_out=sum(length > recipe.max_length for length in lengths),
+        fingerprint=data_fingerprint(examples),
+    )
+
+
+def _lengths(examples: MixedExamples, recipe: Recipe, processor: TttProcessor, objective: Objective) -> list[int]:
+    """Count the tokens of each example; refuse a recipe whose `max_length` leaves none."""
     settings = {
         "model": recipe.model,
         "aligned": recipe.aligned,
@@ -147,27 +173,7 @@ def read_data(recipe: Recipe, processor: TttProcessor, objective: Objective) -> 
         logger.warning(
             "%d of %d examples are longer than max_length=%d and left out.", too_long, len(lengths), recipe.max_length
         )
-
-    def order(epoch: int) -> list[int]:
-        return [position for position in examples.order(epoch).tolist() if lengths[position] <= recipe.max_length]
-
-    validation = mixed("validation")
-    chosen = [
-        i for i in _evenly(len(validation), VALIDATION_EXAMPLES) if len(validation[i]["input_ids"]) <= recipe.max_length
-    ]
-    recordings = validation.recordings()
-    infos = [read_info(entry.path) for entry in mixture.entries]
-    return TrainingData(
-        examples=examples,
-        lengths=lengths,
-        order=order,
-        validation=[validation[i] for i in chosen],
-        recordings=[validation.record(recordings[i])[0] for i in _evenly(len(recordings), recipe.validation_examples)],
-        hours=sum(info.hours.get("train", 0.0) for info in infos),
-        languages=examples.languages,
-        left_out=too_long,
-        fingerprint=data_fingerprint(examples),
-    )
+    return lengths
 
 
 def data_fingerprint(examples: MixedExamples) -> str:

@@ -39,76 +39,13 @@ class Controls:
         defaults = decoding_defaults(service)
         with gr.Accordion("Controls", open=False, elem_id="controls"):
             with gr.Row():
-                self.model = gr.Dropdown(list(services), value=name, label="Model", interactive=len(services) > 1)
-                self.adapter = gr.Dropdown(
-                    [NO_ADAPTER, *service.adapters],
-                    value=NO_ADAPTER,
-                    label="Adapter (language)",
-                    interactive=bool(service.adapters),
-                )
-                self.task = gr.Radio(
-                    list(TASKS.items()),
-                    value="chat",
-                    label="Task",
-                    info="Answer, write down what is said, or read aloud.",
-                )
+                self._add_choices(services, name, service)
             with gr.Row():
-                self.steps = gr.Slider(
-                    1,
-                    MAX_DENOISING_STEPS // 2,
-                    value=defaults["denoising_steps"],
-                    step=1,
-                    label="Steps for a piece of audio, at most",
-                    info="Denoising steps: fewer are faster.",
-                )
-                self.entropy_bound = gr.Slider(
-                    0,
-                    MAX_SHOWN_BOUND,
-                    value=defaults["entropy_bound"],
-                    step=0.05,
-                    label="How much one step may decide",
-                    info="Entropy bound, in nats: more is faster; 0 decides the same number in each step.",
-                )
-                self.rule = gr.Dropdown(
-                    [(label, rule) for rule, label in RULES.items()],
-                    value=defaults["remasking"],
-                    label="What is decided first",
-                    info="The order within a piece of audio (remasking).",
-                )
+                self._add_denoising(defaults)
             with gr.Row():
-                self.temperature = gr.Slider(
-                    0,
-                    2,
-                    value=defaults["temperature"],
-                    step=0.05,
-                    label="Variety of words",
-                    info="Temperature: 0 always takes the most probable word.",
-                )
-                self.audio_temperature = gr.Slider(
-                    0,
-                    2,
-                    value=defaults["audio_temperature"],
-                    step=0.05,
-                    label="Variety of voice",
-                    info="Temperature of audio: 0 always takes the most probable.",
-                )
+                self._add_temperatures(defaults)
             with gr.Row():
-                self.guidance = gr.Slider(
-                    0,
-                    3,
-                    value=defaults["audio_guidance_scale"],
-                    step=0.05,
-                    label="Clearness of voice",
-                    info="Guidance: how strongly audio follows the words; 0 is off.",
-                )
-                self.seed = gr.Number(
-                    value=0,
-                    precision=0,
-                    minimum=0,
-                    maximum=2**31 - 1,
-                    label="Seed",
-                    info="Of what is random: the same seed gives the same reply. Retry takes another one.",
-                )
+                self._add_guidance_and_seed(defaults)
         self.components = [
             self.adapter,
             self.task,
@@ -120,6 +57,81 @@ class Controls:
             self.entropy_bound,
             self.seed,
         ]
+
+    def _add_choices(self, services: dict[str, TalkService], name: str, service: TalkService) -> None:
+        self.model = gr.Dropdown(list(services), value=name, label="Model", interactive=len(services) > 1)
+        self.adapter = gr.Dropdown(
+            [NO_ADAPTER, *service.adapters],
+            value=NO_ADAPTER,
+            label="Adapter (language)",
+            interactive=bool(service.adapters),
+        )
+        self.task = gr.Radio(
+            list(TASKS.items()),
+            value="chat",
+            label="Task",
+            info="Answer, transcribe, or read aloud.",
+        )
+
+    def _add_denoising(self, defaults: "DecodingDefaults") -> None:
+        self.steps = gr.Slider(
+            1,
+            MAX_DENOISING_STEPS // 2,
+            value=defaults["denoising_steps"],
+            step=1,
+            label="Steps for a piece of audio, at most",
+            info="Denoising steps: fewer are faster.",
+        )
+        self.entropy_bound = gr.Slider(
+            0,
+            MAX_SHOWN_BOUND,
+            value=defaults["entropy_bound"],
+            step=0.05,
+            label="How much one step may decide",
+            info="Entropy bound, in nats: more is faster; 0 decides the same number in each step.",
+        )
+        self.rule = gr.Dropdown(
+            [(label, rule) for rule, label in RULES.items()],
+            value=defaults["remasking"],
+            label="What is decided first",
+            info="The order within a piece of audio (remasking).",
+        )
+
+    def _add_temperatures(self, defaults: "DecodingDefaults") -> None:
+        self.temperature = gr.Slider(
+            0,
+            2,
+            value=defaults["temperature"],
+            step=0.05,
+            label="Variety of words",
+            info="Temperature: 0 always takes the most probable word.",
+        )
+        self.audio_temperature = gr.Slider(
+            0,
+            2,
+            value=defaults["audio_temperature"],
+            step=0.05,
+            label="Variety of voice",
+            info="Temperature of audio: 0 always takes the most probable.",
+        )
+
+    def _add_guidance_and_seed(self, defaults: "DecodingDefaults") -> None:
+        self.guidance = gr.Slider(
+            0,
+            3,
+            value=defaults["audio_guidance_scale"],
+            step=0.05,
+            label="Clearness of voice",
+            info="Guidance: how strongly audio follows the words; 0 is off.",
+        )
+        self.seed = gr.Number(
+            value=0,
+            precision=0,
+            minimum=0,
+            maximum=2**31 - 1,
+            label="Seed",
+            info="Of what is random: the same seed gives the same reply. Retry takes another one.",
+        )
 
 
 def read_controls(values: tuple[Any, ...], text: str | None, audio: AudioFile | None) -> TalkRequest:
