@@ -3,6 +3,7 @@ README and docs: their blocks run as they are or give the reason why not, their 
 short enough to read.
 """
 
+import asyncio
 import os
 import re
 import shlex
@@ -11,17 +12,20 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
+from checkout import ROOT
+from realtime_server import recording, server
 from typer.testing import CliRunner
 
-ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").is_file())
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 LINKED = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "finetune" / "README.md"]
-NOT_RUN, SLOW = "not run: ", "slow"
+NOT_RUN, SLOW, WITH_SERVER = "not run: ", "slow", "with a server"
 
-# A block may have comments right above it: `<!-- not run: the reason -->`, `<!-- slow -->`, or any other.
+# A block may have comments right above it: `<!-- not run: the reason -->`, `<!-- slow -->`, `<!-- with a server -->`
+# (of `ttt demo`, at its usual address), or any other.
 FENCE = re.compile(
     r"(?P<comments>(?:^<!--[^\n]*-->\n)*)^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
 )
@@ -38,7 +42,12 @@ class Block:
 
     @property
     def runs(self) -> bool:
-        return self.language in ("python", "bash") and not any(c.startswith(NOT_RUN) for c in self.comments)
+        is_left_out = self.needs_server or any(comment.startswith(NOT_RUN) for comment in self.comments)
+        return self.language in ("python", "bash") and not is_left_out
+
+    @property
+    def needs_server(self) -> bool:
+        return WITH_SERVER in self.comments
 
     @property
     def is_slow(self) -> bool:
@@ -109,6 +118,43 @@ def test_the_blocks_of_a_page_run_in_order(page, checkout):
 def test_the_blocks_of_a_slow_page_run_in_order(page, checkout):
     pytest.importorskip("pocketsphinx")
     run_page(page)
+
+
+@pytest.mark.slow
+def test_the_blocks_for_a_server_run_with_one(checkout):
+    pytest.importorskip("openai", reason="the dev extra is not installed")
+    pytest.importorskip("gradio", reason="the demo extra is not installed")
+    found = [block for page in PAGES for block in blocks(page) if block.needs_server]
+    names: dict = {}
+    with server() as url:
+        for block in found:
+            exec(block.code.replace("http://127.0.0.1:7860", url.removesuffix("/v1")), names)
+        played = asyncio.run(asyncio.wait_for(first_reply(names["talk"]), 60))
+    assert len(found) == 3 and soundfile.info(checkout / "speech.wav").duration > 1
+    assert len(played) > 2000 and len(played) % 2 == 0
+
+
+async def first_reply(talk) -> bytes:
+    """Ask a recorded question by the client of docs/realtime.md, and return the audio until it pauses for a second."""
+    played, came = bytearray(), asyncio.Event()
+
+    async def microphone():
+        speech = np.concatenate([recording("1.wav"), np.zeros(24_000, "<i2")])
+        for piece in np.array_split(speech, 30):
+            yield piece.tobytes()
+
+    def speaker(piece):
+        played.extend(piece)
+        came.set()
+
+    talking = asyncio.create_task(talk(microphone(), speaker))
+    await came.wait()
+    length = 0
+    while length < len(played):
+        length = len(played)
+        await asyncio.sleep(1)
+    talking.cancel()
+    return bytes(played)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
