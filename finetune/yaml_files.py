@@ -54,7 +54,7 @@ def parse_yaml(text: str, name: str) -> Any:
         raise ValueError(f"{name} is no valid YAML ({str(error).splitlines()[0]}).") from error
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """Write a value for an error, short however often it repeats itself by aliases."""
     short = reprlib.Repr()
     short.maxlevel, short.maxstring, short.maxother = 2, 100, 100

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedConfig
 from transformers.cache_utils import Cache, DynamicLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.utils import cached_file
@@ -115,7 +115,7 @@ class OnnxBackbone(nn.Module):
         session (`onnxruntime.InferenceSession`): The graph.
     """
 
-    def __init__(self, config: Any, session: Any):
+    def __init__(self, config: PreTrainedConfig, session: Any):
         super().__init__()
         self.config = config
         self.session = session

@@ -6,7 +6,7 @@ Depends on soundfile and, where it is installed, PyAV. Independent of sample typ
 """
 
 import os
-from typing import Any, Literal, TypeAlias
+from typing import Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 import soundfile
@@ -47,7 +47,7 @@ class AudioInputError(ValueError):
         self.reason = reason
 
 
-def decode_audio_file(handle: Any, name: str, max_seconds: float | None) -> tuple[np.ndarray, int]:
+def decode_audio_file(handle: BinaryIO, name: str, max_seconds: float | None) -> tuple[np.ndarray, int]:
     """
     Decode a file with soundfile or else with PyAV, and stop when it is too long.
 
@@ -83,7 +83,7 @@ def decode_audio_file(handle: Any, name: str, max_seconds: float | None) -> tupl
 class _Seekable:
     """An open file for libsndfile, in which a damaged header may ask for positions before the beginning."""
 
-    def __init__(self, handle: Any):
+    def __init__(self, handle: BinaryIO):
         self.read, self.tell = handle.read, handle.tell
         self._seek = handle.seek
 
@@ -107,10 +107,11 @@ def _decode(file: soundfile.SoundFile, max_seconds: float | None) -> np.ndarray:
     return _joined(pieces)
 
 
-def _decode_with_pyav(handle: Any, name: str, max_seconds: float | None) -> tuple[np.ndarray, int]:
+def _decode_with_pyav(handle: BinaryIO, name: str, max_seconds: float | None) -> tuple[np.ndarray, int]:
     pieces: list[np.ndarray] = []
     try:
-        with av.open(handle, io_open=_refuse_other_files, options={"protocol_whitelist": "none"}) as container:
+        options = {"protocol_whitelist": "none"}
+        with av.open(handle, mode="r", io_open=_refuse_other_files, options=options) as container:
             if not container.streams.audio:
                 raise AudioInputError(f"{name} contains no audio.")
             stream = container.streams.audio[0]
@@ -146,7 +147,7 @@ def _refuse_other_files(url: str, *_: Any) -> Any:
     raise PermissionError(f"it refers to {quoted(url)}, and only the file itself is read")
 
 
-def _checked_header(channels: int, rate: Any, name: str) -> int:
+def _checked_header(channels: int, rate: float, name: str) -> int:
     if not 1 <= channels <= MAX_CHANNELS:
         raise AudioInputError(f"{name} has {channels} channels, and audio has 1 to {MAX_CHANNELS}.", "bad_shape")
     return checked_rate(rate, name)

@@ -10,7 +10,7 @@ import numbers
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -196,7 +196,7 @@ def _read_path(path: str | os.PathLike, max_seconds: float | None) -> _Samples:
         return _decoded(handle, name, max_seconds)
 
 
-def _decoded(handle: Any, name: str, max_seconds: float | None) -> _Samples:
+def _decoded(handle: BinaryIO, name: str, max_seconds: float | None) -> _Samples:
     samples, rate = decode_audio_file(handle, name, max_seconds)
     return _Samples(samples, rate, name)
 

@@ -6,10 +6,10 @@ It has the terms in short and a link to the full text. None of the weights are p
 
 import os
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import ModelCard
 
+from .codec_interface_ttt import CodecConfig
 from .hub_ttt import codec_card
 
 WEIGHTS_LICENCE = "glm-4-voice"
@@ -32,7 +32,7 @@ Converting changes the layout of the files and nothing else: the same terms hold
 """
 
 
-def weights_card(name: str, config: Any) -> ModelCard:
+def weights_card(name: str, config: CodecConfig) -> ModelCard:
     """
     Write the card of the converted codec.
 

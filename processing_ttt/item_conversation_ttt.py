@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from transformers import DynamicCache
 
 from .context_ttt import check_audio_fits
 from .processing_ttt import TttProcessor
@@ -105,7 +106,7 @@ class TttItemConversation:
         self.cached_usage: TttUsage | None = None
         self.reply_usage: TttUsage | None = None
         self._cached_ids: list[int] = []  # of the cache, and perhaps more behind them
-        self._cache: Any = None
+        self._cache: DynamicCache | None = None
 
     def add(
         self,
@@ -287,7 +288,7 @@ class TttItemConversation:
             return ids
         return [*ids, vocabulary.end_last_audio_token_id if parser.open_is_last else vocabulary.end_audio_token_id]
 
-    def _shared_cache(self, prompt: list[int]) -> tuple[Any, int]:
+    def _shared_cache(self, prompt: list[int]) -> tuple[DynamicCache | None, int]:
         """Crop the cache to the beginning that it shares with a prompt, and take it."""
         cache, self._cache = self._cache, None
         if cache is None or not cache.layers:
@@ -323,7 +324,7 @@ def _as_message(item: TttItem) -> Message:
     return {"role": item.role, "content": content}
 
 
-def _cropped(cache: Any, length: int) -> Any:
+def _cropped(cache: DynamicCache, length: int) -> DynamicCache:
     """Shorten a cache. A forward pass that failed between two layers leaves the first ones longer than the others."""
     lengths = [layer.get_seq_length() for layer in cache.layers]
     kept = min([length, *lengths])

@@ -85,7 +85,7 @@ class TextReader:
         return [self.processor.decode_reply(torch.tensor(ids)) for ids in joined]
 
     def stream_to(
-        self, streamer: Any, text: str, language: str | None = None, system_prompt: str | None = None
+        self, streamer: BaseStreamer, text: str, language: str | None = None, system_prompt: str | None = None
     ) -> ReadingOutput:
         """
         Read a text, one sentence after the other, to a streamer.
@@ -210,7 +210,7 @@ class SentenceStreamer(BaseStreamer):
         count (`int`): How many sentences there are.
     """
 
-    def __init__(self, streamer: Any, layout: TttLayout, space: Sequence[int], count: int):
+    def __init__(self, streamer: BaseStreamer, layout: TttLayout, space: Sequence[int], count: int):
         self.streamer, self.layout, self.space, self.remaining = streamer, layout, list(space), count
         self.expects_prompt = True
         self.has_passed_prompt = False

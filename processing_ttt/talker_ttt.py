@@ -10,7 +10,7 @@ import os
 from typing import Any
 
 import torch
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoProcessor
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoProcessor, BatchFeature
 from typing_extensions import Self
 
 from .context_ttt import check_audio_fits
@@ -305,7 +305,7 @@ class TttTalker:
         task: str = "chat",
         language: str | None = None,
         system_prompt: str | None = None,
-    ) -> Any:
+    ) -> BatchFeature:
         """
         Turn one question into the inputs of `generate`.
 
@@ -347,7 +347,7 @@ class TttTalker:
         )
 
 
-def _check_question(audio: Any, text: Any) -> None:
+def _check_question(audio: object, text: object) -> None:
     if (audio is None) == (text is None):
         raise ValueError(
             f"Give either `audio` or `text`, but {'neither' if text is None else 'both'} came: for other "

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from transformers import BatchFeature
+from transformers.generation.streamers import BaseStreamer
 
 from .audio_input_ttt import load_audio
 from .processing_ttt import TttProcessor
@@ -78,7 +80,7 @@ class Transcriber:
         return self._transcript(len(waveform), pieces, replies)
 
     def stream_to(
-        self, streamer: Any, audio: Any, language: str | None = None, system_prompt: str | None = None
+        self, streamer: BaseStreamer, audio: Any, language: str | None = None, system_prompt: str | None = None
     ) -> TranscribingOutput:
         """
         Transcribe a recording, one piece after the other, to a streamer.
@@ -113,7 +115,7 @@ class Transcriber:
         waveform = load_audio(audio, rate, max_seconds=self.processor.max_audio_seconds)
         return waveform, split_at_pauses(waveform, rate, self.max_seconds)
 
-    def _prepared(self, pieces: Sequence[np.ndarray], language: str | None, system_prompt: str | None) -> Any:
+    def _prepared(self, pieces: Sequence[np.ndarray], language: str | None, system_prompt: str | None) -> BatchFeature:
         """Inputs of `generate` for some pieces."""
         rate = self.processor.codec_config.sampling_rate
         messages = [

@@ -82,7 +82,7 @@ def microphone(sampling_rate: int, take: Callable[[bytes], None]) -> Iterator[No
     """
     sounddevice = _sounddevice("input", _cannot_listen)
 
-    def pass_on(block: "np.ndarray", *_: Any) -> None:
+    def pass_on(block: "np.ndarray", *_: object) -> None:
         take(block.tobytes())
 
     try:

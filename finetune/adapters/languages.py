@@ -16,6 +16,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from finetune.runs import RECIPE_FILE, RESULT_FILE
+from processing_ttt import TttProcessor
 from processing_ttt.tasks_ttt import DEFAULT_LANGUAGE, system_prompt
 
 
@@ -32,7 +33,7 @@ class AdapterLanguages:
     tags: tuple[str, ...] = ()
     default: str | None = None
 
-    def system_prompt(self, task: str, processor: Any, wanted: str | None = None) -> str | None:
+    def system_prompt(self, task: str, processor: TttProcessor, wanted: str | None = None) -> str | None:
         """
         Write the system prompt that the adapter was trained with.
 

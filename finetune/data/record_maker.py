@@ -241,7 +241,7 @@ class RecordMaker:
 
     # ------------------------------------------------------------------------------------------------------------ texts
 
-    def _words(self, value: Any, field: str) -> str:
+    def _words(self, value: object, field: str) -> str:
         """Words to be spoken or read: in one line, without anything that a tokenizer would read as a marker."""
         text = " ".join(_checked_text(value, field).split())
         found = control_tokens(text) + [token for token in self._special if token in text]
@@ -253,7 +253,7 @@ class RecordMaker:
             )
         return text
 
-    def _written(self, value: Any) -> str:
+    def _written(self, value: object) -> str:
         """A text with audio tokens in it."""
         text = _checked_text(value, "text").strip()
         found = [token for token in self._special if token in text]
@@ -290,7 +290,7 @@ class RecordMaker:
 
     # ------------------------------------------------------------------------------------------------------------ audio
 
-    def _waveform(self, audio: Any) -> np.ndarray:
+    def _waveform(self, audio: object) -> np.ndarray:
         if audio is None:
             raise Problem("no audio file", "none is named")
         if not isinstance(audio, (str, bytes)):
@@ -323,7 +323,7 @@ def _problem_entry(item: Item, problem: Problem) -> dict[str, str]:
     }
 
 
-def _checked_text(value: Any, field: str) -> str:
+def _checked_text(value: object, field: str) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         raise Problem("no text", f"there is no {field}")
     if not isinstance(value, str):
@@ -340,7 +340,7 @@ def _checked_text(value: Any, field: str) -> str:
     return text
 
 
-def _name(value: Any, field: str) -> str | None:
+def _name(value: object, field: str) -> str | None:
     """An id, a speaker or a language: one line that can be shown, stored and put into a prompt."""
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return None

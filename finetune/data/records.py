@@ -120,7 +120,7 @@ def _first(record: Mapping, named: str | None, names: tuple[str, ...]) -> Any:
     return next((record[name] for name in candidates if not _is_missing(record.get(name))), None)
 
 
-def _is_missing(value: Any) -> bool:
+def _is_missing(value: object) -> bool:
     """Nothing, an empty cell of a table, or what data frames write for one."""
     return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
@@ -138,7 +138,7 @@ def _kind(found: Mapping[str, Any], is_caption: bool, has_audio: bool) -> str:
     return "recording" if has_audio or found["text"] is None else "document"
 
 
-def _text_id(value: Any, number: int) -> str:
+def _text_id(value: object, number: int) -> str:
     if value in (None, "") or isinstance(value, (list, dict)):
         return f"{number:08d}"
     return unicodedata.normalize("NFC", str(value))

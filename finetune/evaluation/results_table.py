@@ -47,7 +47,7 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
     return "\n".join(parts)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
 
 

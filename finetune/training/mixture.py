@@ -121,7 +121,7 @@ def read_mixture(path: str | Path, tasks: Iterable[str] = ()) -> Mixture:
     return Mixture(entries, _number(written.get("replay_ratio", 0.0), "replay_ratio"))
 
 
-def _entry(written: Any, root: Path) -> MixtureEntry:
+def _entry(written: object, root: Path) -> MixtureEntry:
     if isinstance(written, str):
         written = {"path": written}
     if not isinstance(written, Mapping) or not isinstance(written.get("path"), str):
@@ -132,7 +132,7 @@ def _entry(written: Any, root: Path) -> MixtureEntry:
     return MixtureEntry(folder, _tasks(written.get("tasks") or {}, folder), weight, bool(written.get("replay", False)))
 
 
-def _tasks(written: Any, folder: Path) -> dict[str, float | None]:
+def _tasks(written: object, folder: Path) -> dict[str, float | None]:
     if isinstance(written, str):
         written = [written]
     if not isinstance(written, (Mapping, list)) or not all(isinstance(task, str) for task in written):
@@ -146,7 +146,7 @@ def _tasks(written: Any, folder: Path) -> dict[str, float | None]:
     return {task: None if share is None else _number(share, task) for task, share in shares.items()}
 
 
-def _number(value: Any, name: str) -> float:
+def _number(value: object, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
         raise ValueError(f"`{name}` must be a number from 0 on, but is {shown(value)}.")
     return float(value)

@@ -49,7 +49,7 @@ class CachingTokenizer:
         return self._prompts[key]
 
 
-def _without_audio(content: Any) -> Any:
+def _without_audio(content: str | list[dict[str, Any]]) -> str | list[dict[str, Any]]:
     if isinstance(content, str):
         return content
     return [{name: value for name, value in part.items() if name != "audio"} for part in content]

@@ -104,7 +104,7 @@ class Listener(uvicorn.Server):
             listening (`socket.socket`): Of `listening_socket`.
         """
 
-        def leave(*_: Any) -> None:
+        def leave(*_: object) -> None:
             raise KeyboardInterrupt
 
         # uvicorn raises signals again once it has stopped, which by default would end the process at once.

@@ -217,7 +217,7 @@ class Page:
     # Events: a generator shows the session again and again while it changes
 
     def ask_aloud(
-        self, event: gr.EventData, request: gr.Request, session: Session | None, model: str, *controls: Any
+        self, event: gr.EventData, request: gr.Request, session: Session | None, model: str, *controls: object
     ) -> Iterator[Any]:
         """Answer a question from the microphone."""
         audio = recording_in(event)
@@ -227,7 +227,7 @@ class Page:
         yield from self._ask(session, model, request, read_controls(controls, None, audio), name_in(event))
 
     def ask_in_writing(
-        self, request: gr.Request, message: dict[str, Any], session: Session | None, model: str, *controls: Any
+        self, request: gr.Request, message: dict[str, Any], session: Session | None, model: str, *controls: object
     ) -> Iterator[Any]:
         """Answer what was written or uploaded."""
         files = message.get("files") or []
@@ -236,13 +236,13 @@ class Page:
         yield from self._ask(session, model, request, asked)
 
     def ask_example(
-        self, request: gr.Request, index: int, session: Session | None, model: str, *controls: Any
+        self, request: gr.Request, index: int, session: Session | None, model: str, *controls: object
     ) -> Iterator[Any]:
         """Answer an example; one that was answered before is answered from memory."""
         audio = AudioFile(question_bytes(EXAMPLES[index]), EXAMPLES[index].file)
         yield from self._ask(session, model, request, read_controls(controls, None, audio))
 
-    def retry(self, request: gr.Request, session: Session | None, model: str, *controls: Any) -> Iterator[Any]:
+    def retry(self, request: gr.Request, session: Session | None, model: str, *controls: object) -> Iterator[Any]:
         """Ask the last question again, with the controls as they are now."""
         before = session.take_back() if session else None
         if before is None:

@@ -53,7 +53,7 @@ class DecodingOptions:
     max_new_tokens: int | None = None
 
     @classmethod
-    def from_dict(cls, options: Any) -> "DecodingOptions":
+    def from_dict(cls, options: object) -> "DecodingOptions":
         """
         Read options that came as JSON.
 
@@ -216,7 +216,7 @@ class TalkRequest:
         return text, None if self.audio is None else _checked_audio(self.audio, limits.of_task(self.task))
 
 
-def _checked_audio(audio: Any, limits: Limits) -> AudioInput:
+def _checked_audio(audio: object, limits: Limits) -> AudioInput:
     try:
         return checked_audio(audio, limits)
     except RequestError as error:
@@ -224,7 +224,7 @@ def _checked_audio(audio: Any, limits: Limits) -> AudioInput:
         raise
 
 
-def checked_text(text: Any, limits: Limits) -> str | None:
+def checked_text(text: object, limits: Limits) -> str | None:
     """
     Check a user's text.
 
@@ -253,10 +253,11 @@ def checked_text(text: Any, limits: Limits) -> str | None:
     return text.strip() or None
 
 
-def _check_number(name: str, value: Any, low: float, high: float, whole: bool = False) -> None:
+def _check_number(name: str, value: object, low: float, high: float, whole: bool = False) -> None:
     if value is None:
         return
-    is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not is_number or not low <= value <= high:  # NaN is in no range
-        kind = "a whole number" if whole else "a number"
-        raise RequestError(f"{name} must be {kind} from {low} to {high}.", name)
+    is_kind = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    if is_kind and isinstance(value, (int, float)) and low <= value <= high:  # NaN is in no range
+        return
+    kind = "a whole number" if whole else "a number"
+    raise RequestError(f"{name} must be {kind} from {low} to {high}.", name)

@@ -203,7 +203,7 @@ def _unpack(packed: PackedState) -> DetectorState:
     )
 
 
-def _checked_count(count: Any) -> int:
+def _checked_count(count: object) -> int:
     if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MAX_COUNT:
         raise ValueError("A number of windows is damaged.")
     return count

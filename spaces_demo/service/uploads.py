@@ -48,7 +48,7 @@ Upload: TypeAlias = (
 AudioInput: TypeAlias = io.BytesIO | tuple[int, np.ndarray]  # as `load_audio` takes it
 
 
-def checked_audio(audio: Any, limits: Limits) -> AudioInput:
+def checked_audio(audio: object, limits: Limits) -> AudioInput:
     """
     Check uploaded audio without decoding it.
 
@@ -75,7 +75,7 @@ def checked_audio(audio: Any, limits: Limits) -> AudioInput:
     raise RequestError("The audio must be an audio file.")
 
 
-def _check_ending(name: Any, limits: Limits) -> None:
+def _check_ending(name: object, limits: Limits) -> None:
     if not isinstance(name, str) or PurePath(name).suffix.lower() not in limits.file_types:
         raise RequestError(f"Accepted are {limits.file_types_in_words} files: save the audio as one of these.")
 

@@ -10,6 +10,7 @@ from transformers import GenerationConfig
 
 from modeling_ttt import TttConfig
 from modeling_ttt.generation_options_ttt import GENERATION_DEFAULTS
+from processing_ttt import TttProcessor
 from processing_ttt.tasks_ttt import system_prompt
 
 PLACE = "\N{OBJECT REPLACEMENT CHARACTER}"  # placeholder of the user's text in a rendered prompt
@@ -82,7 +83,7 @@ def markers(config: TttConfig, eos_token_id: int | list[int]) -> dict[str, Any]:
     }
 
 
-def prompts(processor: Any) -> dict[str, tuple[str, str]]:
+def prompts(processor: TttProcessor) -> dict[str, tuple[str, str]]:
     """
     Give what is written before and after the user's message, for each task.
 

@@ -40,6 +40,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoProcessor
 
 from modeling_ttt import TttForConditionalGeneration
+from processing_ttt import TttProcessor
 from processing_ttt.codec_ttt import TttCodecConfig, TttCodecModel
 from processing_ttt.codec_whisper_ttt import TttCodecWhisperEncoder
 from processing_ttt.layout_ttt import IGNORE_INDEX
@@ -170,7 +171,7 @@ class WordsLoss:
         levels (`Sequence[int]`): Levels of each digit of a code.
     """
 
-    def __init__(self, model: TttForConditionalGeneration, processor: Any, levels: Sequence[int]):
+    def __init__(self, model: TttForConditionalGeneration, processor: TttProcessor, levels: Sequence[int]):
         self.model, self.processor, self.levels = model, processor, tuple(levels)
         first = model.config.audio_code_offset
         self.code_embeddings = model.get_input_embeddings().weight[first : first + model.config.audio_codebook_size]
