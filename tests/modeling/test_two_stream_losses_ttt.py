@@ -131,7 +131,7 @@ def test_a_copy_has_the_token_ids_positions_mask_and_logits_of_the_decoders_quer
         query, token_ids = decoder._lay_out()
         decoder._mask = mask = decoder.cache.prepare(query, model.get_input_embeddings()(token_ids))
         mask = next(iter(mask.values())) if isinstance(mask, dict) else mask
-        hidden, _ = decoder._forward(query, token_ids)
+        hidden = decoder._forward(query, token_ids)
         compared.append((query, token_ids, mask[0, 0], model.lm_head(hidden[0])))
 
     monkeypatch.setattr(BlockDecoder, "run", run_at_block)
