@@ -46,9 +46,8 @@ RATE = 16_000
 class Figures:
     """What the simulated persons saw."""
 
-    answers: dict[tuple[str, ...], set[tuple[str, str]]] = field(
-        default_factory=dict
-    )  # turns -> (text, hash of the audio)
+    # turns -> (text, hash of the audio)
+    answers: dict[tuple[str, ...], set[tuple[str, str]]] = field(default_factory=dict)
     num_answers: int = 0
     num_left: int = 0
     waits: list[float] = field(default_factory=list)  # until the first piece

@@ -117,9 +117,8 @@ def run(variant: str, given: argparse.Namespace) -> dict[str, float]:
     objective = Objective(copies=copies, max_length=given.row_length)
     lengths = [longest_length(example, objective, vocabulary) for example in examples]
     mean = sum(lengths) / len(lengths)
-    rows = (
-        given.rows if packs else max(1, round(given.rows * given.row_length / mean))
-    )  # about as many ids in every update
+    # about as many ids in every update
+    rows = given.rows if packs else max(1, round(given.rows * given.row_length / mean))
     order = shuffled(len(examples), 0)
     plan = RowPlan(lengths, order, rows, given.row_length if packs else None)
     if variant == "ours, padded at random":

@@ -2,8 +2,7 @@
 `generate`: what is checked and prepared before the loop of `decoding_ttt.py`.
 
 Depends on transformers' `GenerationMixin`, whose hooks are overridden, and on the options in
-`generation_options_ttt.py`.
-Independent of waveforms and text.
+`generation_options_ttt.py`. Independent of waveforms and text.
 """
 
 from collections.abc import Callable
@@ -115,7 +114,7 @@ class TttGenerationMixin(GenerationMixin):
                 streamer.fail(error)
             raise
         finally:
-            streamer.end()  # otherwise a consumer in another thread waits for ever
+            streamer.end()  # otherwise a consumer in another thread waits without end
 
     def _prepare_generation_config(
         self, generation_config: GenerationConfig | None, **kwargs: Any

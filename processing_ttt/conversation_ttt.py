@@ -100,7 +100,7 @@ class TttConversation:
         try:
             reply = self.messages.say(**options)
             streamer = options.get("streamer")
-            if isinstance(streamer, ReplyFeed) and not streamer.is_whole:  # it was stopped: what came is kept
+            if isinstance(streamer, ReplyFeed) and not streamer.is_whole:  # it was stopped: what was generated is kept
                 reply = self.processor.decode_reply(self.messages.items[-1].ids)
         except BaseException:
             self._keep(len(self.turns))
@@ -142,7 +142,7 @@ class TttConversation:
 
     def add(self, reply: str | Sequence[int], text: str | None = None, audio: Any = None) -> None:
         """
-        Take a turn of the user's and its reply as they are, without generating: a conversation that was had before.
+        Take a turn of the user's and its reply as they are, without generating: for a conversation of the past.
 
         Args:
             reply (`str` or `Sequence[int]`): The reply's token ids, as a streamer or `generate` gave them; or its text

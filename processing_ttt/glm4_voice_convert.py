@@ -230,7 +230,7 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     except OSError:
         raise
     except Exception as error:  # damaged bytes fail wherever they are read
-        # Their own words advise to run what the file holds.
+        # The message of torch advises to load without `weights_only`, which would run code in the file.
         raise ValueError(f"{str(path)!r} {DAMAGED}. A file that holds more than weights is not run.") from error
     if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise ValueError(

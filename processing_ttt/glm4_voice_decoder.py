@@ -134,11 +134,11 @@ class Glm4VoiceDecoderModel(PreTrainedModel):
         Args:
             audio_codes (`torch.LongTensor` of shape `(batch, 1, frames)`): Codes; -1 only after the end of a shorter
                 row.
-            speaker_embedding (`torch.FloatTensor` of shape `(batch, 192)`, *optional*, defaults to zeros): Whose voice.
-            prompt_codes (`torch.LongTensor` of shape `(batch, 1, prompt_codes)`, *optional*): Codes before, as many
-                in each row ...
-            prompt_mel (`torch.FloatTensor` of shape `(batch, mel, prompt_frames)`, *optional*): ... and the log-mel
-                frames of their audio, which is not returned again. The two go together.
+            speaker_embedding (`torch.FloatTensor` of shape `(batch, 192)`, *optional*, defaults to zeros): The voice.
+            prompt_codes (`torch.LongTensor` of shape `(batch, 1, prompt_codes)`, *optional*): Codes before the others,
+                the same number in each row; with `prompt_mel`.
+            prompt_mel (`torch.FloatTensor` of shape `(batch, mel, prompt_frames)`, *optional*): The log-mel frames of
+                the audio of `prompt_codes`, which is not returned.
             num_inference_steps (`int`, *optional*, defaults to the configuration's 10): Euler steps of the flow.
             guidance_scale (`float`, *optional*, defaults to the configuration's 0.7): Classifier-free guidance; 0 is
                 none, at half the cost.
@@ -179,7 +179,7 @@ class Glm4VoiceDecoderModel(PreTrainedModel):
         noise: torch.Tensor | None,
         *options: Any,
     ) -> tuple[torch.Tensor, list[int]]:
-        """Frames of the codes, without those of the prompt, and how many each row has."""
+        """Frames of the codes, without those of the prompt, and their number in each row."""
         speaker_embedding, num_inference_steps, guidance_scale = options
         if prompt_codes is not None:
             codes = torch.cat([prompt_codes, codes], dim=1)
@@ -212,7 +212,7 @@ class Glm4VoiceDecoderModel(PreTrainedModel):
     def _checked_prompt(
         self, prompt_codes: torch.Tensor | None, prompt_mel: torch.Tensor | None, batch_size: int
     ) -> torch.Tensor:
-        """The prompt's codes `(batch, prompt_codes)`, after both halves of the prompt were held against the batch."""
+        """The prompt's codes `(batch, prompt_codes)`, after both halves of the prompt were compared with the batch."""
         if prompt_codes is None or prompt_mel is None:
             raise ValueError(
                 "`prompt_codes` and `prompt_mel` go together: the codes before, and the frames of their audio."

@@ -165,7 +165,7 @@ class Glm4VoiceFlow(nn.Module):
 
     def mean(self, codes: torch.Tensor, num_codes: list[int]) -> torch.Tensor:
         """
-        What the frames are drawn around.
+        The mean around which frames are drawn.
 
         Args:
             codes (`torch.LongTensor` of shape `(batch, codes)`): Codes; anything after the end of a shorter row.
@@ -197,7 +197,7 @@ class Glm4VoiceFlow(nn.Module):
             num_frames (`list[int]`): Frames of each row.
             noise (`torch.FloatTensor` of shape `(batch, mel, frames)`): Standard normal.
             speaker_embedding (`torch.FloatTensor` of shape `(batch, speaker_embedding_size)`, *optional*, defaults to
-                zeros): Whose voice.
+                zeros): The voice.
             prompt_mel (`torch.FloatTensor` of shape `(batch, mel, prompt_frames)`, *optional*): The first frames,
                 where they are known.
             num_inference_steps (`int`, *optional*): Euler steps.

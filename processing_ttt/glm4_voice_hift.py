@@ -47,7 +47,7 @@ class F0Predictor(nn.Module):
 
 
 class HarmonicSource(nn.Module):
-    """What a voice would excite the vocoder with: harmonics of the pitch where there is one, noise elsewhere."""
+    """The excitation of the vocoder: harmonics of the pitch where there is one, noise elsewhere."""
 
     def __init__(self, config: Glm4VoiceVocoderConfig):
         super().__init__()

@@ -225,7 +225,7 @@ class Glm4VoiceDecoderStream:
 
     Args:
         model ([`Glm4VoiceDecoderModel`]): The decoder.
-        speaker_embedding (`torch.FloatTensor` of shape `(1, 192)`, *optional*, defaults to zeros): Whose voice.
+        speaker_embedding (`torch.FloatTensor` of shape `(1, 192)`, *optional*, defaults to zeros): The voice.
         num_inference_steps (`int`, *optional*, defaults to the configuration's 10): Euler steps of the flow.
         guidance_scale (`float`, *optional*, defaults to the configuration's 0.7): Classifier-free guidance.
         generator (`torch.Generator`, *optional*): Gives a seed, as in `decode`.
@@ -358,7 +358,7 @@ class Glm4VoiceDecoderStream:
         return min(begin + begin % 2, self._settled)
 
     def _forget(self) -> None:
-        """Let go of frames that no prompt can reach, and of codes a whole period of the grid before the window."""
+        """Drop frames that no prompt can reach, and codes a whole period of the grid before the window."""
         before = max(self._settled - self._longest_prompt, 0) - self._mel_from
         if before > 0:
             self._mel, self._mel_noise = self._mel[:, before:].clone(), self._mel_noise[:, before:].clone()

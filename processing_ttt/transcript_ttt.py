@@ -131,8 +131,8 @@ def split_at_pauses(waveform: np.ndarray, sampling_rate: int, max_seconds: float
         max_seconds (`float`): Longest piece, in seconds; at least 1.
 
     Returns:
-        `list[tuple[int, int]]`: First sample of each piece and the sample after it. Silent pieces are left out, and so
-            may the list be empty; without those, the pieces join to the recording.
+        `list[tuple[int, int]]`: First sample of each piece and the sample after it. Silent pieces are left out, so the
+            list may be empty; the others join to the recording.
 
     Raises:
         ValueError: If `max_seconds` is below 1.
@@ -145,7 +145,7 @@ def split_at_pauses(waveform: np.ndarray, sampling_rate: int, max_seconds: float
     bounds = [0]
     while len(waveform) - bounds[-1] > longest:
         first = (bounds[-1] + longest // 2) // frame + 1
-        last = min(bounds[-1] + longest, len(waveform) - longest // 4) // frame  # what is left is no scrap
+        last = min(bounds[-1] + longest, len(waveform) - longest // 4) // frame  # the last piece is not very short
         energy = quietness[first : last + 1]
         bounds.append((first + len(energy) - 1 - int(np.argmin(energy[::-1]))) * frame)  # of equal ones the last
     bounds.append(len(waveform))

@@ -129,3 +129,9 @@ def test_a_docstring_has_no_argument_that_the_function_lacks():
                     f"{path}: {node.name}({name})" for name in documented(ast.get_docstring(node)) if name not in names
                 ]
     assert wrong == []
+
+
+def test_no_comment_behind_a_closing_bracket_broke_its_line_in_the_formatter():
+    behind = re.compile(r"^\s*[])}]+,?  # (?!fmt:|noqa|type:)", re.MULTILINE)
+    assert behind.search("x = (\n    1\n)  # one")
+    assert [str(path) for path in EVERYTHING if behind.search(path.read_text(encoding="utf-8"))] == []

@@ -1,5 +1,5 @@
 """
-When each word of a recording is spoken, shared out by length: `ttt prepare --align proportional`.
+When each word of a recording is spoken, by proportion of lengths: `ttt prepare --align proportional`.
 
 The time without pauses is given to the words in order, in proportion to their number of characters. This is not a
 forced alignment: a boundary is off by some tenths of a second, more where digits or abbreviations are spoken as many
@@ -37,7 +37,7 @@ def proportional_word_times(text: str, samples: np.ndarray, sampling_rate: int) 
     power = np.square(frames, dtype=np.float64).mean(axis=1)
     sounding = np.flatnonzero(power >= power.max() * 10 ** (PAUSE_DB / 10))
     shares = np.cumsum([len(word) for word in words]) / sum(map(len, words))
-    # A word ends with the sounding frame up to which its share of all sounding frames has passed.
+    # A word ends at the frame at which its share of all frames that are no pause has passed.
     last = sounding[np.clip(np.ceil(shares * len(sounding) - 1e-9).astype(int) - 1, 0, None)]
     ends = np.minimum((last + 1) * frame_length, len(samples)) / sampling_rate
     starts = [sounding[0] * frame_length / sampling_rate, *ends[:-1]]

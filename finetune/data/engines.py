@@ -101,12 +101,12 @@ def run_processes(shards: Iterable[Shard], worker: Worker, num_proc: int) -> Ite
 def _start_process(worker: Worker) -> None:
     global _record_maker
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    torch.set_num_threads(1)  # processes share out the cores, not threads
+    torch.set_num_threads(1)  # one core for each process, so no threads
     _record_maker = worker.record_maker()
 
 
 def _die_with_parent() -> None:
-    """A pool's processes would wait for ever for work from a parent that was killed."""
+    """A pool's processes would wait without end for work from a parent that was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait_for([parent.sentinel])

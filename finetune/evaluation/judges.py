@@ -180,7 +180,7 @@ def mean_opinion(waveforms: Sequence[np.ndarray], sampling_rate: int) -> float |
     scores = [
         dnsmos.run(np.clip(_at_judge_rate(waveform, sampling_rate), -1, 1), JUDGE_RATE)["ovrl_mos"]
         for waveform in waveforms
-        if len(waveform)  # it repeats audio until it is long enough, and would repeat nothing for ever
+        if len(waveform)  # it repeats audio until it is long enough, and would repeat nothing without end
     ]
     return float(np.mean(scores)) if scores else None
 

@@ -34,12 +34,13 @@ LARGEST = {  # numbers that, larger, only fill memory or fail late
     "max_new_tokens": 2**20,
     "dataloader_num_workers": 1024,
 }
+# What may change when a run goes on, because it decides nothing about it.
 MAY_CHANGE = (
     "output_dir",
     "report_to",
     "dataloader_num_workers",
     "compile_layers",
-)  # when a run goes on: they decide nothing about it
+)
 OTHER_NAMES = {"misheard_codes": "replaced_prompt_codes", "validation_sounds": "validation_texts"}  # are read, too
 
 

@@ -28,7 +28,7 @@ from .reply_trace import ReplyTrace
 # was not trained on, 59 % have such a transcript, with a word error rate of 4 % (all of them: 20 %). Nano answers right
 # more often than it transcribes right: a poor transcript would look like a misunderstanding where there was none.
 SHOWN_TRANSCRIPT_LOG_PROB = -0.05
-RETRY_TEMPERATURE = 1.0  # of words and voice, where a retry has none: draws as the model itself weighs
+RETRY_TEMPERATURE = 1.0  # of words and voice, where a retry has none: draws by the model's own probabilities
 SECONDS_TO_STOP = 5.0  # of waiting for a reply that was stopped: it takes a forward pass
 DRAW_EVERY = 0.15  # seconds between pictures of a block; audio is passed on at once
 

@@ -42,9 +42,8 @@ class AudioFile:
     name: str
 
 
-Upload: TypeAlias = (
-    str | os.PathLike[str] | bytes | AudioFile | tuple[int, np.ndarray]
-)  # path, content, rate and samples
+# path, content, rate and samples
+Upload: TypeAlias = str | os.PathLike[str] | bytes | AudioFile | tuple[int, np.ndarray]
 AudioInput: TypeAlias = io.BytesIO | tuple[int, np.ndarray]  # as `load_audio` takes it
 
 

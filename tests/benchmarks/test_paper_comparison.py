@@ -296,10 +296,11 @@ def test_nar_decoding_stops_at_the_end_marker():
         model.model.norm.register_forward_hook(lambda module, inputs, output: torch.ones_like(output))
         out = nar.decode_nar(model, torch.tensor([[W]]), torch.ones(1, 1).long(), 10, block_length=4, denoising_steps=2)
         if head == EOS:
+            # the prompt, and one step: the first position ends it
             assert (out.replies, out.num_forwards) == (
                 [[EOS]],
                 [2],
-            )  # the prompt, and one step: the first position ends it
+            )
         else:
             assert (out.replies, out.num_forwards) == ([[W] * 10], [1 + 3 * 2])
 

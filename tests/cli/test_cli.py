@@ -157,6 +157,7 @@ def test_ctrl_c_leaves_the_audio_so_far_and_no_traceback(tmp_path):
     save_file(weights, tmp_path / "endless" / "model.safetensors", metadata={"format": "pt"})
     command = [sys.executable, "-m", "ttt_cli", "speak", "--stream", "--text", "Seven plus five is twelve."]
     command += ["--out", "cut.wav", "--model", "endless", "--max-new-tokens", "1500"]
+    # SIGINT is ignored where the tests run in the background
     process = subprocess.Popen(
         command,
         cwd=tmp_path,
@@ -164,9 +165,7 @@ def test_ctrl_c_leaves_the_audio_so_far_and_no_traceback(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(
-            signal.SIGINT, signal.SIG_DFL
-        ),  # ignored where the tests run in the background
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     end = time.monotonic() + 200
     cut = tmp_path / "cut.wav"

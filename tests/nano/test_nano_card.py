@@ -48,9 +48,8 @@ def test_the_tables_count_held_out_questions_alone_and_name_every_kind():
         "speed": {"real_time_factor": 0.2, "first_audio_seconds": 0.125, "seconds": 0.5, "threads": 1},
     }
     table = card_tables(result)
-    assert (
-        "| held-out spoken questions | 0.375 (0.185 to 0.614, n = 16) |" in table
-    )  # 2 + 4 + 0 of 16, not the seen ones
+    # 2 + 4 + 0 of 16, not the seen ones
+    assert "| held-out spoken questions | 0.375 (0.185 to 0.614, n = 16) |" in table
     assert "| joke | 4 | 0.75 | 1.00 | – |" in table and "| sum | 12 | 0.25 | 0.50 | sum 8, colour 1 |" in table
     assert "| spoken replies, against their own text | 0.250 | 0.500 | 0.125 |" in table
     assert "by turn (n = 20) | 1.00, 0.75, 0.50, 0.25 |" in table

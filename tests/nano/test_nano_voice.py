@@ -69,9 +69,8 @@ def test_a_resolution_critic_sees_the_log_magnitudes_of_a_tone_in_one_band():
     picture = make_critics()["resolution512"].picture(torch.from_numpy(tone(16_000, 1000.0))[None])
     assert picture.shape == (1, 1, 126, 257)
     assert (picture[0, 0, 2:-2].argmax(-1) == 32).all()  # 1000 Hz in bands of 31.25 Hz
-    assert picture[0, 0, 2:-2, 32].mean().item() == pytest.approx(
-        np.log(0.3 / 2 * 256), abs=0.05
-    )  # half of the window's sum
+    # half of the window's sum
+    assert picture[0, 0, 2:-2, 32].mean().item() == pytest.approx(np.log(0.3 / 2 * 256), abs=0.05)
 
 
 def test_the_losses_of_hand_made_judgements():

@@ -79,9 +79,8 @@ def test_silence_is_encoded_without_nan(codec):
 def test_padded_rows_have_the_codes_that_they_have_alone(codec):
     lengths = [16000, 9000, 640, 100]
     waveforms = [speechlike(length, seed) for seed, length in enumerate(lengths)]
-    batch = torch.nn.utils.rnn.pad_sequence(
-        waveforms, batch_first=True, padding_value=0.7
-    )  # padding that would change codes
+    # padding that would change codes
+    batch = torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True, padding_value=0.7)
     mask = torch.arange(16000) < torch.tensor(lengths)[:, None]
     codes = codec.encode(batch[:, None], padding_mask=mask.long()).audio_codes
     for row, audio in enumerate(waveforms):

@@ -51,9 +51,8 @@ def test_there_is_one_code_for_each_started_640_samples(codec, samples):
 def test_padded_rows_have_the_codes_that_they_have_alone(codec):
     lengths = [16_000, 9_000, 640, 100]
     rows = [noise(length, seed) for seed, length in enumerate(lengths)]
-    batch = torch.nn.utils.rnn.pad_sequence(
-        rows, batch_first=True, padding_value=0.7
-    )  # padding that would change codes
+    # padding that would change codes
+    batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=0.7)
     mask = torch.arange(16_000) < torch.tensor(lengths)[:, None]
     codes = codec.encode(batch[:, None], padding_mask=mask.long()).audio_codes
     for row, audio in enumerate(rows):

@@ -106,13 +106,14 @@ def flow_mean(w, codes, heads, block):
     count, width = x.shape
     x, size = x * math.sqrt(width), width // heads
     rates = [10000 ** (-2 * pair / width) for pair in range(width // 2)]
+    # row count - 1 + d: distance d
     wave = torch.tensor(
         [
             [fun(distance * rate) for rate in rates for fun in (math.sin, math.cos)]
             for distance in range(-count + 1, count)
         ],
         dtype=torch.double,
-    )  # row count - 1 + d: distance d
+    )
     seen = own_and_earlier_blocks(count, block)
     row, column = torch.arange(count)[:, None], torch.arange(count)
     for layer in range(count_of(w, "encoder.encoders.{}.")):

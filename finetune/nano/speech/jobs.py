@@ -64,7 +64,7 @@ def of_split(split: str) -> list[Item]:
 
 
 def endless(chosen: list[Item], rng: random.Random, kind_shares: dict[str, float] = KIND_SHARES) -> Iterator[Item]:
-    """Items for ever, kinds in their shares; a kind's facts come in rounds, each round with other words."""
+    """An endless series of items, kinds in their shares; a kind's facts come in rounds, each round with other words."""
     present = {item.kind for item in chosen}
     shares = {kind: share for kind, share in kind_shares.items() if kind in present}
     rounds = {kind: _rounds([i for i in chosen if i.kind == kind], rng) for kind in shares}

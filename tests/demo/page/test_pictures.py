@@ -127,9 +127,8 @@ def test_words_at_the_end_of_the_timeline_end_with_it():
 
 
 def test_audio_is_played_when_it_has_come_and_all_before_it_was_played():
-    trace = trace_of(
-        *[TttAudioChunk(np.zeros(200, np.float32), RATE)] * 3, every=0.1
-    )  # 0.2 s every 0.1 s: each waits for the one before
+    # 0.2 s every 0.1 s: each waits for the one before
+    trace = trace_of(*[TttAudioChunk(np.zeros(200, np.float32), RATE)] * 3, every=0.1)
     assert [trace.played_at(place) for place in (0.0, 0.1, 0.2, 0.5)] == pytest.approx([0.1, 0.2, 0.3, 0.6])
     late = trace_of(*[TttAudioChunk(np.zeros(200, np.float32), RATE)] * 2, every=1.0)
     assert late.played_at(0.3) == pytest.approx(2.1)

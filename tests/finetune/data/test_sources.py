@@ -200,9 +200,8 @@ def hub_folder(tmp_path_factory):
     features = datasets.Features({"audio": datasets.Audio(), "sentence": datasets.Value("string")})
     for split, count in (("train", 5), ("test", 2)):
         rows = [{"audio": {"bytes": wav_bytes(n), "path": None}, "sentence": f"{split} {n}"} for n in range(count)]
-        table = pyarrow.Table.from_pylist(
-            rows, schema=features.arrow_schema
-        )  # the library itself would need torchcodec
+        # the library itself would need torchcodec
+        table = pyarrow.Table.from_pylist(rows, schema=features.arrow_schema)
         pyarrow.parquet.write_table(table, folder / f"{split}.parquet")
     return folder
 
