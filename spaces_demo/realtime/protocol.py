@@ -7,7 +7,7 @@ Depends on the form of OpenAI's Realtime protocol (GA). Independent of audio, th
 import json
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 
 class ProtocolError(ValueError):
@@ -65,6 +65,11 @@ class TurnDetection(_Model):
     eagerness: Any = None
 
 
+OptionalTurnDetection: TypeAlias = Annotated[
+    TurnDetection | None, BeforeValidator(lambda given: None if given is False else given)  # some clients send `false`
+]
+
+
 class AudioFormat(_Model):
     """The one format of audio: 16-bit samples at 24 kHz, mono, little-endian."""
 
@@ -81,7 +86,7 @@ class InputPatch(_Model):
 
     format: AudioFormat | None = None
     transcription: Transcription | None = None
-    turn_detection: TurnDetection | None = None
+    turn_detection: OptionalTurnDetection = None
     noise_reduction: Any = None
 
 
@@ -109,8 +114,8 @@ class SessionPatch(_Model):
     """
     `session` of `session.update`: what is set replaces what was.
 
-    Fields without effect: `model`, `tool_choice`, `truncation`, `tracing`, `include`, `reasoning`. `tools` and `prompt`
-    must be empty.
+    Fields without effect: `model`, `tool_choice`, `truncation`, `tracing`, `include`, `reasoning`, and `extensions`, by
+    which clients ask for events beyond the protocol. `tools` and `prompt` must be empty.
     """
 
     type: Literal["realtime"] = "realtime"
@@ -126,6 +131,7 @@ class SessionPatch(_Model):
     tracing: Any = None
     include: Any = None
     reasoning: Any = None
+    extensions: Any = None
     parallel_tool_calls: Any = None
 
 

@@ -28,6 +28,7 @@ from .turns import Mark, TurnTracker
 logger = logging.getLogger(__name__)
 
 SERVER_FAULT = "The event failed because of an error on the server, which is in its log: try again."
+TRANSCRIPTION_DELAY_SECONDS = 0.3  # in which `response.create` follows a message that a client commits itself
 BUFFER_SLACK_SECONDS = 5.0  # of audio, beside the longest message: padding, and what comes in one event
 
 
@@ -270,7 +271,7 @@ class RealtimeSession:
             self._start(self._send_transcript(named, samples))
 
     async def _send_transcript(self, named: NamedItem, samples: np.ndarray) -> None:
-        await asyncio.sleep(0)  # the response, which the same event begins, comes first
+        await asyncio.sleep(TRANSCRIPTION_DELAY_SECONDS)  # the response comes first
         if self._responding is not None:
             await asyncio.wait({self._responding})
         index = next(number for number, part in enumerate(named.content) if part["type"] == "input_audio")

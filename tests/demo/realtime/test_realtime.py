@@ -1,6 +1,7 @@
 """Sessions of `/v1/realtime` over the app itself: which events come, in which order, and what they do."""
 
 import base64
+import time
 
 import numpy as np
 import pytest
@@ -85,6 +86,19 @@ def test_an_update_changes_what_it_names_and_states_what_counts(client):
     client.send("session.update", session={"type": "realtime"})
     session = client.until("session.updated")["session"]
     assert session["output_modalities"] == ["audio"] and session["instructions"] == "Be brief."
+
+
+@pytest.mark.parametrize("turn_detection", [None, False])
+def test_without_turn_detection_nothing_is_a_turn(client, turn_detection):
+    audio = {"input": {"turn_detection": turn_detection}}
+    client.send("session.update", session={"type": "realtime", "audio": audio, "extensions": ["x.y"]})
+    session = client.until("session.updated")["session"]
+    assert session["audio"]["input"]["turn_detection"] is None and "extensions" not in session
+    client.kinds()
+    client.speak(np.concatenate([tone(0.6), silence(0.7)]))
+    client.send("session.update", session={"type": "realtime"})
+    client.until("session.updated")
+    assert client.kinds() == ["session.updated"]
 
 
 def test_a_manual_turn_is_answered_on_request(manual, service):
@@ -243,6 +257,22 @@ def test_both_sides_are_transcribed(manual, service):
     transcribed = manual.until("conversation.item.input_audio_transcription.completed")
     expected = service.reply(TalkRequest("asr", audio=(RATE, question))).text.strip()
     assert transcribed["transcript"] == expected and transcribed["usage"] == {"type": "duration", "seconds": 0.5}
+
+
+def test_a_transcript_does_not_delay_the_response_that_is_asked_for_next(manual, service):
+    manual.send("session.update", session={"type": "realtime", "audio": {"input": {"transcription": {}}}})
+    manual.speak(tone(0.5))
+    with service.gate.shut():
+        manual.send("input_audio_buffer.commit")
+        manual.until("conversation.item.done")
+        time.sleep(0.05)  # as the network takes
+        manual.send("response.create")
+        manual.until("response.created")
+        wait_until(lambda: service.admission.num_running > 0)
+        time.sleep(0.5)
+        assert service.admission.num_running == 1
+    manual.until("conversation.item.input_audio_transcription.completed")
+    assert "response.done" in manual.kinds()
 
 
 def test_messages_are_deleted_and_found_by_name(manual):
