@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from modeling_ttt import nano_checkpoint
 from processing_ttt import TttTalker
 from spaces_demo.service import TalkRequest, TalkService
 
+websockets = pytest.importorskip("websockets.sync.client", reason="the demo extra is not installed")
 ray = pytest.importorskip("ray", reason="the ray extra is not installed")
 pytestmark = pytest.mark.slow
 
@@ -74,6 +76,22 @@ def test_openai_s_routes_stream_from_a_replica(url, alone):
     expected = alone[1].reply(TalkRequest("tts", "Hello."))
     audio = np.frombuffer(b"".join(pieces), dtype="<i2") / 32767
     np.testing.assert_allclose(audio, np.clip(expected.audio, -1, 1), atol=2 / 32767)
+
+
+def test_a_realtime_session_is_one_conversation_of_one_replica(url, alone):
+    with websockets.connect(url.replace("http", "ws") + "/realtime?model=ttt", open_timeout=60) as connection:
+        assert json.loads(connection.recv())["type"] == "session.created"
+        for question in QUESTIONS[:2]:
+            content = [{"type": "input_text", "text": question}]
+            item = {"type": "message", "role": "user", "content": content}
+            connection.send(json.dumps({"type": "conversation.item.create", "item": item}))
+            connection.send(json.dumps({"type": "response.create"}))
+            replies = iter(lambda: json.loads(connection.recv(timeout=120)), None)
+            done = next(event["response"] for event in replies if event["type"] == "response.done")
+            assert done["status"] == "completed", done
+            if question == QUESTIONS[0]:
+                assert done["output"][0]["content"][0]["transcript"] == alone[0][question].text
+    assert done["usage"]["input_token_details"]["cached_tokens"] > 0
 
 
 @pytest.mark.parametrize("audio", ["?", "ü", "AAA"])

@@ -2,11 +2,14 @@
 
 import asyncio
 import base64
+import time
 
+import httpx
 import numpy as np
 import pytest
 from realtime_fixtures import MANUAL, RATE, as_base64
 from realtime_server import recording, server
+from streaming_fixtures import wait_until
 
 openai = pytest.importorskip("openai", reason="the dev extra is not installed")
 pytest.importorskip("gradio", reason="the demo extra is not installed")
@@ -81,3 +84,20 @@ def test_the_asynchronous_client_cancels_and_goes_on(url):
 
     statuses, kinds = asyncio.run(asyncio.wait_for(talk(), 60))
     assert statuses == ["cancelled", "completed"] and kinds[0] == "session.created"
+
+
+def test_a_client_that_vanishes_in_mid_reply_frees_its_slot_within_a_second(url):
+    def served():
+        return httpx.get(url.replace("/v1", "/health"), timeout=10).json()["served"]
+
+    manager = openai.OpenAI(base_url=url, api_key="none").realtime.connect(model="ttt")
+    connection = manager.enter()
+    item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Do you know a joke?"}]}
+    connection.conversation.item.create(item=item)
+    connection.response.create()
+    until(connection, "response.output_audio.delta")
+    assert served() == 1
+    connection._connection.socket.close()  # without a word
+    vanished = time.monotonic()
+    wait_until(lambda: served() == 0)
+    assert time.monotonic() - vanished < 1
