@@ -153,6 +153,8 @@ def _model_lane(trace: ReplyTrace, total: float) -> str:
 
 def _voice_lane(trace: ReplyTrace, spoken: list[int], total: float, top: int) -> str:
     audio, parts = trace.audio, []
+    # Lines from the upper row leave the lower one out, where they would run through its words.
+    dashes = f' stroke-dasharray="{LABEL_ROW - 3} {LABEL_ROW - 1} {VOICE_LANE + LABEL_ROW}"'
     places = [trace.played_at(trace.begins(i)) for i in spoken]
     for count, (i, played) in enumerate(zip(spoken, places, strict=True)):
         begins, seconds = trace.begins(i), trace.seconds_of(i)
@@ -167,7 +169,7 @@ def _voice_lane(trace: ReplyTrace, spoken: list[int], total: float, top: int) ->
             label = f'<text x="100%" y="{row}" text-anchor="end">{words}</text>'
         parts.append(
             f'<g class="played" data-begins="{begins:.3f}" data-seconds="{seconds:.3f}">'
-            f'<line class="stem" x1="{x}" x2="{x}" y1="{row - 10}" y2="{top + VOICE_LANE}"/>'
+            f'<line class="stem" x1="{x}" x2="{x}" y1="{row - 10}" y2="{top + VOICE_LANE}"{dashes * (count % 2)}/>'
             f"{label}"
             f'<rect class="span" x="{x}" width="{width}" y="{top}" height="{VOICE_LANE}"/>'
             f'<svg x="{x}" y="{top + 3}" width="{width}" height="{WAVE_HEIGHT}" viewBox="0 0 100 {WAVE_HEIGHT}" '

@@ -120,6 +120,17 @@ def test_the_timeline_puts_words_over_their_audio():
     assert played == [("Two plus", "38.46%", "23.08%"), ("two.", "84.62%", "15.38%")]
 
 
+def test_no_line_of_the_timeline_runs_through_a_word():
+    svg = ElementTree.fromstring(timeline(two_spans()))
+    lower, upper = [group for group in svg.iter("g") if group.get("class") == "played"]
+    assert "stroke-dasharray" not in lower.find("line").attrib  # nothing is below it
+    line = upper.find("line")
+    drawn, gap, rest = map(int, line.get("stroke-dasharray").split())
+    begin, baseline = int(line.get("y1")) + drawn, int(next(lower.iter("text")).get("y"))
+    assert begin <= baseline - 13 and begin + gap >= baseline + 3  # letters of 13 pixels
+    assert begin + gap + rest >= int(line.get("y2"))
+
+
 def test_words_at_the_end_of_the_timeline_end_with_it():
     trace = trace_of(TttTextDelta("Wednesday"), draft([1]), TttAudioChunk(np.zeros(100, np.float32), RATE), every=1.0)
     (label,) = [text for text in ElementTree.fromstring(timeline(trace)).iter("text") if text.text == "Wednesday"]
