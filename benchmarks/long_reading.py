@@ -1,7 +1,7 @@
 """
 Is a long text read aloud whole: is no part of it skipped or repeated?
 
-    python benchmarks/long_reading.py --out benchmarks/results/long_reading.json      # five minutes of one core
+    python benchmarks/long_reading.py --judges pocketsphinx whisper-base --out benchmarks/results/long_reading.json
 
 `TttTalker.stream` reads a page (`long_page.txt`, which is no training data) as one reply. Then
 
@@ -9,8 +9,11 @@ Is a long text read aloud whole: is no part of it skipped or repeated?
   of its letters once, in order, from the first sample to the last;
 - the parts that are read one by one must be spoken at a plausible rate: audio that were missing or repeated would show
   as characters per second;
-- a judge transcribes each part. Nano's general English is hard for it, so what counts is not each word: how many words
-  it writes for those that were given, and whether a transcript resembles its own part more than every other part.
+- judges transcribe each part. Nano's general English is hard for them, so what counts is not each word: how many words
+  they write for those that were given, whether a transcript resembles its own part more than every other part, and how
+  many words in a row are missing or too many, as skipped and repeated phrases would be.
+
+It takes five minutes of one core.
 """
 
 import argparse
@@ -22,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from rapidfuzz.distance import Indel
+from rapidfuzz.distance import Indel, Levenshtein
 
 from finetune.evaluation.judges import Judge, make_judge
 from finetune.nano.domain.questions import normalise
@@ -75,7 +78,7 @@ def parts_of(text: str, timings: list[TttWordTime]) -> list[tuple[str, float, fl
     return parts
 
 
-def measure(talker: TttTalker, judge: Judge) -> dict[str, Any]:
+def measure(talker: TttTalker, judges: list[Judge]) -> dict[str, Any]:
     """Read the page, and compare."""
     text = PAGE.read_text(encoding="utf-8")
     given = spoken_text(text)
@@ -84,18 +87,46 @@ def measure(talker: TttTalker, judge: Judge) -> dict[str, Any]:
     parts = parts_of(given, timings)
     spoken = [audio[round(begin * rate) : round(end * rate)] for _, begin, end in parts]
     rates = [len(part) / (end - begin) for part, begin, end in parts]
-    texts = [normalise(part) for part, _, _ in parts]
-    transcripts = [normalise(line) for line in judge.transcribe(spoken, rate, "en")]
-    words = [len(line.split()) / len(part.split()) for line, part in zip(transcripts, texts, strict=True)]
-    alike = np.array([[Indel.normalized_similarity(line, part) for part in texts] for line in transcripts])
     return {
-        "judge": judge.name,
         "words": len(given.split()),
         "parts": len(parts),
         "seconds": round(len(audio) / rate, 1),
         "text is the given one": written.split() == given.split(),
         "audio is all of its words": abs(parts[0][1]) + abs(parts[-1][2] - len(audio) / rate) < 0.01,
         "characters per second": _spread(rates),
+        "judges": {
+            judge.name: judged([part for part, _, _ in parts], judge.transcribe(spoken, rate, "en")) for judge in judges
+        },
+    }
+
+
+def judged(parts: list[str], transcripts: list[str]) -> dict[str, Any]:
+    """
+    Compare transcripts with the parts that were read.
+
+    Args:
+        parts (`list[str]`): Given texts.
+        transcripts (`list[str]`): What a judge wrote for each.
+
+    Returns:
+        `dict`: Words that are right, replaced, missing and too many; the most of them in a row; and how transcripts
+        resemble their parts.
+    """
+    texts = [normalise(part) for part in parts]
+    lines = [normalise(spoken_text(line)) for line in transcripts]
+    kinds = {"equal": "right", "replace": "replaced", "delete": "missing", "insert": "too many"}
+    counts, longest = dict.fromkeys(kinds.values(), 0), {"missing": 0, "too many": 0}
+    for edit in Levenshtein.opcodes(" ".join(texts).split(), " ".join(lines).split()):
+        kind = kinds[edit.tag]
+        count = max(edit.src_end - edit.src_start, edit.dest_end - edit.dest_start)
+        counts[kind] += count
+        if kind in longest:
+            longest[kind] = max(longest[kind], count)
+    words = [len(line.split()) / len(text.split()) for line, text in zip(lines, texts, strict=True)]
+    alike = np.array([[Indel.normalized_similarity(line, text) for text in texts] for line in lines])
+    return {
+        "words": counts,
+        "words in a row": longest,
         "transcribed words per given word": _spread(words),
         "parts that resemble their own text most": int((alike.argmax(axis=1) == np.arange(len(parts))).sum()),
     }
@@ -113,12 +144,12 @@ def main() -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=nano_checkpoint())
-    parser.add_argument("--judge", default="pocketsphinx", help="as of `ttt evaluate`")
+    parser.add_argument("--judges", nargs="+", default=["pocketsphinx"], help="as of `ttt evaluate`")
     parser.add_argument("--out", type=Path, help="also write the numbers as JSON")
     options = parser.parse_args()
     torch.set_num_threads(1)
     talker = TttTalker.from_pretrained(options.model, device="cpu")
-    result = measure(talker, make_judge(options.judge))
+    result = measure(talker, [make_judge(name) for name in options.judges])
     print(json.dumps(result, indent=1))
     if options.out:
         options.out.write_text(json.dumps(result, indent=1) + "\n")

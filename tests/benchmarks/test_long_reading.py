@@ -35,3 +35,14 @@ def test_a_gap_between_two_parts_is_found():
     said[5] = TttWordTime("Nobody knows", 5.5, 6.0)
     with pytest.raises(ValueError, match="gaps"):
         long_reading.parts_of("The shop opens, and closes. Nobody knows when.", said)
+
+
+def test_a_phrase_that_a_judge_misses_or_hears_twice_is_counted():
+    parts = ["The shop opens at six.", "Nobody knows when it closes."]
+    whole = long_reading.judged(parts, ["The shop opens at 6", "Nobody nose when it closes."])
+    assert whole["words"] == {"right": 9, "replaced": 1, "missing": 0, "too many": 0}
+    skipped = long_reading.judged(parts, ["The shop at six.", "Nobody closes."])
+    assert skipped["words in a row"] == {"missing": 3, "too many": 0}
+    twice = long_reading.judged(parts, ["The shop opens at six, opens at six.", "Nobody knows when it closes."])
+    assert twice["words in a row"] == {"missing": 0, "too many": 3}
+    assert twice["transcribed words per given word"]["highest"] == 1.6
