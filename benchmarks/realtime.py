@@ -44,8 +44,8 @@ QUIET = 0.02  # of the loudest sample: below is no speech
 
 
 @asynccontextmanager
-async def served(port: int) -> AsyncIterator[str]:
-    """Run a server, and give the address of its realtime route."""
+async def served(port: int) -> AsyncIterator[tuple[str, int]]:
+    """Run a server, and give the address of its realtime route and its process id."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "spaces_demo", "--port", str(port)]
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)  # noqa: S603
@@ -59,7 +59,7 @@ async def served(port: int) -> AsyncIterator[str]:
                 if process.poll() is not None:
                     raise RuntimeError("The server ended.") from None
                 await asyncio.sleep(0.2)
-        yield url
+        yield url, process.pid
     finally:
         process.terminate()
         process.wait()
@@ -127,7 +127,7 @@ async def measure(repeats: int) -> dict[str, Any]:
     paths = sorted((path for path in QUESTIONS.glob("*.wav") if "reply" not in path.name), key=lambda path: path.name)
     recordings = {path.name: question(path) for path in paths}
     rows: dict[str, list[dict[str, float]]] = {"server_vad": [], "manual": []}
-    async with served(free_port()) as url:
+    async with served(free_port()) as (url, _):
         for mode in ("server_vad", "manual"):
             await ask(url, *recordings["1.wav"], mode == "manual")  # the first one pays for what is loaded on first use
             for _ in range(repeats):
