@@ -44,7 +44,8 @@ def chat_messages(turn: ShownTurn, is_last: bool = False) -> list[ChatMessage]:
 
 def timed_words(trace: ReplyTrace) -> str:
     """
-    Mark the words of a reply with the times of their audio, for the player.
+    Mark the words of a reply with the times of their audio, for the player. In a message Gradio keeps classes and no
+    other attributes: the class `at-240-520` is from 240 to 520 ms.
 
     Args:
         trace ([`ReplyTrace`]): A reply, as far as it has come.
@@ -56,8 +57,8 @@ def timed_words(trace: ReplyTrace) -> str:
     for index, span in enumerate(trace.spans):
         words = escape(span.words.lstrip() if index == 0 else span.words, quote=False)
         begins, seconds = trace.begins(index), trace.seconds_of(index)
-        times = f'data-begins="{begins:.3f}" data-seconds="{seconds:.3f}"'
-        marked.append(f'<span class="word" {times}>{words}</span>' if seconds else words)
+        times = f"at-{1000 * begins:.0f}-{1000 * (begins + seconds):.0f}"
+        marked.append(f'<span class="word {times}">{words}</span>' if seconds else words)
     return "".join(marked)
 
 

@@ -12,6 +12,12 @@ const fromBase64 = (text) => Uint8Array.from(atob(text), (character) => characte
 // interpolated between its samples.
 const timeOf = (frame, rate) => (frame / rate) * ((frame / rate) * rate < frame ? 1 + Number.EPSILON : 1);
 
+// When the audio of a picture or a word begins and ends, in seconds; messages keep no attributes but classes.
+function timesOf({ className, dataset: { begins, seconds } }) {
+  if (begins) return [Number(begins), Number(begins) + Number(seconds)];
+  return (/at-(\d+)-(\d+)/.exec(className) ?? [0, 0, 0]).slice(1).map((milliseconds) => milliseconds / 1000);
+}
+
 class Player {
   // Calls `changed()` when it begins or ends to play, and `begun(reply, when)` with the time of the first audio of a
   // reply, in the milliseconds of `performance.now`.
@@ -116,9 +122,8 @@ class Player {
     if (this.isFollowing) return;
     const mark = () => {
       this.isFollowing = this.isPlaying;
-      for (const part of document.querySelectorAll("[data-begins]")) {
-        const begins = Number(part.dataset.begins);
-        const ends = begins + Number(part.dataset.seconds);
+      for (const part of document.querySelectorAll("[data-begins], .word")) {
+        const [begins, ends] = timesOf(part);
         part.classList.toggle("is-playing", this.isPlaying && begins <= this.seconds && this.seconds < ends);
       }
       if (this.isFollowing) requestAnimationFrame(mark);

@@ -43,6 +43,6 @@ def test_words_carry_the_times_of_their_audio_and_no_markup():
     *_, turn = session.ask(TalkRequest(text="Hello."))
     turn.trace.spans[0].words = "<b>"
     html = timed_words(turn.trace)
-    assert html.startswith('<span class="word" data-begins="0.000"') and "&lt;b&gt;" in html and "<b>" not in html
-    assert html.count("data-begins") == sum(bool(span.num_codes) for span in turn.trace.spans)
+    assert html.startswith('<span class="word at-0-') and "&lt;b&gt;" in html and "<b>" not in html
+    assert html.count(" at-") == sum(bool(span.num_codes) for span in turn.trace.spans)
     session.close()

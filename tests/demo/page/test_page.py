@@ -146,7 +146,20 @@ def gaps(page):
     return int(page.get_attribute("#voice [data-state]", "data-gaps"))
 
 
+# Keeps the words of a reply as they are highlighted.
+HIGHLIGHTED = """() => {
+    window.highlighted = [];
+    const look = () => {
+        const word = document.querySelector("#chat .word.is-playing")?.innerText.trim();
+        if (word && word !== window.highlighted.at(-1)) window.highlighted.push(word);
+        requestAnimationFrame(look);
+    };
+    look();
+}"""
+
+
 def test_every_sample_of_a_reply_is_played_once_and_nothing_else(page, service, tmp_path):
+    page.evaluate(HIGHLIGHTED)
     ask(page, "What is two plus three?")
     wait_until(page, "speaking")
     page.wait_for_selector("text=Save speech >> visible=true")
@@ -161,6 +174,10 @@ def test_every_sample_of_a_reply_is_played_once_and_nothing_else(page, service, 
     assert np.abs(saved - offline.audio * 32767).max() <= 1
     assert page.locator("#cards .span-card svg").count() == len(offline.segments)
     assert page.locator("#timeline .played").count() == len(offline.segments)
+    highlighted = page.evaluate("window.highlighted")
+    assert len(highlighted) >= 2  # each while it is played; a busy machine may draw too seldom for a short word
+    assert highlighted == [word for word in offline.text.split() if word in highlighted]
+    assert page.locator(".is-playing").count() == 0
 
 
 def test_a_spoken_question_is_recorded_until_its_speaker_pauses_and_continues_the_conversation(page, monkeypatch):
