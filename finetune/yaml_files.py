@@ -11,6 +11,19 @@ from typing import Any
 import yaml
 
 
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a key that comes twice, of which YAML would take the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen: set[str] = set()
+        for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
+            if key.value in seen:
+                problem = f"the key `{key.value}` comes twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> Any:
     """
     Read a YAML file.
@@ -45,7 +58,7 @@ def parse_yaml(text: str, name: str) -> Any:
         ValueError: If it is no YAML, saying where.
     """
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _UniqueKeyLoader)  # noqa: S506 - a kind of `SafeLoader`
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""

@@ -51,6 +51,8 @@ def faults_named(what: str, way_out: str = "") -> Iterator[None]:
                 f"{_capitalised(what)} needs Python code of its own, which is not run: load it in Python with "
                 "`trust_remote_code=True` once you have read that code and trust it."
             ) from error
+        if isinstance(error, ValueError) and "\n" in str(error).strip():  # transformers explains itself at length
+            way_out = way_out or "one of its files is missing, damaged or of another kind of model."
         if not way_out:
             raise
         raise OSError(f"{_capitalised(what)} cannot be loaded ({_first_line(error)}): {way_out}") from error

@@ -96,6 +96,10 @@ FAULTS = {
     "a codec that is a list": (lambda c: (c / "codec/config.json").write_text("[]"), r"codec' cannot be loaded"),
     "a codec at 0 Hz": (lambda c: change(c / "codec/config.json", sampling_rate=0), r"at least 1, got 0"),
     "an empty tokenizer": (lambda c: (c / "tokenizer.json").write_text("{}"), r"The processor of .* cannot be loaded"),
+    "no tokenizer": (
+        lambda c: [file.unlink() for file in c.glob("tokenizer*")],
+        r"\AThe processor of [^\n]* cannot be loaded [^\n]*: one of its files is missing[^\n]*\Z",
+    ),
     "generation options that are a list": (lambda c: (c / "generation_config.json").write_text("[]"), r"be loaded"),
     "a foreign model": (
         lambda c: name_foreign_code(c / "config.json", "AutoConfig", "AutoModel", model_type="foreign"),

@@ -63,6 +63,7 @@ def test_a_file_that_is_no_recipe_and_an_assignment_without_a_value_are_named(tm
     ("written", "message"),
     [
         ("model: [", r"recipe\.yaml' is no valid YAML \(line 1, column 9: "),
+        ("model: a\ndata: d\nmodel: b", r"no valid YAML \(line 3, column 1: the key `model` comes twice\)"),
         ("a: b: c", r"no valid YAML \(line 1, column 5: mapping values are not allowed here\)"),
         ("x: !!python/object/apply:os.getcwd []", "no valid YAML .*could not determine a constructor"),
         ("\x00", "no valid YAML"),
