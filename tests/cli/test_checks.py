@@ -196,7 +196,7 @@ def test_another_speed_names_pyav_before_a_model_is_loaded(monkeypatch):
 
 def test_an_adapter_whose_base_is_elsewhere_says_which_option_names_it(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(FileNotFoundError, match=r"from 'there/nano'; --model says where that is now"):
+    with pytest.raises(FileNotFoundError, match=r"from 'there/nano'; give its place now by --model"):
         _base("there/nano")
     assert _base(None) is None
 

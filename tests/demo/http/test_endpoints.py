@@ -193,7 +193,7 @@ def test_endpoints_are_tools_with_their_docstrings(served):
 
     tools, result = asyncio.run(use())
     description = next(tool.description for name, tool in tools.items() if name.endswith("transcribe"))
-    assert "Write down what is said in a recording" in description
+    assert "Transcribe a recording" in description
     assert len(tools) == 6 and not result.isError
     address = result.content[0].text
     assert_spoken(io.BytesIO(httpx.get(address).content), served[0].reply(TalkRequest("tts", QUESTION)))

@@ -72,7 +72,7 @@ def assert_same_audio(content, expected):
 def test_each_tool_is_offered_once_with_its_description(called):
     tools = called[2]
     assert set(tools) == {"talk", "transcribe", "speak"}
-    assert "Write down what is said in a recording" in tools["transcribe"].description
+    assert "Transcribe a recording" in tools["transcribe"].description
 
 
 @pytest.mark.parametrize(("name", "task"), [("talk", "chat"), ("speak", "tts")])

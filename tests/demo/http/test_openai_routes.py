@@ -174,7 +174,7 @@ def test_a_body_that_is_no_json_is_refused_with_the_header_to_send(server, body,
     [
         (404, "The models here are nano", {"model": "gpt-4"}),
         (400, "srt or vtt", {"response_format": "midi"}),
-        (400, "not when words are", {"timestamp_granularities": ["word"], "response_format": "verbose_json"}),
+        (400, "segments, and not words", {"timestamp_granularities": ["word"], "response_format": "verbose_json"}),
         (400, "has no bytes", {"file": ("a.wav", b"")}),
         (400, "no audio file that can be read", {"file": ("a.wav", b"RIFF....WAVE")}),
         (400, "Accepted are wav, flac", {"file": ("a.exe", question()[1])}),

@@ -277,7 +277,7 @@ def test_splits_of_a_source_are_known_by_how_their_names_begin(split, names):
 
 @pytest.mark.parametrize("name", ["validated", "other", "heldout", "trainer", "train+test", "train_dev", "", "3"])
 def test_a_split_that_may_be_held_out_is_not_guessed_about(name):
-    with pytest.raises(ValueError, match=r"does not say whether it is trained on: name it train, validation or test"):
+    with pytest.raises(ValueError, match=r"does not show whether it is trained on: call it train, validation or test"):
         split_of_source(name)
 
 

@@ -136,7 +136,7 @@ def test_a_card_measures_one_model_and_tells_sets_of_one_name_apart(tmp_path):
     sets = ["speech/it/tenth", "speech/ru/tenth", "speech/ru/tenth:train", "fleurs-en"]
     results = [measured_on(data, cer=place / 8) for place, data in enumerate(sets)]
     (tmp_path / "results.json").write_text(json.dumps([*results, measured_on(sets[0], "other", 0.9)]))
-    with pytest.raises(ValueError, match=r"holds several models \(one, other\): say by --label which"):
+    with pytest.raises(ValueError, match=r"holds several models \(one, other\): name one of them by --label"):
         read_facts(tmp_path, tmp_path / "results.json")
     card = card_of_adapter("you/ttt-it", read_facts(tmp_path, tmp_path / "results.json", "one"), "you/base", [])
     rows = re.findall(r"\| asr, (.*), cer \(n = 4\) \| (.*) \|", card.text)
