@@ -32,7 +32,8 @@ def train(
     recipe: Annotated[
         Path | None,
         typer.Argument(
-            help="A recipe (YAML), or a shipped one by name: low_resource_lora, voice_lora, full_sft, from_llm, nano."
+            help="A recipe (YAML), or a shipped one by name: low_resource_lora, nano_lora_cpu, voice_lora, "
+            "full_sft, from_llm, nano."
         ),
     ] = None,
     assignments: Set = None,

@@ -103,7 +103,9 @@ def test_the_command_line_names_every_shipped_recipe():
 
 def test_a_shipped_recipe_goes_by_its_name():
     assert read_recipe(Path("voice_lora")).tasks == "tts"
-    with pytest.raises(FileNotFoundError, match="shipped are from_llm, full_sft, low_resource_lora, nano, voice_lora"):
+    with pytest.raises(
+        FileNotFoundError, match="shipped are from_llm, full_sft, low_resource_lora, nano, nano_lora_cpu, voice"
+    ):
         read_recipe(Path("voice_laro"))
 
 
