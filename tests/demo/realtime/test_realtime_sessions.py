@@ -19,7 +19,6 @@ def test_sixteen_sessions_get_their_own_answers_and_the_memory_stays(tmp_path):
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["wrong"] == [] and found["answers"] >= found["different_answers"] == 16
-    assert found["answers_of_the_slowest_session"] >= 1
     assert found["refused_responses"] > 0 and len(found["messages"]) == 2  # too many of one address, and one session
     assert all("try again" in message for message in found["messages"])
     first, *_, last = found["memory_mib_every_30_s"]
