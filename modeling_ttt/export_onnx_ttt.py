@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import transformers
-from transformers.cache_utils import DynamicCache
 
-from .masking_ttt import CACHE_NAME, has_windows
+from .export_inputs_ttt import compare, dynamic_shapes, example_inputs
+from .masking_ttt import has_windows
 from .modeling_ttt import TttForConditionalGeneration
 from .onnx_ttt import DATA_FILE, GRAPH_FILE, MANIFEST_FILE, ONNX_FOLDER, TttOnnxForConditionalGeneration, file_sha256
 
@@ -74,29 +73,6 @@ def export_onnx(
     return manifest
 
 
-@torch.no_grad()
-def compare(model: TttForConditionalGeneration, engine: TttForConditionalGeneration) -> dict[str, float]:
-    """
-    Compare the logits of two models: of a ragged batch without a cache, and of a text token id and a block behind it.
-
-    Args:
-        model, engine ([`TttForConditionalGeneration`]): Of equal weights.
-
-    Returns:
-        `dict`: `max_difference` of logits, and `equal_best_ids`, the share of positions with the same best id.
-    """
-    differences, equal = [], []
-    for inputs in _examples(model, num_cached=0), _examples(model, num_cached=19, num_queries=1), _examples(model):
-        expected, logits = (one(**inputs | {CACHE_NAME: _copy(inputs[CACHE_NAME])}).logits for one in (model, engine))
-        is_real = inputs["attention_mask"].any(-1)[:, 0]
-        differences.append((expected - logits)[is_real].abs().max())
-        equal.append((expected.argmax(-1) == logits.argmax(-1))[is_real].float())
-    return {
-        "max_difference": float(torch.stack(differences).max()),
-        "equal_best_ids": round(float(torch.cat(equal).mean()), 4),
-    }
-
-
 def _graph(model: TttForConditionalGeneration, dtype: str) -> Any:
     try:
         from transformers.exporters import OnnxConfig, OnnxExporter
@@ -105,8 +81,8 @@ def _graph(model: TttForConditionalGeneration, dtype: str) -> Any:
     except ImportError as error:
         raise ImportError('Exporting needs more packages: `pip install "text-to-talk[edge]"`.') from error
     # No `ort_fusions`: the fused attention takes every mask for a causal one.
-    config = OnnxConfig(dynamic=True, dynamic_shapes=_dynamic_shapes(model))
-    graph = exporter.export(model, _examples(model), config=config).program
+    config = OnnxConfig(dynamic=True, dynamic_shapes=dynamic_shapes(model))
+    graph = exporter.export(model, example_inputs(model), config=config).program
     for value in (*graph.graph.inputs, *graph.graph.outputs):
         if match := _STATE.match(value.name):
             side, layer, name = match.groups()
@@ -153,52 +129,10 @@ def _restore_at_loading(graph: Any, node: Any) -> None:
     del graph.initializers[matrix.name]
 
 
-def _dynamic_shapes(model: TttForConditionalGeneration) -> dict[str, Any]:
-    """Mark sequences, queries and keys as dynamic, among the inputs of `_examples`."""
-    axes = {
-        "input_ids": (0, 1),
-        "attention_mask": (0, 2, 3),
-        "position_ids": (0, 1),
-    }
-    shapes: dict[str, Any] = {name: dict.fromkeys(numbers, torch.export.Dim.AUTO) for name, numbers in axes.items()}
-    states = dict.fromkeys((0, 2), torch.export.Dim.AUTO)
-    return shapes | {CACHE_NAME: [states] * 2 * model.config.text_config.num_hidden_layers}
-
-
-@torch.no_grad()
-def _examples(model: TttForConditionalGeneration, num_cached: int = 19, num_queries: int = 12) -> dict[str, Any]:
-    """Two sequences, the second two positions shorter, of random token ids: text, then masks that see each other."""
-    generator = torch.Generator().manual_seed(0)
-    markers = model.config.markers()
-    ids = torch.randint(0, markers.audio_token_start_id, (2, num_queries), generator=generator)
-    num_masks = num_queries // 2
-    ids[:, num_queries - num_masks :] = markers.mask_token_id
-    keys = torch.arange(num_cached + num_queries)
-    queries = keys[num_cached:, None]
-    sees = (keys <= queries) | ((queries >= len(keys) - num_masks) & (keys >= len(keys) - num_masks))
-    sees = sees.expand(2, 1, -1, -1).clone()
-    if num_queries > 2:
-        sees[1, :, -2:] = False  # padding
-        sees[1, :, :, -2:] = False
-    cache = DynamicCache()
-    if num_cached:
-        prompt = torch.randint(0, markers.audio_token_start_id, (2, num_cached), generator=generator)
-        model(input_ids=prompt, **{CACHE_NAME: cache}, use_cache=True)
-    positions = torch.arange(num_cached, num_cached + num_queries).repeat(2, 1)
-    return {"input_ids": ids, "attention_mask": sees, "position_ids": positions, CACHE_NAME: cache, "use_cache": True}
-
-
-def _copy(cache: DynamicCache) -> DynamicCache:
-    copied = DynamicCache()
-    for number, layer in enumerate(cache.layers):
-        copied.update(layer.keys.clone(), layer.values.clone(), number)
-    return copied
-
-
 def _save(graph: Any, path: Path) -> None:
     import onnx_ir
 
     onnx_ir.save(graph, path, external_data=DATA_FILE)
 
 
-__all__ = ["compare", "export_onnx"]
+__all__ = ["export_onnx"]

@@ -274,16 +274,19 @@ class TttCodecVocoder(nn.Module):
             hidden_states = layer(hidden_states, mask)
         log_magnitude, phase = self.output_proj(self.norm(hidden_states)).float().chunk(2, dim=-1)
         magnitude = log_magnitude.clamp(max=5.0).exp()
-        spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())  # (batch, mel_frames, n_fft/2 + 1)
-        return self.overlap_add(spectrum, mask)
+        return self.overlap_add(self.inverse(magnitude * phase.cos(), magnitude * phase.sin()), mask)
 
-    def overlap_add(self, spectrum: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    def inverse(self, real: torch.Tensor, imaginary: torch.Tensor) -> torch.Tensor:
+        """Parts of spectra `(batch, mel_frames, n_fft/2 + 1)` -> frames `(batch, mel_frames, n_fft)`."""
+        return torch.fft.irfft(torch.complex(real, imaginary), n=self.n_fft)
+
+    def overlap_add(self, frames: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """
-        Spectra `(batch, mel_frames, n_fft/2 + 1)` -> samples `(batch, mel_frames * hop_length)`; frame m is centred on
-        its own hop.
+        Frames `(batch, mel_frames, n_fft)` -> samples `(batch, mel_frames * hop_length)`; frame m is centred on its own
+        hop.
         """
         window = self.window.float()
-        frames = torch.fft.irfft(spectrum, n=self.n_fft) * window
+        frames = frames * window
         weights = window.square().expand(1, frames.shape[1], -1)
         if mask is not None:
             frames, weights = frames * mask, weights * mask

@@ -67,11 +67,14 @@ class TttCodecWhisper(nn.Module):
             `torch.FloatTensor` of shape `(batch, mel, mel_frames)`: Zero after the end of a shorter row, as
             convolutions pad.
         """
-        spectrum = torch.stft(samples.float(), N_FFT, HOP_LENGTH, window=self.window.float(), return_complex=True)
-        power = (spectrum[..., :-1].abs() ** 2).contiguous()
-        mel = (self.filters.float() @ power).clamp(min=1e-10).log10()
+        mel = (self.filters.float() @ self.power(samples.float())).clamp(min=1e-10).log10()
         mel = (torch.maximum(mel, mel.amax((1, 2), keepdim=True) - 8) + 4) / 4
         return mel.masked_fill(torch.arange(mel.shape[-1], device=mel.device) >= frames[:, None, None], 0.0)
+
+    def power(self, samples: torch.Tensor) -> torch.Tensor:
+        """Samples `(batch, samples)` -> power spectra `(batch, n_fft / 2 + 1, mel_frames)`."""
+        spectrum = torch.stft(samples, N_FFT, HOP_LENGTH, window=self.window.float(), return_complex=True)
+        return (spectrum[..., :-1].abs() ** 2).contiguous()
 
     def forward(self, samples: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
         """

@@ -1,16 +1,20 @@
 """
-Write the small codec as two ONNX graphs, for programs that run without PyTorch.
+Write the small codec as two graphs, for programs that run without PyTorch.
 
     codec_encoder.onnx: waveform (1, samples) ─► codes (1, samples / samples_per_code)
     codec_decoder.onnx: codes (1, codes) ─► waveform (1, codes * samples_per_code)
 
-Both take any length. The manifest states the receptive field of the decoder, by which codes are decoded as they come.
-Depends on torch's exporter and on `onnx`: `pip install "text-to-talk[edge]"`. Independent of token ids.
+Both take any length; for ExecuTorch, up to 29 s. The manifest states the receptive field of the decoder, by which codes
+are decoded as they come.
+
+Depends on torch's exporter and on `onnx`: `pip install "text-to-talk[edge]"`; for OpenVINO and ExecuTorch on their
+packages instead. Independent of token ids.
 """
 
 import hashlib
 import math
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +23,21 @@ import torch
 from torch import nn
 
 from .codec_ttt import TttCodecModel
+from .export_codec_program_ttt import run_executorch, run_openvino, write_executorch, write_openvino
+from .export_codec_real_ttt import real_codec
 
-ENCODER_FILE, DECODER_FILE = "codec_encoder.onnx", "codec_decoder.onnx"
+NAMES = ("codec_encoder", "codec_decoder")
+ENCODER_FILE, DECODER_FILE = (f"{name}.onnx" for name in NAMES)
+MAX_CODES = 750  # of a codec without a limit of its own
 TOLERANCE = 1e-3  # of samples in [-1, 1]
 LEAST_EQUAL = 0.99  # share of equal codes: where two digits are nearly as probable, rounding decides
 SMALLEST_ROUNDED = 4096  # values of a weight; smaller ones stay in float32
 LENGTHS = (9, 50)  # in codes, of what is compared
 
 
-def export_codec(codec: TttCodecModel, output: str | os.PathLike, dtype: str = "float32") -> dict[str, Any]:
+def export_codec(
+    codec: TttCodecModel, output: str | os.PathLike, dtype: str = "float32", target: str = "onnx"
+) -> dict[str, Any]:
     """
     Write both graphs to a folder, and compare them with the codec.
 
@@ -35,7 +45,8 @@ def export_codec(codec: TttCodecModel, output: str | os.PathLike, dtype: str = "
         codec ([`TttCodecModel`]): In float32, on a CPU.
         output (`str` or `os.PathLike`): Existing folder.
         dtype (`str`, *optional*, defaults to `"float32"`): Number format of stored weights: `"float32"`, or `"int8"`
-            with a scale for each output channel. Both compute in float32.
+            with a scale for each output channel, for ONNX Runtime. Both compute in float32.
+        target (`str`, *optional*, defaults to `"onnx"`): The runtime: `"onnx"`, `"openvino"` or `"executorch"`.
 
     Returns:
         `dict`: For the manifest: `sampling_rate` in Hz; `samples_per_code`; `decode_context` and `decode_lookahead` in
@@ -47,18 +58,24 @@ def export_codec(codec: TttCodecModel, output: str | os.PathLike, dtype: str = "
         RuntimeError: A float32 graph differs from the codec.
     """
     folder, config = Path(output), codec.config
+    suffix, write, run_graph = {
+        "onnx": (".onnx", partial(_write, dtype=dtype), run),
+        "openvino": (".xml", write_openvino, run_openvino),
+        "executorch": (".pte", write_executorch, run_executorch),
+    }[target]
+    files = [f"{name}{suffix}" for name in NAMES]
+    halves = _halves(codec if target == "onnx" else real_codec(codec))
     noise = torch.randn(1, LENGTHS[1] * config.samples_per_code, generator=torch.Generator().manual_seed(0)) / 10
     codes = torch.arange(LENGTHS[1])[None] * 37 % config.codebook_size
     equal, differences = [], []
-    for graph_file, half, values in (
-        (ENCODER_FILE, _Encoder(codec), noise),
-        (DECODER_FILE, _Decoder(codec), codes),
-    ):
-        _write(half.eval(), values, folder / graph_file, dtype)
+    for file, half, own, values in zip(files, halves, _halves(codec), (noise, codes), strict=True):
+        step = values.shape[1] // LENGTHS[1]
+        longest = step * (config.max_segment_frames or MAX_CODES)
+        write(half, values, folder / file, (step, longest))
         for length in LENGTHS:
-            given = values[:, : length * values.shape[1] // LENGTHS[1]]
-            expected, got = half(given), torch.from_numpy(run(folder / graph_file, given.numpy()))
-            if graph_file == ENCODER_FILE:
+            given = values[:, : length * step]
+            expected, got = own(given), torch.from_numpy(run_graph(folder / file, given.numpy()))
+            if file == files[0]:
                 equal.append((expected == got).float().mean())
             else:
                 differences.append((expected - got).abs().max())
@@ -68,15 +85,15 @@ def export_codec(codec: TttCodecModel, output: str | os.PathLike, dtype: str = "
         "decode_context": config.decode_context,
         "decode_lookahead": config.decode_lookahead,
         "max_segment_frames": config.max_segment_frames,
-        "sha256": {name: _sha256(folder / name) for name in (ENCODER_FILE, DECODER_FILE)},
+        "sha256": {path.name: _sha256(path) for path in sorted(folder.glob("codec_*"))},
         "equal_codes": round(float(torch.stack(equal).mean()), 4),
         "max_difference": float(torch.stack(differences).max()),
     }
     if dtype == "float32" and (part["equal_codes"] < LEAST_EQUAL or part["max_difference"] > TOLERANCE):
         raise RuntimeError(
             f"The codec's graphs differ from the codec ({part['equal_codes']:.0%} of the codes are equal, samples "
-            f"differ by {part['max_difference']:.2g}): they must not be used. Other versions of torch, onnxscript or "
-            "onnxruntime may export them right."
+            f"differ by {part['max_difference']:.2g}): they must not be used. Other versions of torch or of the "
+            "exporter's packages may export them right."
         )
     return part
 
@@ -127,7 +144,11 @@ class _Decoder(nn.Module):
         return self.codec.vocoder(self.codec.decoder(self.codec.quantizer.from_codes(codes))).clamp(-1.0, 1.0)
 
 
-def _write(half: nn.Module, values: torch.Tensor, path: Path, dtype: str) -> None:
+def _halves(codec: TttCodecModel) -> tuple[nn.Module, nn.Module]:
+    return _Encoder(codec).eval(), _Decoder(codec).eval()
+
+
+def _write(half: nn.Module, values: torch.Tensor, path: Path, lengths: tuple[int, int], dtype: str) -> None:
     program = torch.onnx.export(
         half,
         (values,),

@@ -1,6 +1,6 @@
 """
-A checkpoint as one folder for ONNX Runtime: what is in it, and what is refused before the work. The graphs themselves
-are compared by the tests of each package, and as a whole by those of `ttt export`.
+A checkpoint as one folder for another runtime: what is in it, and what is refused before the work. The graphs
+themselves are compared by the tests of each package, and as a whole by those of `ttt export`.
 """
 
 import json
@@ -30,11 +30,18 @@ def exports(monkeypatch):
         (output / "onnx" / "manifest.json").write_text(json.dumps(manifest))
         return manifest
 
-    def export_codec(codec, folder, dtype):
-        (folder / "codec.onnx").touch()
+    def export_program(model, output, target):
+        manifest = {"format": target}
+        (output / target).mkdir()
+        (output / target / "manifest.json").write_text(json.dumps(manifest))
+        return manifest
+
+    def export_codec(codec, folder, dtype, target):
+        (folder / f"codec.{target}").touch()
         return {"dtype": dtype}
 
     monkeypatch.setattr(export, "export_onnx", export_onnx)
+    monkeypatch.setattr(export, "export_program", export_program)
     monkeypatch.setattr(export, "export_codec", export_codec)
 
 
@@ -47,6 +54,16 @@ def test_only_a_codec_of_nanos_kind_is_exported_beside_the_model(tmp_path, is_na
     assert (tmp_path / "onnx" / "codec.onnx").exists() == is_nanos
     beside = {"config.json", "generation_config.json", "processor_config.json"}
     assert beside <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("target", ["openvino", "executorch"])
+def test_another_runtime_has_a_folder_of_its_name_and_float32(tmp_path, target):
+    processor = Processor(codec=whisper_codec())
+    with pytest.raises(ValueError, match=f"int8 is for ONNX Runtime: the export for {target} is in float32"):
+        export.export_checkpoint(tiny_model(), processor, tmp_path, "int8", target)
+    manifest = export.export_checkpoint(tiny_model(), processor, tmp_path, target=target)
+    assert manifest == {"format": target, "codec": {"dtype": "float32"}}
+    assert {path.name for path in (tmp_path / target).iterdir()} == {"manifest.json", f"codec.{target}"}
 
 
 def test_a_checkpoint_without_its_codec_is_refused_before_the_export(tmp_path):

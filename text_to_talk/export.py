@@ -1,7 +1,8 @@
 """
-Write a checkpoint for ONNX Runtime: the graphs of its model and its codec, and the files that both need.
+Write a checkpoint for another runtime: the graphs of its model and its codec, and the files that both need.
 
-Joins the exports of the two model packages, which do not import each other. Depends on the extra `edge`.
+Joins the exports of the two model packages, which do not import each other. Depends on the extra of the runtime:
+`edge` for ONNX Runtime, `openvino` or `executorch`.
 """
 
 import json
@@ -11,38 +12,48 @@ from typing import Any
 
 from modeling_ttt import TttForConditionalGeneration
 from modeling_ttt.export_onnx_ttt import export_onnx
-from modeling_ttt.onnx_ttt import MANIFEST_FILE, ONNX_FOLDER
+from modeling_ttt.export_program_ttt import export_program
+from modeling_ttt.onnx_ttt import MANIFEST_FILE
 from processing_ttt import TttProcessor
 from processing_ttt.codec_ttt import TttCodecModel
 from processing_ttt.export_codec_onnx_ttt import export_codec
 
 
 def export_checkpoint(
-    model: TttForConditionalGeneration, processor: TttProcessor, output: str | os.PathLike, dtype: str = "float32"
+    model: TttForConditionalGeneration,
+    processor: TttProcessor,
+    output: str | os.PathLike,
+    dtype: str = "float32",
+    target: str = "onnx",
 ) -> dict[str, Any]:
     """
-    Write a folder that `from_pretrained(..., engine="onnx")` loads.
+    Write a folder that `from_pretrained(..., engine="onnx")` loads, or one with the same for another runtime.
 
     Args:
         model ([`TttForConditionalGeneration`]): On a CPU.
         processor ([`TttProcessor`]): Its codec is exported if it is of nano's kind; another one runs on PyTorch.
         output (`str` or `os.PathLike`): New or empty folder.
-        dtype (`str`, *optional*, defaults to `"float32"`): Number format of stored weights, `"float32"` or `"int8"`.
+        dtype (`str`, *optional*, defaults to `"float32"`): Number format of stored weights, `"float32"`, or `"int8"`
+            for ONNX Runtime.
+        target (`str`, *optional*, defaults to `"onnx"`): The runtime: `"onnx"`, `"openvino"` or `"executorch"`. Graphs
+            and manifest are in a folder of this name.
 
     Returns:
-        `dict`: The manifest of the export: of [`export_onnx`], and with a codec of nano's kind `codec`, of
-        [`export_codec`].
+        `dict`: The manifest of the export: of [`export_onnx`] or [`export_program`], and with a codec of nano's
+            kind `codec`, of [`export_codec`].
 
     Raises:
         ImportError: The exporter's packages are missing.
         RuntimeError: A float32 graph differs from what it was exported from.
         ValueError: The model cannot be exported, or the number format is not known.
     """
+    if target != "onnx" and dtype != "float32":
+        raise ValueError(f"{dtype} is for ONNX Runtime: the export for {target} is in float32.")
     codec = processor.codec  # a checkpoint without its codec is refused before the work
-    manifest = export_onnx(model, output, dtype)
-    folder = Path(output, ONNX_FOLDER)
+    manifest = export_onnx(model, output, dtype) if target == "onnx" else export_program(model, output, target)
+    folder = Path(output, target)
     if isinstance(codec, TttCodecModel):
-        manifest["codec"] = export_codec(codec, folder, dtype)
+        manifest["codec"] = export_codec(codec, folder, dtype, target)
         (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     for part in (model.config, model.generation_config, processor):
         part.save_pretrained(output)

@@ -21,6 +21,21 @@ class ExportedDtype(str, Enum):
     int8 = "int8"
 
 
+class ExportFormat(str, Enum):
+    """Runtimes that a checkpoint is exported for."""
+
+    onnx = "onnx"
+    openvino = "openvino"
+    executorch = "executorch"
+
+
+PACKAGES = {
+    ExportFormat.onnx: ("onnx", "onnx_ir", "onnxruntime", "onnxscript"),
+    ExportFormat.openvino: ("openvino",),
+    ExportFormat.executorch: ("executorch",),
+}
+
+
 @interruptible("Delete what was written of the new folder; then the same command begins again.")
 def export(
     model: Annotated[str, typer.Argument(help="Folder or Hub id of a checkpoint.")],
@@ -28,26 +43,31 @@ def export(
     dtype: Annotated[
         ExportedDtype, typer.Option("--dtype", help="Number format of the weights; int8 is smaller and not exact.")
     ] = ExportedDtype.float32,
+    target: Annotated[
+        ExportFormat,
+        typer.Option("--format", help="The runtime: `--engine onnx` runs onnx; your programs run all."),
+    ] = ExportFormat.onnx,
 ) -> None:
-    """Write a checkpoint for ONNX Runtime: its graph, tokenizer, codec and settings, for `--engine onnx`."""
+    """Write a checkpoint for another runtime: its graphs, tokenizer, codec and settings."""
     check_model(model)
     check_new_folder(output)
-    check_installed("onnx", "onnx_ir", "onnxruntime", "onnxscript")
+    if target != ExportFormat.onnx and dtype != ExportedDtype.float32:
+        raise ValueError(f"--dtype {dtype.value} is for ONNX Runtime: leave it out for --format {target.value}.")
+    check_installed(*PACKAGES[target])
     check_hub([model])
     status(f"Loading {model} ...")
     import torch
     from transformers import AutoProcessor
 
     from modeling_ttt import TttForConditionalGeneration
-    from modeling_ttt.onnx_ttt import ONNX_FOLDER
     from processing_ttt.loading_faults_ttt import load_whole
     from text_to_talk.export import export_checkpoint
 
     loaded = load_whole(TttForConditionalGeneration, model, dtype=torch.float32)
     processor = AutoProcessor.from_pretrained(model)
     status("Exporting (about two minutes) ...")
-    manifest = export_checkpoint(loaded, processor, output, dtype.value)
-    megabytes = sum(file.stat().st_size for file in (output / ONNX_FOLDER).iterdir()) / 1e6
+    manifest = export_checkpoint(loaded, processor, output, dtype.value, target.value)
+    megabytes = sum(file.stat().st_size for file in (output / target.value).iterdir()) / 1e6
     typer.echo(
         f"Written to {output}: {megabytes:.0f} MB of {dtype.value}. Beside PyTorch, logits differ by "
         f"{manifest['max_difference']:.1g} at most, and {manifest['equal_best_ids']:.0%} of the best ids are equal."
@@ -56,4 +76,5 @@ def export(
         typer.echo(f"Of the codec, {manifest['codec']['equal_codes']:.0%} of the codes are equal.")
     else:
         typer.echo("A codec of this kind is not exported: it runs on PyTorch.")
-    typer.echo(f"ttt talk --engine onnx --model {output} ...")
+    if target == ExportFormat.onnx:
+        typer.echo(f"ttt talk --engine onnx --model {output} ...")

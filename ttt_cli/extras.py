@@ -23,6 +23,8 @@ MODULES = {
     "demo": ("av", "gradio", "mcp", "silero_vad", "websockets"),
     "ray": ("ray",),
     "edge": ("onnx", "onnx_ir", "onnxruntime", "onnxscript"),
+    "openvino": ("openvino",),
+    "executorch": ("executorch",),
     "numbers": ("wetext",),
     "mic": ("sounddevice",),
     "nano": ("pocketsphinx", "torchaudio"),

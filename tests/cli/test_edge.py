@@ -25,6 +25,8 @@ def test_a_checkpoint_that_was_not_exported_is_named_with_the_way_out(tmp_path):
     assert done.returncode == 1 and "has no export" in done.stderr and "ttt export" in done.stderr
     done = ttt("talk", QUESTION, "--engine", "onnx", "--adapter", NANO, "--out", tmp_path / "reply.wav")
     assert done.returncode == 1 and "ttt merge" in done.stderr
+    done = ttt("export", NANO, tmp_path / "new", "--format", "openvino", "--dtype", "int8")
+    assert done.returncode == 1 and "leave it out for --format openvino" in done.stderr
     done = ttt("export", NANO, NANO)
     assert done.returncode == 1 and "not empty" in done.stderr
 

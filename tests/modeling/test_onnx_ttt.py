@@ -12,7 +12,8 @@ from transformers.generation import LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
 from modeling_ttt import TttForConditionalGeneration, export_onnx_ttt
-from modeling_ttt.export_onnx_ttt import compare, export_onnx
+from modeling_ttt.export_inputs_ttt import compare
+from modeling_ttt.export_onnx_ttt import export_onnx
 from modeling_ttt.onnx_ttt import PresentLayer, file_sha256
 
 PROMPTS = torch.tensor(

@@ -1,4 +1,4 @@
-"""The codec's ONNX graphs: the codes and samples of the codec, at any length, and what is written about them."""
+"""The codec's graphs: the codes and samples of the codec, at any length, and what is written about them."""
 
 import shutil
 
@@ -8,7 +8,9 @@ import torch
 from codec_fixtures import whisper_codec
 
 import processing_ttt.export_codec_onnx_ttt as exporting
+from processing_ttt import TttCodecConfig, TttCodecModel
 from processing_ttt.export_codec_onnx_ttt import DECODER_FILE, ENCODER_FILE, export_codec, run
+from processing_ttt.export_codec_real_ttt import real_codec
 
 pytest.importorskip("onnxscript", reason="the extra `edge` is not installed")
 onnx = pytest.importorskip("onnx")
@@ -79,7 +81,30 @@ def test_weights_in_8_bits_decode_nearly_the_same(folder, part, tmp_path):
 
 def test_a_wrong_graph_is_refused_after_the_export(codec, folder, part, tmp_path, monkeypatch):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    monkeypatch.setattr(exporting, "_write", lambda *_: None)
+    monkeypatch.setattr(exporting, "_write", lambda *_, dtype: None)
     monkeypatch.setattr(exporting, "run", lambda graph, values: run(graph, values) * 0)
     with pytest.raises(RuntimeError, match=r"% of the codes are equal.*must not be used"):
         export_codec(codec, tmp_path)
+
+
+@pytest.mark.parametrize("length", [1, 40])
+def test_without_complex_numbers_it_is_the_same_codec(codec, length):
+    real, waveform = real_codec(codec), voice(length)
+    codes = codec.encode(waveform[None]).audio_codes
+    assert torch.equal(real.encode(waveform[None]).audio_codes, codes)
+    assert (real.decode(codes).audio_values - codec.decode(codes).audio_values).abs().max() < 1e-5
+    assert not any(module._non_persistent_buffers_set for module in real.modules())
+
+
+def test_an_encoder_of_another_kind_is_for_onnx_alone():
+    with pytest.raises(ValueError, match="for ONNX Runtime only"):
+        real_codec(TttCodecModel(TttCodecConfig()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["openvino", "executorch"])
+def test_other_runtimes_give_the_same_codes_and_samples(codec, tmp_path, target):
+    pytest.importorskip(target, reason=f"the extra `{target}` is not installed")
+    part = export_codec(codec, tmp_path, target=target)
+    assert part["equal_codes"] == 1 and part["max_difference"] < 1e-4
+    assert set(part["sha256"]) == {path.name for path in tmp_path.iterdir()}

@@ -1,0 +1,60 @@
+"""A model for OpenVINO and ExecuTorch: the logits of PyTorch, with and without cached positions."""
+
+import json
+import sys
+
+import pytest
+import torch
+from modeling_fixtures import tiny_model
+from transformers.cache_utils import DynamicCache
+
+from modeling_ttt import export_program_ttt
+from modeling_ttt.export_inputs_ttt import compare
+from modeling_ttt.export_program_ttt import export_program
+from modeling_ttt.masking_ttt import CACHE_NAME
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["openvino", "executorch"])
+def test_a_program_gives_the_logits_of_the_model(tmp_path, target):
+    pytest.importorskip(target, reason=f"the extra `{target}` is not installed")
+    manifest = export_program(tiny_model(), tmp_path, target)
+    assert manifest["max_difference"] < 1e-4 and manifest["equal_best_ids"] == 1.0
+    assert json.loads((tmp_path / target / "manifest.json").read_text()) == manifest
+    assert {*manifest["sha256"], "manifest.json"} == {path.name for path in (tmp_path / target).iterdir()}
+
+
+def test_a_program_that_differs_is_not_kept(tmp_path, monkeypatch):
+    class Exported:
+        def save_pretrained(self, folder):
+            for name in ("openvino_model.xml", "openvino_model.bin", "config.json"):
+                (folder / name).touch()
+
+    monkeypatch.setattr(export_program_ttt, "_exported", lambda *_: Exported())
+    monkeypatch.setattr(export_program_ttt, "compare", lambda *_: {"max_difference": 0.1, "equal_best_ids": 1.0})
+    with pytest.raises(RuntimeError, match=r"differ by 0\.1 .*torch or openvino"):
+        export_program(tiny_model(), tmp_path, "openvino")
+    assert not (tmp_path / "openvino" / "manifest.json").exists()
+
+
+def test_unknown_targets_and_missing_packages_are_named(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="openvino, executorch, got 'coreml'"):
+        export_program(tiny_model(), tmp_path, "coreml")
+    monkeypatch.setitem(sys.modules, "transformers.exporters", None)
+    with pytest.raises(ImportError, match=r"pip install \"text-to-talk\[executorch\]\""):
+        export_program(tiny_model(), tmp_path, "executorch")
+
+
+def test_the_comparison_sees_a_wrong_cache_and_a_wrong_mask():
+    model = tiny_model()
+    assert compare(model, model) == {"max_difference": 0.0, "equal_best_ids": 1.0}
+
+    def seeing_all(**inputs):
+        return model(**inputs | {"attention_mask": torch.ones_like(inputs["attention_mask"])})
+
+    def without_cache(**inputs):
+        sees = inputs["attention_mask"][..., -inputs["input_ids"].shape[1] :]
+        return model(**inputs | {CACHE_NAME: DynamicCache(), "attention_mask": sees})
+
+    for wrong in (seeing_all, without_cache):
+        assert compare(model, wrong)["max_difference"] > 0.01
