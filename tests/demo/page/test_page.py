@@ -248,9 +248,11 @@ def test_the_page_says_what_its_model_knows_and_where_the_method_is_described(pa
 
 @pytest.mark.slow
 def test_an_example_is_answered_by_the_model_once_and_then_from_memory(browser, url, service, gate, held, tmp_path):
+    from spaces_demo.page.examples import EXAMPLES
+
     first, second = open_page(browser, url), open_page(browser, url)
     for page in (first, second):
-        page.click("text=Tell me the opposite of above.")
+        page.click(f"text={EXAMPLES[-1].label}")
         wait_until(page, "speaking")
         wait_until(page, "idle")
         held.let_through(0)  # the second visitor's reply needs no model
