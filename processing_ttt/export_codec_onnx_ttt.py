@@ -14,6 +14,7 @@ packages instead. Independent of token ids.
 import hashlib
 import math
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,11 +59,12 @@ def export_codec(
         RuntimeError: A float32 graph differs from the codec.
     """
     folder, config = Path(output), codec.config
-    suffix, write, run_graph = {
+    targets: dict[str, tuple[str, Callable[..., None], Callable[..., np.ndarray]]] = {
         "onnx": (".onnx", partial(_write, dtype=dtype), run),
         "openvino": (".xml", write_openvino, run_openvino),
         "executorch": (".pte", write_executorch, run_executorch),
-    }[target]
+    }
+    suffix, write, run_graph = targets[target]
     files = [f"{name}{suffix}" for name in NAMES]
     halves = _halves(codec if target == "onnx" else real_codec(codec))
     noise = torch.randn(1, LENGTHS[1] * config.samples_per_code, generator=torch.Generator().manual_seed(0)) / 10
