@@ -140,10 +140,10 @@ def test_talk_and_speak_stream_what_they_say_whole(tmp_path):
     whole, streamed = ttt(*question, cwd=tmp_path), ttt(*question, "--stream", "--out", "stream.wav", cwd=tmp_path)
     assert streamed.returncode == 0, streamed.stderr
     assert streamed.stdout.splitlines()[0] == whole.stdout.splitlines()[0]
-    expected, streamed = soundfile.read(tmp_path / "reply.wav")[0], soundfile.read(tmp_path / "stream.wav")[0]
-    np.testing.assert_allclose(streamed, expected, rtol=0, atol=2 / 2**15)  # 16-bit steps of the file
+    expected, played = soundfile.read(tmp_path / "reply.wav")[0], soundfile.read(tmp_path / "stream.wav")[0]
+    np.testing.assert_allclose(played, expected, rtol=0, atol=2 / 2**15)  # 16-bit steps of the file
     seconds, name, first, ending, total = SUMMARY.match(streamed.stderr).groups()
-    assert (seconds, name, ending) == (f"{len(streamed) / 16_000:.2f}", "stream.wav", "all in")
+    assert (seconds, name, ending) == (f"{len(played) / 16_000:.2f}", "stream.wav", "all in")
     assert 0 < float(first) < float(total)
     assert ttt("speak", "--stream", "--text", "Two.", cwd=tmp_path).returncode == 0
     assert soundfile.info(tmp_path / "speech.wav").duration > 0.1
