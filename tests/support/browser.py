@@ -100,9 +100,9 @@ def chromium(microphone: Path):
         browser.close()
 
 
-def _is_error(message) -> bool:
-    """Whether a message of the console is an error of the page, and not of a Gradio player whose file is gone."""
-    return message.type == "error" and message.text != ABORTED and "/file=" not in message.location.get("url", "")
+def _is_fault(text: str, url: str = "") -> bool:
+    """Whether an error is the page's, and not of a Gradio player whose message, and so its file, was removed."""
+    return text != ABORTED and "/file=" not in text + url
 
 
 def open_page(browser, url: str, script: str = "", **context):
@@ -110,8 +110,13 @@ def open_page(browser, url: str, script: str = "", **context):
     page = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **context}).new_page()
     page.set_default_timeout(60_000)
     page.errors = []
-    page.on("pageerror", lambda error: page.errors.append(str(error)) if str(error) != ABORTED else None)
-    page.on("console", lambda message: page.errors.append(message.text) if _is_error(message) else None)
+
+    def note(text, url=""):
+        if _is_fault(text, url):
+            page.errors.append(text)
+
+    page.on("pageerror", lambda error: note(str(error)))
+    page.on("console", lambda line: note(line.text, line.location.get("url", "")) if line.type == "error" else None)
     page.add_init_script(script + RECORDER)
     page.goto(url, wait_until="domcontentloaded")
     page.wait_for_selector("#voice [data-state=idle]")

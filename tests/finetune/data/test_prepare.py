@@ -290,7 +290,7 @@ def test_a_manifest_keeps_its_splits_and_an_unknown_one_is_refused_before_any_ro
     assert texts == {"train": ["0", "3"], "validation": ["1"], "test": ["2"]}
     assert report["notes"] == ["Records that name no split are in train: 1."]
     bad = write_manifest(tmp_path / "bad.jsonl", [*records, records[0] | {"split": "heldout"}])
-    with pytest.raises(ValueError, match="a split 'heldout'"):
+    with pytest.raises(ValueError, match="split 'heldout'"):
         prepare(open_source(str(bad)), tmp_path / "bad", checkpoint, splitting=Splitting("source"))
     assert not list((tmp_path / "bad" / "work").glob("shard-*"))
 
