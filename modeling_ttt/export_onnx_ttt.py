@@ -64,7 +64,7 @@ def export_onnx(
         "model": {name: getattr(model.config, name) for name in MODEL_FIELDS},
         "sha256": {name: file_sha256(folder / name) for name in (GRAPH_FILE, DATA_FILE)},
     } | compare(model, TttOnnxForConditionalGeneration(model.config, folder / GRAPH_FILE))
-    if dtype == "float32" and manifest["max_difference"] > TOLERANCE:
+    if dtype == "float32" and not manifest["max_difference"] <= TOLERANCE:  # NaN, too
         raise RuntimeError(
             f"The logits of the graph differ by {manifest['max_difference']:.2g} from those of the model: it must not "
             "be used. Other versions of torch, onnxscript or onnxruntime may export it right."

@@ -91,7 +91,7 @@ def export_codec(
         "equal_codes": round(float(torch.stack(equal).mean()), 4),
         "max_difference": float(torch.stack(differences).max()),
     }
-    if dtype == "float32" and (part["equal_codes"] < LEAST_EQUAL or part["max_difference"] > TOLERANCE):
+    if dtype == "float32" and (part["equal_codes"] < LEAST_EQUAL or not part["max_difference"] <= TOLERANCE):
         raise RuntimeError(
             f"The codec's graphs differ from the codec ({part['equal_codes']:.0%} of the codes are equal, samples "
             f"differ by {part['max_difference']:.2g}): they must not be used. Other versions of torch or of the "

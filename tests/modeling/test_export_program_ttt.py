@@ -24,15 +24,16 @@ def test_a_program_gives_the_logits_of_the_model(tmp_path, target):
     assert {*manifest["sha256"], "manifest.json"} == {path.name for path in (tmp_path / target).iterdir()}
 
 
-def test_a_program_that_differs_is_not_kept(tmp_path, monkeypatch):
+@pytest.mark.parametrize("difference", [0.1, float("nan")])
+def test_a_program_that_differs_is_not_kept(tmp_path, monkeypatch, difference):
     class Exported:
         def save_pretrained(self, folder):
             for name in ("openvino_model.xml", "openvino_model.bin", "config.json"):
                 (folder / name).touch()
 
     monkeypatch.setattr(export_program_ttt, "_exported", lambda *_: Exported())
-    monkeypatch.setattr(export_program_ttt, "compare", lambda *_: {"max_difference": 0.1, "equal_best_ids": 1.0})
-    with pytest.raises(RuntimeError, match=r"differ by 0\.1 .*torch or openvino"):
+    monkeypatch.setattr(export_program_ttt, "compare", lambda *_: {"max_difference": difference, "equal_best_ids": 1.0})
+    with pytest.raises(RuntimeError, match=rf"differ by {difference} .*torch or openvino"):
         export_program(tiny_model(), tmp_path, "openvino")
     assert not (tmp_path / "openvino" / "manifest.json").exists()
 
