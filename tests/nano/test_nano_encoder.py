@@ -222,6 +222,16 @@ def test_a_larger_training_corpus_begins_with_the_smaller_one():
     assert len({job.text for job in natural.training_jobs(400)}) > 390
 
 
+def test_the_answering_voice_says_answers_and_phrases_in_turn_and_holds_some_texts_back():
+    jobs = natural.answering_jobs(400)
+    assert {job.voice for job in jobs} == {"af_heart"} and len({job.text for job in jobs}) == len(jobs)
+    assert [job.fields["kind"] == "phrase" for job in jobs] == [False, True] * 200
+    assert jobs[:50] == natural.answering_jobs(50)
+    assert 0 < sum(job.split == "dev" for job in jobs) < 30
+    longer = natural.answering_jobs(6000)
+    assert len(longer) == 6000 and all(job.fields["kind"] == "phrase" for job in longer[-500:])
+
+
 def test_shares_of_a_mixture_add_up_to_one():
     rng = random.Random(0)
     names = [natural.random_speaker(rng) for _ in range(200)]

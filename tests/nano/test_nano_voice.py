@@ -227,10 +227,12 @@ def test_held_out_prompts_come_once_and_the_others_at_every_speed(tmp_path):
     lines.append(json.dumps({"id": "long", "audio": "long.wav", "text": "Too long.", "speaker": "Allison"}))
     (tmp_path / "manifest.jsonl").write_text("\n".join(lines))
     found = list(utterances(tmp_path / "manifest.jsonl"))
-    held_out = [line["text"] for line, _ in found if line["split"] == "test"]
-    trained = [line["text"] for line, _ in found if line["split"] == "train"]
-    assert 0 < len(held_out) < len(texts) and not set(held_out) & set(trained)
-    assert sorted(trained) == sorted(5 * [text for text in texts if text not in held_out])
+    held_out, chosen_by, trained = (
+        [line["text"] for line, _ in found if line["split"] == split] for split in ("test", "dev", "train")
+    )
+    assert held_out and chosen_by and trained and not {*held_out, *chosen_by} & {*trained}
+    assert sorted(held_out + chosen_by + trained[: len(trained) // 5]) == sorted(texts)
+    assert sorted(trained) == sorted(5 * trained[: len(trained) // 5])
     assert {len(audio) for line, audio in found if line["stretch"] == round(1 / 0.9, 3)} == {round(4000 / 0.9) + 1}
 
     write_recorded(["--prompts", str(tmp_path / "manifest.jsonl"), "--out", str(tmp_path / "out")])

@@ -1,13 +1,15 @@
 """
-Corpora of natural voices: questions, freely worded questions and dictation for training, and others of each for
-measuring.
+Corpora of natural voices: questions, freely worded questions and dictation for training, others of each for measuring,
+and the voice that answers.
 
     python -m finetune.nano.speech.natural train --voices package/voices --out data/nano/natural --count 3000
+    python -m finetune.nano.speech.natural answers --voices package/voices --out data/nano/voice --count 2400
     python -m finetune.nano.speech.natural test --voices package/voices --out data/nano/natural-test
 
 | corpus | what | speakers |
 |---|---|---|
 | train | training questions, also freely worded, requests to repeat, general English | `TRAINING_VOICES`, mixtures |
+| answers | nano's answers and general English, in turn | `ANSWERING_VOICE` |
 | dev | held-out questions and trained general English, to choose settings by | `DEV_VOICES` |
 | test | held-out questions, freely worded ones written by hand, general English | `TEST_VOICES` |
 | free | freely worded questions that were written apart, and questions outside the domain | `TEST_VOICES` |
@@ -23,14 +25,14 @@ import argparse
 import random
 from collections.abc import Callable, Iterable
 from functools import partial
-from itertools import chain, cycle
+from itertools import chain, cycle, islice, zip_longest
 from pathlib import Path
 
 from ..domain.free_questions import OUTSIDE
 from ..domain.questions import Item, items
-from .corpora import ASK_TO_REPEAT, dictation_jobs, phrase_jobs, question_jobs, test_question_jobs
+from .corpora import ASK_TO_REPEAT, answer_jobs, dictation_jobs, phrase_jobs, question_jobs, test_question_jobs
 from .free_wording import FreeQuestion, free_test_questions, freely_worded
-from .jobs import Job
+from .jobs import Job, share_of
 from .kokoro import KokoroModel, KokoroVoice
 from .synthesise import write_shards
 
@@ -50,6 +52,9 @@ ACCENTED_VOICES = (
     "hf_alpha",
     "hm_omega",
 )
+ANSWERING_VOICE = "af_heart"
+ANSWERING_STRETCHES = (0.9, 1.1)
+ANSWERING_DEV_SHARE = 0.03  # of the texts
 DEV_VOICES = ("am_liam", "bf_alice")
 TEST_VOICES = ("am_puck", "bf_isabella", "bm_daniel", "am_echo", "af_kore", "af_jessica")
 KEPT_FOR_OTHERS = ("af_sky", "am_onyx", "bm_fable", "bf_lily", "af_aoede", "am_eric")
@@ -133,6 +138,33 @@ def random_speaker(rng: random.Random) -> str:
     shares = [round(weight / sum(weights), 2) for weight in weights]
     shares[-1] = round(1 - sum(shares[:-1]), 2)
     return "+".join(f"{voice}:{share}" for voice, share in zip(voices, shares, strict=True))
+
+
+def answering_jobs(count: int, seed: int = 8) -> list[Job]:
+    """
+    Speech of the voice that answers, to train a codec's decoder with.
+
+    Args:
+        count (`int`): How many utterances; a larger count begins with the same ones.
+        seed (`int`, *optional*, defaults to 8): Of the paces.
+
+    Returns:
+        `list[Job]`: An answer and a phrase of general English in turn, as long as there are answers; split "dev" by a
+        hash of the text, else "train".
+    """
+    rng = random.Random(seed)
+    in_turn = chain.from_iterable(zip_longest(answer_jobs(held_out=False), phrase_jobs(count)))
+    jobs = islice((job for job in in_turn if job is not None), count)
+    return [
+        Job(
+            job.text,
+            ANSWERING_VOICE,
+            round(rng.uniform(*ANSWERING_STRETCHES), 2),
+            "dev" if share_of(job.text) < ANSWERING_DEV_SHARE else "train",
+            job.fields,
+        )
+        for job in jobs
+    ]
 
 
 def dev_jobs(seed: int = 6) -> list[Job]:
@@ -236,13 +268,14 @@ def shipped_jobs() -> list[Job]:
 def main(arguments: Iterable[str] | None = None) -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpus", choices=("train", "dev", "test", "free", "shipped"))
+    parser.add_argument("corpus", choices=("train", "answers", "dev", "test", "free", "shipped"))
     parser.add_argument("--voices", type=Path, required=True, help="folder voices of the npm package kokoro-js")
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
-    parser.add_argument("--count", type=int, default=3000, help="utterances of the training corpus")
+    parser.add_argument("--count", type=int, default=3000, help="utterances of train or answers")
     options = parser.parse_args(None if arguments is None else list(arguments))
     jobs: dict[str, Callable[[], list[Job]]] = {
         "train": partial(training_jobs, options.count),
+        "answers": partial(answering_jobs, options.count),
         "dev": dev_jobs,
         "test": test_jobs,
         "free": free_jobs,

@@ -7,8 +7,8 @@ of `synthesise.py`.
     python -m finetune.nano.speech.recorded --prompts prompts/manifest.jsonl --out data/recorded
 
 One speaker, some 500 prompts of up to twelve seconds. Those whose words a hash of the text holds out keep their own
-pace and split "test"; the others come at several speeds (the pitch changes too), each a row of split
-"train". Digits are written as words, as nano writes them.
+pace and split "test" (to measure) or "dev" (to choose by); the others come at several speeds (the pitch changes too),
+each a row of split "train". Digits are written as words, as nano writes them.
 
 Depends on the manifest and the shards' format. Independent of codecs and token ids.
 """
@@ -31,7 +31,7 @@ from .jobs import share_of
 from .synthesise import UTTERANCES_PER_SHARD, save_shard
 from .voices import SAMPLING_RATE
 
-TEST_SHARE = 0.15
+TEST_SHARE, DEV_SHARE = 0.15, 0.08
 SPEEDS = (1.0, 0.9, 1.1, 0.95, 1.05)
 LONGEST_SECONDS = 12.0
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z' ,.?!-]*")
@@ -67,8 +67,10 @@ def utterances(manifest: Path) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
     for speed in SPEEDS:
         for prompt in prompts:
             text = spoken_text(prompt["text"])
-            is_held_out = text is not None and share_of(text) < TEST_SHARE
-            if text is None or (is_held_out and speed != 1.0):
+            if text is None:
+                continue
+            split = split_of(text)
+            if split != "train" and speed != 1.0:
                 continue
             audio = load_audio(manifest.parent / prompt["audio"], SAMPLING_RATE)
             if len(audio) > LONGEST_SECONDS * SAMPLING_RATE:
@@ -79,10 +81,13 @@ def utterances(manifest: Path) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
                 "stretch": round(1 / speed, 3),
                 "text": text,
             }
-            yield (
-                line | {"split": "test" if is_held_out else "train", "kind": "recorded", "answer": text},
-                at_speed(audio, speed),
-            )
+            yield line | {"split": split, "kind": "recorded", "answer": text}, at_speed(audio, speed)
+
+
+def split_of(text: str) -> str:
+    """Give the split of a text, by a hash of it: "test", "dev" or "train"."""
+    share = share_of(text)
+    return "test" if share < TEST_SHARE else "dev" if share < TEST_SHARE + DEV_SHARE else "train"
 
 
 def at_speed(audio: np.ndarray, speed: float) -> np.ndarray:
