@@ -70,16 +70,16 @@ def load_audio(
     """
     if isinstance(audio, Waveform) and audio.sampling_rate is not None:
         if audio.sampling_rate == target_sampling_rate:
-            _check_length(audio, target_sampling_rate, "the waveform", max_seconds)
+            check_length(audio.size, target_sampling_rate, "the waveform", max_seconds)
             return audio
         audio, sampling_rate = np.asarray(audio), audio.sampling_rate
     samples = _read(audio, sampling_rate, max_seconds)
     rate = _checked_rate(samples)
     channels = _as_float(samples)
     mono = _mono(channels, samples.name)
-    _check_content(mono, _peak(channels), rate, samples.name, max_seconds)
+    _check_content(mono, peak_of(channels), rate, samples.name, max_seconds)
     waveform = _resampled(mono, rate, target_sampling_rate).view(Waveform)
-    _check_audible(waveform, samples.name)  # resampling may have removed all of it
+    check_audible(peak_of(waveform), samples.name)  # resampling may have removed all of it
     waveform.sampling_rate = target_sampling_rate
     return waveform
 
@@ -250,7 +250,7 @@ def _mono(array: np.ndarray, name: str) -> np.ndarray:
 def _check_content(mono: np.ndarray, loudest_channel: float, rate: int, name: str, max_seconds: float | None) -> None:
     if mono.size == 0:
         raise AudioInputError(f"{name} is empty: it has no samples.", "empty")
-    peak = _peak(mono)
+    peak = peak_of(mono)
     if not np.isfinite(peak):
         raise AudioInputError(f"{name} contains NaN or infinite samples: the audio is damaged.", "not_finite")
     if peak > FLOAT_PEAK:
@@ -262,23 +262,24 @@ def _check_content(mono: np.ndarray, loudest_channel: float, rate: int, name: st
         raise AudioInputError(
             f"{name} is silent as mono: its channels cancel each other out, so give one of them.", "channels_cancel"
         )
-    _check_audible(mono, name)
-    _check_length(mono, rate, name, max_seconds)
+    check_audible(peak, name)
+    check_length(mono.size, rate, name, max_seconds)
 
 
-def _peak(samples: np.ndarray) -> float:
+def peak_of(samples: np.ndarray) -> float:
     """The largest magnitude, without a copy of the samples; NaN if one is."""
     return float(np.maximum(samples.max(), -samples.min())) if samples.size else 0.0
 
 
-def _check_audible(mono: np.ndarray, name: str) -> None:
-    peak = _peak(mono)
+def check_audible(peak: float, name: str) -> None:
+    """Refuse audio whose largest magnitude is that of silence."""
     if peak <= SILENCE_PEAK:
         raise AudioInputError(f"{name} is silent: its largest sample is {peak:.1g} of full scale.", "silent")
 
 
-def _check_length(mono: np.ndarray, rate: int, name: str, max_seconds: float | None) -> None:
-    if max_seconds is not None and mono.size > max_seconds * rate + 1:  # resampling rounds the length up
+def check_length(num_samples: int, rate: int, name: str, max_seconds: float | None) -> None:
+    """Refuse audio that is longer than the limit, in seconds."""
+    if max_seconds is not None and num_samples > max_seconds * rate + 1:  # resampling rounds the length up
         raise AudioInputError(
             f"{name} is longer than {max_seconds:g} s: cut it, or raise `max_audio_seconds` of the processor.",
             "too_long",

@@ -66,7 +66,12 @@ class TttCodecOutput(ModelOutput):
 
 
 class Codec(Protocol):
-    """What a processor calls of a codec."""
+    """
+    What a processor calls of a codec.
+
+    A codec that can encode audio while it arrives also has a method `encode_stream()`, which gives an
+    [`EncodeStream`]. Without it, audio is encoded when it is complete.
+    """
 
     @property
     def config(self) -> CodecConfig:
@@ -130,6 +135,34 @@ class CodecStream(Protocol):
 
         Returns:
             `np.ndarray` of shape `(samples,)`, float32: The remaining samples.
+        """
+
+
+class EncodeStream(Protocol):
+    """
+    Encodes one audio signal while it arrives.
+
+    The joined pieces equal the result of encoding all audio at once, except for GLM-4-Voice before a much louder place.
+    `copy.copy` gives a stream at the same place: what one of the two takes does not change the other.
+    """
+
+    def push(self, samples: np.ndarray) -> list[int]:
+        """
+        Take the next samples.
+
+        Args:
+            samples (`np.ndarray` of shape `(samples,)`, float32): Audio, of any length.
+
+        Returns:
+            `list[int]`: The codes that became final; often none.
+        """
+
+    def finish(self) -> list[int]:
+        """
+        End the audio.
+
+        Returns:
+            `list[int]`: The remaining codes.
         """
 
 
@@ -217,6 +250,7 @@ __all__ = [
     "Codec",
     "CodecConfig",
     "CodecStream",
+    "EncodeStream",
     "TttCodecOutput",
     "audio_lengths",
     "checked_codes",

@@ -22,7 +22,7 @@ from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoConfig, AutoFeatureE
 from transformers.dynamic_module_utils import custom_object_save
 
 from .codec_adapter_ttt import ADAPTED_CODECS, FEATURE_CODECS, CodecAdapter, adapted_config
-from .codec_interface_ttt import Codec, CodecConfig, CodecStream
+from .codec_interface_ttt import Codec, CodecConfig, CodecStream, EncodeStream
 from .codec_stream_ttt import WholeCodecStream, WindowedCodecStream
 from .codec_ttt import TttCodecModel  # noqa: F401 - its module registers it with the Auto classes
 from .loading_faults_ttt import faults_named, load_whole
@@ -151,6 +151,17 @@ class CodecHandle:
         return WindowedCodecStream(
             self.decode, context, lookahead, round(config.output_sampling_rate / config.frame_rate)
         )
+
+    def encode_stream(self) -> EncodeStream | None:
+        """
+        Begin to encode audio that arrives piece by piece.
+
+        Returns:
+            [`EncodeStream`] or `None`: Takes samples at `config.sampling_rate`; none if the codec needs all audio at
+                once.
+        """
+        begin = getattr(self.model, "encode_stream", None)
+        return None if begin is None else begin()
 
     def save(self, folder: str) -> str:
         """

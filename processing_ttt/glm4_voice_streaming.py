@@ -5,6 +5,7 @@ The cost of a call depends on the length of its piece and not on the length so f
 and audio devices.
 """
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,14 @@ class Glm4VoiceTokenizerStream:
         self._finished = False
         self._samples = torch.zeros(0)
         self._start_segment()
+
+    def __copy__(self) -> "Glm4VoiceTokenizerStream":
+        """Begin another stream at the same place: what one of them takes does not change the other."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._cache = copy.copy(self._cache)
+        other._cache.layers = [copy.copy(layer) for layer in self._cache.layers]  # each step makes other tensors
+        return other
 
     def _start_segment(self) -> None:
         self._cache = DynamicCache()
@@ -109,16 +118,7 @@ class Glm4VoiceTokenizerStream:
         Returns:
             `list[int]`: Codes that may still change.
         """
-        if not len(self._samples) or self._finished:
-            return []
-        blocks, used, exact = self._blocks, self._used_features, self.exact
-        codes = self._encode_rest()
-        added = self._cache.get_seq_length() - blocks * self._block_frames
-        if added:
-            for layer in self._cache.layers:
-                layer.crop(-added)
-        self._blocks, self._used_features, self.exact = blocks, used, exact
-        return codes
+        return copy.copy(self).finish()
 
     def _encode_rest(self) -> list[int]:
         count = -(-len(self._samples) // self._model.config.samples_per_code)

@@ -7,6 +7,7 @@ Depends on the vocabulary only for the size of its codebook. Independent of the 
 import copy
 import logging
 import os
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from .audio_input_ttt import Waveform, load_audio
 from .codec_adapter_ttt import adapted_config
 from .codec_interface_ttt import Codec, CodecConfig, CodecStream
 from .codec_loading_ttt import OWN_CODEC, CodecHandle, names_outside_folder
+from .encode_stream_ttt import AudioEncodeStream, PiecewiseEncodeStream, WholeEncodeStream
 from .hub_ttt import processor_card, push_with_card
 from .vocabulary_ttt import TttVocabulary
 
@@ -160,6 +162,24 @@ class TttPreTrainedProcessor(ProcessorMixin):
             `list[int]`: Codes, `codec_config.frame_rate` of them per second.
         """
         return self._codec_handle.encode(self._waveform(audio, sampling_rate))
+
+    def encode_stream(self, sampling_rate: int) -> AudioEncodeStream:
+        """
+        Begin to encode audio that arrives piece by piece.
+
+        Args:
+            sampling_rate (`int`): Rate of the audio, in Hz.
+
+        Returns:
+            [`AudioEncodeStream`]: Takes samples with `push(samples)`, ends with `finish()`; both return codes as
+                `encode_audio` does. Where the codec cannot encode in pieces (`is_piecewise`), all of them come at the
+                end.
+        """
+        self._check_codec(self._codec_handle.config)
+        stream = self._codec_handle.encode_stream()
+        if stream is None:
+            return WholeEncodeStream(partial(self.encode_audio, sampling_rate=sampling_rate))
+        return PiecewiseEncodeStream(stream, sampling_rate, self.codec_config.sampling_rate, self.max_audio_seconds)
 
     def decode_codes(self, codes: list[int]) -> np.ndarray:
         """
