@@ -15,11 +15,11 @@ from transformers.generation import GenerationMode, LogitsProcessorList, Stoppin
 from transformers.generation.streamers import BaseStreamer
 from transformers.utils import ModelOutput
 
-from .cache_ttt import BufferedLayer, DynamicSequenceCache, SequenceCache, StaticSequenceCache
+from .cache_ttt import BufferedLayer, DynamicSequenceCache, Query, SequenceCache, StaticSequenceCache
 from .decoding_ttt import BlockDecoder, TttGenerateOutput
 from .exact_text_ttt import READING_INPUTS, ExactTextLogitsProcessor
 from .generation_options_ttt import GENERATION_DEFAULTS, asked_options, check_generation_config
-from .masking_ttt import has_windows
+from .masking_ttt import CACHE_NAME, attention_span_ids, has_windows
 
 STATIC_CACHE_STEP = 256  # positions; lengths are rounded up to it, so that most calls need no new compilation
 
@@ -116,6 +116,51 @@ class TttGenerationMixin(GenerationMixin):
         finally:
             streamer.end()  # otherwise a consumer in another thread waits without end
 
+    @torch.inference_mode()
+    def prefill(self, input_ids: torch.Tensor, cache: DynamicCache | None = None) -> DynamicCache:
+        """
+        Compute keys and values of the beginning of a prompt before the rest of it is known; `generate` takes them as
+        its `cache`.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(1, length)`): The beginning. It ends outside an audio span or,
+                under block-causal attention, after whole blocks of one: the positions of a span, or block, see each
+                other.
+            cache (`DynamicCache`, *optional*): Holds the first positions already, up to such a place; grows in place.
+
+        Returns:
+            `DynamicCache`: The cache, of as many positions as there are token ids.
+        """
+        input_ids = input_ids.to(self.execution_device)
+        cache = self._empty_cache() if cache is None else cache
+        is_real = torch.ones_like(input_ids, dtype=torch.bool)
+        sequences = DynamicSequenceCache(self.model.config, cache, is_real)
+        num_cached = cache.get_seq_length()
+        new_ids = input_ids[:, num_cached:]
+        span_ids = attention_span_ids(
+            new_ids, self.config.markers().audio_token_start_id, self.config.span_block_length
+        )
+        positions = torch.arange(num_cached, input_ids.shape[1], device=input_ids.device)[None]
+        query = Query(span_ids, is_real[:, num_cached:], positions, torch.full_like(positions[:, :1], num_cached))
+        embeddings = self.get_input_embeddings()(new_ids)
+        self.model(
+            inputs_embeds=embeddings,
+            attention_mask=sequences.prepare(query, embeddings),
+            position_ids=positions,
+            **{CACHE_NAME: cache},
+            use_cache=True,
+        )
+        return cache
+
+    def _empty_cache(self) -> DynamicCache:
+        """
+        Make a cache whose layers keep all positions, also under sliding windows (which the mask applies): only then can
+        a denoising step be discarded.
+        """
+        cache = DynamicCache()
+        cache.layer_class_to_replicate = self.cache_layer_class
+        return cache
+
     def _prepare_generation_config(
         self, generation_config: GenerationConfig | None, **kwargs: Any
     ) -> tuple[GenerationConfig, dict]:
@@ -173,10 +218,7 @@ class TttGenerationMixin(GenerationMixin):
             model_kwargs["cache"] = model_kwargs.pop("past_key_values")
         cache = model_kwargs.get("cache")
         if cache is None and generation_config.use_cache is not False:
-            # Layers that keep all positions, also under sliding windows (which the mask applies): only then can a
-            # denoising step be discarded.
-            model_kwargs["cache"] = DynamicCache()
-            model_kwargs["cache"].layer_class_to_replicate = self.cache_layer_class
+            model_kwargs["cache"] = self._empty_cache()
         elif cache is not None and (type(cache) is not DynamicCache or any(cache.is_sliding)):
             raise ValueError("`cache` must be a `DynamicCache()` made without a config, as `generate` returns it.")
         elif cache is not None:

@@ -223,7 +223,7 @@ class TttItemConversation:
     def _generate(self, prompt: list[int], options: dict[str, Any]) -> Any:
         input_ids = torch.tensor([prompt], device=self.model.device)
         check_audio_fits(self.model, self.processor, input_ids, **options)
-        cache, num_cached = self._shared_cache(prompt)
+        cache, num_cached = self._shared_cache(prompt, len(prompt) - 1)
         self.prompt_usage, self.cached_usage = self._usage(prompt), self._usage(prompt[:num_cached])
         try:
             out = self.model.generate(
@@ -234,6 +234,34 @@ class TttItemConversation:
             raise
         self._cached_ids, self._cache = out.sequences[0].tolist(), out.cache
         return out
+
+    def prefill(self, codes: Sequence[int], is_whole: bool = False, max_new_tokens: int | None = None) -> None:
+        """
+        Compute keys and values of the next prompt while its question still arrives, as far as they are final: up to
+        where the question's audio begins or, under block-causal attention, up to its last whole block. The next reply
+        uses what its prompt begins with, and discards the rest.
+
+        Args:
+            codes (`Sequence[int]`): The first codes of a user's audio, which will be the next message.
+            is_whole (`bool`, defaults to `False`): Whether they are probably all; then the whole prompt is computed.
+            max_new_tokens (`int`, *optional*): Longest reply; the checkpoint's by default.
+        """
+        prompt = self._fitted([*self.items, TttItem("user", codes=list(codes))], max_new_tokens)
+        if len(prompt) > self._room(max_new_tokens):
+            return  # `say` states by how much
+        num_final = len(prompt) - 1
+        if not is_whole:
+            begin = len(prompt) - prompt[::-1].index(self.processor.vocabulary.begin_audio_token_id)
+            num_final = self._begin_of_block(prompt, begin + len(codes))
+        cache, num_cached = self._shared_cache(prompt, num_final)
+        if num_cached < num_final:
+            model: Any = self.model
+            try:
+                cache = model.prefill(torch.tensor([prompt[:num_final]]), cache)
+            except BaseException:  # the cache grew in place
+                self._cache = None if cache is None else _cropped(cache, num_cached)
+                raise
+        self._cached_ids, self._cache = prompt[:num_final], cache
 
     def prompt_ids(self, reply: TttItem, max_new_tokens: int | None = None) -> list[int]:
         """
@@ -246,10 +274,11 @@ class TttItemConversation:
         Returns:
             `list[int]`: The system prompt, the messages before the reply, and the begin of the reply.
         """
-        items = self.items[: self.items.index(reply)]
-        config: Any = self.model
-        longest = max_new_tokens or config.generation_config.max_new_tokens or 0
-        room, ids = config.config.text_config.max_position_embeddings - longest, self.rendered(items)
+        return self._fitted(self.items[: self.items.index(reply)], max_new_tokens)
+
+    def _fitted(self, items: Sequence[TttItem], max_new_tokens: int | None) -> list[int]:
+        """Write messages, as many of the last ones as fit into the context beside the longest reply."""
+        room, ids = self._room(max_new_tokens), self.rendered(items)
         if len(ids) > room:
             frame = len(self.rendered([]))
             lengths = [len(self.rendered([item])) - frame for item in items]
@@ -257,6 +286,12 @@ class TttItemConversation:
                 del lengths[0]
             ids = self.rendered(items[len(items) - len(lengths) :])
         return ids
+
+    def _room(self, max_new_tokens: int | None) -> int:
+        """Token ids of the longest prompt."""
+        model: Any = self.model
+        longest = max_new_tokens or model.generation_config.max_new_tokens or 0
+        return model.config.text_config.max_position_embeddings - longest
 
     def rendered(self, items: Sequence[TttItem]) -> list[int]:
         """
@@ -288,26 +323,33 @@ class TttItemConversation:
             return ids
         return [*ids, vocabulary.end_last_audio_token_id if parser.open_is_last else vocabulary.end_audio_token_id]
 
-    def _shared_cache(self, prompt: list[int]) -> tuple[DynamicCache | None, int]:
-        """Crop the cache to the beginning that it shares with a prompt, and take it."""
+    def _shared_cache(self, prompt: list[int], most: int) -> tuple[DynamicCache | None, int]:
+        """Crop the cache to the beginning that it shares with a prompt, of at most so many positions, and take it."""
         cache, self._cache = self._cache, None
         if cache is None or not cache.layers:
             return None, 0
         old, length = self._cached_ids[: cache.get_seq_length()], 0
-        while length < min(len(old), len(prompt) - 1) and old[length] == prompt[length]:
+        while length < min(len(old), most) and old[length] == prompt[length]:
             length += 1
-        length = self._outside_a_span(length, old, prompt)
+        if any(self._is_inside_a_span(length, ids) for ids in (old, prompt)):
+            length = self._begin_of_block(prompt, length)
         return (_cropped(cache, length), length) if length else (None, 0)
 
-    def _outside_a_span(self, length: int, *sequences: list[int]) -> int:
-        """Move a cut that is inside a span of some sequence to its begin: all positions of a span see each other."""
+    def _is_inside_a_span(self, length: int, ids: Sequence[int]) -> bool:
         first_audio_id = self.processor.vocabulary.audio_token_start_id
-        while any(
-            0 < length < len(ids) and ids[length - 1] >= first_audio_id and ids[length] >= first_audio_id
-            for ids in sequences
-        ):
-            length -= 1
-        return length
+        return 0 < length < len(ids) and ids[length - 1] >= first_audio_id and ids[length] >= first_audio_id
+
+    def _begin_of_block(self, ids: Sequence[int], length: int) -> int:
+        """
+        Move a cut that is inside a span to its begin or, under block-causal attention, to the begin of its block: all
+        positions of a span, or block, see each other.
+        """
+        model: Any = self.model
+        begin, first_audio_id = length, self.processor.vocabulary.audio_token_start_id
+        while begin and ids[begin - 1] >= first_audio_id:
+            begin -= 1
+        block_length = model.config.span_block_length
+        return length - (length - begin) % block_length if block_length else begin
 
     def _usage(self, ids: Sequence[int]) -> TttUsage:
         audio = sum(token_id >= self.processor.vocabulary.audio_token_start_id for token_id in ids)

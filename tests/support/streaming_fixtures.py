@@ -75,16 +75,16 @@ class TinyTalker:
         return ids.tolist(), self.processor.decode_reply(ids)
 
 
-def tiny_talker(seed: int = 0) -> TinyTalker:
+def tiny_talker(seed: int = 0, processor: TttProcessor | None = None, **overrides: Any) -> TinyTalker:
     """A talker that never ends a span by itself, so that spans have several blocks."""
-    processor = tiny_processor()
+    processor = processor or tiny_processor()
     vocabulary = processor.vocabulary
     text_config = {
         "vocab_size": vocabulary.vocab_size,
         "eos_token_id": vocabulary.eos_token_id,
         "pad_token_id": vocabulary.pad_token_id,
     }
-    model = tiny_model(seed=seed, text_config=text_config, **vocabulary.config_kwargs())
+    model = tiny_model(seed=seed, text_config=text_config, **vocabulary.config_kwargs(), **overrides)
     with torch.no_grad():
         model.lm_head.weight[[vocabulary.end_audio_token_id, vocabulary.end_last_audio_token_id]] = 0.0
     return TinyTalker(model, processor)
