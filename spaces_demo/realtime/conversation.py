@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from processing_ttt import AudioInputError, TttItem, TttItemConversation
+from processing_ttt.encode_stream_ttt import AudioEncodeStream
 
 from ..service import Limits, RequestError, TalkService
 from ..service.request import checked_text
@@ -109,6 +110,10 @@ class NamedConversation:
         self._items.pop(named.item_id, None)
         if named.item in self.inner.items:
             self.inner.remove(named.item)
+
+    def encode_stream(self) -> AudioEncodeStream:
+        """Begin to encode a user's audio while it arrives."""
+        return self._processor.encode_stream(RATE)
 
     async def encode(self, samples: np.ndarray) -> list[int]:
         """

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from ..service import Busy, RequestError, TalkRequest, TalkService
+from ..service import Busy, DecodingOptions, RequestError, TalkRequest, TalkService
 from . import protocol
 from .audio import RATE, InputBuffer, as_float, samples_of
 from .conversation import NamedConversation, NamedItem, new_id
 from .limits import RealtimeLimits
+from .listening import OpenTurn
 from .protocol import ProtocolError, ResponseOptions, event_id_of, parse_event
 from .responses import Response
 from .settings import Settings
@@ -69,8 +70,9 @@ class RealtimeSession:
         self._sending = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._responding: asyncio.Task[None] | None = None
-        self._turn_id: str | None = None  # name of the message that the open turn will become
-        self._encoding: tuple[int, int, asyncio.Task[list[int]]] | None = None  # begin, end, codes of this audio
+        self._turn: OpenTurn | None = None
+        self._turn_id: str | None = None  # name of the message that it will become
+        self._caching = asyncio.Lock()  # held by who changes the conversation's cache
 
     # In and out
 
@@ -118,6 +120,7 @@ class RealtimeSession:
 
     async def close(self) -> None:
         """Stop everything, when the client has left."""
+        self._turn = None
         if self.response is not None:
             self.response.cancel("client_cancelled")
         for task in self._tasks:
@@ -159,8 +162,7 @@ class RealtimeSession:
     async def _update(self, patch: protocol.SessionPatch) -> None:
         before, self.settings = self.settings, self.settings.patched(patch)
         if self.settings.turn_detection != before.turn_detection:
-            self.tracker = self._new_tracker()
-            self._turn_id = None
+            self.tracker, self._turn, self._turn_id = self._new_tracker(), None, None
         await self.emit("session.updated", session=self._described())
 
     def _new_tracker(self) -> TurnTracker | None:
@@ -172,16 +174,19 @@ class RealtimeSession:
     async def _append(self, samples: np.ndarray) -> None:
         self.buffer.append(samples)
         if self.tracker is None or self.settings.turn_detection is None:
+            self._turn = self._turn or self._new_turn(self.buffer.start)
+            self._turn.hear(self.buffer.end)
             return
         interrupts = self.settings.turn_detection.interrupt_response and self._is_audible
         for mark in await asyncio.to_thread(self.tracker.push, as_float(samples), interrupts):
             await self._on_mark(mark)
         padding = self.settings.turn_detection.prefix_padding_ms * RATE // 1000
-        longest = int(self.service.limits.question_seconds * RATE)
-        if self.tracker.is_speaking and self.buffer.end - self.tracker.earliest + padding >= longest:
+        if self.tracker.is_speaking and self.buffer.end - self.tracker.earliest + padding >= self._longest:
             await self._on_mark(self.tracker.stop())
         if not self.tracker.is_speaking:
             self.buffer.drop_before(self.tracker.earliest - padding)
+        elif self._turn is not None:
+            self._turn.hear(self.tracker.certain_end)
 
     async def _on_mark(self, mark: Mark) -> None:
         turn_detection = self.settings.turn_detection
@@ -191,13 +196,11 @@ class RealtimeSession:
         if mark.kind == "started":
             if turn_detection.interrupt_response:
                 await self._interrupt()
-            self._turn_id = new_id("item")
+            self._turn, self._turn_id = self._new_turn(start), new_id("item")
             at = start * 1000 // RATE
             await self.emit("input_audio_buffer.speech_started", audio_start_ms=at, item_id=self._turn_id)
-        elif mark.kind == "paused":  # its audio is encoded while it is still unknown whether the turn is over
-            encoding = asyncio.create_task(self._encode(start, mark.end))
-            encoding.add_done_callback(_retrieve)
-            self._encoding = start, mark.end, encoding
+        elif mark.kind == "paused" and self._turn is not None:  # it is still unknown whether the turn is over
+            self._turn.pause(mark.end)
         elif mark.kind == "stopped":
             item_id, self._turn_id = self._turn_id or new_id("item"), None
             at = mark.end * 1000 // RATE
@@ -206,15 +209,33 @@ class RealtimeSession:
             if turn_detection.create_response:
                 self._respond(None)
 
-    async def _encode(self, start: int, end: int) -> list[int]:
-        return await self.conversation.encode(self.buffer.between(start, end))
+    @property
+    def _longest(self) -> int:
+        """Most samples of a message."""
+        return int(self.service.limits.question_seconds * RATE)
+
+    def _new_turn(self, start: int) -> OpenTurn:
+        return OpenTurn(self.buffer, start, self._longest, self.conversation.encode_stream(), self._prefill)
+
+    async def _prefill(self, turn: OpenTurn, codes: list[int], is_whole: bool) -> bool:
+        """Prefill the prompt of the response that will follow a turn, unless the cache is in use."""
+        if turn is not self._turn or self._caching.locked():
+            return False
+        async with self._caching:
+            inner, settings = self.conversation.inner, self.settings
+            inner.instructions, inner.has_audio = settings.instructions, settings.has_audio
+            options = DecodingOptions(max_new_tokens=settings.max_output_tokens)
+            request = TalkRequest(conversation=inner, options=options, adapter=self.adapter)
+            return await asyncio.to_thread(self.service.prefill, request, codes, is_whole)
 
     async def _become_message(self, item_id: str, start: int, end: int) -> None:
+        turn, self._turn = self._turn, None
         self.conversation.check_room()
-        samples = self.buffer.between(start, end)[: int(self.service.limits.question_seconds * RATE)]
+        samples = self.buffer.between(start, end)[: self._longest]
         self.conversation.check_audio(samples)
-        ready, self._encoding = self._encoding, None
-        codes = await (ready[2] if ready is not None and ready[:2] == (start, end) else self._encode(start, end))
+        if turn is None or turn.start != start:
+            turn = self._new_turn(start)
+        codes = await turn.codes(end)
         self.buffer.drop_before(end)
         previous = self.conversation.last_id
         await self.emit("input_audio_buffer.committed", item_id=item_id, previous_item_id=previous)
@@ -231,7 +252,7 @@ class RealtimeSession:
 
     def _clear(self) -> None:
         self.buffer.drop_before(self.buffer.end)
-        self.tracker, self._turn_id, self._encoding = self._new_tracker(), None, None
+        self.tracker, self._turn, self._turn_id = self._new_tracker(), None, None
 
     # Messages
 
@@ -320,7 +341,8 @@ class RealtimeSession:
     async def _run(self, response: Response) -> None:
         named = self.conversation.register(NamedItem(response.item_id, response.item, status="in_progress"))
         try:
-            await response.run(self.service)
+            async with self._caching:
+                await response.run(self.service)
         finally:
             described = response.described_item("incomplete" if response.cancel_reason else "completed")
             named.content, named.status = described["content"], described["status"]
@@ -352,9 +374,3 @@ class RealtimeSession:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None and not isinstance(task.exception(), ConnectionError):
             logger.error("A response failed", exc_info=task.exception())
-
-
-def _retrieve(task: "asyncio.Task[Any]") -> None:
-    """Keep asyncio from reporting the error of a task whose result may not be needed."""
-    if not task.cancelled():
-        task.exception()

@@ -68,6 +68,12 @@ class TurnTracker:
         """First sample that a turn can begin with, without its padding."""
         return self._position(self.num_windows if self._candidate is None else self._candidate)
 
+    @property
+    def certain_end(self) -> int:
+        """Position up to which the audio belongs to the turn, however it goes on, while there is one."""
+        last_speech = self.num_windows - self._silence_run
+        return self._position(last_speech + min(self._silence_run, self._tail))
+
     def push(self, samples: np.ndarray, is_interrupting: bool) -> list[Mark]:
         """
         Take audio.
@@ -134,9 +140,7 @@ class TurnTracker:
         return min(TAIL_WINDOWS, self._end)
 
     def _mark(self, kind: Literal["started", "paused", "resumed", "stopped"]) -> Mark:
-        last_speech = self.num_windows - self._silence_run
-        end = self._position(last_speech + min(self._silence_run, self._tail))
-        return Mark(kind, self._position(self._candidate or 0), end)
+        return Mark(kind, self._position(self._candidate or 0), self.certain_end)
 
     def _forget(self) -> None:
         self.is_speaking, self._candidate = False, None

@@ -31,7 +31,7 @@ class Ticket:
         self.user = user
         self.group = group
         self.begin: Callable[[Ticket], None] | None = begin
-        self.begun_at: float | None = None
+        self.begun_at: float | None = None  # of a ticket whose time is measured
 
     def leave(self) -> None:
         """Give the slot to the next one; a second time this does nothing."""
@@ -93,14 +93,33 @@ class Admission:
         _begin_all(begun)
         return ticket
 
+    def enter_if_idle(self, group: Hashable) -> Ticket | None:
+        """
+        Take a slot for work that nobody waits for, if one is free and there is no queue for it.
+
+        Args:
+            group (`Hashable`): As for `enter`.
+
+        Returns:
+            [`Ticket`] or `None`: To `leave` soon: who comes meanwhile may have to wait for it.
+        """
+        ticket = Ticket(self, None, group, _do_nothing)
+        with self._lock:
+            is_free = not self._is_closed and not self._waiting and len(self._running) < self.limits.served_at_once
+            if not is_free or any(other.group != group for other in self._running):
+                return None
+            self._running.add(ticket)
+        return ticket
+
     def leave(self, ticket: Ticket) -> None:
         """See [`Ticket`]."""
         with self._lock:
             if ticket not in self._running:
                 return
             self._running.remove(ticket)
-            seconds = time.monotonic() - (ticket.begun_at or 0.0)
-            self.mean_seconds += NEWEST_WEIGHT * (seconds - self.mean_seconds)
+            if ticket.begun_at is not None:
+                seconds = time.monotonic() - ticket.begun_at
+                self.mean_seconds += NEWEST_WEIGHT * (seconds - self.mean_seconds)
             self._forget(ticket)
             begun = self._take_turns()
         _begin_all(begun)
@@ -188,6 +207,10 @@ class Admission:
             if not self._of_user[ticket.user]:
                 del self._of_user[ticket.user]
         self._all_left.notify_all()
+
+
+def _do_nothing(ticket: Ticket) -> None:
+    """Begin work that is done where the ticket was taken."""
 
 
 def _begin_all(tickets: list[Ticket]) -> None:

@@ -11,7 +11,7 @@ and free when that has returned, however its reply was ended.
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -171,6 +171,33 @@ class TalkService:
     def conversation(self) -> TttConversation:
         """Begin a conversation for `TalkRequest.conversation`: its cache is kept between turns."""
         return TttConversation(self.model, self.processor)
+
+    def prefill(self, request: TalkRequest, codes: Sequence[int], is_whole: bool) -> bool:
+        """
+        Compute what is known of a prompt whose question is still spoken, in the calling thread: see
+        [`TttItemConversation.prefill`]. Meanwhile the conversation must not be answered.
+
+        Args:
+            request ([`TalkRequest`]): As the answer will be asked for.
+            codes (`Sequence[int]`): The first codes of the question's audio.
+            is_whole (`bool`): Whether they are probably all.
+
+        Returns:
+            `bool`: Whether there was a free slot for it; requests come first.
+        """
+        if not isinstance(request.conversation, TttItemConversation) or getattr(self.model, "is_borrowed", False):
+            return False  # a borrowed GPU keeps no cache
+        ticket = self.admission.enter_if_idle(request.adapter)
+        if ticket is None:
+            return False
+        try:
+            self._switch_to(request.adapter)
+            if self.languages:
+                request.conversation.system_prompt = self._system_prompt(request)
+            request.conversation.prefill(codes, is_whole, request.options.max_new_tokens)
+        finally:
+            ticket.leave()
+        return True
 
     def messages(self, turn: Turn) -> list[Message]:
         """

@@ -49,9 +49,11 @@ class Gate:
         self._open.set()
 
 
-def tiny_service(limits: Limits | None = None, max_new_tokens: int = 40, **kwargs: object) -> TalkService:
+def tiny_service(
+    limits: Limits | None = None, max_new_tokens: int = 40, talker: TinyTalker | None = None, **kwargs: object
+) -> TalkService:
     """A service whose random model talks for as long as it may."""
-    talker = tiny_talker()
+    talker = talker or tiny_talker()
     with torch.no_grad():  # begins a span every few words
         talker.model.lm_head.weight[talker.processor.vocabulary.begin_audio_token_id] *= 4
     for name, value in {**BLOCKS, "max_new_tokens": max_new_tokens}.items():
