@@ -1,20 +1,50 @@
 """
-What an export is traced with, and compared by: one forward pass over cached positions.
+What an export is traced with, and compared by: one forward pass over cached positions; and what cannot be exported.
 
-Depends on a model. Independent of formats and runtimes.
+Depends on a model. Independent of formats; of runtimes it knows the packages.
 """
 
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from transformers.cache_utils import DynamicCache
 
-from .masking_ttt import CACHE_NAME
+from .masking_ttt import CACHE_NAME, has_windows
 from .modeling_ttt import TttForConditionalGeneration
 
 NUM_CACHED, NUM_QUERIES, NUM_SEQUENCES = 19, 12, 2
 COMPARED = ((0, NUM_QUERIES), (NUM_CACHED, 1), (NUM_CACHED, NUM_QUERIES))  # cached positions and queries
+PACKAGES = {  # of each runtime: the extra, and what it brings
+    "onnx": ("edge", ("onnx", "onnx_ir", "onnxruntime", "onnxscript")),
+    "openvino": ("openvino", ("openvino",)),
+    "executorch": ("executorch", ("executorch",)),
+}
+
+
+def check_exportable(model: TttForConditionalGeneration, target: str) -> None:
+    """
+    Refuse what cannot be exported, before the work.
+
+    Args:
+        model ([`TttForConditionalGeneration`]): The model.
+        target (`str`): The runtime, of `PACKAGES`.
+
+    Raises:
+        ImportError: A package of the runtime is missing.
+        ValueError: The backbone has windows, or the model is not on a CPU.
+    """
+    if has_windows(model.config.text_config):
+        raise ValueError("This backbone attends in windows, which the exported mask does not have: use PyTorch.")
+    if model.device.type != "cpu":
+        raise ValueError(f'The model is exported on a CPU, and is on {model.device}: `model.to("cpu")` moves it.')
+    extra, packages = PACKAGES[target]
+    for name in packages:
+        if importlib.util.find_spec(name) is None:
+            raise ImportError(
+                f'The export for {target} needs {name}, which is not installed: pip install "text-to-talk[{extra}]".'
+            )
 
 
 @torch.no_grad()

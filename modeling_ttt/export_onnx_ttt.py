@@ -7,6 +7,8 @@ Depends on transformers' exporter, `onnx` and `onnxscript`: `pip install "text-t
 waveforms.
 """
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -16,12 +18,13 @@ from typing import Any
 import numpy as np
 import transformers
 
-from .export_inputs_ttt import compare, dynamic_shapes, example_inputs
-from .masking_ttt import has_windows
+from .export_inputs_ttt import check_exportable, compare, dynamic_shapes, example_inputs
+from .export_rewrites_ttt import rewrite
 from .modeling_ttt import TttForConditionalGeneration
 from .onnx_ttt import DATA_FILE, GRAPH_FILE, MANIFEST_FILE, ONNX_FOLDER, TttOnnxForConditionalGeneration, file_sha256
 
 DTYPES = ("float32", "int8")
+OPSET = 23  # the first with operators for attention, normalization and rotary positions: half as many operations
 TOLERANCE = 1e-3  # of float32 logits, whose size is about 10
 MODEL_FIELDS = ("vocab_size", "audio_token_start_id", "audio_code_offset", "audio_codebook_size", "mask_token_id")
 _STATE = re.compile(r"^(input|output)\..*layers\.(\d+)\.(keys|values)$")
@@ -44,13 +47,12 @@ def export_onnx(
 
     Raises:
         ImportError: The exporter's packages are missing.
-        ValueError: The backbone has windows or the format is unknown.
+        ValueError: The backbone has windows, the format is unknown, or the model is not on a CPU.
         RuntimeError: The graph's float32 logits differ from the model's by more than 0.001.
     """
     if dtype not in DTYPES:
         raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}, got {dtype!r}.")
-    if has_windows(model.config.text_config):
-        raise ValueError("This backbone attends in windows, which the exported mask does not have: use PyTorch.")
+    check_exportable(model, "onnx")
     folder = Path(output) / ONNX_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     model = model.eval().float()
@@ -74,15 +76,13 @@ def export_onnx(
 
 
 def _graph(model: TttForConditionalGeneration, dtype: str) -> Any:
-    try:
-        from transformers.exporters import OnnxConfig, OnnxExporter
+    from transformers.exporters import OnnxConfig, OnnxExporter
 
-        exporter = OnnxExporter()
-    except ImportError as error:
-        raise ImportError('Exporting needs more packages: `pip install "text-to-talk[edge]"`.') from error
-    # No `ort_fusions`: the fused attention takes every mask for a causal one.
-    config = OnnxConfig(dynamic=True, dynamic_shapes=dynamic_shapes(model))
-    graph = exporter.export(model, example_inputs(model), config=config).program
+    # No `ort_fusions`: its attention takes every mask for a causal one. That of the opset takes the mask as it is.
+    config = OnnxConfig(dynamic=True, dynamic_shapes=dynamic_shapes(model), opset_version=OPSET)
+    with contextlib.redirect_stdout(io.StringIO()):  # torch's exporter prints its steps
+        graph = OnnxExporter().export(model, example_inputs(model), config=config).program
+    rewrite(graph)
     for value in (*graph.graph.inputs, *graph.graph.outputs):
         if match := _STATE.match(value.name):
             side, layer, name = match.groups()
@@ -94,6 +94,7 @@ def _rounded(graph: Any, model: TttForConditionalGeneration) -> Any:
     """
     Store matrices in 8 bits by output channel. ONNX Runtime rounds activations too, with one scale for a whole input;
     those of down projections have outliers, so these matrices are restored at loading and multiplied in float32.
+    Attention is computed in float32, too.
     """
     from transformers.exporters import ExportFormat, OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
 
@@ -104,7 +105,9 @@ def _rounded(graph: Any, model: TttForConditionalGeneration) -> Any:
     restored = [node for node in nodes if list(node.inputs[1].shape.numpy()) == down]
     for node in restored:
         _restore_at_loading(graph.graph, node)
-    config = OnnxRuntimeDynamicConfig(per_channel=True, nodes_to_exclude=[node.name for node in restored])
+    exact = [*restored, *(node for node in graph.graph if node.op_type in ("Attention", "Split"))]
+    config = OnnxRuntimeDynamicConfig(per_channel=True, nodes_to_exclude=[node.name for node in exact])
+    graph.metadata_props["onnx.quant.pre_process"] = "onnxruntime.quant"  # else it advises to optimise, which was done
     return OnnxRuntimeQuantizer(config).quantize(graph, {}, ExportFormat.ONNX)
 
 

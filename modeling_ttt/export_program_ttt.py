@@ -18,9 +18,9 @@ import torch
 import transformers
 from transformers.cache_utils import DynamicCache
 
-from .export_inputs_ttt import compare, dynamic_shapes, example_inputs
+from .export_inputs_ttt import check_exportable, compare, dynamic_shapes, example_inputs
 from .export_onnx_ttt import MODEL_FIELDS, TOLERANCE
-from .masking_ttt import CACHE_NAME, has_windows
+from .masking_ttt import CACHE_NAME
 from .modeling_ttt import TttForConditionalGeneration
 from .onnx_ttt import MANIFEST_FILE, file_sha256
 
@@ -42,13 +42,12 @@ def export_program(model: TttForConditionalGeneration, output: str | os.PathLike
 
     Raises:
         ImportError: The exporter's packages are missing.
-        ValueError: The backbone has windows or the target is unknown.
+        ValueError: The backbone has windows, the target is unknown, or the model is not on a CPU.
         RuntimeError: The program's logits differ from the model's by more than 0.001.
     """
     if target not in PROGRAM_FILES:
         raise ValueError(f"`target` must be one of {', '.join(PROGRAM_FILES)}, got {target!r}.")
-    if has_windows(model.config.text_config):
-        raise ValueError("This backbone attends in windows, which the exported mask does not have: use PyTorch.")
+    check_exportable(model, target)
     folder = Path(output) / target
     folder.mkdir(parents=True, exist_ok=True)
     model = model.eval().float()
@@ -80,21 +79,16 @@ def export_program(model: TttForConditionalGeneration, output: str | os.PathLike
 def _exported(model: TttForConditionalGeneration, target: str, num_sequences: int) -> Any:
     """transformers' `ExportedModel`, which runs the program, too."""
     inputs = example_inputs(model, num_sequences=num_sequences)
-    try:
-        if target == "openvino":
-            from transformers.exporters import OpenVINOConfig, OpenVINOExporter
+    if target == "openvino":
+        from transformers.exporters import OpenVINOConfig, OpenVINOExporter
 
-            # Keys and values stay inputs and outputs: most denoising steps keep none.
-            config = OpenVINOConfig(dynamic=True, dynamic_shapes=dynamic_shapes(model), stateful=False)
-            return OpenVINOExporter().export(model, inputs, config=config)
-        from transformers.exporters import ExecutorchConfig, ExecutorchExporter
+        # Keys and values stay inputs and outputs: most denoising steps keep none.
+        config = OpenVINOConfig(dynamic=True, dynamic_shapes=dynamic_shapes(model), stateful=False)
+        return OpenVINOExporter().export(model, inputs, config=config)
+    from transformers.exporters import ExecutorchConfig, ExecutorchExporter
 
-        shapes = dynamic_shapes(model, MAX_QUERIES, MAX_CACHED)
-        return ExecutorchExporter().export(model, inputs, config=ExecutorchConfig(dynamic=True, dynamic_shapes=shapes))
-    except ImportError as error:
-        raise ImportError(
-            f'Exporting for {target} needs its package: `pip install "text-to-talk[{target}]"`.'
-        ) from error
+    shapes = dynamic_shapes(model, MAX_QUERIES, MAX_CACHED)
+    return ExecutorchExporter().export(model, inputs, config=ExecutorchConfig(dynamic=True, dynamic_shapes=shapes))
 
 
 def _with_hidden_position(exported: Callable[..., Any], model: TttForConditionalGeneration) -> Callable[..., Any]:

@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from .codec_ttt import TttCodecModel
+from .codec_whisper_ttt import TttCodecWhisperEncoder
 from .export_codec_program_ttt import run_executorch, run_openvino, write_executorch, write_openvino
 from .export_codec_real_ttt import real_codec
 
@@ -34,6 +35,24 @@ TOLERANCE = 1e-3  # of samples in [-1, 1]
 LEAST_EQUAL = 0.99  # share of equal codes: where two digits are nearly as probable, rounding decides
 SMALLEST_ROUNDED = 4096  # values of a weight; smaller ones stay in float32
 LENGTHS = (9, 50)  # in codes, of what is compared
+
+
+def check_codec(codec: TttCodecModel, target: str) -> None:
+    """
+    Refuse a codec that cannot be exported, before the work.
+
+    Args:
+        codec ([`TttCodecModel`]): The codec.
+        target (`str`): The runtime.
+
+    Raises:
+        ValueError: Its encoder has a Fourier transform for which only ONNX Runtime has an operator.
+    """
+    if target != "onnx" and not isinstance(codec.encoder, TttCodecWhisperEncoder):
+        raise ValueError(
+            f"A codec with its own log-mel encoder is exported for ONNX Runtime only: {target} has no operator for its "
+            "Fourier transform."
+        )
 
 
 def export_codec(
@@ -57,7 +76,9 @@ def export_codec(
     Raises:
         ImportError: The exporter's packages are missing.
         RuntimeError: A float32 graph differs from the codec.
+        ValueError: See [`check_codec`].
     """
+    check_codec(codec, target)
     folder, config = Path(output), codec.config
     targets: dict[str, tuple[str, Callable[..., None], Callable[..., np.ndarray]]] = {
         "onnx": (".onnx", partial(_write, dtype=dtype), run),
@@ -194,4 +215,4 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-__all__ = ["DECODER_FILE", "ENCODER_FILE", "export_codec", "run"]
+__all__ = ["DECODER_FILE", "ENCODER_FILE", "check_codec", "export_codec", "run"]

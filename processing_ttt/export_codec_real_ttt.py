@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from .codec_configuration_ttt import TttCodecConfig
 from .codec_layers_ttt import TttCodecVocoder
 from .codec_ttt import TttCodecModel
-from .codec_whisper_ttt import HOP_LENGTH, N_FFT, TttCodecWhisper, TttCodecWhisperEncoder
+from .codec_whisper_ttt import HOP_LENGTH, N_FFT, TttCodecWhisper
 
 
 def real_codec(codec: TttCodecModel) -> TttCodecModel:
@@ -24,12 +24,7 @@ def real_codec(codec: TttCodecModel) -> TttCodecModel:
 
     Returns:
         [`TttCodecModel`]: Its samples differ by rounding only.
-
-    Raises:
-        ValueError: The encoder is another one, whose transform has no such form.
     """
-    if not isinstance(codec.encoder, TttCodecWhisperEncoder):
-        raise ValueError("A codec with its own log-mel encoder is exported for ONNX Runtime only.")
     real = copy.deepcopy(codec)
     for owner, name, kind in ((real, "vocoder", RealVocoder), (real.encoder, "whisper", RealWhisper)):
         part = kind(codec.config)

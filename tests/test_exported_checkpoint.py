@@ -10,6 +10,7 @@ import pytest
 from codec_fixtures import whisper_codec
 from modeling_fixtures import tiny_model
 
+from processing_ttt import TttCodecConfig, TttCodecModel
 from text_to_talk import export
 
 
@@ -64,6 +65,20 @@ def test_another_runtime_has_a_folder_of_its_name_and_float32(tmp_path, target):
     manifest = export.export_checkpoint(tiny_model(), processor, tmp_path, target=target)
     assert manifest == {"format": target, "codec": {"dtype": "float32"}}
     assert {path.name for path in (tmp_path / target).iterdir()} == {"manifest.json", f"codec.{target}"}
+
+
+@pytest.mark.parametrize("target", ["openvino", "executorch"])
+def test_a_codec_that_the_runtime_cannot_have_is_refused_before_the_model_is_exported(tmp_path, target):
+    processor = Processor(codec=TttCodecModel(TttCodecConfig()))
+    with pytest.raises(ValueError, match="for ONNX Runtime only"):
+        export.export_checkpoint(tiny_model(), processor, tmp_path, target=target)
+    assert not list(tmp_path.iterdir())
+
+
+def test_who_waits_is_told_what_is_exported(tmp_path):
+    told = []
+    export.export_checkpoint(tiny_model(), Processor(codec=whisper_codec()), tmp_path, report=told.append)
+    assert told == ["the model", "the codec"]
 
 
 def test_a_checkpoint_without_its_codec_is_refused_before_the_export(tmp_path):

@@ -7,6 +7,7 @@ Joins the exports of the two model packages, which do not import each other. Dep
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from modeling_ttt.export_program_ttt import export_program
 from modeling_ttt.onnx_ttt import MANIFEST_FILE
 from processing_ttt import TttProcessor
 from processing_ttt.codec_ttt import TttCodecModel
-from processing_ttt.export_codec_onnx_ttt import export_codec
+from processing_ttt.export_codec_onnx_ttt import check_codec, export_codec
 
 
 def export_checkpoint(
@@ -25,6 +26,7 @@ def export_checkpoint(
     output: str | os.PathLike,
     dtype: str = "float32",
     target: str = "onnx",
+    report: Callable[[str], object] | None = None,
 ) -> dict[str, Any]:
     """
     Write a folder that `from_pretrained(..., engine="onnx")` loads, or one with the same for another runtime.
@@ -37,6 +39,7 @@ def export_checkpoint(
             for ONNX Runtime.
         target (`str`, *optional*, defaults to `"onnx"`): The runtime: `"onnx"`, `"openvino"` or `"executorch"`. Graphs
             and manifest are in a folder of this name.
+        report (`Callable`, *optional*): Called with what is exported next, `"the model"` and `"the codec"`.
 
     Returns:
         `dict`: The manifest of the export: of [`export_onnx`] or [`export_program`], and with a codec of nano's
@@ -45,14 +48,21 @@ def export_checkpoint(
     Raises:
         ImportError: The exporter's packages are missing.
         RuntimeError: A float32 graph differs from what it was exported from.
-        ValueError: The model cannot be exported, or the number format is not known.
+        ValueError: The model or its codec cannot be exported, or the number format is not known. All of these, and
+            missing packages, are found before anything is written.
     """
     if target != "onnx" and dtype != "float32":
         raise ValueError(f"{dtype} is for ONNX Runtime: the export for {target} is in float32.")
     codec = processor.codec  # a checkpoint without its codec is refused before the work
+    is_exported = isinstance(codec, TttCodecModel)
+    if is_exported:
+        check_codec(codec, target)
+    report = report or (lambda _: None)
+    report("the model")
     manifest = export_onnx(model, output, dtype) if target == "onnx" else export_program(model, output, target)
     folder = Path(output, target)
-    if isinstance(codec, TttCodecModel):
+    if is_exported:
+        report("the codec")
         manifest["codec"] = export_codec(codec, folder, dtype, target)
         (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     for part in (model.config, model.generation_config, processor):

@@ -4,6 +4,7 @@ The command that writes a checkpoint for other runtimes: `ttt export`.
 Depends on options, folders and messages.
 """
 
+import time
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ from typing import Annotated
 import typer
 
 from .checks import check_hub, check_installed, check_model, check_new_folder
+from .extras import MODULES
 from .options import interruptible, status
 
 
@@ -29,11 +31,9 @@ class ExportFormat(str, Enum):
     executorch = "executorch"
 
 
-PACKAGES = {
-    ExportFormat.onnx: ("onnx", "onnx_ir", "onnxruntime", "onnxscript"),
-    ExportFormat.openvino: ("openvino",),
-    ExportFormat.executorch: ("executorch",),
-}
+EXTRAS = {ExportFormat.onnx: "edge", ExportFormat.openvino: "openvino", ExportFormat.executorch: "executorch"}
+# What a model of nano's size takes, and several times that on a machine that does other work.
+MINUTES = {ExportFormat.onnx: "1 minute", ExportFormat.openvino: "1 minute", ExportFormat.executorch: "3 minutes"}
 
 
 @interruptible("Delete what was written of the new folder; then the same command begins again.")
@@ -53,7 +53,7 @@ def export(
     check_new_folder(output)
     if target != ExportFormat.onnx and dtype != ExportedDtype.float32:
         raise ValueError(f"--dtype {dtype.value} is for ONNX Runtime: leave it out for --format {target.value}.")
-    check_installed(*PACKAGES[target])
+    check_installed(*MODULES[EXTRAS[target]])
     check_hub([model])
     status(f"Loading {model} ...")
     import torch
@@ -65,8 +65,13 @@ def export(
 
     loaded = load_whole(TttForConditionalGeneration, model, dtype=torch.float32)
     processor = AutoProcessor.from_pretrained(model)
-    status("Exporting (about two minutes) ...")
-    manifest = export_checkpoint(loaded, processor, output, dtype.value, target.value)
+    began = time.monotonic()
+
+    def report(part: str) -> None:
+        status(f"{time.monotonic() - began:4.0f} s: exporting {part} ...")
+
+    status(f"For {target.value} a model of nano's size takes {MINUTES[target]} or more.")
+    manifest = export_checkpoint(loaded, processor, output, dtype.value, target.value, report)
     megabytes = sum(file.stat().st_size for file in (output / target.value).iterdir()) / 1e6
     typer.echo(
         f"Written to {output}: {megabytes:.0f} MB of {dtype.value}. Beside PyTorch, logits differ by "

@@ -76,9 +76,10 @@ for command in (
 def _quiet() -> None:
     """Leave the screen to the answer: no progress bars of the libraries, and no notes to other libraries."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when huggingface_hub is imported
-    # These write when torchao is imported, where a kernel of bitsandbytes is missing, and of operators that an export
-    # does not use.
-    for name in ("torch.utils._pytree", "bitsandbytes", "torch.onnx._internal.exporter._registration"):
+    # These write when torchao is imported, where a kernel of bitsandbytes is missing, of operators that an export does
+    # not use, and that an export may be wrong, which is tested after each.
+    exporters = ("torch.onnx._internal.exporter._registration", "transformers.exporters")
+    for name in ("torch.utils._pytree", "bitsandbytes", *exporters):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.simplefilter("ignore", FutureWarning)  # libraries to libraries, as DeprecationWarning
     warnings.showwarning = _show_warning

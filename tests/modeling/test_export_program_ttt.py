@@ -9,7 +9,7 @@ from modeling_fixtures import tiny_model
 from transformers.cache_utils import DynamicCache
 
 from modeling_ttt import export_program_ttt
-from modeling_ttt.export_inputs_ttt import compare
+from modeling_ttt.export_inputs_ttt import PACKAGES, check_exportable, compare
 from modeling_ttt.export_program_ttt import export_program
 from modeling_ttt.masking_ttt import CACHE_NAME
 
@@ -41,9 +41,18 @@ def test_a_program_that_differs_is_not_kept(tmp_path, monkeypatch, difference):
 def test_unknown_targets_and_missing_packages_are_named(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="openvino, executorch, got 'coreml'"):
         export_program(tiny_model(), tmp_path, "coreml")
-    monkeypatch.setitem(sys.modules, "transformers.exporters", None)
-    with pytest.raises(ImportError, match=r"pip install \"text-to-talk\[executorch\]\""):
+    monkeypatch.setitem(sys.modules, "executorch", None)
+    with pytest.raises(ImportError, match=r"needs executorch, .*pip install \"text-to-talk\[executorch\]\""):
         export_program(tiny_model(), tmp_path, "executorch")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("target", PACKAGES)
+def test_windows_and_other_devices_are_refused_for_every_runtime(target):
+    with pytest.raises(ValueError, match="attends in windows"):
+        check_exportable(tiny_model("mistral", text_config={"sliding_window": 6}), target)
+    with pytest.raises(ValueError, match=r"is on meta: `model\.to\(\"cpu\"\)` moves it"):
+        check_exportable(tiny_model().to("meta"), target)
 
 
 def test_the_comparison_sees_a_wrong_cache_and_a_wrong_mask():

@@ -1,6 +1,8 @@
 """The engine on ONNX Runtime: the token ids of the PyTorch model, id for id, however a reply is decoded."""
 
 import json
+import sys
+from collections import Counter
 
 import onnx
 import onnx_ir
@@ -117,6 +119,14 @@ def test_it_scores_as_the_model_does_without_a_cache_and_with_one_of_pytorch(mod
     torch.testing.assert_close(engine(ids).logits, model(ids).logits.detach(), rtol=0, atol=1e-4)
 
 
+def test_the_graph_has_few_operations(model, folder):
+    operations = Counter(node.op_type for node in onnx.load(folder / "onnx" / "model.onnx").graph.node)
+    layers = model.config.text_config.num_hidden_layers
+    assert operations["Attention"] == layers and not operations["Expand"]
+    assert operations["MatMul"] == 4 * layers + 1  # queries, keys and values; output; gate and up; down; and the logits
+    assert operations["RMSNormalization"] == operations["RotaryEmbedding"] + 1 == 2 * layers + 1
+
+
 def test_a_wrong_graph_is_refused_after_the_export(model, tmp_path, monkeypatch):
     compared = {"max_difference": 0.5, "equal_best_ids": 0.9}
     empty = onnx_ir.Model(onnx_ir.Graph([], [], nodes=[], opset_imports={"": 20}), ir_version=10)
@@ -146,11 +156,14 @@ def test_activations_are_rounded_but_not_before_the_down_projections(model, tmp_
     assert {operations[name] for name in stored if name not in down} == {"MatMulInteger"}
 
 
-def test_what_cannot_be_exported_is_refused(model, tmp_path):
+def test_what_cannot_be_exported_is_refused_before_the_work(model, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="windows"):
         export_onnx(tiny_model("mistral", text_config={"sliding_window": 6}), tmp_path)
     with pytest.raises(ValueError, match="must be one of"):
         export_onnx(model, tmp_path, "float8")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ImportError, match=r"needs onnxruntime, .*text-to-talk\[edge\]"):
+        export_onnx(model, tmp_path)
     assert not list(tmp_path.iterdir())
 
 

@@ -9,7 +9,7 @@ from codec_fixtures import whisper_codec
 
 import processing_ttt.export_codec_onnx_ttt as exporting
 from processing_ttt import TttCodecConfig, TttCodecModel
-from processing_ttt.export_codec_onnx_ttt import DECODER_FILE, ENCODER_FILE, export_codec, run
+from processing_ttt.export_codec_onnx_ttt import DECODER_FILE, ENCODER_FILE, check_codec, export_codec, run
 from processing_ttt.export_codec_real_ttt import real_codec
 
 pytest.importorskip("onnxscript", reason="the extra `edge` is not installed")
@@ -96,9 +96,10 @@ def test_without_complex_numbers_it_is_the_same_codec(codec, length):
     assert not any(module._non_persistent_buffers_set for module in real.modules())
 
 
-def test_an_encoder_of_another_kind_is_for_onnx_alone():
-    with pytest.raises(ValueError, match="for ONNX Runtime only"):
-        real_codec(TttCodecModel(TttCodecConfig()))
+def test_an_encoder_of_another_kind_is_for_onnx_alone(tmp_path):
+    with pytest.raises(ValueError, match="for ONNX Runtime only: openvino has no operator"):
+        export_codec(TttCodecModel(TttCodecConfig()), tmp_path, target="openvino")
+    check_codec(TttCodecModel(TttCodecConfig()), "onnx")
 
 
 @pytest.mark.slow
