@@ -1,7 +1,7 @@
 """
 What an export is traced with, and compared by: one forward pass over cached positions; and what cannot be exported.
 
-Depends on a model. Independent of formats; of runtimes it knows the packages.
+Depends on a model, and on the names of the runtimes' packages. Independent of formats.
 """
 
 import importlib.util
