@@ -10,8 +10,10 @@ import json
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +28,7 @@ from finetune.hardware import computes_bfloat16
 from processing_ttt.codec_ttt import TttCodecModel
 
 CHECKPOINT_SECONDS = 120
+REMEMBERED_BATCHES = 200  # of about 2 MB
 WARMUP_STEPS = 100
 
 
@@ -73,6 +76,30 @@ def crop(waveform: torch.Tensor, start: int, samples: int) -> torch.Tensor:
     """`samples` samples from `start` on, followed by zeros where the waveform is shorter."""
     piece = waveform[start : start + samples]
     return F.pad(piece, (0, samples - piece.shape[0]))
+
+
+Batch = TypeVar("Batch")
+
+
+class Reused(Generic[Batch]):
+    """
+    Batches that are used several times, because making one takes longer than a step.
+
+    Args:
+        make (`Callable`): From a random generator to a batch.
+        uses (`int`): How often a batch is used, on average.
+    """
+
+    def __init__(self, make: Callable[[np.random.Generator], Batch], uses: int):
+        self.make, self.uses = make, uses
+        self.batches: deque[Batch] = deque(maxlen=REMEMBERED_BATCHES)
+
+    def draw(self, rng: np.random.Generator) -> Batch:
+        """One more batch, new or used before."""
+        if len(self.batches) < 8 or rng.random() < 1 / self.uses:
+            self.batches.append(self.make(rng))
+            return self.batches[-1]
+        return self.batches[int(rng.integers(len(self.batches)))]
 
 
 class Stage:

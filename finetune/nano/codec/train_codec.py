@@ -128,7 +128,8 @@ class DecodedMels:
     @torch.no_grad()
     def decode(self, waveform: torch.Tensor) -> torch.Tensor:
         """Samples at the standard level -> the codec's mel frames `(mel_frames, mel)`."""
-        return self.model.decoder(self.model.quantizer(self.model.encoder(self.model.log_mel(waveform[None]))))[0]
+        frames = torch.tensor([waveform.shape[0] // self.model.config.samples_per_code])
+        return self.model.decoder(self.model.quantizer.centres(self.model.bins(waveform[None], frames)))[0]
 
 
 def vocoder_loss(

@@ -26,7 +26,6 @@ Depends on the codec, the model, and folders of `synthesise.py`. Independent of 
 """
 
 import argparse
-from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +48,7 @@ from processing_ttt.tasks_ttt import TASKS
 from ..speech.acoustics import as_recorded
 from ..speech.synthesise import read_corpus
 from ..speech.voices import SAMPLING_RATE
-from .codec_stage import Stage, export
+from .codec_stage import Reused, Stage, export
 
 EXPORT_SECONDS = 600
 BATCH = 16
@@ -59,7 +58,6 @@ ANSWER_SHARE = 0.5  # of the questions are learnt by their answer instead of the
 CODES_WEIGHT, WORDS_WEIGHT = 0.5, 1.0
 HEAD_DROPOUT = 0.1  # on Whisper's features
 NATURAL_ROWS, RECORDED_ROWS = 10, 2  # of a batch of the stage `words`
-REMEMBERED_BATCHES = 200  # of about 2 MB
 RESCAN_BATCHES = 40
 
 Utterance = tuple[dict[str, Any], np.ndarray]  # index line, int16 samples
@@ -111,7 +109,8 @@ class TeacherAndStudent:
     @torch.no_grad()
     def features(self, waveforms: Sequence[np.ndarray], rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Whisper's features `(batch, frames, d_model)` of disturbed waveforms, and codes of each row `(batch,)`."""
-        samples, row_frames = self._pad([as_recorded(audio, rng) for audio in waveforms])
+        size = self.codec.config.samples_per_code
+        samples, row_frames = padded([as_recorded(audio, rng) for audio in waveforms], size)
         encoder = self.codec.encoder
         assert isinstance(encoder, TttCodecWhisperEncoder)
         with torch.autocast("cpu", enabled=False):
@@ -120,16 +119,17 @@ class TeacherAndStudent:
     @torch.no_grad()
     def taught_bins(self, waveforms: Sequence[np.ndarray]) -> torch.Tensor:
         """The teacher's digits of clean waveforms, `(batch, codes, dims)`; -1 after the end of a shorter row."""
-        samples, row_frames = self._pad(waveforms)
+        samples, row_frames = padded(waveforms, self.codec.config.samples_per_code)
         with torch.autocast("cpu", enabled=False):
             bins = self.teacher.bins(self.teacher.standard_level(samples), row_frames)
         within = torch.arange(bins.shape[1]) < row_frames[:, None]
         return bins.masked_fill(~within[..., None], -1)
 
-    def _pad(self, waveforms: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-        size = self.codec.config.samples_per_code
-        rows = [F.pad(torch.from_numpy(audio), (0, -len(audio) % size)) for audio in waveforms]
-        return pad_sequence(rows, batch_first=True), torch.tensor([len(row) // size for row in rows])
+
+def padded(waveforms: Sequence[np.ndarray], samples_per_code: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Waveforms as rows of whole codes, zeros after the end of a shorter one, and codes of each row `(batch,)`."""
+    rows = [F.pad(torch.from_numpy(audio), (0, -len(audio) % samples_per_code)) for audio in waveforms]
+    return pad_sequence(rows, batch_first=True), torch.tensor([len(row) // samples_per_code for row in rows])
 
 
 def draw(
@@ -298,30 +298,22 @@ class Batch:
 
 class Batches:
     """
-    Batches to learn from; each is used several times, because computing its features takes longer than a step.
+    Makes batches to learn from.
 
     Args:
         codecs ([`TeacherAndStudent`]): Both codecs.
         speech (`Sequence[Utterance]`): Utterances whose codes the teacher gives.
         others (`dict[Path, int]`): Corpora that are learnt from without the teacher, perhaps still being written, and
             how many rows of a batch come from each.
-        uses (`int`): How often a batch is used, on average.
     """
 
-    def __init__(self, codecs: TeacherAndStudent, speech: Sequence[Utterance], others: dict[Path, int], uses: int):
-        self.codecs, self.speech, self.others, self.uses = codecs, speech, others, uses
+    def __init__(self, codecs: TeacherAndStudent, speech: Sequence[Utterance], others: dict[Path, int]):
+        self.codecs, self.speech, self.others = codecs, speech, others
         self.taught = BATCH - sum(others.values())
-        self.batches: deque[Batch] = deque(maxlen=REMEMBERED_BATCHES)
         self.new = 0
 
-    def draw(self, rng: np.random.Generator) -> Batch:
-        """One more batch, new or used before."""
-        if len(self.batches) < 8 or rng.random() < 1 / self.uses:
-            self.batches.append(self._encode(rng))
-            return self.batches[-1]
-        return self.batches[int(rng.integers(len(self.batches)))]
-
-    def _encode(self, rng: np.random.Generator) -> Batch:
+    def make(self, rng: np.random.Generator) -> Batch:
+        """A batch of random utterances."""
         if self.new % RESCAN_BATCHES == 0:
             self.corpora = [(read([folder]), count) for folder, count in self.others.items()]
         self.new += 1
@@ -348,10 +340,11 @@ def train(options: argparse.Namespace) -> None:
         words_loss = WordsLoss(model, processor, levels)
     stage = Stage(options.stage, options.out, {"head": parts}, options.minutes, options.learning_rate)
     others = {} if is_first else {options.natural: NATURAL_ROWS, options.recorded: RECORDED_ROWS}
-    batches = Batches(TeacherAndStudent(teacher, codec), read(options.speech), others, uses=5 if is_first else 2)
+    batches = Batches(TeacherAndStudent(teacher, codec), read(options.speech), others)
+    reused = Reused(batches.make, uses=5 if is_first else 2)
 
     def compute_loss(rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
-        batch = batches.draw(rng)
+        batch = reused.draw(rng)
         logits = encoder.head(F.dropout(batch.features.float(), HEAD_DROPOUT), batch.row_frames)
         codes = codes_loss(logits[-batches.taught :, : batch.bins.shape[1]], batch.bins, levels)
         if is_first:

@@ -1,0 +1,370 @@
+"""
+Train the codes of a codec on Whisper's features: they keep the words, whoever speaks, and decode to one voice.
+
+    python -m finetune.nano.codec.train_codes --start checkpoints/ttt-nano/codec --voice data/nano/voice \
+        --speech data/nano/natural=6 data/nano/dictation=3 data/nano/questions=1 data/nano/recorded=2 \
+        --dev data/nano/natural-dev data/nano/recorded data/nano/voice --out runs/codes --minutes 120
+    python -m finetune.nano.codec.train_codec vocoder --data data/nano/voice --out runs/codes --minutes 60
+    python -m finetune.nano.codec.train_voice --codec runs/codes/export --data data/nano/voice --out runs/voice \
+        --minutes 120
+
+This trains the head on Whisper's frozen features, whose latents are quantised (finite scalar quantisation), and beside
+them two networks: one that transcribes the codes of every voice (CTC on characters), and the codec's decoder, which
+learns the log-mel frames of `--voice` alone. The other voices are disturbed as recordings are. All weights but the
+latents' begin as those of `--start`, a codec with Whisper's encoder; its language model has to learn the codes anew.
+
+A row of a batch is an utterance; `FOLDER=4` means four rows, and four more are of `--voice`. `--minutes` is time of
+this process's CPU, also across restarts. In the folder `--out`:
+- `codes.safetensors`, from which the same command goes on; `time.json`.
+- `export/`: the codec as `AutoModel.from_pretrained` reads it, and `dev.jsonl`: character error rates of the
+  transcriber on `--dev`, every few minutes and at the end. Of a corpus with a split "dev" that is what is measured.
+- `ENCODER_READY`: written at the end, when the codes are final.
+
+Depends on the codec and on folders of `synthesise.py`. Independent of token ids, language models and synthesisers.
+"""
+
+import argparse
+import copy
+import json
+import re
+import string
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from processing_ttt.codec_layers_ttt import TttCodecBlock, frame_mask
+from processing_ttt.codec_ttt import TttCodecConfig, TttCodecModel
+from processing_ttt.codec_whisper_ttt import TttCodecWhisperEncoder
+
+from ..speech.acoustics import as_recorded
+from ..speech.synthesise import read_corpus
+from .codec_stage import Reused, Stage, export
+from .train_encoder import HEAD_DROPOUT, RESCAN_BATCHES, Utterance, draw, head, padded, read
+
+EXPORT_SECONDS = 600
+VOICE_ROWS = 4
+USES = 3  # of a batch: computing its features takes longer than a step
+DEV_BATCH = 16
+CHARACTERS = " '" + string.ascii_lowercase  # 0 is CTC's blank
+OUTPUTS_PER_CODE = 2  # of the transcriber: fast speech has up to twenty characters in a second of 25 codes
+TRANSCRIBER_LAYERS = 3
+VOICE_WEIGHT = 1.0
+
+
+def codec_with_latents(start: TttCodecModel, levels: Sequence[int]) -> TttCodecModel:
+    """
+    Make a codec whose encoder gives latents for the quantiser in place of logits of digits.
+
+    Args:
+        start ([`TttCodecModel`]): With Whisper's encoder. Its weights are taken where their shapes fit.
+        levels (`Sequence[int]`): Levels of each digit.
+
+    Returns:
+        [`TttCodecModel`]: In eval mode, its head and decoder with gradients. It does not encode: see
+        `codec_with_digits`.
+
+    Raises:
+        ValueError: If `start` has another encoder.
+    """
+    if start.config.whisper_config is None:
+        raise ValueError("The codec of --start has no Whisper encoder: give one that `train_encoder` trained.")
+    codec = TttCodecModel(TttCodecConfig(**{**start.config.to_dict(), "fsq_levels": list(levels)}))
+    size = codec.config.hidden_size
+    codec.encoder.output_proj = nn.Linear(size, len(levels))
+    nn.init.normal_(codec.encoder.output_proj.weight, std=size**-0.5)
+    own = codec.state_dict()
+    fitting = {name: value for name, value in start.state_dict().items() if own[name].shape == value.shape}
+    codec.load_state_dict(fitting, strict=False)
+    codec.eval().requires_grad_(False)
+    head(codec.encoder).requires_grad_(True)
+    codec.decoder.requires_grad_(True)
+    return codec
+
+
+def codec_with_digits(codec: TttCodecModel) -> TttCodecModel:
+    """
+    Make the codec that encodes as the quantiser quantises the latents of another one.
+
+    Args:
+        codec ([`TttCodecModel`]): From `codec_with_latents`.
+
+    Returns:
+        [`TttCodecModel`]: A copy; its encoder gives logits of digits.
+    """
+    found = copy.deepcopy(codec)
+    found.encoder.output_proj = digit_logits(codec.encoder.output_proj, codec.config.fsq_levels)
+    return found
+
+
+@torch.no_grad()
+def digit_logits(latents: nn.Linear, levels: Sequence[int]) -> nn.Linear:
+    """
+    Turn a layer that gives latents into one that gives logits, the highest of which are the quantiser's bins.
+
+    Logit k of a latent x is the line k * x - (the first k edges between bins), which is above the line before from edge
+    k on.
+
+    Args:
+        latents (`nn.Linear`): One output per digit.
+        levels (`Sequence[int]`): Levels of each digit.
+
+    Returns:
+        `nn.Linear`: `sum(levels)` outputs, those of the first digit first.
+    """
+    layer = nn.Linear(latents.in_features, sum(levels))
+    weights, biases = [], []
+    for weight, bias, count in zip(latents.weight, latents.bias, levels, strict=True):
+        bins = torch.arange(count)
+        edges = torch.logit(bins[1:] / count) / 1.6  # of the sigmoid in `TttCodecQuantizer`
+        weights.append(bins[:, None] * weight)
+        biases.append(bins * bias - F.pad(edges.cumsum(0), (1, 0)))
+    layer.weight.copy_(torch.cat(weights))
+    layer.bias.copy_(torch.cat(biases))
+    return layer
+
+
+class Transcriber(nn.Module):
+    """
+    Quantised latents `(batch, codes, dims)` -> log-probabilities of characters `(batch, codes * OUTPUTS_PER_CODE,
+    characters)`, for CTC.
+
+    Args:
+        config ([`TttCodecConfig`]): Of the codec.
+    """
+
+    def __init__(self, config: TttCodecConfig):
+        super().__init__()
+        size, kernel = config.hidden_size, config.kernel_size
+        block = (size, config.intermediate_size, kernel, kernel // 2, config.layer_scale_init_value)
+        self.input_proj = nn.Linear(len(config.fsq_levels), size)
+        self.layers = nn.ModuleList(TttCodecBlock(*block) for _ in range(TRANSCRIBER_LAYERS))
+        self.norm = nn.LayerNorm(size)
+        self.output_proj = nn.Linear(size, OUTPUTS_PER_CODE * (1 + len(CHARACTERS)))
+
+    def forward(self, latents: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """See the class for shapes; `mask` `(batch, codes, 1)` is 0 after the end of a shorter row."""
+        hidden_states = self.input_proj(latents) * mask
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, mask)
+        logits = self.output_proj(self.norm(hidden_states)).float()
+        return logits.reshape(len(latents), -1, 1 + len(CHARACTERS)).log_softmax(-1)
+
+
+def characters(text: str) -> str:
+    """The part of a text that is transcribed: lower-case letters, apostrophes, and spaces between words."""
+    return " ".join(re.sub(r"[^a-z' ]", " ", text.lower()).split())
+
+
+def words_loss(log_probabilities: torch.Tensor, row_frames: torch.Tensor, texts: Sequence[str]) -> torch.Tensor:
+    """
+    CTC's loss per character, the mean over rows.
+
+    Args:
+        log_probabilities (`torch.FloatTensor` of shape `(batch, codes * OUTPUTS_PER_CODE, characters)`): From
+            [`Transcriber`].
+        row_frames (`torch.LongTensor` of shape `(batch,)`): Codes of each row.
+        texts (`Sequence[str]`): What the rows should say; one that is too long for its codes does not count.
+
+    Returns:
+        `torch.FloatTensor`: The loss.
+    """
+    ids = [[1 + CHARACTERS.index(character) for character in characters(text)] for text in texts]
+    targets, lengths = torch.tensor([number for row in ids for number in row]), torch.tensor([len(row) for row in ids])
+    inputs = log_probabilities.transpose(0, 1)
+    return F.ctc_loss(inputs, targets, OUTPUTS_PER_CODE * row_frames, lengths, zero_infinity=True)
+
+
+def transcribed(log_probabilities: torch.Tensor, row_frames: torch.Tensor) -> list[str]:
+    """The most probable character of every output, repetitions and blanks left out; arguments as for `words_loss`."""
+    texts = []
+    for row, count in zip(log_probabilities.argmax(-1), OUTPUTS_PER_CODE * row_frames, strict=True):
+        kept = torch.unique_consecutive(row[:count]).tolist()
+        texts.append(" ".join("".join(CHARACTERS[number - 1] for number in kept if number).split()))
+    return texts
+
+
+def voice_loss(decoded: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """
+    L1 of decoded log-mel frames + 0.5 * L1 of their differences in time, over the frames of each row.
+
+    Args:
+        decoded (`torch.FloatTensor` of shape `(batch, mel_frames, mel)`): From the decoder.
+        target (`torch.FloatTensor` of the same shape): Of the recordings.
+        mask (`torch.FloatTensor` of shape `(batch, mel_frames, 1)`): 0 after the end of a shorter row.
+
+    Returns:
+        `torch.FloatTensor`: The loss.
+    """
+    error = (decoded - target) * mask
+    change = error.diff(dim=1) * mask[:, 1:]
+    bands = target.shape[-1]
+    return error.abs().sum() / (bands * mask.sum()) + 0.5 * change.abs().sum() / (bands * mask[:, 1:].sum())
+
+
+@dataclass(frozen=True)
+class Batch:
+    """
+    Features of utterances.
+
+    Args:
+        features (`torch.HalfTensor` of shape `(batch, frames, d_model)`): Whisper's features.
+        row_frames (`torch.LongTensor` of shape `(batch,)`): Codes of each row.
+        texts (`list[str]`): Of each row.
+        mel (`torch.HalfTensor` of shape `(rows, mel_frames, mel)`): Log-mel frames of the last rows, those of the voice
+            that is decoded to.
+    """
+
+    features: torch.Tensor
+    row_frames: torch.Tensor
+    texts: list[str]
+    mel: torch.Tensor
+
+
+class Batches:
+    """
+    Makes batches.
+
+    Args:
+        codec ([`TttCodecModel`]): From `codec_with_latents`.
+        speech (`dict[Path, int]`): Corpora, perhaps still being written, and how many rows of a batch come from each.
+        voice (`Path`): Corpus of the voice that is decoded to.
+    """
+
+    def __init__(self, codec: TttCodecModel, speech: dict[Path, int], voice: Path):
+        self.codec, self.speech, self.voice = codec, speech, voice
+        self.made = 0
+
+    def make(self, rng: np.random.Generator) -> Batch:
+        """A batch of random utterances."""
+        if self.made % RESCAN_BATCHES == 0:
+            self.corpora = [(read([folder]), count) for folder, count in self.speech.items()]
+            self.own = read([self.voice])
+        self.made += 1
+        drawn = [utterance for corpus, count in self.corpora for utterance in draw(corpus, count, rng)]
+        drawn = [(line, as_recorded(audio, rng)) for line, audio in drawn] + draw(self.own, VOICE_ROWS, rng)
+        return self.encode([line["text"] for line, _ in drawn], [audio for _, audio in drawn])
+
+    @torch.no_grad()
+    def encode(self, texts: list[str], waveforms: Sequence[np.ndarray]) -> Batch:
+        """The batch of some texts and waveforms."""
+        encoder = self.codec.encoder
+        assert isinstance(encoder, TttCodecWhisperEncoder)
+        samples, row_frames = padded(waveforms, self.codec.config.samples_per_code)
+        with torch.autocast("cpu", enabled=False):
+            samples = self.codec.standard_level(samples)
+            features = encoder.features(samples, row_frames)
+            mel = self.codec.log_mel(samples[-VOICE_ROWS:])
+        return Batch(features.half(), row_frames, texts, mel.half())
+
+
+class CodesTraining:
+    """
+    The codec, its transcriber, and their losses.
+
+    Args:
+        codec ([`TttCodecModel`]): From `codec_with_latents`.
+    """
+
+    def __init__(self, codec: TttCodecModel):
+        self.codec, self.transcriber = codec, Transcriber(codec.config)
+        encoder = codec.encoder
+        assert isinstance(encoder, TttCodecWhisperEncoder)
+        self.encoder = encoder
+        self.parts = {"head": head(encoder), "decoder": codec.decoder, "transcriber": self.transcriber}
+
+    def latents(self, features: torch.Tensor, row_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Quantised latents `(batch, codes, dims)` of features, and their mask `(batch, codes, 1)`."""
+        latents = self.codec.quantizer(self.encoder.head(features, row_frames))
+        return latents, frame_mask(row_frames, latents.shape[1]).to(latents.dtype)[..., None]
+
+    def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+        """The loss of a batch, and its parts."""
+        features = F.dropout(batch.features.float(), HEAD_DROPOUT)
+        latents, mask = self.latents(features, batch.row_frames)
+        words = words_loss(self.transcriber(latents, mask), batch.row_frames, batch.texts)
+        decoded = self.codec.decoder(latents[-VOICE_ROWS:], mask[-VOICE_ROWS:]).float()
+        mel_mask = mask[-VOICE_ROWS:].repeat_interleave(self.codec.config.mel_frames_per_code, dim=1)
+        voice = voice_loss(decoded, batch.mel.float(), mel_mask)
+        return words + VOICE_WEIGHT * voice, {"words": words.item(), "voice": voice.item()}
+
+    @torch.no_grad()
+    def error_rate(self, batches: Iterable[Batch]) -> float:
+        """Character errors of the transcriber per character of the texts."""
+        texts: list[str] = []
+        found: list[str] = []
+        for batch in batches:
+            latents, mask = self.latents(batch.features.float(), batch.row_frames)
+            found += transcribed(self.transcriber(latents, mask), batch.row_frames)
+            texts += map(characters, batch.texts)
+        return float(jiwer.cer(texts, found))
+
+
+def dev_batches(batches: Batches, folder: Path) -> list[Batch]:
+    """Batches of a corpus to measure on: its split "dev", or all of it where it has none."""
+    corpus: list[Utterance] = list(read_corpus(folder))
+    chosen = [found for found in corpus if found[0]["split"] == "dev"] or corpus
+    chosen = sorted(chosen, key=lambda found: len(found[1]))
+    texts = [line["text"] for line, _ in chosen]
+    waveforms = [samples.astype(np.float32) / 32768 for _, samples in chosen]
+    return [
+        batches.encode(texts[start : start + DEV_BATCH], waveforms[start : start + DEV_BATCH])
+        for start in range(0, len(texts), DEV_BATCH)
+    ]
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train, export and measure until the budget is spent."""
+    torch.manual_seed(options.seed)
+    codec = codec_with_latents(TttCodecModel.from_pretrained(options.start), options.levels)
+    training = CodesTraining(codec)
+    stage = Stage("codes", options.out, training.parts, options.minutes, options.learning_rate)
+    batches = Batches(codec, dict(options.speech), options.voice)
+    dev = {folder.name: dev_batches(batches, folder) for folder in options.dev}
+    reused = Reused(batches.make, USES)
+
+    def keep() -> None:
+        export(codec_with_digits(codec), options.out / "export")
+        rates: dict[str, Any] = {name: round(training.error_rate(found), 4) for name, found in dev.items()}
+        with (options.out / "dev.jsonl").open("a") as file:
+            file.write(json.dumps({"minutes": round(stage.cpu_seconds / 60, 1), "step": stage.step} | rates) + "\n")
+
+    stage.run(lambda rng: training.loss(reused.draw(rng)), {keep: EXPORT_SECONDS})
+    keep()
+    (options.out / "ENCODER_READY").touch()
+
+
+def corpus_rows(argument: str) -> tuple[Path, int]:
+    """Read `FOLDER=ROWS`."""
+    folder, _, rows = argument.rpartition("=")
+    return Path(folder), int(rows)
+
+
+def main(arguments: Iterable[str] | None = None) -> None:
+    """Command line: see the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--start", type=Path, required=True, help="folder of a codec with Whisper's encoder")
+    parser.add_argument("--voice", type=Path, required=True, help="corpus of the voice that is decoded to")
+    parser.add_argument("--speech", type=corpus_rows, nargs="+", required=True, metavar="FOLDER=ROWS")
+    parser.add_argument("--dev", type=Path, nargs="+", required=True, help="corpora to measure on")
+    parser.add_argument("--levels", type=int, nargs="+", default=[8, 8, 4, 4], help="of the digits of a code")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, required=True, help="CPU minutes, restarts included")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(None if arguments is None else list(arguments))
+    if (options.out / "ENCODER_READY").exists():
+        parser.error(f"The codes of {options.out} are final: train into another folder.")
+    torch.set_num_threads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
+    train(options)
+
+
+if __name__ == "__main__":
+    main()

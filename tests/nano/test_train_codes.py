@@ -1,0 +1,163 @@
+"""How the codes of a codec on Whisper's features are trained: to transcribe every voice, and to decode to one."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import AutoModel
+
+from finetune.nano.codec import train_codec, train_codes
+from finetune.nano.codec.codec_stage import Reused
+from finetune.nano.codec.train_codes import CHARACTERS, CodesTraining, codec_with_digits, codec_with_latents
+from finetune.nano.speech.synthesise import save_shard
+from processing_ttt.codec_layers_ttt import TttCodecQuantizer
+from processing_ttt.codec_ttt import TttCodecConfig, TttCodecModel
+
+SIZES = {"hidden_size": 16, "intermediate_size": 16, "vocoder_hidden_size": 16, "vocoder_intermediate_size": 16}
+WHISPER = {"d_model": 16, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 16, "num_mel_bins": 80}
+LEVELS = [5, 4, 3]
+
+
+@pytest.fixture
+def start():
+    torch.manual_seed(0)
+    return TttCodecModel(TttCodecConfig(**SIZES, whisper_config=WHISPER)).eval()
+
+
+def noise(seconds: float, seed: int) -> np.ndarray:
+    samples = np.random.default_rng(seed).standard_normal(int(16_000 * seconds)).astype(np.float32)
+    return 0.1 * samples * np.sin(np.arange(len(samples)) / 3000).astype(np.float32)
+
+
+def write_corpus(folder, texts, split="train"):
+    folder.mkdir()
+    lines = [({"text": text, "split": split}, noise(0.5 + 0.2 * i, i)) for i, text in enumerate(texts)]
+    save_shard(lines, folder / "shard-00000.npy")
+    return folder
+
+
+# --- the codec --------------------------------------------------------------------------------------------------------
+
+
+def test_the_highest_logits_are_the_bins_of_the_quantiser():
+    torch.manual_seed(0)
+    latents = nn.Linear(6, 3)
+    hidden_states = 3 * torch.randn(4, 500, 6)
+    expected = TttCodecQuantizer(LEVELS).bins(latents(hidden_states))
+    logits = train_codes.digit_logits(latents, LEVELS)(hidden_states)
+    found = torch.stack([part.argmax(-1) for part in logits.split(LEVELS, dim=-1)], dim=-1)
+    assert torch.equal(found, expected)
+    assert [len(expected[..., digit].unique()) for digit in range(3)] == LEVELS
+
+
+def test_a_codec_begins_with_the_weights_that_fit_and_encodes_as_it_quantises(start):
+    codec = codec_with_latents(start, LEVELS)
+    before, after = start.state_dict(), codec.state_dict()
+    unlike = {name for name in before if not torch.equal(before[name], after.get(name, torch.empty(0)))}
+    assert unlike == {"encoder.output_proj.weight", "encoder.output_proj.bias", "decoder.input_conv.weight"}
+    waveform = torch.from_numpy(noise(1.0, 0))[None]
+    frames = torch.tensor([25])
+    features = codec.encoder.features(codec.standard_level(waveform), frames)
+    latents, _ = CodesTraining(codec).latents(features, frames)
+    finished = codec_with_digits(codec)
+    codes = finished.encode(waveform[None]).audio_codes[0]
+    torch.testing.assert_close(finished.quantizer.from_codes(codes), latents.detach(), rtol=0, atol=1e-6)
+
+
+def test_a_codec_without_whisper_is_no_start():
+    with pytest.raises(ValueError, match="no Whisper encoder"):
+        codec_with_latents(TttCodecModel(TttCodecConfig(**SIZES)), LEVELS)
+
+
+# --- losses -----------------------------------------------------------------------------------------------------------
+
+
+def test_texts_are_transcribed_as_words_in_small_letters():
+    assert train_codes.characters("It's  five o'clock, Tom - now!") == "it's five o'clock tom now"
+
+
+def test_the_words_loss_is_the_probability_of_all_alignments_per_character():
+    log_probabilities = torch.randn(2, 4, 1 + len(CHARACTERS), generator=torch.Generator().manual_seed(0)).log_softmax(
+        -1
+    )
+    texts, ids = ["Ab!", "b"], [[4, 3], [4]]
+    ids = [[1 + CHARACTERS.index(letter) for letter in text] for text in ("ab", "b")]
+    expected = []
+    for row, wanted in enumerate(ids):
+        steps = 2 * (2 - row)  # the second row has one code
+        paths = [
+            path
+            for path in itertools.product([0, *{*wanted}], repeat=steps)
+            if [number for number, _ in itertools.groupby(path) if number] == wanted
+        ]
+        scores = torch.tensor([sum(log_probabilities[row, i, n].item() for i, n in enumerate(path)) for path in paths])
+        expected.append(-scores.logsumexp(0).item() / len(wanted))
+    found = train_codes.words_loss(log_probabilities, torch.tensor([2, 1]), texts)
+    assert found.item() == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_a_transcript_is_the_most_probable_path_without_blanks_and_repetitions():
+    path = [0, *(1 + CHARACTERS.index(letter) for letter in "aab"), 0, 1 + CHARACTERS.index("b"), 1, 5]
+    log_probabilities = F.one_hot(torch.tensor([path]), 1 + len(CHARACTERS)).float().log()
+    assert train_codes.transcribed(log_probabilities, torch.tensor([3])) == ["abb"]
+
+
+def test_the_voice_loss_is_that_of_the_rows_alone():
+    generator = torch.Generator().manual_seed(0)
+    decoded, target = (torch.randn(2, 8, 3, generator=generator) for _ in range(2))
+    mask = (torch.arange(8) < torch.tensor([8, 4])[:, None]).float()[..., None]
+    rows = [(decoded - target)[row, :count] for row, count in ((0, 8), (1, 4))]
+    value = torch.cat(rows).abs().mean()
+    change = torch.cat([row.diff(dim=0) for row in rows]).abs().mean()
+    found = train_codes.voice_loss(decoded, target, mask)
+    assert found.item() == pytest.approx((value + 0.5 * change).item(), rel=1e-5)
+
+
+def test_gradients_pass_the_quantiser_to_the_head_and_never_reach_whisper(start):
+    codec = codec_with_latents(start, LEVELS)
+    batches = train_codes.Batches(codec, {}, None)
+    batch = batches.encode(["one", "two", "three", "four", "five"], [noise(0.5, i) for i in range(5)])
+    training = CodesTraining(codec)
+    training.loss(batch)[0].backward()
+    for part in training.parts.values():
+        assert all(value.grad is not None and value.grad.abs().sum() > 0 for value in part.parameters())
+    assert all(value.grad is None for value in codec.encoder.whisper.parameters())
+    assert batch.mel.shape == (4, 13 * 4, 80)
+
+
+# --- batches and stages -----------------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_used_as_often_as_asked_on_average():
+    made = itertools.count()
+    reused = Reused(lambda rng: next(made), uses=4)
+    rng = np.random.default_rng(0)
+    assert [reused.draw(rng) for _ in range(8)] == list(range(8))
+    drawn = [reused.draw(rng) for _ in range(2000)]
+    assert len(set(drawn)) == pytest.approx(500, rel=0.2)
+
+
+def test_codes_are_trained_exported_measured_and_given_to_the_vocoder(start, tmp_path, monkeypatch):
+    start.save_pretrained(tmp_path / "start")
+    voice, speech = (write_corpus(tmp_path / name, ["One.", "Two.", "It's three."]) for name in ("voice", "speech"))
+    dev = write_corpus(tmp_path / "dev", ["Four.", "Five."], split="dev")
+    out = tmp_path / "out"
+    arguments = ["--start", tmp_path / "start", "--voice", voice, "--speech", f"{speech}=2", "--dev", dev]
+    arguments += ["--out", out, "--minutes", 0.03]
+    train_codes.main(map(str, arguments))
+    assert json.loads((out / "dev.jsonl").read_text().splitlines()[-1])["dev"] > 0
+    assert json.loads((out / "time.json").read_text())["codes"]["step"] > 0
+    codec = AutoModel.from_pretrained(out / "export")
+    codes = codec.encode(torch.from_numpy(noise(1.0, 0))[None, None]).audio_codes
+    assert codes.shape == (1, 1, 25) and codec.config.codebook_size == 1024
+    trained, before = codec.state_dict(), start.state_dict()
+    assert all(torch.equal(trained[name], before[name].half().float()) for name in trained if ".whisper." in name)
+    assert not torch.equal(trained["decoder.upsample.weight"], before["decoder.upsample.weight"])
+    with pytest.raises(SystemExit):
+        train_codes.main(map(str, arguments))
+    train_codec.main(map(str, ["vocoder", "--data", voice, "--out", out, "--minutes", 0.01, "--crop", 3200]))
+    assert (out / "VOCODER_READY").exists()
