@@ -76,14 +76,15 @@ def codec_with_latents(start: TttCodecModel, levels: Sequence[int]) -> TttCodecM
     if start.config.whisper_config is None:
         raise ValueError("The codec of --start has no Whisper encoder: give one that `train_encoder` trained.")
     codec = TttCodecModel(TttCodecConfig(**{**start.config.to_dict(), "fsq_levels": list(levels)}))
-    size = codec.config.hidden_size
-    codec.encoder.output_proj = nn.Linear(size, len(levels))
-    nn.init.normal_(codec.encoder.output_proj.weight, std=size**-0.5)
+    encoder, size = codec.encoder, codec.config.hidden_size
+    assert isinstance(encoder, TttCodecWhisperEncoder)
+    encoder.output_proj = nn.Linear(size, len(levels))
+    nn.init.normal_(encoder.output_proj.weight, std=size**-0.5)
     own = codec.state_dict()
     fitting = {name: value for name, value in start.state_dict().items() if own[name].shape == value.shape}
     codec.load_state_dict(fitting, strict=False)
     codec.eval().requires_grad_(False)
-    head(codec.encoder).requires_grad_(True)
+    head(encoder).requires_grad_(True)
     codec.decoder.requires_grad_(True)
     return codec
 
