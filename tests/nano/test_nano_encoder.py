@@ -18,6 +18,7 @@ from finetune.nano.domain.questions import items
 from finetune.nano.speech import natural
 from finetune.nano.speech.acoustics import as_recorded
 from finetune.nano.speech.free_wording import free_test_questions, freely_worded
+from finetune.nano.speech.jobs import Job
 from finetune.nano.speech.kokoro import speaker_shares
 from modeling_ttt import TttForConditionalGeneration, nano_checkpoint
 from processing_ttt.codec_layers_ttt import TttCodecQuantizer
@@ -230,6 +231,13 @@ def test_the_answering_voice_says_answers_and_phrases_in_turn_and_holds_some_tex
     assert 0 < sum(job.split == "dev" for job in jobs) < 30
     longer = natural.answering_jobs(6000)
     assert len(longer) == 6000 and all(job.fields["kind"] == "phrase" for job in longer[-500:])
+
+
+def test_converted_utterances_are_those_of_training_with_the_timbre_of_the_answering_voice(monkeypatch):
+    job = Job("A small room.", "af_bella:0.6+bm_george:0.4", 1.1, "train", {"kind": "phrase"})
+    monkeypatch.setattr(natural, "training_jobs", lambda count: [job] * count)
+    converted = Job(job.text, "af_heart/af_bella:0.6+bm_george:0.4", 1.1, "train", {"kind": "phrase"})
+    assert natural.converted_jobs(2) == [converted] * 2
 
 
 def test_shares_of_a_mixture_add_up_to_one():

@@ -10,9 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModel
 
-from finetune.nano.codec import train_codec, train_codes
+from finetune.nano.codec import train_codec, train_codes, transcriber
 from finetune.nano.codec.codec_stage import Reused
-from finetune.nano.codec.train_codes import CHARACTERS, CodesTraining, codec_with_digits, codec_with_latents
+from finetune.nano.codec.train_codes import CodesTraining, codec_with_digits, codec_with_latents
+from finetune.nano.codec.transcriber import CHARACTERS
 from finetune.nano.speech.synthesise import save_shard
 from processing_ttt.codec_layers_ttt import TttCodecQuantizer
 from processing_ttt.codec_ttt import TttCodecConfig, TttCodecModel
@@ -35,7 +36,7 @@ def noise(seconds: float, seed: int) -> np.ndarray:
 
 def write_corpus(folder, texts, split="train"):
     folder.mkdir()
-    lines = [({"text": text, "split": split}, noise(0.5 + 0.2 * i, i)) for i, text in enumerate(texts)]
+    lines = [({"id": str(i), "text": text, "split": split}, noise(0.5 + 0.2 * i, i)) for i, text in enumerate(texts)]
     save_shard(lines, folder / "shard-00000.npy")
     return folder
 
@@ -77,7 +78,7 @@ def test_a_codec_without_whisper_is_no_start():
 
 
 def test_texts_are_transcribed_as_words_in_small_letters():
-    assert train_codes.characters("It's  five o'clock, Tom - now!") == "it's five o'clock tom now"
+    assert transcriber.characters("It's  five o'clock, Tom - now!") == "it's five o'clock tom now"
 
 
 def test_the_words_loss_is_the_probability_of_all_alignments_per_character():
@@ -96,14 +97,14 @@ def test_the_words_loss_is_the_probability_of_all_alignments_per_character():
         ]
         scores = torch.tensor([sum(log_probabilities[row, i, n].item() for i, n in enumerate(path)) for path in paths])
         expected.append(-scores.logsumexp(0).item() / len(wanted))
-    found = train_codes.words_loss(log_probabilities, torch.tensor([2, 1]), texts)
+    found = transcriber.words_loss(log_probabilities, torch.tensor([2, 1]), texts)
     assert found.item() == pytest.approx(np.mean(expected), rel=1e-5)
 
 
 def test_a_transcript_is_the_most_probable_path_without_blanks_and_repetitions():
     path = [0, *(1 + CHARACTERS.index(letter) for letter in "aab"), 0, 1 + CHARACTERS.index("b"), 1, 5]
     log_probabilities = F.one_hot(torch.tensor([path]), 1 + len(CHARACTERS)).float().log()
-    assert train_codes.transcribed(log_probabilities, torch.tensor([3])) == ["abb"]
+    assert transcriber.transcribed(log_probabilities, torch.tensor([3])) == ["abb"]
 
 
 def test_the_voice_loss_is_that_of_the_rows_alone():
@@ -120,7 +121,8 @@ def test_the_voice_loss_is_that_of_the_rows_alone():
 def test_gradients_pass_the_quantiser_to_the_head_and_never_reach_whisper(start):
     codec = codec_with_latents(start, LEVELS)
     batches = train_codes.Batches(codec, {}, None)
-    batch = batches.encode(["one", "two", "three", "four", "five"], [noise(0.5, i) for i in range(5)])
+    waveforms = [noise(0.5, i) for i in range(5)]
+    batch = batches.encode(["one", "two", "three", "four", "five"], waveforms, waveforms[1:])
     training = CodesTraining(codec)
     training.loss(batch)[0].backward()
     for part in training.parts.values():
@@ -141,13 +143,40 @@ def test_a_batch_is_used_as_often_as_asked_on_average():
     assert len(set(drawn)) == pytest.approx(500, rel=0.2)
 
 
+def test_pairs_are_the_lines_that_both_corpora_have(tmp_path):
+    others = write_corpus(tmp_path / "others", ["One.", "Two.", "Three."])
+    voice = write_corpus(tmp_path / "voice", ["One.", "Two."])
+    pairs = train_codes.read_pairs(others, voice)
+    assert [text for text, *_ in pairs] == ["One.", "Two."]
+    assert all(np.array_equal(other, own) and len(own) for _, other, own in pairs)
+    unlike = write_corpus(tmp_path / "unlike", ["One.", "Too."])
+    with pytest.raises(ValueError, match="is not that of"):
+        train_codes.read_pairs(others, unlike)
+
+
+def test_the_last_rows_of_a_batch_are_decoded_to_the_voice_at_the_times_of_what_is_encoded(
+    start, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(train_codes, "as_recorded", lambda audio, rng: -audio)
+    others, voice = (write_corpus(tmp_path / name, ["One.", "Two."]) for name in ("others", "voice"))
+    batches = train_codes.Batches(codec_with_latents(start, LEVELS), {others: 2}, voice, (others, voice))
+    encode, given = batches.encode, []
+    monkeypatch.setattr(batches, "encode", lambda *arguments: given.append(arguments) or encode(*arguments))
+    batch = batches.make(np.random.default_rng(0))
+    texts, inputs, targets = given[0]
+    assert len(texts) == len(inputs) == 10 and len(targets) == len(batch.mel) == 8
+    assert all(np.array_equal(audio, -target) for audio, target in zip(inputs[2:6], targets, strict=False))
+    assert all(np.array_equal(audio, target) for audio, target in zip(inputs[6:], targets[4:], strict=True))
+    assert batch.mel.shape[1] == 2 * batch.features.shape[1] and len(batch.row_frames) == 10
+
+
 def test_codes_are_trained_exported_measured_and_given_to_the_vocoder(start, tmp_path, monkeypatch):
     start.save_pretrained(tmp_path / "start")
     voice, speech = (write_corpus(tmp_path / name, ["One.", "Two.", "It's three."]) for name in ("voice", "speech"))
     dev = write_corpus(tmp_path / "dev", ["Four.", "Five."], split="dev")
     out = tmp_path / "out"
-    arguments = ["--start", tmp_path / "start", "--voice", voice, "--speech", f"{speech}=2", "--dev", dev]
-    arguments += ["--out", out, "--minutes", 0.03]
+    arguments = ["--start", tmp_path / "start", "--voice", voice, "--pairs", speech, voice, "--speech", f"{speech}=2"]
+    arguments += ["--dev", dev, "--out", out, "--minutes", 0.03]
     train_codes.main(map(str, arguments))
     assert json.loads((out / "dev.jsonl").read_text().splitlines()[-1])["dev"] > 0
     assert json.loads((out / "time.json").read_text())["codes"]["step"] > 0

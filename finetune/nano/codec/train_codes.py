@@ -2,7 +2,8 @@
 Train the codes of a codec on Whisper's features: they keep the words, whoever speaks, and decode to one voice.
 
     python -m finetune.nano.codec.train_codes --start checkpoints/ttt-nano/codec --voice data/nano/voice \
-        --speech data/nano/natural=6 data/nano/dictation=3 data/nano/questions=1 data/nano/recorded=2 \
+        --pairs data/nano/natural data/nano/converted \
+        --speech data/nano/natural=2 data/nano/dictation=3 data/nano/questions=1 data/nano/recorded=2 \
         --dev data/nano/natural-dev data/nano/recorded data/nano/voice --out runs/codes --minutes 120
     python -m finetune.nano.codec.train_codec vocoder --data data/nano/voice --out runs/codes --minutes 60
     python -m finetune.nano.codec.train_voice --codec runs/codes/export --data data/nano/voice --out runs/voice \
@@ -10,11 +11,13 @@ Train the codes of a codec on Whisper's features: they keep the words, whoever s
 
 This trains the head on Whisper's frozen features, whose latents are quantised (finite scalar quantisation), and beside
 them two networks: one that transcribes the codes of every voice (CTC on characters), and the codec's decoder, which
-learns the log-mel frames of `--voice` alone. The other voices are disturbed as recordings are. All weights but the
-latents' begin as those of `--start`, a codec with Whisper's encoder; its language model has to learn the codes anew.
+learns the log-mel frames of one voice alone: from the codes of `--voice`, and, with `--pairs`, from those of other
+voices that say the same at the same times. What is encoded is disturbed as recordings are, but for `--voice`. All
+weights but the latents' begin as those of `--start`, a codec with Whisper's encoder; its language model has to learn
+the codes anew.
 
-A row of a batch is an utterance; `FOLDER=4` means four rows, and four more are of `--voice`. `--minutes` is time of
-this process's CPU, also across restarts. In the folder `--out`:
+A row of a batch is an utterance; `FOLDER=4` means four rows, and there are `VOICE_ROWS` of `--voice` and `PAIR_ROWS` of
+`--pairs`. `--minutes` is time of this process's CPU, also across restarts. In the folder `--out`:
 - `codes.safetensors`, from which the same command goes on; `time.json`.
 - `export/`: the codec as `AutoModel.from_pretrained` reads it, and `dev.jsonl`: character error rates of the
   transcriber on `--dev`, every few minutes and at the end. Of a corpus with a split "dev" that is what is measured.
@@ -26,8 +29,6 @@ Depends on the codec and on folders of `synthesise.py`. Independent of token ids
 import argparse
 import copy
 import json
-import re
-import string
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,22 +40,20 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from processing_ttt.codec_layers_ttt import TttCodecBlock, frame_mask
+from processing_ttt.codec_layers_ttt import frame_mask
 from processing_ttt.codec_ttt import TttCodecConfig, TttCodecModel
 from processing_ttt.codec_whisper_ttt import TttCodecWhisperEncoder
 
 from ..speech.acoustics import as_recorded
 from ..speech.synthesise import read_corpus
 from .codec_stage import Reused, Stage, export
-from .train_encoder import HEAD_DROPOUT, RESCAN_BATCHES, Utterance, draw, head, padded, read
+from .train_encoder import HEAD_DROPOUT, RESCAN_BATCHES, Utterance, draw, head, padded, read, with_silence
+from .transcriber import Transcriber, characters, transcribed, words_loss
 
 EXPORT_SECONDS = 600
-VOICE_ROWS = 4
+VOICE_ROWS, PAIR_ROWS = 4, 4
 USES = 3  # of a batch: computing its features takes longer than a step
 DEV_BATCH = 16
-CHARACTERS = " '" + string.ascii_lowercase  # 0 is CTC's blank
-OUTPUTS_PER_CODE = 2  # of the transcriber: fast speech has up to twenty characters in a second of 25 codes
-TRANSCRIBER_LAYERS = 3
 VOICE_WEIGHT = 1.0
 
 
@@ -131,66 +130,6 @@ def digit_logits(latents: nn.Linear, levels: Sequence[int]) -> nn.Linear:
     return layer
 
 
-class Transcriber(nn.Module):
-    """
-    Quantised latents `(batch, codes, dims)` -> log-probabilities of characters `(batch, codes * OUTPUTS_PER_CODE,
-    characters)`, for CTC.
-
-    Args:
-        config ([`TttCodecConfig`]): Of the codec.
-    """
-
-    def __init__(self, config: TttCodecConfig):
-        super().__init__()
-        size, kernel = config.hidden_size, config.kernel_size
-        block = (size, config.intermediate_size, kernel, kernel // 2, config.layer_scale_init_value)
-        self.input_proj = nn.Linear(len(config.fsq_levels), size)
-        self.layers = nn.ModuleList(TttCodecBlock(*block) for _ in range(TRANSCRIBER_LAYERS))
-        self.norm = nn.LayerNorm(size)
-        self.output_proj = nn.Linear(size, OUTPUTS_PER_CODE * (1 + len(CHARACTERS)))
-
-    def forward(self, latents: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """See the class for shapes; `mask` `(batch, codes, 1)` is 0 after the end of a shorter row."""
-        hidden_states = self.input_proj(latents) * mask
-        for layer in self.layers:
-            hidden_states = layer(hidden_states, mask)
-        logits = self.output_proj(self.norm(hidden_states)).float()
-        return logits.reshape(len(latents), -1, 1 + len(CHARACTERS)).log_softmax(-1)
-
-
-def characters(text: str) -> str:
-    """The part of a text that is transcribed: lower-case letters, apostrophes, and spaces between words."""
-    return " ".join(re.sub(r"[^a-z' ]", " ", text.lower()).split())
-
-
-def words_loss(log_probabilities: torch.Tensor, row_frames: torch.Tensor, texts: Sequence[str]) -> torch.Tensor:
-    """
-    CTC's loss per character, the mean over rows.
-
-    Args:
-        log_probabilities (`torch.FloatTensor` of shape `(batch, codes * OUTPUTS_PER_CODE, characters)`): From
-            [`Transcriber`].
-        row_frames (`torch.LongTensor` of shape `(batch,)`): Codes of each row.
-        texts (`Sequence[str]`): What the rows should say; one that is too long for its codes does not count.
-
-    Returns:
-        `torch.FloatTensor`: The loss.
-    """
-    ids = [[1 + CHARACTERS.index(character) for character in characters(text)] for text in texts]
-    targets, lengths = torch.tensor([number for row in ids for number in row]), torch.tensor([len(row) for row in ids])
-    inputs = log_probabilities.transpose(0, 1)
-    return F.ctc_loss(inputs, targets, OUTPUTS_PER_CODE * row_frames, lengths, zero_infinity=True)
-
-
-def transcribed(log_probabilities: torch.Tensor, row_frames: torch.Tensor) -> list[str]:
-    """The most probable character of every output, repetitions and blanks left out; arguments as for `words_loss`."""
-    texts = []
-    for row, count in zip(log_probabilities.argmax(-1), OUTPUTS_PER_CODE * row_frames, strict=True):
-        kept = torch.unique_consecutive(row[:count]).tolist()
-        texts.append(" ".join("".join(CHARACTERS[number - 1] for number in kept if number).split()))
-    return texts
-
-
 def voice_loss(decoded: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """
     L1 of decoded log-mel frames + 0.5 * L1 of their differences in time, over the frames of each row.
@@ -218,8 +157,7 @@ class Batch:
         features (`torch.HalfTensor` of shape `(batch, frames, d_model)`): Whisper's features.
         row_frames (`torch.LongTensor` of shape `(batch,)`): Codes of each row.
         texts (`list[str]`): Of each row.
-        mel (`torch.HalfTensor` of shape `(rows, mel_frames, mel)`): Log-mel frames of the last rows, those of the voice
-            that is decoded to.
+        mel (`torch.HalfTensor` of shape `(rows, mel_frames, mel)`): Log-mel frames that the last rows are decoded to.
     """
 
     features: torch.Tensor
@@ -236,10 +174,14 @@ class Batches:
         codec ([`TttCodecModel`]): From `codec_with_latents`.
         speech (`dict[Path, int]`): Corpora, perhaps still being written, and how many rows of a batch come from each.
         voice (`Path`): Corpus of the voice that is decoded to.
+        pairs (`tuple[Path, Path]`, *optional*): Corpora of other voices, and of that voice saying the same at the same
+            times.
     """
 
-    def __init__(self, codec: TttCodecModel, speech: dict[Path, int], voice: Path):
-        self.codec, self.speech, self.voice = codec, speech, voice
+    def __init__(
+        self, codec: TttCodecModel, speech: dict[Path, int], voice: Path, pairs: tuple[Path, Path] | None = None
+    ):
+        self.codec, self.speech, self.voice, self.folders = codec, speech, voice, pairs
         self.made = 0
 
     def make(self, rng: np.random.Generator) -> Batch:
@@ -247,22 +189,60 @@ class Batches:
         if self.made % RESCAN_BATCHES == 0:
             self.corpora = [(read([folder]), count) for folder, count in self.speech.items()]
             self.own = read([self.voice])
+            self.pairs = read_pairs(*self.folders) if self.folders else []
         self.made += 1
         drawn = [utterance for corpus, count in self.corpora for utterance in draw(corpus, count, rng)]
-        drawn = [(line, as_recorded(audio, rng)) for line, audio in drawn] + draw(self.own, VOICE_ROWS, rng)
-        return self.encode([line["text"] for line, _ in drawn], [audio for _, audio in drawn])
+        texts, given = [line["text"] for line, _ in drawn], [as_recorded(audio, rng) for _, audio in drawn]
+        wanted = []
+        for number in rng.integers(len(self.pairs), size=PAIR_ROWS) if self.pairs else ():
+            text, *recordings = self.pairs[int(number)]
+            audio, target = with_silence(recordings, rng)
+            texts.append(text)
+            given.append(as_recorded(audio, rng))
+            wanted.append(target)
+        own = draw(self.own, VOICE_ROWS, rng)
+        clean = [audio for _, audio in own]
+        return self.encode(texts + [line["text"] for line, _ in own], given + clean, wanted + clean)
 
     @torch.no_grad()
-    def encode(self, texts: list[str], waveforms: Sequence[np.ndarray]) -> Batch:
-        """The batch of some texts and waveforms."""
+    def encode(self, texts: list[str], given: Sequence[np.ndarray], wanted: Sequence[np.ndarray] = ()) -> Batch:
+        """The batch of some texts, the waveforms to encode, and those that the last ones are decoded to."""
         encoder = self.codec.encoder
         assert isinstance(encoder, TttCodecWhisperEncoder)
-        samples, row_frames = padded(waveforms, self.codec.config.samples_per_code)
+        samples, row_frames = padded([*given, *wanted], self.codec.config.samples_per_code)
         with torch.autocast("cpu", enabled=False):
-            samples = self.codec.standard_level(samples)
-            features = encoder.features(samples, row_frames)
-            mel = self.codec.log_mel(samples[-VOICE_ROWS:])
-        return Batch(features.half(), row_frames, texts, mel.half())
+            samples, targets = self.codec.standard_level(samples).split([len(given), len(wanted)])
+            features = encoder.features(samples, row_frames[: len(given)])
+            mel = self.codec.log_mel(targets) if wanted else torch.zeros(0)
+        return Batch(features.half(), row_frames[: len(given)], texts, mel.half())
+
+
+def read_pairs(others: Path, voice: Path) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """
+    Training utterances of two corpora whose lines with the same id are one text said at the same times.
+
+    Args:
+        others (`Path`): Corpus of many voices.
+        voice (`Path`): The same of one voice; perhaps still being written.
+
+    Returns:
+        `list[tuple[str, np.ndarray, np.ndarray]]`: Text, and int16 `(samples,)` of either.
+
+    Raises:
+        ValueError: Two lines differ in their text or their length.
+    """
+    by_id = {line["id"]: (line["text"], samples) for line, samples in read([others])}
+    pairs = []
+    for line, samples in read([voice]):
+        if line["id"] not in by_id:
+            continue
+        text, other = by_id[line["id"]]
+        if text != line["text"] or len(other) != len(samples):
+            raise ValueError(
+                f"{line['id']} of {voice} is not that of {others} in another voice: make both with one --count."
+            )
+        pairs.append((text, other, samples))
+    return pairs
 
 
 class CodesTraining:
@@ -290,8 +270,9 @@ class CodesTraining:
         features = F.dropout(batch.features.float(), HEAD_DROPOUT)
         latents, mask = self.latents(features, batch.row_frames)
         words = words_loss(self.transcriber(latents, mask), batch.row_frames, batch.texts)
-        decoded = self.codec.decoder(latents[-VOICE_ROWS:], mask[-VOICE_ROWS:]).float()
-        mel_mask = mask[-VOICE_ROWS:].repeat_interleave(self.codec.config.mel_frames_per_code, dim=1)
+        latents, mask = latents[-len(batch.mel) :], mask[-len(batch.mel) :]
+        decoded = self.codec.decoder(latents, mask).float()
+        mel_mask = mask.repeat_interleave(self.codec.config.mel_frames_per_code, dim=1)
         voice = voice_loss(decoded, batch.mel.float(), mel_mask)
         return words + VOICE_WEIGHT * voice, {"words": words.item(), "voice": voice.item()}
 
@@ -325,10 +306,10 @@ def train(options: argparse.Namespace) -> None:
     torch.manual_seed(options.seed)
     codec = codec_with_latents(TttCodecModel.from_pretrained(options.start), options.levels)
     training = CodesTraining(codec)
-    stage = Stage("codes", options.out, training.parts, options.minutes, options.learning_rate)
-    batches = Batches(codec, dict(options.speech), options.voice)
+    batches = Batches(codec, dict(options.speech), options.voice, options.pairs)
     dev = {folder.name: dev_batches(batches, folder) for folder in options.dev}
     reused = Reused(batches.make, USES)
+    stage = Stage("codes", options.out, training.parts, options.minutes, options.learning_rate)
 
     def keep() -> None:
         export(codec_with_digits(codec), options.out / "export")
@@ -352,6 +333,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--start", type=Path, required=True, help="folder of a codec with Whisper's encoder")
     parser.add_argument("--voice", type=Path, required=True, help="corpus of the voice that is decoded to")
+    parser.add_argument("--pairs", type=Path, nargs=2, metavar=("NATURAL", "CONVERTED"), help="of speech.natural")
     parser.add_argument("--speech", type=corpus_rows, nargs="+", required=True, metavar="FOLDER=ROWS")
     parser.add_argument("--dev", type=Path, nargs="+", required=True, help="corpora to measure on")
     parser.add_argument("--levels", type=int, nargs="+", default=[8, 8, 4, 4], help="of the digits of a code")

@@ -25,6 +25,7 @@ from .voices import SAMPLING_RATE, Utterance
 
 NATIVE_RATE = 24_000
 MODEL_PARTS = 4
+TIMBRE = 128  # numbers of a style
 MODEL_SHA256 = "model.sha256"  # in the package's data, of the joined parts
 
 # espeak-ng's symbols, with ties written as ^, and Kokoro's for the same phonemes.
@@ -93,8 +94,12 @@ class KokoroVoice:
     """
     One speaker: a stock voice, or a mixture of several, which is a further speaker.
 
+    The first half of a style is the timbre, the second decides durations and intonation. A speaker with the timbre of
+    one and the second half of another speaks at the same times, sample for sample, as the other.
+
     Args:
-        name (`str`): A stock voice such as `"af_heart"`, or shares of several: `"af_bella:0.6+bm_george:0.4"`.
+        name (`str`): A stock voice such as `"af_heart"`, or shares of several: `"af_bella:0.6+bm_george:0.4"`; with a
+            slash, the timbre of the first and the timing and intonation of the second: `"af_heart/bm_george"`.
         model ([`KokoroModel`]): The synthesiser.
 
     Raises:
@@ -102,13 +107,20 @@ class KokoroVoice:
     """
 
     def __init__(self, name: str, model: KokoroModel):
-        shares = speaker_shares(name)
         self.name, self.model = name, model
-        self.style: np.ndarray = reduce(
-            np.add, [np.float32(share) * model.style(voice) for voice, share in shares.items()]
+        timbre, _, timing = name.partition("/")
+        timing = timing or timbre
+        self.style: np.ndarray = np.concatenate(
+            [self._mixed(timbre)[..., :TIMBRE], self._mixed(timing)[..., TIMBRE:]], axis=-1
         )
+        shares = speaker_shares(timing)
         leading = max(shares, key=lambda voice: shares[voice])
         self.accent = "en-gb" if leading.startswith("b") else "en-us"
+
+    def _mixed(self, name: str) -> np.ndarray:
+        """The style table of a mixture, float32 `(tokens, 1, 256)`."""
+        shares = speaker_shares(name).items()
+        return reduce(np.add, [np.float32(share) * self.model.style(voice) for voice, share in shares])
 
     def speak(self, text: str, stretch: float = 1.0) -> Utterance:
         """

@@ -10,6 +10,7 @@ and the voice that answers.
 |---|---|---|
 | train | training questions, also freely worded, requests to repeat, general English | `TRAINING_VOICES`, mixtures |
 | answers | nano's answers and general English, in turn | `ANSWERING_VOICE` |
+| converted | the utterances of train, at the same times | the timbre of `ANSWERING_VOICE`, all else as in train |
 | dev | held-out questions and trained general English, to choose settings by | `DEV_VOICES` |
 | test | held-out questions, freely worded ones written by hand, general English | `TEST_VOICES` |
 | free | freely worded questions that were written apart, and questions outside the domain | `TEST_VOICES` |
@@ -24,6 +25,7 @@ Depends on texts (`corpora.py`) and `kokoro.py`. Independent of codecs and model
 import argparse
 import random
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from itertools import chain, cycle, islice, zip_longest
 from pathlib import Path
@@ -167,6 +169,20 @@ def answering_jobs(count: int, seed: int = 8) -> list[Job]:
     ]
 
 
+def converted_jobs(count: int) -> list[Job]:
+    """
+    The utterances of `training_jobs` as the answering voice would say them: with them, pairs of recordings that differ
+    in the voice alone.
+
+    Args:
+        count (`int`): How many utterances.
+
+    Returns:
+        `list[Job]`: In the order of `training_jobs`.
+    """
+    return [replace(job, voice=f"{ANSWERING_VOICE}/{job.voice}") for job in training_jobs(count)]
+
+
 def dev_jobs(seed: int = 6) -> list[Job]:
     """
     Utterances to choose settings by.
@@ -268,14 +284,15 @@ def shipped_jobs() -> list[Job]:
 def main(arguments: Iterable[str] | None = None) -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpus", choices=("train", "answers", "dev", "test", "free", "shipped"))
+    parser.add_argument("corpus", choices=("train", "answers", "converted", "dev", "test", "free", "shipped"))
     parser.add_argument("--voices", type=Path, required=True, help="folder voices of the npm package kokoro-js")
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
-    parser.add_argument("--count", type=int, default=3000, help="utterances of train or answers")
+    parser.add_argument("--count", type=int, default=3000, help="utterances of train, answers or converted")
     options = parser.parse_args(None if arguments is None else list(arguments))
     jobs: dict[str, Callable[[], list[Job]]] = {
         "train": partial(training_jobs, options.count),
         "answers": partial(answering_jobs, options.count),
+        "converted": partial(converted_jobs, options.count),
         "dev": dev_jobs,
         "test": test_jobs,
         "free": free_jobs,
