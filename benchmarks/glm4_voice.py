@@ -6,6 +6,8 @@ What encoding and decoding with the GLM-4-Voice codec cost, with random weights,
     python benchmarks/glm4_voice.py --device cuda --dtype bfloat16
 
 - "encode": 5 s and 30 s of audio to codes; and 30 s in pieces of 80 ms, as they come from a microphone.
+- "left at the end": what an encoding stream still has to do when a speaker has ended, after 7 s and after 27 s. Both
+  times 3 s of its last block are open.
 - "decode at once": 60 codes (4.8 s) by `decode`; also its parts.
 - "decode in pieces": the same codes in blocks of 10 by `decode_stream`: new frames, a short prompt, a short overlap.
 
@@ -19,6 +21,7 @@ factor: seconds per second of audio. First audio: wall seconds until a stream gi
 """
 
 import argparse
+import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -32,6 +35,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from processing_ttt.glm4_voice_codec import Glm4VoiceCodec
 from processing_ttt.glm4_voice_configuration import Glm4VoiceCodecConfig
 from processing_ttt.glm4_voice_flow import euler_steps
+from processing_ttt.glm4_voice_streaming import Glm4VoiceTokenizerStream
 
 NUM_CODES, BLOCK = 60, 10
 WAITING = 34  # frames that the original holds back and makes again
@@ -67,6 +71,13 @@ def encode_in_pieces(codec: Glm4VoiceCodec, waveform: torch.Tensor) -> list[int]
     for piece in waveform.split(1280):
         codes += stream.push(piece)
     return codes + stream.finish()
+
+
+def stream_of(codec: Glm4VoiceCodec, waveform: torch.Tensor) -> Glm4VoiceTokenizerStream:
+    """A stream that has taken audio, and was not ended."""
+    stream = codec.encode_stream()
+    stream.push(waveform)
+    return stream
 
 
 def decode_in_pieces(codec: Glm4VoiceCodec, codes: torch.Tensor) -> np.ndarray:
@@ -192,6 +203,7 @@ def main() -> None:
 
     waveform = 0.1 * torch.randn(30 * codec.config.sampling_rate)
     short = waveform[: 5 * codec.config.sampling_rate]
+    open_streams = {seconds: stream_of(codec, waveform[: seconds * codec.config.sampling_rate]) for seconds in (7, 27)}
     codes = torch.randint(codec.config.codebook_size, (NUM_CODES,), device=options.device)
     spoken = NUM_CODES / codec.config.frame_rate
     decoder = codec.config.decoder_config.flow_config
@@ -202,6 +214,8 @@ def main() -> None:
         ("encode 30 s", 30.0, lambda: codec.encode(waveform[None, None])),
         ("  Whisper's own encoder", 30.0, lambda: encode_with_whisper(codec, encoder, waveform)),
         ("encode 30 s in pieces of 80 ms", 30.0, lambda: encode_in_pieces(codec, waveform)),
+        ("  left at the end of 7 s", 7.0, lambda: copy.copy(open_streams[7]).finish()),
+        ("  left at the end of 27 s", 27.0, lambda: copy.copy(open_streams[27]).finish()),
         (f"decode {NUM_CODES} codes at once", spoken, lambda: codec.decode(codes[None, None])),
         ("  of it the flow", spoken, lambda: flow_alone(codec, codes)),
         ("  of it the vocoder", spoken, lambda: vocode(codec, mel)),

@@ -52,8 +52,10 @@ class PiecewiseEncodeStream:
         See [`EncodeStream`].
 
         Raises:
+            ValueError: If the samples are not one axis of finite floats.
             AudioInputError: If the audio is too long now.
         """
+        _check(samples)
         self._num_samples += len(samples)
         check_length(self._num_samples, self.sampling_rate, NAME, self.max_seconds)
         self._peak = max(self._peak, peak_of(samples))
@@ -82,16 +84,31 @@ class WholeEncodeStream:
 
     def __init__(self, encode: Callable[[np.ndarray], list[int]]):
         self.encode = encode
-        self._pieces: tuple[np.ndarray, ...] = ()
+        self._pieces: tuple[np.ndarray, ...] = (np.zeros(0, dtype=np.float32),)
 
     def push(self, samples: np.ndarray) -> list[int]:
-        """See [`EncodeStream`]: any code may still change."""
+        """
+        See [`EncodeStream`]: any code may still change.
+
+        Raises:
+            ValueError: If the samples are not one axis of finite floats.
+        """
+        _check(samples)
         self._pieces = (*self._pieces, samples)
         return []
 
     def finish(self) -> list[int]:
         """See [`EncodeStream`]: all codes."""
         return self.encode(np.concatenate(self._pieces))
+
+
+def _check(samples: np.ndarray) -> None:
+    """Refuse what would be encoded as other audio: integers are scaled differently, and a piece has one channel."""
+    if samples.ndim != 1 or samples.dtype.kind != "f" or not np.isfinite(samples).all():
+        raise ValueError(
+            f"A stream takes finite float samples in [-1, 1] of one channel, (samples,), got {samples.dtype} of the "
+            f"shape {samples.shape}; divide integer samples by their full scale."
+        )
 
 
 AudioEncodeStream: TypeAlias = PiecewiseEncodeStream | WholeEncodeStream

@@ -112,6 +112,13 @@ def test_a_conversation_goes_on_over_the_cache_of_its_turns(model, engine):
     assert all(isinstance(layer, PresentLayer) for layer in first[engine].cache.layers)
 
 
+def test_a_prompt_in_pieces_is_the_prompt_at_once(model, engine):
+    cache = None
+    for length in (1, 3):
+        cache = engine.prefill(PROMPTS[:1, :length], cache)
+    assert torch.equal(generated(engine, PROMPTS[:1], cache=cache), generated(model, PROMPTS[:1]))
+
+
 def test_it_scores_as_the_model_does_without_a_cache_and_with_one_of_pytorch(model, engine):
     numbers = compare(model, engine)
     assert numbers["max_difference"] < 1e-4 and numbers["equal_best_ids"] == 1

@@ -85,3 +85,11 @@ def test_silence_and_audio_that_is_too_long_are_refused(name, request, monkeypat
     with pytest.raises(AudioInputError, match=r"longer than 0\.5 s"):
         pushed(long, noise(RATE).numpy(), 4000)
         long.finish()
+
+
+@pytest.mark.parametrize("name", ["streaming", "whole"])
+@pytest.mark.parametrize("samples", [np.zeros(9, np.int16), np.zeros((2, 9), np.float32), np.full(9, np.nan)])
+def test_what_is_no_audio_of_one_channel_is_refused_as_it_comes(name, samples, request):
+    stream = request.getfixturevalue(name).encode_stream(RATE)
+    with pytest.raises(ValueError, match="finite float samples"):
+        stream.push(samples)
