@@ -206,9 +206,13 @@ def test_audio_that_was_cleared_is_thrown_away_also_while_it_is_encoded(service,
         await client.speak(speech(1.5, 4), is_patient=False)
         while not entered.is_set():
             await asyncio.sleep(0.001)
+        turn = client.session._turn
         assert (await client.send("input_audio_buffer.clear"))["type"] == "input_audio_buffer.cleared"
-        service.work.positions.clear()
+        service.work.clear()
         going_on.set()
+        while turn._tasks:
+            await asyncio.sleep(0.001)
+        assert service.work.frames and service.work.positions == []
         await client.speak(speech(2.2, 5))
         await client.send("input_audio_buffer.commit")
         await client.send("response.create")
