@@ -14,14 +14,15 @@ memory, and quality beside them.
 - "cached, ...": under another rule. Other ids: word error rate and right answers are beside them.
 - "as shipped": under the checkpoint's own generation config.
 - "..., ONNX float32" and "... int8" (`--onnx`): the same on ONNX Runtime, exported for this run; the ids of float32 are
-  checked.
+  checked, also those of the model as shipped.
 - "autoregressive": the same backbone as an ordinary causal language model under transformers' own `generate`, the
   same number of ids, text and audio one at a time. Nano was not trained for that: only its speed counts.
 
 A reply's form is forced, so that all decode the same: nano reads given words, a span of audio behind each; a random
-model has 13 ids of text and a span of 26, again and again. Contenders run in turn, `--repeats` times; medians. "CPU
-seconds" are the process's own (`time.process_time`), which other work on the machine disturbs less than the clock;
-the speed-up is theirs. "Peak MB" is what decoding takes beyond what was there before (Linux). First audio: from a
+model has 13 ids of text and a span of 26, again and again. Contenders run in turn, `--repeats` times; medians;
+`--threads 1 2` measures all with one thread and with two. "CPU seconds" are the process's own (`time.process_time`),
+which other work on the machine disturbs less than the clock; the speed-up is theirs with one thread, and the clock's
+with more. "Peak MB" is what decoding takes beyond what was there before (Linux). First audio: from a
 spoken question as a waveform to its first audio, streamed. WER: unseen sentences read aloud, transcribed by
 pocketsphinx (`sweep.py`). Answers right: spoken test questions whose answer's text is exactly right; the text is
 written id by id under every rule, but it sees the audio.
@@ -87,15 +88,18 @@ def settings(model: TttForConditionalGeneration, steps: int) -> dict[str, dict[s
     return rules | {"cached, as shipped": {name: value for name, value in shipped.items() if value is not None}}
 
 
-def exported(model: TttForConditionalGeneration) -> dict[str, TttOnnxForConditionalGeneration]:
-    """The model on ONNX Runtime, by number format."""
-    engines = {}
+def exported(model: TttForConditionalGeneration, folder: Path) -> dict[str, Path]:
+    """Graphs of the model for ONNX Runtime, by number format."""
     for dtype in DTYPES:
-        with tempfile.TemporaryDirectory() as folder:
-            export_onnx(model, folder, dtype)
-            engines[dtype] = TttOnnxForConditionalGeneration(model.config, Path(folder, ONNX_FOLDER, GRAPH_FILE))
-        engines[dtype].generation_config = model.generation_config
-    return engines
+        export_onnx(model, folder / dtype, dtype)
+    return {dtype: folder / dtype / ONNX_FOLDER / GRAPH_FILE for dtype in DTYPES}
+
+
+def opened(model: TttForConditionalGeneration, graph: Path) -> TttOnnxForConditionalGeneration:
+    """The model on ONNX Runtime, with as many threads as PyTorch has."""
+    engine = TttOnnxForConditionalGeneration(model.config, graph)
+    engine.generation_config = model.generation_config
+    return engine
 
 
 def contenders(
@@ -126,11 +130,25 @@ def contenders(
     }
 
 
+def measure_threads(
+    name: str, reply: Reply, rules: dict[str, dict[str, Any]], options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """The rows of the table, for each number of threads; leaves PyTorch with the first."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        graphs = exported(reply.model, Path(folder)) if options.onnx else {}
+        for threads in options.threads:
+            torch.set_num_threads(threads)
+            rows += [{"threads": threads} | row for row in measure(name, reply, rules, options.repeats, graphs)]
+    torch.set_num_threads(options.threads[0])
+    return rows
+
+
 def measure(
-    name: str, reply: Reply, rules: dict[str, dict[str, Any]], repeats: int, with_onnx: bool
+    name: str, reply: Reply, rules: dict[str, dict[str, Any]], repeats: int, graphs: dict[str, Path]
 ) -> list[dict[str, Any]]:
     """Run all contenders in turn; one row of the table for each."""
-    engines = exported(reply.model) if with_onnx else {}
+    engines = {dtype: opened(reply.model, graph) for dtype, graph in graphs.items()}
     half, twin = copy.deepcopy(reply.model).to(torch.bfloat16), autoregressive_twin(reply.model)
     forwards: list[None] = []
     for model in (reply.model, half, twin, *engines.values()):
@@ -150,17 +168,19 @@ def measure(
             )
         if not torch.equal(expected["cached"], expected["published"]):
             raise SystemExit(f"{name}: the cached decoder does not write the published procedure's ids")
-        if engines and not torch.equal(expected["cached, ONNX float32"], expected["published"]):
-            raise SystemExit(f"{name}: ONNX Runtime does not write the published procedure's ids")
+        for rule in ("cached", "cached, as shipped") if engines else ():
+            if not torch.equal(expected[f"{rule}, ONNX float32"], expected[rule]):
+                raise SystemExit(f"{name}: ONNX Runtime does not write the ids of PyTorch, {rule}")
     rows: list[dict[str, Any]] = [
         {"model": name, "decoder": contender}
         | {key: statistics.median(run[key] for run in several) for key in several[0]}
         for contender, several in runs.items()
     ]
+    clock = "cpu_seconds" if torch.get_num_threads() == 1 else "seconds"
     for row in rows:
         spoken = expected["cached" if "autoregressive" in row["decoder"] else row["decoder"]]
         row["ids_per_forward"] = row["new_ids"] / row["forwards"]
-        row["speed_up"] = (rows[0]["cpu_seconds"] / rows[0]["new_ids"]) / (row["cpu_seconds"] / row["new_ids"])
+        row["speed_up"] = (rows[0][clock] / rows[0]["new_ids"]) / (row[clock] / row["new_ids"])
         row["real_time_factor"] = row["seconds"] / reply.seconds_of_speech(spoken)
     return rows
 
@@ -259,8 +279,8 @@ def measure_spans(lengths: list[int], repeats: int) -> list[dict[str, Any]]:
 
 
 COLUMNS = {
-    "model": "{}", "decoder": "{}", "forwards": "{:.0f}", "ids_per_forward": "{:.2f}", "seconds": "{:.1f}",
-    "cpu_seconds": "{:.1f}", "speed_up": "{:.1f}x",
+    "model": "{}", "threads": "{}", "decoder": "{}", "forwards": "{:.0f}", "ids_per_forward": "{:.2f}",
+    "seconds": "{:.1f}", "cpu_seconds": "{:.1f}", "speed_up": "{:.1f}x",
     "real_time_factor": "{:.2f}", "peak_mb": "{:.0f}", "first_audio": "{:.2f}", "wer": "{:.3f}",
     "answers_right": "{:.2f}",
 }  # fmt: skip
@@ -296,28 +316,31 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=60)
     parser.add_argument("--rows", type=int, nargs="*", default=[1, 2, 4, 8, 16, 32], help="sizes of nano's batches")
     parser.add_argument("--spans", type=int, nargs="*", default=[64, 128, 256, 512], help="codes of the long spans")
+    parser.add_argument("--threads", type=int, nargs="+", default=[torch.get_num_threads()])
     parser.add_argument("--onnx", action="store_true", help="also on ONNX Runtime")
     parser.add_argument("--out", type=Path, help="the numbers, as JSON")
     parser.add_argument("--plot", type=Path, help="the picture, as SVG or PNG")
     options = parser.parse_args()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), {options.seconds:g} s of speech\n")
-    results: dict[str, Any] = {"threads": torch.get_num_threads(), "seconds_of_speech": options.seconds, "decoders": []}
+    torch.set_num_threads(options.threads[0])
+    print(f"torch {torch.__version__}, {options.seconds:g} s of speech\n")
+    results: dict[str, Any] = {"threads": options.threads[0], "seconds_of_speech": options.seconds, "decoders": []}
     nano = AutoModel.from_pretrained(nano_checkpoint()).eval()
     processor = AutoProcessor.from_pretrained(nano_checkpoint())
     sentences = unseen_sentences(48)
     if "nano" in options.models:
         reply = spoken_reply(nano, processor, sentences, options.seconds)
         name = f"nano ({nano.num_parameters() / 1e6:.0f}M)"
-        rows = measure(name, reply, settings(nano, NANO_STEPS), options.repeats, options.onnx)
+        rows = measure_threads(name, reply, settings(nano, NANO_STEPS), options)
         if options.sentences:
-            add_quality(rows, options.sentences, options.speech, options.questions)
+            first = [row for row in rows if row["threads"] == options.threads[0]]
+            add_quality(first, options.sentences, options.speech, options.questions)
         results["decoders"] += rows
     if "100M" in options.models:
         ids = round(options.seconds * 12.5 / 26 * (13 + 1 + 26 + 1))
         model = random_model(hidden_size=768, layers=11)
         reply = interleaved_reply(model, ids)
         rules = settings(model, DENOISING_STEPS)
-        results["decoders"] += measure("random (101M)", reply, rules, options.repeats, options.onnx)
+        results["decoders"] += measure_threads("random (101M)", reply, rules, options)
     print(table(results["decoders"], COLUMNS))
     if options.rows:
         seconds = min(4.0, options.seconds)

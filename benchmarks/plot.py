@@ -25,7 +25,10 @@ def plot(results: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot
 
     name = results["decoders"][0]["model"]
-    decoders = [row for row in results["decoders"] if row["model"] == name][::-1]
+    shown = (name, results["threads"])  # of several models and numbers of threads, the first
+    decoders = [row for row in results["decoders"] if (row["model"], row.get("threads", results["threads"])) == shown][
+        ::-1
+    ]
     batches = results.get("rows", [])
     figure, (speed, rows) = pyplot.subplots(1, 2, figsize=(11, 3.8), width_ratios=(3, 2), layout="constrained")
     bars = speed.barh([row["decoder"] for row in decoders], [row["speed_up"] for row in decoders], color="#4c72b0")

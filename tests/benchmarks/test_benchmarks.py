@@ -80,12 +80,12 @@ def test_the_standard_error_is_that_of_a_mean():
 
 def test_the_plot_is_drawn_from_what_the_benchmark_writes(tmp_path):
     decoders = [
-        {"model": "nano", "decoder": name, "speed_up": speed_up}
-        for name, speed_up in (("published", 1.0), ("cached", 9.0))
+        {"model": "nano", "threads": threads, "decoder": name, "speed_up": speed_up}
+        for threads, name, speed_up in ((1, "published", 1.0), (1, "cached", 9.0), (2, "other threads", 5.0))
     ]
     decoders[1]["wer"] = 0.125
     batches = [{"weights": "float32", "rows": rows, "ids_per_cpu_second": 70.0 * rows} for rows in (1, 2, 4)]
     results = {"decoders": decoders, "rows": batches, "seconds_of_speech": 20.0, "threads": 1}
     plot.plot(results, tmp_path / "decode.svg")
     drawn = (tmp_path / "decode.svg").read_text()
-    assert drawn.count("<svg") == 1 and "WER 0.12" in drawn
+    assert drawn.count("<svg") == 1 and "WER 0.12" in drawn and "other threads" not in drawn
