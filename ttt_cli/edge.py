@@ -74,8 +74,8 @@ def export(
     manifest = export_checkpoint(loaded, processor, output, dtype.value, target.value, report)
     megabytes = sum(file.stat().st_size for file in (output / target.value).iterdir()) / 1e6
     typer.echo(
-        f"Written to {output}: {megabytes:.0f} MB of {dtype.value}. Beside PyTorch, logits differ by "
-        f"{manifest['max_difference']:.1g} at most, and {manifest['equal_best_ids']:.0%} of the best ids are equal."
+        f"Written to {output}: {megabytes:.0f} MB of {dtype.value}. For random token ids, logits differ from PyTorch's "
+        f"by {manifest['max_difference']:.1g} at most, and {manifest['equal_best_ids']:.0%} of the best ids are equal."
     )
     if "codec" in manifest:
         typer.echo(f"Of the codec, {manifest['codec']['equal_codes']:.0%} of the codes are equal.")
