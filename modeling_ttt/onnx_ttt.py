@@ -82,7 +82,12 @@ class TttOnnxForConditionalGeneration(TttForConditionalGeneration):
             ) from error
         _check_manifest(Path(manifest), config)
         model = cls(config, graph)
-        model.generation_config = GenerationConfig.from_pretrained(source, **hub)
+        try:
+            model.generation_config = GenerationConfig.from_pretrained(source, **hub)
+        except OSError as error:
+            raise FileNotFoundError(
+                f"{source!r} has no generation_config.json, or a damaged one: export again with `ttt export`."
+            ) from error
         return model.eval()
 
     @property
@@ -275,12 +280,27 @@ def _check_manifest(path: Path, config: TttConfig) -> None:
         model, digests = dict(manifest["model"]), dict(manifest["sha256"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{str(path)!r} is not the manifest of an export: export again with `ttt export`.") from error
-    for name in (GRAPH_FILE, DATA_FILE):
-        if file_sha256(path.with_name(name)) != digests.get(name):
-            raise ValueError(f"{name} is not the file that the manifest names: it is damaged, or of another export.")
+    check_files(path.parent, {name: digests.get(name) for name in (GRAPH_FILE, DATA_FILE)})
     for name, value in model.items():
         if value != (own := getattr(config, name, None)):
             raise ValueError(f"The export is of a model with {name} {value}, config.json has {own}: export again.")
+
+
+def check_files(folder: Path, digests: dict[str, str | None]) -> None:
+    """
+    Refuse files that an export did not write.
+
+    Args:
+        folder (`Path`): Of the graphs.
+        digests (`dict[str, str]`): The SHA-256 of each file that its manifest names.
+
+    Raises:
+        ValueError: A file is missing, damaged, or of another export.
+    """
+    for name, digest in digests.items():
+        path = folder / name
+        if not path.is_file() or file_sha256(path) != digest:
+            raise ValueError(f"{name} is not the file that the manifest names: it is damaged, or of another export.")
 
 
 def file_sha256(path: Path) -> str:

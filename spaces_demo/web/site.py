@@ -159,15 +159,20 @@ def write_model(export: Path, folder: Path) -> None:
     Args:
         export (`Path`): Folder of the export.
         folder (`Path`): New folder.
+
+    Raises:
+        ValueError: The export is damaged, has no codec, or cannot be run by the page.
     """
     from transformers import AutoProcessor, GenerationConfig
 
     import processing_ttt  # noqa: F401 - registers the processor
     from modeling_ttt import TttConfig
+    from modeling_ttt.onnx_ttt import check_files
 
     manifest: dict[str, Any] = json.loads((export / MANIFEST).read_text(encoding="utf-8"))
     if "codec" not in manifest:
         raise ValueError(f"{str(export)!r} has no graphs of a codec: export it again with `ttt export`.")
+    check_files(Path(export, MANIFEST).parent, manifest["sha256"] | manifest["codec"]["sha256"])
     config, generation = TttConfig.from_pretrained(export), GenerationConfig.from_pretrained(export)
     known = settings(config, generation, AutoProcessor.from_pretrained(export), manifest["codec"])
     for name in (*GRAPHS, *TOKENIZER):

@@ -13,6 +13,7 @@ from transformers import AutoModel
 from modeling_ttt import TttForConditionalGeneration, nano_checkpoint
 from text_to_talk import TttProcessor
 
+pytest.importorskip("onnxscript", reason="the extra `edge` is not installed")
 NANO = nano_checkpoint()
 QUESTION = NANO / "questions" / "1.wav"
 

@@ -3,12 +3,12 @@
 from collections import Counter
 
 import numpy as np
-import onnx_ir
-import onnxruntime
 import pytest
 
 from modeling_ttt.export_rewrites_ttt import rewrite
 
+onnx_ir = pytest.importorskip("onnx_ir", reason="the extra `edge` is not installed")
+onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `edge` is not installed")
 SEQUENCES, HEADS, GROUP, QUERIES, KEYS, SIZE = 2, 2, 3, 4, 5, 8
 WIDTH = 6
 

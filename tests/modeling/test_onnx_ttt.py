@@ -4,8 +4,6 @@ import json
 import sys
 from collections import Counter
 
-import onnx
-import onnx_ir
 import pytest
 import torch
 from modeling_fixtures import BEGIN, FIRST_WORD, MASK, PAD, OpensSpansOften, tiny_model
@@ -18,6 +16,8 @@ from modeling_ttt.export_inputs_ttt import compare
 from modeling_ttt.export_onnx_ttt import export_onnx
 from modeling_ttt.onnx_ttt import PresentLayer, file_sha256
 
+onnx = pytest.importorskip("onnx", reason="the extra `edge` is not installed")
+onnx_ir = pytest.importorskip("onnx_ir", reason="the extra `edge` is not installed")
 PROMPTS = torch.tensor(
     [[FIRST_WORD, FIRST_WORD + 1, FIRST_WORD + 4, BEGIN], [PAD, PAD, FIRST_WORD + 2, FIRST_WORD + 3]]
 )
@@ -201,6 +201,23 @@ def test_damaged_and_foreign_exports_are_refused(engine, folder, tmp_path):
     manifest.write_text(json.dumps(whole))
     with pytest.raises(ValueError, match="it is damaged"):
         AutoModel.from_pretrained(tmp_path, engine="onnx")
-    manifest.write_text(json.dumps(whole | {"sha256": whole["sha256"] | {"model.onnx": file_sha256(graph)}}))
-    with pytest.raises(ValueError, match="cannot read"):
+    later = onnx.load(folder / "onnx" / "model.onnx", load_external_data=False)
+    later.opset_import[0].version = 99
+    for content in (graph.read_bytes(), later.SerializeToString()):
+        graph.write_bytes(content)
+        manifest.write_text(json.dumps(whole | {"sha256": whole["sha256"] | {"model.onnx": file_sha256(graph)}}))
+        with pytest.raises(ValueError, match=r"cannot read .*export it again with `ttt export`, or update onnxruntime"):
+            AutoModel.from_pretrained(tmp_path, engine="onnx")
+    graph.write_bytes((folder / "onnx" / "model.onnx").read_bytes())
+    manifest.write_text(json.dumps(whole))
+    with pytest.raises(FileNotFoundError, match=r"no generation_config\.json"):
         AutoModel.from_pretrained(tmp_path, engine="onnx")
+    (tmp_path / "onnx" / "model.onnx.data").unlink()
+    with pytest.raises(FileNotFoundError, match="has no export"):
+        AutoModel.from_pretrained(tmp_path, engine="onnx")
+
+
+def test_the_engine_without_its_extra_names_it(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ImportError, match=r"pip install \"text-to-talk\[edge\]\""):
+        AutoModel.from_pretrained(folder, engine="onnx")
