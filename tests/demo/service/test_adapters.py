@@ -11,7 +11,7 @@ from finetune.adapters.languages import AdapterLanguages, read_languages
 from finetune.adapters.loading import load_model, load_processor
 from finetune.adapters.lora import load_adapters
 from finetune.training.train import train
-from processing_ttt import TASKS
+from processing_ttt import TASKS, TttItemConversation
 from spaces_demo.service import DecodingOptions, RequestError, TalkRequest, TalkService, Turn
 
 QUESTION = "What is seven plus five?"
@@ -48,6 +48,29 @@ def test_each_request_is_answered_by_the_adapter_it_names(root):
         assert service.reply(replace(request, conversation=service.conversation())).token_ids == expected[adapter]
     with pytest.raises(RequestError, match="the adapters are one, two"):
         service.reply(TalkRequest(text=QUESTION, adapter="three"))
+
+
+def test_a_question_is_prefilled_by_the_adapter_that_answers_it(root):
+    model, processor = load_model(str(root / "base")), load_processor(str(root / "base"))
+    service = TalkService(model, processor, adapters={name: str(root / name) for name in ("one", "two")})
+    codes, replies = [1, 2, 3, 4, 5, 6, 7], []
+    for is_prefilled in (False, True):
+        service.reply(TalkRequest(text=QUESTION, adapter="two"))  # the last one that was served
+        conversation = TttItemConversation(model, processor)
+        request = TalkRequest(conversation=conversation, adapter="one", options=DecodingOptions(max_new_tokens=20))
+        if is_prefilled:
+            assert service.prefill(request, codes, is_whole=True)
+        conversation.add("user", codes=codes)
+        replies.append(service.reply(request).token_ids)
+        assert conversation.cached_usage.total == (conversation.prompt_usage.total - 1 if is_prefilled else 0)
+    assert replies[0] == replies[1] != []
+
+
+def test_a_borrowed_gpu_prefills_nothing(monkeypatch):
+    service = tiny_service()
+    monkeypatch.setattr(service.model, "is_borrowed", True, raising=False)
+    request = TalkRequest(conversation=TttItemConversation(service.model, service.processor))
+    assert not service.prefill(request, [1, 2, 3], is_whole=True) and service.gate.forwards == 0
 
 
 def published(folder, recipe="", **training):
