@@ -128,6 +128,16 @@ def test_a_dialogue_needs_its_spoken_answer_and_a_second_turn_has_one_voice(corp
     assert {row["text"] for row in rows["written"]} <= set(text_corpus())
 
 
+def test_small_talk_is_also_a_dataset_of_its_own_spoken_and_typed(corpora):
+    greeting = corpora["questions"][0] | {"id": "q-3", "text": "Good morning.", "kind": "talk"}
+    lines = corpora | {"questions": [*corpora["questions"], greeting]}
+    rows = {name: list(made) for name, made in nano_prepare._datasets(lines, 25.0).items()}
+    spoken, *typed = rows["small_talk"]
+    assert (spoken["id"], spoken["codes"]) == ("questions/q-3", greeting["codes"])
+    assert typed and all(row["id"] == "typed/questions/q-3" and row["codes"] is None for row in typed)
+    assert all(row in rows["chat"] + rows["typed"] for row in rows["small_talk"])
+
+
 def test_a_talk_has_one_voice_and_uses_every_question_once(corpora):
     one = corpora["questions"][0]
     first_codes = {"kal16": 0, "rms": 500}

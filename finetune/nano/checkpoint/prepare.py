@@ -10,6 +10,7 @@ which they are mixed.
 | chat | spoken question, spoken answer | questions, wrapped, free, indirect, natural, repeat |
 | noted | spoken question, written answer: the same facts at half of the token ids | the same |
 | typed | written question, spoken answer; of the free ones as people type | questions, free, indirect |
+| small_talk | the same of greetings and small talk, spoken and written: few, and what people say first | the same |
 | turns | two spoken questions and their spoken answers, the second about the first | follow-ups |
 | talks | two to four unrelated questions, some of them written, and their spoken answers | questions, repeat |
 | dictated | audio, its words | questions, wrapped, free, indirect, natural |
@@ -140,22 +141,25 @@ def _datasets(lines: dict[str, list[Line]], frame_rate: float) -> dict[str, Iter
     replies = {line["text"]: line for corpus in ("answers", "phrases") for line in lines[corpus]}
     typing = random.Random(0)
     asked = [(name, line) for name, line in _named(lines, *QUESTIONS, "repeat") if line["kind"] not in WORDS_KINDS]
-    typed = {
-        line["text"]: (name, line)
+    spoken = [(name, line) for name, line in asked if line["answer"] in replies]
+    written = {
+        line["text"]: (f"typed/{name}", line)
         for name, line in _named(lines, "questions", "free", "indirect")
         if line["answer"] in replies
     }
+    typed = [
+        (name, line | {"text": text, "codes": None})
+        for name, line in written.values()
+        for text in {line["text"]: 1, as_typed(line["text"], typing): 1}
+    ]
     return {
-        "chat": (
-            _dialogue(name, line, replies[line["answer"]], frame_rate)
-            for name, line in asked
-            if line["answer"] in replies
-        ),
+        "chat": (_dialogue(name, line, replies[line["answer"]], frame_rate) for name, line in spoken),
         "noted": (_note(name, line, frame_rate) for name, line in asked),
-        "typed": (
-            _dialogue(f"typed/{name}", line | {"text": text, "codes": None}, replies[line["answer"]], frame_rate)
-            for name, line in typed.values()
-            for text in {line["text"]: 1, as_typed(line["text"], typing): 1}
+        "typed": (_dialogue(name, line, replies[line["answer"]], frame_rate) for name, line in typed),
+        "small_talk": (
+            _dialogue(name, line, replies[line["answer"]], frame_rate)
+            for name, line in (*spoken, *typed)
+            if line["kind"] == "talk"
         ),
         "turns": _turns(lines, replies, frame_rate),
         "talks": _talks(list(_named(lines, "questions", "repeat")), replies, frame_rate),
