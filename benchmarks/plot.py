@@ -25,10 +25,9 @@ def plot(results: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot
 
     name = results["decoders"][0]["model"]
-    shown = (name, results["threads"])  # of several models and numbers of threads, the first
-    decoders = [row for row in results["decoders"] if (row["model"], row.get("threads", results["threads"])) == shown][
-        ::-1
-    ]
+    threads = results["threads"]  # the first number of them
+    own = [row for row in results["decoders"] if row["model"] == name and row.get("threads", threads) == threads]
+    decoders = own[::-1]
     batches = results.get("rows", [])
     figure, (speed, rows) = pyplot.subplots(1, 2, figsize=(11, 3.8), width_ratios=(3, 2), layout="constrained")
     bars = speed.barh([row["decoder"] for row in decoders], [row["speed_up"] for row in decoders], color="#4c72b0")
