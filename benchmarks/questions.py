@@ -87,14 +87,13 @@ def measure(talkers: dict[str, Timed], questions: list[Path], repeats: int) -> l
             spent = talker.take()
             if number:
                 runs[name].append(spent)
-    rows = [
-        {"engine": name, **{part: statistics.median(run[part] for run in several) for part in several[0]}}
-        for name, several in runs.items()
-    ]
-    first = rows[0]["engine"]
-    for row in rows:
-        row["speed_up"] = rows[0]["whole"] / row["whole"]
-        row["same_ids"] = sum(own == other for own, other in zip(ids[row["engine"]], ids[first], strict=True))
+    rows: list[dict[str, Any]] = []
+    first = next(iter(talkers))
+    for name, several in runs.items():
+        row: dict[str, Any] = {part: statistics.median(run[part] for run in several) for part in several[0]}
+        rows.append({"engine": name, **row})
+        rows[-1]["speed_up"] = rows[0]["whole"] / row["whole"]
+        rows[-1]["same_ids"] = sum(own == other for own, other in zip(ids[name], ids[first], strict=True))
     return rows
 
 
