@@ -19,9 +19,10 @@ import numpy as np
 import transformers
 
 from .export_inputs_ttt import check_exportable, compare, dynamic_shapes, example_inputs
+from .export_manifest_ttt import MANIFEST_FILE, file_sha256
 from .export_rewrites_ttt import rewrite
 from .modeling_ttt import TttForConditionalGeneration
-from .onnx_ttt import DATA_FILE, GRAPH_FILE, MANIFEST_FILE, ONNX_FOLDER, TttOnnxForConditionalGeneration, file_sha256
+from .onnx_ttt import DATA_FILE, GRAPH_FILE, ONNX_FOLDER, TttOnnxForConditionalGeneration
 
 DTYPES = ("float32", "int8")
 OPSET = 23  # the first with operators for attention, normalization and rotary positions: half as many operations

@@ -19,10 +19,10 @@ import transformers
 from transformers.cache_utils import DynamicCache
 
 from .export_inputs_ttt import check_exportable, compare, dynamic_shapes, example_inputs
+from .export_manifest_ttt import MANIFEST_FILE, file_sha256
 from .export_onnx_ttt import MODEL_FIELDS, TOLERANCE
 from .masking_ttt import CACHE_NAME
 from .modeling_ttt import TttForConditionalGeneration
-from .onnx_ttt import MANIFEST_FILE, file_sha256
 
 PROGRAM_FILES = {"openvino": "openvino_model.xml", "executorch": "model.pte"}
 MAX_QUERIES, MAX_CACHED = 512, 4096  # of ExecuTorch, which plans its memory for them; longer prompts go in pieces

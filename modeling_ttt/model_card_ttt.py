@@ -21,7 +21,6 @@ from huggingface_hub import (
     hf_hub_download,
 )
 from huggingface_hub.errors import EntryNotFoundError
-from transformers import PreTrainedModel
 
 from .configuration_ttt import TttConfig
 
@@ -35,7 +34,15 @@ of audio tokens
 
 ## Use
 
-```python
+{use}
+
+## Measured
+
+{measured}
+"""
+
+_USE = {
+    "torch": """```python
 from transformers import AutoModel, AutoProcessor
 
 model = AutoModel.from_pretrained("{name}", trust_remote_code=True)
@@ -47,12 +54,17 @@ print(reply.text)
 reply.save("reply.wav")
 ```
 
-With the package `text-to-talk` installed, `import modeling_ttt, processing_ttt` replaces `trust_remote_code=True`.
+With the package `text-to-talk` installed, `import modeling_ttt, processing_ttt` replaces `trust_remote_code=True`.""",
+    "onnx": """An export for ONNX Runtime, on a CPU: `pip install "text-to-talk[edge]"`.
 
-## Measured
+```python
+from text_to_talk import TttTalker
 
-{measured}
-"""
+reply = TttTalker.from_pretrained("{name}", engine="onnx").reply(audio="question.wav")
+print(reply.text)
+reply.save("reply.wav")
+```""",
+}
 
 
 def model_card(
@@ -65,6 +77,7 @@ def model_card(
     measured: Mapping[str, Any] | None = None,
     tags: Sequence[str] = (),
     about: str = "",
+    engine: str = "torch",
     **metadata: Any,
 ) -> ModelCard:
     """
@@ -81,6 +94,8 @@ def model_card(
             table.
         tags (sequence of `str`, *optional*): Besides `text-to-talk`.
         about (`str`, *optional*): Further text, in Markdown.
+        engine (`str`, *optional*, defaults to `"torch"`): What the repository's files are for: `"torch"`, or `"onnx"`
+            for an export.
         metadata: Further fields of `huggingface_hub.ModelCardData` (`license_link`, `eval_results`, ...).
 
     Returns:
@@ -100,7 +115,7 @@ def model_card(
     rows = [f"| {what} | {number} |" for what, number in (measured or {}).items()]
     body = _BODY.format(
         title=os.path.basename(os.path.normpath(name)),
-        name=name,
+        use=_USE[engine].format(name=name),
         backbone=f"{backbone.model_type}, {backbone.num_hidden_layers} layers, hidden size {backbone.hidden_size}",
         codebook_size=config.audio_codebook_size,
         about=f"\n\n{about}" if about else "",
@@ -110,7 +125,7 @@ def model_card(
 
 
 def push_with_card(
-    model: PreTrainedModel,
+    model: Any,
     repo_id: str,
     card: ModelCard | None = None,
     private: bool | None = None,
@@ -123,7 +138,7 @@ def push_with_card(
     Upload a model with its sources and a card, in one commit.
 
     Args:
-        model (`PreTrainedModel`): The model.
+        model ([`TttPreTrainedModel`]): The model.
         repo_id (`str`): Repository, made if needed.
         card (`huggingface_hub.ModelCard`, *optional*): By default the repository's own stays if it is tagged
             `text-to-talk`, else a plain one is written.
@@ -141,7 +156,9 @@ def push_with_card(
         create_branch(repo_id, branch=revision, token=token, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder, max_shard_size=max_shard_size)
-        card = card or _card_in_place(repo_id, revision, token) or model_card(repo_id, model.config)
+        card = (
+            card or _card_in_place(repo_id, revision, token) or model_card(repo_id, model.config, engine=model.engine)
+        )
         card.save(os.path.join(folder, "README.md"))
         commit["commit_message"] = commit.get("commit_message") or "Upload model"
         files = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]

@@ -8,9 +8,8 @@ states are logits here, and what it takes for embeddings are token ids.
 Depends on `onnxruntime`: `pip install "text-to-talk[edge]"`. Independent of how the graph was made.
 """
 
-import hashlib
-import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,12 @@ from transformers.utils import cached_file
 from typing_extensions import Self
 
 from .configuration_ttt import TttConfig
+from .export_manifest_ttt import MANIFEST_FILE, check_files, manifest_digests, read_manifest
 from .masking_ttt import CACHE_NAME, AttentionMask
 from .modeling_ttt import TttForConditionalGeneration
 
 ONNX_FOLDER = "onnx"
-GRAPH_FILE, DATA_FILE, MANIFEST_FILE = "model.onnx", "model.onnx.data", "manifest.json"
+GRAPH_FILE, DATA_FILE = "model.onnx", "model.onnx.data"
 STATES = ("keys", "values")  # of each layer: inputs `past_keys.0`, ..., outputs `present_keys.0`, ...
 
 
@@ -45,9 +45,12 @@ class TttOnnxForConditionalGeneration(TttForConditionalGeneration):
         ValueError: The graph cannot be read, or belongs to another model.
     """
 
+    engine = "onnx"
+
     def __init__(self, config: TttConfig, graph: str | os.PathLike):
         with torch.device("meta"):
             super().__init__(config)
+        self.exported_files: dict[str, Path] = {}  # by their names in the export's folder
         self.model = OnnxBackbone(config.text_config, _open_session(Path(graph)))
         self.lm_head: nn.Module = nn.Identity()  # type: ignore[assignment]  # the graph projects
         self.cache_layer_class = PresentLayer
@@ -73,15 +76,22 @@ class TttOnnxForConditionalGeneration(TttForConditionalGeneration):
         hub = {name: kwargs[name] for name in ("cache_dir", "revision", "token", "local_files_only") if name in kwargs}
         config = kwargs.get("config") or TttConfig.from_pretrained(source, **hub)
         try:
-            manifest, graph, _ = (
+            manifest_file, graph, _ = (
                 cached_file(source, f"{ONNX_FOLDER}/{name}", **hub) for name in (MANIFEST_FILE, GRAPH_FILE, DATA_FILE)
             )
         except OSError as error:
             raise FileNotFoundError(
                 f"{source!r} has no export: `ttt export {source} OUT` writes one to OUT."
             ) from error
-        _check_manifest(Path(manifest), config)
+        manifest = read_manifest(Path(manifest_file), config)
+        folder = Path(manifest_file).parents[1]
+        own_graphs = dict.fromkeys(f"{ONNX_FOLDER}/{name}" for name in (GRAPH_FILE, DATA_FILE))
+        digests = own_graphs | manifest_digests(manifest, ONNX_FOLDER)
+        for name in digests:  # downloads what is on the Hub; what is missing is named next
+            cached_file(source, name, **hub, _raise_exceptions_for_missing_entries=False)
+        check_files(folder, digests)
         model = cls(config, graph)
+        model.exported_files = {name: folder / name for name in (f"{ONNX_FOLDER}/{MANIFEST_FILE}", *digests)}
         try:
             model.generation_config = GenerationConfig.from_pretrained(source, **hub)
         except OSError as error:
@@ -89,6 +99,28 @@ class TttOnnxForConditionalGeneration(TttForConditionalGeneration):
                 f"{source!r} has no generation_config.json, or a damaged one: export again with `ttt export`."
             ) from error
         return model.eval()
+
+    def save_pretrained(  # type: ignore[override]  # there are no weights to be split or converted
+        self, save_directory: str | os.PathLike, max_shard_size: int | str | None = None
+    ) -> None:
+        """
+        Copy the export, with its processor and codec, to a folder that loads with `engine="onnx"`.
+
+        Args:
+            save_directory (`str` or `os.PathLike`): New or empty folder.
+            max_shard_size (`int` or `str`, *optional*): Ignored, as an export's files are copied as they are.
+
+        Raises:
+            ValueError: The model was made from a graph alone.
+        """
+        if not self.exported_files:
+            raise ValueError("This model is of a graph alone, without its export: load it by `from_pretrained`.")
+        for name, path in self.exported_files.items():
+            target = Path(save_directory, name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        self.config.save_pretrained(save_directory)
+        self.generation_config.save_pretrained(save_directory)
 
     @property
     def device(self) -> torch.device:
@@ -271,45 +303,6 @@ def _open_session(graph: Path) -> Any:
             f"ONNX Runtime {onnxruntime.__version__} cannot read {str(graph)!r}: export it again with `ttt export`, or "
             f"update onnxruntime. ({str(error).splitlines()[0]})"
         ) from error
-
-
-def _check_manifest(path: Path, config: TttConfig) -> None:
-    """Refuse an export of another model, and files that are not those of the export."""
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        model, digests = dict(manifest["model"]), dict(manifest["sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{str(path)!r} is not the manifest of an export: export again with `ttt export`.") from error
-    check_files(path.parent, {name: digests.get(name) for name in (GRAPH_FILE, DATA_FILE)})
-    for name, value in model.items():
-        if value != (own := getattr(config, name, None)):
-            raise ValueError(f"The export is of a model with {name} {value}, config.json has {own}: export again.")
-
-
-def check_files(folder: Path, digests: dict[str, str | None]) -> None:
-    """
-    Refuse files that an export did not write.
-
-    Args:
-        folder (`Path`): Of the graphs.
-        digests (`dict[str, str]`): The SHA-256 of each file that its manifest names.
-
-    Raises:
-        ValueError: A file is missing, damaged, or of another export.
-    """
-    for name, digest in digests.items():
-        path = folder / name
-        if not path.is_file() or file_sha256(path) != digest:
-            raise ValueError(f"{name} is not the file that the manifest names: it is damaged, or of another export.")
-
-
-def file_sha256(path: Path) -> str:
-    """Give the SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(2**20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 __all__ = ["TttOnnxForConditionalGeneration"]

@@ -28,6 +28,7 @@ class TttPreTrainedModel(PreTrainedModel):
 
     config_class = TttConfig
     base_model_prefix = "model"
+    engine = "torch"  # what runs the forward passes
     input_modalities = ("text", "audio")
     output_modalities = ("text", "audio")
     supports_gradient_checkpointing = True

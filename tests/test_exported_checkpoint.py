@@ -3,6 +3,7 @@ A checkpoint as one folder for another runtime: what is in it, and what is refus
 themselves are compared by the tests of each package, and as a whole by those of `ttt export`.
 """
 
+import hashlib
 import json
 from types import SimpleNamespace
 
@@ -50,7 +51,8 @@ def exports(monkeypatch):
 def test_only_a_codec_of_nanos_kind_is_exported_beside_the_model(tmp_path, is_nanos):
     codec = whisper_codec() if is_nanos else SimpleNamespace()
     manifest = export.export_checkpoint(tiny_model(), Processor(codec=codec), tmp_path, "int8")
-    assert manifest == {"dtype": "int8"} | ({"codec": {"dtype": "int8"}} if is_nanos else {})
+    files = {"processor_config.json": hashlib.sha256(b"{}").hexdigest()}
+    assert manifest == {"dtype": "int8", "files": files} | ({"codec": {"dtype": "int8"}} if is_nanos else {})
     assert json.loads((tmp_path / "onnx" / "manifest.json").read_text()) == manifest
     assert (tmp_path / "onnx" / "codec.onnx").exists() == is_nanos
     beside = {"config.json", "generation_config.json", "processor_config.json"}
@@ -63,7 +65,8 @@ def test_another_runtime_has_a_folder_of_its_name_and_float32(tmp_path, target):
     with pytest.raises(ValueError, match=f"int8 is for ONNX Runtime: the export for {target} is in float32"):
         export.export_checkpoint(tiny_model(), processor, tmp_path, "int8", target)
     manifest = export.export_checkpoint(tiny_model(), processor, tmp_path, target=target)
-    assert manifest == {"format": target, "codec": {"dtype": "float32"}}
+    files = {"processor_config.json": hashlib.sha256(b"{}").hexdigest()}
+    assert manifest == {"format": target, "codec": {"dtype": "float32"}, "files": files}
     assert {path.name for path in (tmp_path / target).iterdir()} == {"manifest.json", f"codec.{target}"}
 
 

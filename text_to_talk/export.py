@@ -11,11 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME
+
 from modeling_ttt import TttForConditionalGeneration
+from modeling_ttt.export_manifest_ttt import MANIFEST_FILE, file_sha256
 from modeling_ttt.export_onnx_ttt import export_onnx
 from modeling_ttt.export_program_ttt import export_program
-from modeling_ttt.onnx_ttt import MANIFEST_FILE
 from processing_ttt import TttProcessor
+from processing_ttt.codec_loading_ttt import CODEC_FOLDER
 from processing_ttt.codec_ttt import TttCodecModel
 from processing_ttt.export_codec_onnx_ttt import check_codec, export_codec
 
@@ -42,8 +45,8 @@ def export_checkpoint(
         report (`Callable`, *optional*): Called with what is exported next, `"the model"` and `"the codec"`.
 
     Returns:
-        `dict`: The manifest of the export: of [`export_onnx`] or [`export_program`], and with a codec of nano's
-            kind `codec`, of [`export_codec`].
+        `dict`: The manifest of the export: of [`export_onnx`] or [`export_program`]; with a codec of nano's kind
+            `codec`, of [`export_codec`]; and `files`, the SHA-256 of the files of the processor and its codec.
 
     Raises:
         ImportError: The exporter's packages are missing.
@@ -64,7 +67,15 @@ def export_checkpoint(
     if is_exported:
         report("the codec")
         manifest["codec"] = export_codec(codec, folder, dtype, target)
-        (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     for part in (model.config, model.generation_config, processor):
         part.save_pretrained(output)
+    manifest["files"] = {name: file_sha256(Path(output, name)) for name in _processor_files(Path(output))}
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return manifest
+
+
+def _processor_files(output: Path) -> list[str]:
+    """The files that decide which text and audio a token id means; options of decoding may be changed in an export."""
+    patterns = ("*.json", "*.jinja", f"{CODEC_FOLDER}/*.json", f"{CODEC_FOLDER}/*.safetensors")
+    names = {path.relative_to(output).as_posix() for pattern in patterns for path in output.glob(pattern)}
+    return sorted(names - {CONFIG_NAME, GENERATION_CONFIG_NAME})

@@ -17,7 +17,6 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from .settings import decoding_options, settings
 
@@ -167,13 +166,13 @@ def write_model(export: Path, folder: Path) -> None:
 
     import processing_ttt  # noqa: F401 - registers the processor
     from modeling_ttt import TttConfig
-    from modeling_ttt.onnx_ttt import check_files
+    from modeling_ttt.export_manifest_ttt import check_files, manifest_digests, read_manifest
 
-    manifest: dict[str, Any] = json.loads((export / MANIFEST).read_text(encoding="utf-8"))
+    config, generation = TttConfig.from_pretrained(export), GenerationConfig.from_pretrained(export)
+    manifest = read_manifest(export / MANIFEST, config)
     if "codec" not in manifest:
         raise ValueError(f"{str(export)!r} has no graphs of a codec: export it again with `ttt export`.")
-    check_files(Path(export, MANIFEST).parent, manifest["sha256"] | manifest["codec"]["sha256"])
-    config, generation = TttConfig.from_pretrained(export), GenerationConfig.from_pretrained(export)
+    check_files(export, dict.fromkeys((*GRAPHS, *TOKENIZER)) | manifest_digests(manifest, Path(MANIFEST).parent.name))
     known = settings(config, generation, AutoProcessor.from_pretrained(export), manifest["codec"])
     for name in (*GRAPHS, *TOKENIZER):
         put(export / name, folder / name)

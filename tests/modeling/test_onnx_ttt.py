@@ -13,8 +13,9 @@ from transformers.generation.streamers import BaseStreamer
 
 from modeling_ttt import TttForConditionalGeneration, export_onnx_ttt
 from modeling_ttt.export_inputs_ttt import compare
+from modeling_ttt.export_manifest_ttt import file_sha256
 from modeling_ttt.export_onnx_ttt import export_onnx
-from modeling_ttt.onnx_ttt import PresentLayer, file_sha256
+from modeling_ttt.onnx_ttt import PresentLayer, TttOnnxForConditionalGeneration
 
 onnx = pytest.importorskip("onnx", reason="the extra `edge` is not installed")
 onnx_ir = pytest.importorskip("onnx_ir", reason="the extra `edge` is not installed")
@@ -215,6 +216,12 @@ def test_damaged_and_foreign_exports_are_refused(engine, folder, tmp_path):
     (tmp_path / "onnx" / "model.onnx.data").unlink()
     with pytest.raises(FileNotFoundError, match="has no export"):
         AutoModel.from_pretrained(tmp_path, engine="onnx")
+
+
+def test_a_graph_without_its_export_is_not_saved_as_a_checkpoint_without_weights(model, folder, tmp_path):
+    with pytest.raises(ValueError, match="of a graph alone"):
+        TttOnnxForConditionalGeneration(model.config, folder / "onnx" / "model.onnx").save_pretrained(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_engine_without_its_extra_names_it(folder, monkeypatch):
