@@ -136,7 +136,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kokoro", type=Path, help="folder of Kokoro's voices")
+    parser.add_argument("--kokoro", type=Path, help="folder of Kokoro's voices; Kokoro is left out without it")
     parser.add_argument("--onnx", type=Path, nargs="*", default=[], help="exports of nano, named by their folders")
     parser.add_argument("--sentences", type=int, default=50, help="of each kind")
     parser.add_argument("--judges", nargs="*", default=["pocketsphinx"], help="as of `ttt evaluate`")
