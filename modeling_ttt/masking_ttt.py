@@ -158,7 +158,9 @@ def modality_aware_mask(
     Returns:
         What the attention implementation takes, see `AttentionMask`.
     """
-    num_cached = int(cache.get_seq_length()) if cache is not None else 0
+    num_cached = cache.get_seq_length() if cache is not None else 0
+    if isinstance(num_cached, torch.Tensor):  # of a static cache; an export keeps any other length symbolic
+        num_cached = int(num_cached)
     return create_masks_for_generate(
         config=text_config,
         inputs_embeds=inputs_embeds,

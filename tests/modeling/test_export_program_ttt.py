@@ -7,9 +7,10 @@ import pytest
 import torch
 from modeling_fixtures import tiny_model
 from transformers.cache_utils import DynamicCache
+from transformers.exporters import DynamoConfig, DynamoExporter
 
 from modeling_ttt import export_program_ttt
-from modeling_ttt.export_inputs_ttt import PACKAGES, check_exportable, compare
+from modeling_ttt.export_inputs_ttt import PACKAGES, check_exportable, compare, example_inputs
 from modeling_ttt.export_program_ttt import export_program
 from modeling_ttt.masking_ttt import CACHE_NAME
 
@@ -46,6 +47,19 @@ def test_unknown_targets_and_missing_packages_are_named(tmp_path, monkeypatch):
     with pytest.raises(ImportError, match=r"needs executorch, .*pip install \"text-to-talk\[executorch\]\""):
         export_program(tiny_model(), tmp_path, "executorch")
     assert not list(tmp_path.iterdir())
+
+
+@torch.no_grad()
+def test_an_ordinary_mask_holds_for_any_cached_length_in_what_transformers_exports():
+    model = tiny_model()
+
+    def inputs(*lengths):
+        mask = torch.ones(2, sum(lengths), dtype=torch.long)
+        return example_inputs(model, *lengths) | {"attention_mask": mask}
+
+    exported = DynamoExporter().export(model, inputs(9, 6), config=DynamoConfig(dynamic=True))
+    for lengths in ((9, 6), (15, 4), (2, 8)):
+        torch.testing.assert_close(exported(**inputs(*lengths)).logits, model(**inputs(*lengths)).logits)
 
 
 @pytest.mark.parametrize("target", PACKAGES)
