@@ -22,7 +22,7 @@ class Player {
   // Calls `changed()` when it begins or ends to play, and `begun(reply, when)` with the time of the first audio of a
   // reply, in the milliseconds of `performance.now`.
   constructor(changed = () => {}, begun = () => {}) {
-    Object.assign(this, { changed, begun, context: null, sources: new Set(), gaps: 0 });
+    Object.assign(this, { changed, begun, context: null, sources: new Set(), gaps: 0, playedBefore: 0 });
     this.reply = null; // name of the reply that is played, or was
     this.known = new Set(); // names of all that were
     this.isHeld = false; // whether to wait until the question is certainly over
@@ -43,7 +43,7 @@ class Player {
       this.reply = value.reply;
       this.taken = 0;
       this.nextFrame = this.firstFrame = null;
-      this.gaps = 0;
+      this.gaps = this.playedBefore = 0;
       this.isStopped = this.known.has(value.reply); // a later turn was taken back: this one was played before
       this.known.add(value.reply);
     }
@@ -69,6 +69,7 @@ class Player {
     } else if (this.nextFrame < Math.ceil((currentTime + START) * sampleRate)) {
       // The model is slower than speech: silence, and then the rest of the audio whole.
       this.gaps += 1;
+      this.playedBefore = this.seconds; // the chunk begins a moment later, until when nothing more is played
       this.firstFrame += soonest - this.nextFrame;
       this.nextFrame = soonest;
     }
@@ -92,7 +93,8 @@ class Player {
   get seconds() {
     if (this.firstFrame === null) return 0;
     const { sampleRate, currentTime } = this.context;
-    return Math.max(0, Math.min(currentTime, this.nextFrame / sampleRate) - this.firstFrame / sampleRate);
+    const played = Math.min(currentTime, this.nextFrame / sampleRate) - this.firstFrame / sampleRate;
+    return Math.max(this.playedBefore, played);
   }
 
   silence() {

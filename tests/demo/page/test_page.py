@@ -54,6 +54,21 @@ for (const reply of ["first", "first", "second"]) {
 }
 console.log(JSON.stringify(seen));
 """
+SLOW_MODEL = """
+const source = () => ({ connect() {}, start() {}, stop() {} });
+const context = { sampleRate: 16000, currentTime: 0, state: "running", createBufferSource: source,
+  createBuffer: () => ({ copyToChannel() {} }) };
+const Player = new Function(...names, script + "; return Player;")(element, {}, () => {}, {}, () => {}, part);
+const player = Object.assign(new Player(), { context });
+const second = Buffer.from(new Int16Array(16000).fill(1).buffer).toString("base64");
+const seen = [];
+for (const time of [0, 0.54, 3, 3.04, 3.54]) {
+  context.currentTime = time;
+  if (Number.isInteger(time)) player.append(second);
+  seen.push(Math.round(player.seconds * 100));
+}
+console.log(JSON.stringify(seen));
+"""
 LAST_IS_VISIBLE = """() => {
   const last = [...document.querySelectorAll("#chat [data-testid=bot]")].at(-1).getBoundingClientRect();
   const chat = document.querySelector("#chat").getBoundingClientRect();
@@ -104,6 +119,11 @@ def test_audio_that_begins_at_any_sample_is_played_as_it_is(browser, rate):
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
 def test_what_comes_late_of_a_reply_leaves_the_microphone_open():
     assert json.loads(run_in_node(LATE_UPDATES)) == ["closed", "idle", "listening", "closed", "idle"]
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
+def test_what_was_played_does_not_go_back_where_the_model_is_slower_than_speech():
+    assert json.loads(run_in_node(SLOW_MODEL)) == [0, 50, 100, 100, 150]  # hundredths of a second
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
