@@ -101,7 +101,11 @@ def chromium(microphone: Path):
 
 
 def _is_fault(text: str, url: str = "") -> bool:
-    """Whether an error is the page's, and not of a Gradio player whose message, and so its file, was removed."""
+    """
+    Whether an error is the page's, and not of a Gradio player whose message, and so its file, was removed while the
+    browser loaded it: `filesLoading` counts requests by `fetch` alone, so tests that wait for it still meet some, at
+    random. That a reply's file is there is held by the tests that download it.
+    """
     return text != ABORTED and "/file=" not in text + url
 
 
