@@ -138,6 +138,17 @@ def test_small_talk_is_also_a_dataset_of_its_own_spoken_and_typed(corpora):
     assert all(row in rows["chat"] + rows["typed"] for row in rows["small_talk"])
 
 
+def test_a_greeting_is_typed_in_many_ways_and_nothing_else_is_a_greeting(corpora):
+    welcome = corpora["answers"][0] | {"text": "You are welcome."}
+    thanks = corpora["questions"][0] | {"id": "q-3", "text": "Thank you.", "answer": welcome["text"], "kind": "talk"}
+    lines = corpora | {"questions": [*corpora["questions"], thanks], "answers": [*corpora["answers"], welcome]}
+    greetings = list(nano_prepare._datasets(lines, 25.0)["greetings"])
+    texts = [row["text"] for row in greetings]
+    assert texts[:2] == ["Thank you.", "Thank you!"] and len(set(texts)) == len(texts) >= 5
+    assert {text.lower().rstrip(".!") for text in texts} == {"thank you"}
+    assert all(row["codes"] is None and row["answer_text"] == "You are welcome." for row in greetings)
+
+
 def test_a_talk_has_one_voice_and_uses_every_question_once(corpora):
     one = corpora["questions"][0]
     first_codes = {"kal16": 0, "rms": 500}

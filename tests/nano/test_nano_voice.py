@@ -25,6 +25,7 @@ from modeling_ttt import nano_checkpoint
 from processing_ttt.codec_ttt import TttCodecConfig, TttCodecModel
 
 SIZES = {"hidden_size": 16, "intermediate_size": 16, "vocoder_hidden_size": 16, "vocoder_intermediate_size": 16}
+WHISPER = {"d_model": 16, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 16, "num_mel_bins": 80}
 SIZE = 640  # samples per code
 
 
@@ -123,6 +124,20 @@ def test_a_short_utterance_is_followed_by_silence(tmp_path, model):
     assert (waveforms[:, 3 * SIZE :] == 0).all() and waveforms[:, : 3 * SIZE].abs().max() > 0.1
 
 
+def test_codes_are_made_by_the_encoding_codec_and_frames_beyond_the_ends_are_silence(tmp_path, model):
+    save_shard([({"split": "train"}, tone(3 * SIZE))], tmp_path / "shard-00000.npy")
+    torch.manual_seed(1)
+    encoding = TttCodecModel(TttCodecConfig(**SIZES)).eval()
+    crops = CodedCrops(model, [Utterances(tmp_path)], encoding)
+    rows, waveforms = crops.batch(1, 25, np.random.default_rng(0))
+    expected = encoding.encode(waveforms[:, None, : 3 * SIZE]).audio_codes[0, 0]
+    assert torch.equal(rows[0, 12:15], expected)
+    assert not torch.equal(expected, model.encode(waveforms[:, None, : 3 * SIZE]).audio_codes[0, 0])
+    mel, _ = crops.decode(rows)
+    floor = model.log_mel(torch.zeros(1, SIZE)).unique()
+    assert torch.equal(mel[:, 12:].unique(), floor) and not torch.isin(mel[:, :12], floor).any()
+
+
 # --- training -----------------------------------------------------------------------------------------------------
 
 
@@ -142,6 +157,24 @@ def test_critics_learn_to_tell_and_the_voice_is_pulled_by_them_only_after_a_whil
         value.grad is before for value, before in zip(training.critics.parameters(), critics_before, strict=True)
     )
     assert all(value.grad is not None for value in training.voice.parameters.values())
+
+
+def test_the_distance_of_words_is_that_of_whispers_features_and_reaches_the_voice(data, tmp_path):
+    torch.manual_seed(0)
+    codec = TttCodecModel(TttCodecConfig(**SIZES, whisper_config=WHISPER)).eval()
+    training = VoiceTraining(CodedCrops(codec, [Utterances(data)]), tmp_path, 1.0, 1e-3)
+    audio = torch.from_numpy(tone(20 * SIZE))[None]
+    assert training.words_distance(audio, audio).item() == 0
+    other = torch.from_numpy(tone(20 * SIZE, 660.0))[None].requires_grad_()
+    frames = torch.tensor([20])
+    features, wanted = codec.encoder.features(other, frames), codec.encoder.features(audio, frames)
+    distance = training.words_distance(other, audio)
+    assert distance.item() == pytest.approx(((features - wanted).abs().mean() / wanted.abs().mean()).item())
+    distance.backward()
+    assert other.grad.abs().max() > 0
+    _, parts = training.loss(2, 10, np.random.default_rng(0))
+    assert parts["words"] > 0
+    assert all(not parameter.requires_grad for parameter in codec.encoder.parameters())
 
 
 def test_parts_that_never_learnt_are_saved_and_resumed_as_they_are(crops, model, tmp_path):

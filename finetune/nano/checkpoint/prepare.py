@@ -11,6 +11,7 @@ which they are mixed.
 | noted | spoken question, written answer: the same facts at half of the token ids | the same |
 | typed | written question, spoken answer; of the free ones as people type | questions, free, indirect |
 | small_talk | the same of greetings and small talk, spoken and written: few, and what people say first | the same |
+| greetings | greetings in every way of typing them, spoken answer | the same |
 | turns | two spoken questions and their spoken answers, the second about the first | follow-ups |
 | talks | two to four unrelated questions, some of them written, and their spoken answers | questions, repeat |
 | dictated | audio, its words | questions, wrapped, free, indirect, natural |
@@ -47,6 +48,7 @@ from finetune.data.schema import PreparedInfo, Record, make_record, replace_text
 from finetune.nano.codec.encode import encode_corpus, read_codes
 from finetune.nano.domain.free_questions import as_typed, free_items, indirect_items
 from finetune.nano.domain.questions import LARGEST_WRITTEN_NUMBER, Item, items, keywords
+from finetune.nano.domain.small_talk import GREETINGS
 from finetune.nano.domain.spoken_numbers import number_words
 from finetune.nano.speech.free_wording import freely_worded
 from finetune.nano.speech.jobs import share_of
@@ -64,6 +66,7 @@ AGAIN = "-again"
 QUESTIONS = ("questions", "wrapped", "free", "indirect", "natural")
 WORDS_KINDS = ("drill", "phrase")
 TYPED_QUESTIONS = 20_000
+WAYS_OF_TYPING = 6  # tried for each greeting, with and without an exclamation mark
 MIXTURE = Path(__file__).with_name("mixture.yaml")
 VALIDATION_SHARE = 0.004
 TURNS_OF_A_TALK = (2, 4)  # fewest and most
@@ -161,6 +164,7 @@ def _datasets(lines: dict[str, list[Line]], frame_rate: float) -> dict[str, Iter
             for name, line in (*spoken, *typed)
             if line["kind"] == "talk"
         ),
+        "greetings": _greetings(written.values(), replies, frame_rate),
         "turns": _turns(lines, replies, frame_rate),
         "talks": _talks(list(_named(lines, "questions", "repeat")), replies, frame_rate),
         "dictated": (
@@ -188,6 +192,19 @@ def _datasets(lines: dict[str, list[Line]], frame_rate: float) -> dict[str, Iter
             for number, text in enumerate(lists_of_facts())
         ),
     }
+
+
+def _greetings(
+    written: Iterable[tuple[str, Line]], replies: dict[str, Line], frame_rate: float, seed: int = 0
+) -> Iterator[Record]:
+    """Each greeting as people type it: small, capital, with any punctuation."""
+    rng = random.Random(seed)
+    for name, line in written:
+        if line["answer"] in GREETINGS:
+            exclaimed = line["text"].replace(".", "!")
+            typed = [as_typed(text, rng) for text in (line["text"], exclaimed) for _ in range(WAYS_OF_TYPING)]
+            for text in dict.fromkeys((line["text"], exclaimed, *typed)):
+                yield _dialogue(name, line | {"text": text, "codes": None}, replies[line["answer"]], frame_rate)
 
 
 def _keyboard(seed: int = 0) -> Iterator[Record]:

@@ -67,6 +67,11 @@ def disturb(clean: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     return (clean + noise) * decibels(rng.uniform(-4, 4, (batch, 1)))
 
 
+def silence(config: TttCodecConfig) -> float:
+    """What normalised log-mel frames are where there is no sound."""
+    return (math.log(config.mel_floor) - config.mel_mean) / config.mel_std
+
+
 def decibels(value: np.ndarray) -> torch.Tensor:
     """dB -> factor on amplitudes, float32."""
     return torch.from_numpy(10 ** (value / 20)).float()
@@ -120,8 +125,7 @@ class DecodedMels:
                 self.mels[number] = self.decode(waveform).half()
             start = int(rng.integers(max(1, (waveform.shape[0] - samples) // config.hop_length + 1)))
             mel = self.mels[number][start : start + samples // config.hop_length].float()
-            silence = (math.log(config.mel_floor) - config.mel_mean) / config.mel_std
-            mels.append(F.pad(mel, (0, 0, 0, samples // config.hop_length - mel.shape[0]), value=silence))
+            mels.append(F.pad(mel, (0, 0, 0, samples // config.hop_length - mel.shape[0]), value=silence(config)))
             waveforms.append(crop(waveform, start * config.hop_length, samples))
         return torch.stack(mels), torch.stack(waveforms)
 

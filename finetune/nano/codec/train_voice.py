@@ -1,15 +1,18 @@
 """
-Train the voice of nano's codec against critics, resumably: the codes keep their meaning, the voice becomes clearer.
+Train the voice of nano's codec to be understood, resumably: the codes keep their meaning, the voice becomes clearer.
 
     python -m finetune.nano.codec.train_voice --codec checkpoints/ttt-nano/codec \\
         --data data/phrases data/answers data/dictation --out runs/voice --minutes 60
 
 Encoder and quantiser are frozen, so every code that a language model has learnt stays valid. Decoder and vocoder are
-trained together, from codes to audio: L1 of log-mel frames, a multi-resolution STFT loss, and small critics
-(`discriminators.py`; hinge loss and distance of features), of which each step uses a few drawn at random. A crop of
-a second is decoded with the codes before and after it, and judged without them.
+trained together, from codes to audio: L1 of log-mel frames, a multi-resolution STFT loss, small critics
+(`discriminators.py`; hinge loss and distance of features), of which each step uses a few drawn at random, and the
+distance of the features that the codec's own Whisper has of decoded and of recorded speech, which is small where the
+same words are understood. A crop of two seconds is decoded with the codes before and after it, and compared without
+them; the critics judge a second of it.
 
-Each crop comes from one of the folders of `--data`, all equally often. In `--out`: `voice.safetensors` and
+Each crop comes from one of the folders of `--data`, all equally often. `--codes-by` names the codec whose encoder made
+the codes of nano's own speech, where that is another one. In `--out`: `voice.safetensors` and
 `critics.safetensors`, from which the same command goes on; `export/`, the codec as `AutoModel.from_pretrained` reads
 it, renewed every few minutes; `time.json`.
 
@@ -26,17 +29,19 @@ from torch import nn
 from torch.nn import functional as F
 
 from processing_ttt.codec_ttt import TttCodecModel
+from processing_ttt.codec_whisper_ttt import TttCodecWhisperEncoder
 
 from .codec_stage import CHECKPOINT_SECONDS, Stage, Utterances, export
 from .discriminators import PERIODS, RESOLUTIONS, critic_loss, deception_loss, feature_distance, make_critics
-from .train_codec import STFT_SIZES, stft_loss
+from .train_codec import STFT_SIZES, silence, stft_loss
 
 EXPORT_SECONDS = 300
 CRITIC_STEPS = 100  # at first the critics are trained, but not used
 CODES_BEFORE = 12  # a crop is decoded after so many codes: not all of `decode_context`, most of which has little effect
 BETAS = (0.8, 0.99)
 CRITICS_RATE = 2.0  # times the learning rate of the voice
-MEL_WEIGHT, STFT_WEIGHT, FEATURE_WEIGHT = 15.0, 1.0, 2.0
+MEL_WEIGHT, STFT_WEIGHT, FEATURE_WEIGHT, WORDS_WEIGHT = 15.0, 1.0, 2.0, 10.0
+JUDGED_CODES = 25  # of a crop, by the critics
 
 
 class CodedCrops:
@@ -44,12 +49,13 @@ class CodedCrops:
     Crops of utterances as codes, with what surrounds them, beside the waveform; each utterance is coded once.
 
     Args:
-        model ([`TttCodecModel`]): The codec; its encoder is final.
+        model ([`TttCodecModel`]): The codec that is trained.
         corpora (`Sequence[Utterances]`): Where crops come from, each equally often.
+        encoding ([`TttCodecModel`], *optional*): The codec that makes the codes, if it is another one.
     """
 
-    def __init__(self, model: TttCodecModel, corpora: Sequence[Utterances]):
-        self.model, self.corpora = model, corpora
+    def __init__(self, model: TttCodecModel, corpora: Sequence[Utterances], encoding: TttCodecModel | None = None):
+        self.model, self.corpora, self.encoding = model, corpora, encoding or model
         self.codes: dict[tuple[int, int], torch.Tensor] = {}
         self.before, self.after = CODES_BEFORE, model.config.decode_lookahead
 
@@ -83,18 +89,22 @@ class CodedCrops:
         """One utterance: waveform `(samples,)` at the standard level, and its codes."""
         waveform = self.corpora[corpus].read(utterance, self.model.config.samples_per_code)
         if (corpus, utterance) not in self.codes:
-            codes = self.model.encode(waveform[None, None]).audio_codes
+            codes = self.encoding.encode(waveform[None, None]).audio_codes
             assert codes is not None
             self.codes[corpus, utterance] = codes[0, 0]
         return self.model.standard_level(waveform[None])[0], self.codes[corpus, utterance]
 
     def decode(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Decode the crops: log-mel frames `(batch, mel_frames, mel)` and waveforms `(batch, samples)`."""
+        """
+        Decode the crops: log-mel frames `(batch, mel_frames, mel)`, those beyond an utterance's ends as silence, and
+        waveforms `(batch, samples)`.
+        """
         config = self.model.config
         ratio, size = config.mel_frames_per_code, config.samples_per_code
         mask = (rows >= 0).float()[..., None]
         mel = self.model.decoder(self.model.quantizer.from_codes(rows.clamp(min=0)), mask)
         audio = self.model.vocoder(mel, mask.repeat_interleave(ratio, dim=1))
+        mel = torch.where(mask.repeat_interleave(ratio, dim=1) > 0, mel, silence(config))
         kept = slice(self.before * size, audio.shape[1] - self.after * size)
         return mel[:, self.before * ratio : mel.shape[1] - self.after * ratio], audio[:, kept]
 
@@ -131,9 +141,12 @@ class VoiceTraining:
         """
         rows, audio = self.crops.batch(batch, codes, rng)
         mel, spoken = self.crops.decode(rows)
+        loss, losses = self._distance(mel.float(), spoken, audio, rng)
+        size = JUDGED_CODES * self.crops.model.config.samples_per_code
+        start = int(rng.integers(max(1, audio.shape[1] - size + 1)))
+        audio, spoken = audio[:, start : start + size], spoken[:, start : start + size]
         chosen = draw_critics(self.critics, rng)
         self._update_critics(chosen, audio, spoken.detach())
-        loss, losses = self._distance(mel.float(), spoken, audio, rng)
         if self.judging.step <= CRITIC_STEPS:
             return loss, losses
         with torch.no_grad():
@@ -154,8 +167,20 @@ class VoiceTraining:
             target, given = (self.crops.model.log_mel(each)[:, inner] for each in (audio, spoken))
             mel_error, decoded_error = F.l1_loss(given, target), F.l1_loss(mel[:, inner], target)
             stft = torch.stack([stft_loss(spoken, audio, size) for size in sizes]).mean()
-        loss = MEL_WEIGHT * (mel_error + 0.2 * decoded_error) + STFT_WEIGHT * stft
-        return loss, {"mel": mel_error.item(), "decoded": decoded_error.item(), "stft": stft.item()}
+            words = self.words_distance(spoken, audio)
+        loss = MEL_WEIGHT * (mel_error + 0.2 * decoded_error) + STFT_WEIGHT * stft + WORDS_WEIGHT * words
+        losses = {"mel": mel_error.item(), "decoded": decoded_error.item(), "stft": stft.item(), "words": words.item()}
+        return loss, losses
+
+    def words_distance(self, spoken: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
+        """Mean absolute difference of Whisper's features, relative to their size for recorded speech."""
+        encoder = self.crops.model.encoder
+        if not isinstance(encoder, TttCodecWhisperEncoder):
+            return spoken.new_zeros(())
+        frames = torch.full((len(audio),), audio.shape[1] // self.crops.model.config.samples_per_code)
+        with torch.no_grad():
+            recorded = encoder.features(audio, frames)
+        return F.l1_loss(encoder.features(spoken, frames), recorded) / recorded.abs().mean()
 
     def _update_critics(self, chosen: list[nn.Module], audio: torch.Tensor, spoken: torch.Tensor) -> None:
         self.critics.requires_grad_(True)
@@ -174,7 +199,9 @@ def draw_critics(critics: nn.ModuleDict, rng: np.random.Generator) -> list[nn.Mo
 def train_voice(options: argparse.Namespace) -> None:
     """Train, export and save until the budget is spent."""
     torch.manual_seed(options.seed)
-    crops = CodedCrops(TttCodecModel.from_pretrained(options.codec).eval(), [Utterances(data) for data in options.data])
+    model = TttCodecModel.from_pretrained(options.codec).eval()
+    encoding = TttCodecModel.from_pretrained(options.codes_by).eval() if options.codes_by else None
+    crops = CodedCrops(model, [Utterances(data) for data in options.data], encoding)
     folder = options.out / "export"
     _check_same_codes(crops.model, folder)
     training = VoiceTraining(crops, options.out, options.minutes, options.learning_rate)
@@ -198,13 +225,14 @@ def _check_same_codes(model: TttCodecModel, folder: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Train the voice of nano's codec against critics.")
+    parser = argparse.ArgumentParser(description="Train the voice of nano's codec to be understood.")
     parser.add_argument("--codec", type=Path, required=True, help="folder of a finished codec")
+    parser.add_argument("--codes-by", type=Path, help="folder of the codec that encodes, if it is another one")
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders of shards")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and of export/")
     parser.add_argument("--minutes", type=float, required=True, help="CPU minutes of the stage, restarts included")
     parser.add_argument("--batch", type=int, default=4, help="crops per step")
-    parser.add_argument("--codes", type=int, default=25, help="codes of a crop")
+    parser.add_argument("--codes", type=int, default=50, help="codes of a crop")
     parser.add_argument("--learning-rate", type=float, default=4e-4, help="peak")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)

@@ -94,3 +94,10 @@ TALK = {
         "What do you like?", "Do you like to talk?", "Do you like me?", "Tell me what you like.",
     ),
 }  # fmt: skip
+
+# What people say first and last: of these, every way of typing is trained on.
+GREETINGS = (
+    "Hello, how can I help you?", "Good morning, how can I help you?", "Good afternoon, how can I help you?",
+    "Good evening, how can I help you?", "I am fine, thank you.", "Nice to meet you too.", "You are welcome.",
+    "Goodbye, see you soon.", "Good night, sleep well.",
+)  # fmt: skip
