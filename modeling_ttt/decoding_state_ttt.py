@@ -6,8 +6,10 @@ state which positions to compute next, and passes what was predicted to it.
 
 The token ids of a sequence are left-aligned in a buffer:
 
-    | prompt and reply, final ............................ | block being denoised |
-    0              cached_length                  final_length               draft_end
+    | prompt and reply, final ............................ | proposed text | block being denoised |
+    0              cached_length                  final_length                               draft_end
+
+Text is proposed only where it is known; in an open span there is none.
 
 Positions before `cached_length` have their final keys and values in the cache. In an open span, `cached_length` stays
 at `span_start` (after the begin marker): the blocks of a span see each other, so their keys and values are final only
@@ -60,6 +62,7 @@ class DecodingState:
     Attributes:
         final_length (`int`): Token ids that do not change any more.
         draft_end (`int`): End of the block being denoised; `final_length` while there is none.
+        proposal (`list[int]`): Proposed token ids of text, the last of them a begin marker; a block of masks follows.
         span_start (`int`, *optional*): First position of the open span.
         schedule (`list[int]`): Masks of the block that each denoising step reveals, see `num_to_reveal`.
         confidence (`torch.FloatTensor` of shape `(block,)`, *optional*): Probabilities of the last step's proposals.
@@ -75,6 +78,7 @@ class DecodingState:
     cached_length: int = 0
     final_length: int = field(init=False)
     draft_end: int = field(init=False)
+    proposal: list[int] = field(init=False, default_factory=list)
     span_start: int | None = field(init=False, default=None)
     schedule: list[int] = field(init=False, default_factory=list)
     confidence: torch.Tensor | None = field(init=False, default=None)
@@ -126,6 +130,11 @@ class DecodingState:
         return self.draft_end - self.final_length
 
     @property
+    def draft_length(self) -> int:
+        """Token ids that are not final: proposed text and the block being denoised."""
+        return self.draft_end - self.final_length
+
+    @property
     def query_length(self) -> int:
         """Positions that the next forward computes."""
         return 0 if self.is_finished else self.draft_end - self.cached_length
@@ -159,20 +168,40 @@ class DecodingState:
         if token_id in self.markers.begin_token_ids:
             self.span_start = self.final_length
 
+    def propose_text(self, token_ids: list[int]) -> None:
+        """
+        Append proposed text and a block of masks, for the next forward to verify and to denoise; nothing if there is no
+        room for both.
+
+        Args:
+            token_ids (`list[int]`): Text, and the begin marker of a span; or nothing.
+        """
+        block_length = self._next_block_length(len(token_ids))
+        self.proposal = token_ids if block_length else []
+        if self.proposal:
+            start = self.final_length + len(token_ids)
+            self.draft_end = start + block_length
+            self.buffer[self.final_length : start] = self.buffer.new_tensor(token_ids)
+            self.buffer[start : self.draft_end] = self.markers.mask_token_id
+
     def open_block(self) -> None:
         """Append a block of masks, as many as the plan allows."""
-        room = self.plan.max_new_tokens - self.num_new_tokens
+        self.draft_end = self.final_length + self._next_block_length()
+        self._num_blocks += 1
+        self.buffer[self.final_length : self.draft_end] = self.markers.mask_token_id
+        self.schedule = reveal_schedule(self.block_length, self.plan.denoising_steps)
+        self._num_steps = 0
+
+    def _next_block_length(self, num_proposed: int = 0) -> int:
+        """Masks of the block that comes next, behind so many proposed token ids."""
+        room = self.plan.max_new_tokens - self.num_new_tokens - num_proposed
         if self.plan.max_span_length is not None:
             room = min(room, self.plan.max_span_length - self.span_length)
         is_first = self._num_blocks == 0
         block_length = (is_first and self.plan.first_block_length) or self.plan.block_length
         if self.plan.span_block_length:  # a prompt may end inside a block: complete it
             block_length = self.plan.span_block_length - self._open_block_length
-        self._num_blocks += 1
-        self.draft_end = self.final_length + max(0, min(block_length, room))
-        self.buffer[self.final_length : self.draft_end] = self.markers.mask_token_id
-        self.schedule = reveal_schedule(self.block_length, self.plan.denoising_steps)
-        self._num_steps = 0
+        return max(0, min(block_length, room))
 
     @property
     def num_to_reveal(self) -> int:

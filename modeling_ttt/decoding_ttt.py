@@ -4,11 +4,12 @@ The decoding loop: text token by token, audio block by block, over one exact cac
 Depends on the model and a batch of sequences. Independent of waveforms and of how options are chosen. Each pass of
 `BlockDecoder.step`, whose numbers these are, is one forward:
 
-    1 lay out   the positions of each sequence that are not cached: in text its last token id, in a span the open
-                span and the block being denoised
+    1 lay out   the positions of each sequence that are not cached: in text its last token id, and where the text is
+                known what follows it up to the next block; in a span the open span and the block being denoised
     2 forward   hidden states of these positions
     3 keep      in the cache what is final of them
-    4 text      the next token id; a begin marker opens a span with a block of masks
+    4 text      the next token id, or proposed ones as far as they are what would have been chosen; a begin marker
+                opens a span with a block of masks, which after a proposed one is computed already
     5 denoise   reveal some masks of the block ─► none left? cut it after its end marker; go on in text, or open the
                 next block
     6 leave     finished sequences leave the batch, until none is left
@@ -22,12 +23,10 @@ Sequences advance independently: in one forward one may be in text and another i
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig
-from transformers.cache_utils import Cache
 from transformers.generation import LogitsProcessorList, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 from transformers.utils import ModelOutput
@@ -35,45 +34,12 @@ from transformers.utils import ModelOutput
 from .cache_ttt import Query, SequenceCache
 from .decoding_state_ttt import DecodingPlan, DecodingState, open_states
 from .denoising_rules_ttt import Generators
+from .generation_output_ttt import BatchCount, TttGenerateOutput
 from .guidance_ttt import ScoringModel, UnconditionalBranch, guide
 from .masking_ttt import CACHE_NAME, AttentionMask, attention_span_ids
 from .samplers_ttt import DenoisingStep, next_text_ids
 
 HiddenStates = dict[int, torch.Tensor]  # of the sequence with this index, (queries, hidden)
-
-
-class BatchCount(int):
-    """A count of a whole batch: any of its sequences has the same, because pipelines index each field of an output."""
-
-    def __getitem__(self, index: int) -> "BatchCount":
-        return self
-
-
-@dataclass
-class TttGenerateOutput(ModelOutput):
-    """
-    Output of `generate(..., return_dict_in_generate=True)`.
-
-    Args:
-        sequences (`torch.LongTensor` of shape `(batch, length)`): Prompts and replies, right-padded.
-        attention_mask (`torch.LongTensor` of shape `(batch, length)`): 1 where `sequences` is not padding.
-        num_forwards (`int`): Forward passes of the model over the whole batch, prefill included.
-        tokens_per_forward (`torch.FloatTensor` of shape `(batch,)`): New token ids of each sequence per forward pass
-            until its end.
-        cache (`Cache`, *optional*): Keys and values of the first columns of `sequences`, under the first columns of
-            `attention_mask`: as many columns as are final in every sequence.
-    """
-
-    sequences: torch.Tensor
-    attention_mask: torch.Tensor | None = None
-    num_forwards: int | None = None
-    tokens_per_forward: torch.Tensor | None = None
-    cache: Cache | None = None
-
-    @property
-    def past_key_values(self) -> Cache | None:
-        """The cache, by its name before transformers 5.24."""
-        return self.cache
 
 
 class BlockDecoder:
@@ -92,6 +58,8 @@ class BlockDecoder:
         generator (`torch.Generator` or a list of one per sequence, *optional*): Source of all randomness.
         backbone (`Callable`, *optional*): The model's backbone, compiled for the shapes of `cache`; runs all forwards
             but the prefill.
+        propose (`Callable`, *optional*): From the token ids `(length,)` of a sequence in text to those that probably
+            follow, up to the begin marker of a span. They change no result, only the number of forwards.
 
     Raises:
         ValueError: for a cache that ends inside an open span, and a wrong number of generators.
@@ -109,9 +77,11 @@ class BlockDecoder:
         streamer: BaseStreamer | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         backbone: Callable[..., ModelOutput] | None = None,
+        propose: Callable[[torch.Tensor], list[int]] | None = None,
     ):
         self.model = model
         self.backbone = backbone or model.model
+        self.propose = propose
         self.prompt_ids = prompt_ids
         self.prompt_is_real = prompt_is_real
         self.cache = cache
@@ -133,7 +103,7 @@ class BlockDecoder:
         self.buffer, self.states = self._open_states()
         self.running = list(self.states)
         for state in self.states:
-            self._continue_span(state)
+            self._continue(state)
 
     def _open_states(self) -> tuple[torch.Tensor, list[DecodingState]]:
         plan = DecodingPlan(
@@ -166,7 +136,7 @@ class BlockDecoder:
         query, token_ids = self._lay_out()  # 1
         hidden_states = self._forward(query, token_ids)  # 2, 3
         if in_text:
-            self._append_text(in_text, hidden_states)  # 4
+            in_span += self._append_text(in_text, hidden_states)  # 4
         if in_span:
             self._denoise(in_span, hidden_states)  # 5
         self._remove_finished()  # 6
@@ -235,9 +205,32 @@ class BlockDecoder:
 
     # ---------------------------------------------------------------------------------------------------------- 4: text
 
-    def _append_text(self, states: list[DecodingState], hidden_states: HiddenStates) -> None:
-        """Append the next text token id, which the last position of each sequence predicts."""
-        last = torch.stack([hidden_states[state.index][-1] for state in states])  # (sequences, hidden)
+    def _append_text(self, states: list[DecodingState], hidden_states: HiddenStates) -> list[DecodingState]:
+        """
+        Append the next text token id, which the last final position of each sequence predicts, and further ones as long
+        as they are the proposed ones.
+
+        Returns:
+            `list[DecodingState]`: Sequences whose proposal was right to its end: their next block is computed.
+        """
+        first = {state.index: -1 - state.draft_length for state in states}
+        computed, number = [], 0
+        while states:
+            last = torch.stack([hidden_states[state.index][first[state.index] + number] for state in states])
+            agreed = []
+            for state, token_id in zip(states, self._append_next(states, last), strict=True):
+                if state.is_finished or token_id not in state.proposal[number : number + 1]:
+                    self._continue(state)
+                elif state.in_span:
+                    state.open_block()
+                    computed.append(state)
+                else:
+                    agreed.append(state)
+            states, number = agreed, number + 1
+        return computed
+
+    def _append_next(self, states: list[DecodingState], last: torch.Tensor) -> list[int]:
+        """Append the text token ids that hidden states `(sequences, hidden)` predict, and give them."""
         scores = self._process(states, self.model.text_logits(last).float())  # (sequences, vocabulary)
         generators = [self.generators[state.index] for state in states]
         token_ids = next_text_ids(scores, self.options.do_sample, generators).tolist()
@@ -245,7 +238,7 @@ class BlockDecoder:
             state.append_text(token_id)
             self._stream([[token_id]])
             self._check_stop(state, own_scores[None])
-            self._continue_span(state)
+        return token_ids
 
     def _process(self, states: list[DecodingState], scores: torch.Tensor) -> torch.Tensor:
         """Apply the logits processors to the token ids of each sequence; sequences of one length share a call."""
@@ -285,7 +278,7 @@ class BlockDecoder:
             self._stream_draft(state)
             if is_finished:
                 self._close_block(state)
-                self._continue_span(state)
+                self._continue(state)
 
     def _audio_logits(self, blocks: list[torch.Tensor]) -> torch.Tensor:
         """Score blocks of hidden states `(block, hidden)`: `(sequences, longest block, eligible ids)`."""
@@ -306,13 +299,16 @@ class BlockDecoder:
                 state.num_forwards += 1
         return torch.stack([self.unconditional.log_prior(state.begin_marker) for state in states])
 
-    def _continue_span(self, state: DecodingState) -> None:
-        """Open the next block of a sequence whose span is open."""
-        if state.is_finished or not state.in_span:
+    def _continue(self, state: DecodingState) -> None:
+        """Open the next block of a sequence whose span is open; propose the text of one in text, where it is known."""
+        if state.is_finished:
             return
-        state.open_block()
-        if not state.block_length:  # the span that the prompt leaves open has no room for another block
-            self._close_block(state)
+        if state.in_span:
+            state.open_block()
+            if not state.block_length:  # the span that the prompt leaves open has no room for another block
+                self._close_block(state)
+        elif self.propose is not None:
+            state.propose_text(self.propose(self._padded_ids(state)))
 
     def _close_block(self, state: DecodingState) -> None:
         self._stream(state.close_block())
@@ -386,4 +382,4 @@ def _one_per_sequence(generator: torch.Generator | list[torch.Generator] | None,
     return generator
 
 
-__all__ = ["BlockDecoder", "TttGenerateOutput"]
+__all__ = ["BlockDecoder"]

@@ -16,9 +16,10 @@ from transformers.generation.streamers import BaseStreamer
 from transformers.utils import ModelOutput
 
 from .cache_ttt import BufferedLayer, DynamicSequenceCache, Query, SequenceCache, StaticSequenceCache
-from .decoding_ttt import BlockDecoder, TttGenerateOutput
+from .decoding_ttt import BlockDecoder
 from .exact_text_ttt import READING_INPUTS, ExactTextLogitsProcessor
 from .generation_options_ttt import GENERATION_DEFAULTS, asked_options, check_generation_config
+from .generation_output_ttt import TttGenerateOutput
 from .masking_ttt import CACHE_NAME, attention_span_ids, has_windows
 
 STATIC_CACHE_STEP = 256  # positions; lengths are rounded up to it, so that most calls need no new compilation
@@ -46,6 +47,9 @@ class TttGenerationMixin(GenerationMixin):
                 reply_texts=...)` makes them.
             reply_text_mask (`torch.LongTensor` of shape `(batch, text)`, *optional*): 1 for a token of
                 `reply_text_ids`, 0 for padding.
+            reply_word_ends (`torch.LongTensor` of shape `(batch, text)`, *optional*): 1 for a word's last token of
+                `reply_text_ids`. It changes no token id: known text is computed with the audio behind it, in fewer
+                forwards, where audio begins after a word.
             block_length (`int`, *optional*, defaults to 32): Masks of a block.
             first_block_length (`int`, *optional*): Masks of the first block of a reply, if different: a shorter one
                 gives earlier audio.
@@ -237,7 +241,9 @@ class TttGenerationMixin(GenerationMixin):
         """Decode a batch (called by `generate`, greedy or sampling)."""
         # The decoder makes its own position ids and masks: the rest of `model_kwargs` is not needed.
         prompt_ids = input_ids.to(self.execution_device)
-        logits_processor = self._with_exact_text(logits_processor, prompt_ids, generation_config, model_kwargs)
+        exact_text = self._exact_text(prompt_ids, generation_config, model_kwargs)
+        if exact_text is not None:
+            logits_processor = LogitsProcessorList([exact_text, *logits_processor])  # before top-k and the like
         attention_mask = model_kwargs.get("attention_mask")
         is_real = torch.ones_like(prompt_ids) if attention_mask is None else attention_mask.to(prompt_ids.device)
         is_real = is_real.bool()
@@ -261,6 +267,7 @@ class TttGenerationMixin(GenerationMixin):
             streamer,
             generator=model_kwargs.get("generator"),
             backbone=self._compiled_backbone(generation_config) if is_static else None,
+            propose=exact_text.proposed_ids if exact_text is not None and cache.cache is not None else None,
         )
         decoder.run()
         if is_static:
@@ -270,30 +277,29 @@ class TttGenerationMixin(GenerationMixin):
         output = decoder.output()  # also aligns a cache that the caller passed
         return output if generation_config.return_dict_in_generate else output.sequences
 
-    def _with_exact_text(
-        self,
-        logits_processor: LogitsProcessorList,
-        prompt_ids: torch.Tensor,
-        generation_config: GenerationConfig,
-        model_kwargs: dict[str, Any],
-    ) -> LogitsProcessorList:
-        """Add the rule that the replies' texts are the given ones, if there are any."""
-        text_ids, text_mask = (model_kwargs.get(name) for name in READING_INPUTS)
+    def _exact_text(
+        self, prompt_ids: torch.Tensor, generation_config: GenerationConfig, model_kwargs: dict[str, Any]
+    ) -> ExactTextLogitsProcessor | None:
+        """The rule that the replies' texts are the given ones, if there are any."""
+        text_ids, text_mask, word_ends = (model_kwargs.get(name) for name in READING_INPUTS)
         if text_ids is None:
-            return logits_processor
+            return None
         text_mask = torch.ones_like(text_ids) if text_mask is None else text_mask
-        if text_ids.ndim != 2 or text_mask.shape != text_ids.shape:
+        word_ends = torch.zeros_like(text_ids) if word_ends is None else word_ends
+        if text_ids.ndim != 2 or not text_ids.shape == text_mask.shape == word_ends.shape:
             raise ValueError(
-                "`reply_text_ids` and `reply_text_mask` must both be (batch, text), got the shapes "
-                f"{tuple(text_ids.shape)} and {tuple(text_mask.shape)}."
+                "`reply_text_ids`, `reply_text_mask` and `reply_word_ends` must all be (batch, text), got the shapes "
+                f"{tuple(text_ids.shape)}, {tuple(text_mask.shape)} and {tuple(word_ends.shape)}."
             )
-        texts = [ids[is_text].tolist() for ids, is_text in zip(text_ids, text_mask.bool(), strict=True)]
         end = generation_config.eos_token_id
         if end is None:
             raise ValueError("`reply_text_ids` needs `eos_token_id` in the generation config: a text read aloud ends.")
         end = end[0] if isinstance(end, list) else end
-        exact = ExactTextLogitsProcessor(self.config.markers(), end, prompt_ids, texts)
-        return LogitsProcessorList([exact, *logits_processor])  # before top-k and the like
+        texts, ends = (
+            [row[is_text].tolist() for row, is_text in zip(values, text_mask.bool(), strict=True)]
+            for values in (text_ids, word_ends.bool())
+        )
+        return ExactTextLogitsProcessor(self.config.markers(), end, prompt_ids, texts, ends)
 
     def _check_static_cache(self) -> None:
         attention = self.config.text_config._attn_implementation

@@ -166,7 +166,7 @@ class TttProcessor(ReplyStreamingMixin, ReplyDecodingProcessor):
 
         Returns:
             `BatchFeature`: `input_ids` and `attention_mask` of shape `(batch, length)`, padded on the left; with
-            `reply_texts` also `reply_text_ids` and `reply_text_mask` of shape `(batch, text)`.
+            `reply_texts` also `reply_text_ids`, `reply_text_mask` and `reply_word_ends` of shape `(batch, text)`.
 
         Example:
             ```python
@@ -183,16 +183,26 @@ class TttProcessor(ReplyStreamingMixin, ReplyDecodingProcessor):
             kwargs.setdefault(name, value)
         inputs = self.apply_chat_template(messages, tokenize=True, return_dict=True, **kwargs)
         if reply_texts is not None:
-            with _TOKENIZING:
-                texts = self.tokenizer(
-                    list(reply_texts),
-                    add_special_tokens=False,
-                    split_special_tokens=True,
-                    padding=True,
-                    return_tensors=kwargs["return_tensors"],
-                )
-            inputs.update(reply_text_ids=texts["input_ids"], reply_text_mask=texts["attention_mask"])
+            inputs.update(self._reading_inputs(list(reply_texts), kwargs["return_tensors"]))
         return inputs
+
+    def _reading_inputs(self, texts: list[str], return_tensors: str) -> dict[str, Any]:
+        """The inputs of `generate` that hold the texts of its replies."""
+        with _TOKENIZING:
+            encoded = self.tokenizer(
+                texts,
+                add_special_tokens=False,
+                split_special_tokens=True,
+                padding=True,
+                return_offsets_mapping=self.tokenizer.is_fast,
+            )
+        inputs = {"reply_text_ids": encoded["input_ids"], "reply_text_mask": encoded["attention_mask"]}
+        if self.tokenizer.is_fast:
+            inputs["reply_word_ends"] = [
+                [int(end > start and not text[end : end + 1].strip()) for start, end in offsets]
+                for text, offsets in zip(texts, encoded["offset_mapping"], strict=True)
+            ]
+        return BatchFeature(inputs, tensor_type=return_tensors)
 
     def prompt_ids(
         self,

@@ -31,6 +31,25 @@ def speak(state, *block):
     return state.close_block()
 
 
+def test_proposed_text_is_followed_by_the_block_that_will_be_opened():
+    state = state_after(WORD, max_new_tokens=9, first=3)
+    state.propose_text([WORD, BEGIN])
+    assert state.buffer[: state.draft_end].tolist() == [WORD, WORD, BEGIN, MASK, MASK, MASK]
+    assert (state.final_length, state.num_new_tokens, state.draft_length, state.query_length) == (1, 0, 5, 6)
+    assert state.num_cacheable == 1 and not state.in_span
+    for token_id in state.proposal:
+        state.append_text(token_id)
+    state.open_block()
+    assert state.block.tolist() == [MASK] * 3 and state.draft_end == 6
+    state.update_block(torch.tensor([CODE, CODE, END]), torch.ones(3))
+    state.close_block()
+    state.propose_text([WORD, BEGIN])  # room for two masks
+    assert state.buffer[6 : state.draft_end].tolist() == [WORD, BEGIN, MASK, MASK]
+    state.final_length = state.draft_end = 6
+    state.propose_text([WORD, WORD, WORD, BEGIN])  # and none for these
+    assert state.proposal == [] and state.draft_length == 0
+
+
 # ---------------------------------------------------------------------------------------------- how a prompt leaves off
 
 

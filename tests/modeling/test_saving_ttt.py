@@ -30,6 +30,7 @@ MODULES = {
     "denoising_rules_ttt.py",
     "exact_text_ttt.py",
     "generation_options_ttt.py",
+    "generation_output_ttt.py",
     "generation_ttt.py",
     "guidance_ttt.py",
     "initialization_ttt.py",

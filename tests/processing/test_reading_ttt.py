@@ -42,6 +42,73 @@ def test_the_rules_allow_the_layouts_of_replies_and_nothing_else(talker):
         assert torch.equal(processed[0, allowed], scores[0, allowed])
 
 
+def test_what_follows_is_proposed_word_by_word_or_as_the_span_before(talker):
+    markers, vocabulary = talker.model.config.markers(), talker.processor.layout.vocabulary
+    begin, last = vocabulary.begin_audio_token_id, vocabulary.begin_last_audio_token_id
+    span = [begin, vocabulary.codes_to_ids([7])[0], vocabulary.end_audio_token_id]
+    text, prompt = [40, 41, 42, 43, 44], [1, 2]
+
+    def proposed(reply, word_ends):
+        rule = ExactTextLogitsProcessor(markers, vocabulary.eos_token_id, torch.tensor([prompt]), [text], word_ends)
+        return rule.proposed_ids(torch.tensor(prompt + reply))
+
+    words = [[False, True, False, True, True]]
+    assert proposed([], words) == [40, 41, begin]
+    assert proposed([40], words) == [41, begin]
+    assert proposed([40, 41], words) == [begin]
+    assert proposed([40, 41, 42], words) == []  # the model went on where a span was expected
+    assert proposed([40, 41, *span], words) == [42, 43, begin]
+    assert proposed([40, 41, *span, 42, 43, *span], words) == [44, last]
+    assert proposed([40, 41, *span, 42, 43, *span, 44], words) == [last]
+    assert proposed([40, 41, *span, 42, 43, *span, 44, last], words) == []
+    # spans that are not behind single words: as many token ids as before the last one
+    assert proposed([], None) == []
+    assert proposed([40, *span], None) == [41, begin]
+    assert proposed([40, 41, 42, *span], words) == [43, 44, last]
+    assert proposed([40, 41, *span, 42, *span], words) == [43, begin]
+
+
+@pytest.mark.parametrize(
+    ("with_word_ends", "options"),
+    [
+        (True, {"entropy_bound": 6.0, "first_block_length": 4, "max_new_tokens": 150}),
+        (False, {"entropy_bound": 6.0}),
+        (True, {"denoising_steps": 2, "cache_implementation": "static"}),
+        (True, {"denoising_steps": 2, "audio_temperature": 0.8, "do_sample": True}),
+        (True, {"denoising_steps": 2, "audio_guidance_scale": 0.5, "remasking": "calibrated"}),
+    ],
+    ids=str,
+)
+def test_proposals_change_no_id_and_save_forwards(talker, monkeypatch, with_word_ends, options):
+    processor, model = talker.processor, talker.model
+    inputs = processor.prepare([processor.messages("tts", text=text) for text in TEXTS], reply_texts=TEXTS)
+    if not with_word_ends:
+        del inputs["reply_word_ends"]
+
+    def generated():
+        draws = [torch.Generator().manual_seed(seed) for seed in range(len(TEXTS))]
+        return model.generate(**inputs, **options, generator=draws, return_dict_in_generate=True)
+
+    proposing = generated()
+    monkeypatch.setattr(ExactTextLogitsProcessor, "proposed_ids", lambda self, input_ids: [])
+    plain = generated()
+    assert torch.equal(proposing.sequences, plain.sequences)
+    assert (proposing.tokens_per_forward >= plain.tokens_per_forward).all()
+    if with_word_ends:
+        assert proposing.num_forwards < 0.9 * plain.num_forwards
+
+
+def test_the_ends_of_words_are_found_in_every_text(talker):
+    texts = ["Hello there.", " a  bcd\n", "quetzalcoatl"]
+    inputs = talker.processor.prepare([talker.processor.messages("tts", text="x")] * 3, reply_texts=texts)
+    for text, ids, ends in zip(texts, inputs["reply_text_ids"], inputs["reply_word_ends"], strict=True):
+        words, start = [], 0
+        for end in (ends.nonzero()[:, 0] + 1).tolist():
+            words.append(talker.processor.tokenizer.decode(ids[start:end], skip_special_tokens=True).strip())
+            start = end
+        assert words == text.split()
+
+
 @pytest.mark.parametrize("with_drawing", [False, True])
 def test_the_text_is_exact_in_a_batch_alone_and_in_a_stream(talker, with_drawing):
     torch.manual_seed(0)
@@ -124,7 +191,7 @@ def test_digits_are_read_as_words(talker):
         ([[40], [40]], [[1], [0]], "is empty"),
         ([[40], [41]], None, "different texts"),
         ([[0], [-1]], None, "not text"),
-        ([[0, 1], [2, 3]], [[1], [1]], "must both be"),
+        ([[0, 1], [2, 3]], [[1], [1]], "must all be"),
     ],
 )
 def test_impossible_texts_are_refused(talker, text_ids, text_mask, message):
