@@ -9,6 +9,7 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from typing import Any, cast
 
 import torch
@@ -17,6 +18,7 @@ from transformers.cache_utils import DynamicCache
 from transformers.generation.streamers import BaseStreamer
 
 from modeling_ttt import TttConfig, TttForConditionalGeneration
+from modeling_ttt.exact_text_ttt import ExactTextLogitsProcessor
 from modeling_ttt.masking_ttt import CACHE_NAME
 from modeling_ttt.onnx_ttt import TttOnnxForConditionalGeneration
 from modeling_ttt.samplers_ttt import reveal_schedule
@@ -24,6 +26,7 @@ from processing_ttt import TttProcessor
 
 TEXT_TOKENS, AUDIO_TOKENS, BLOCK_LENGTH, DENOISING_STEPS = 13, 26, 26, 10
 LONGEST_WORD = 16  # codes of a span of nano: a word
+WORDS_PER_SECOND = 2.7  # of nano
 # the most confident first, a fixed number at each step, whatever a generation config has
 PUBLISHED_RULE: dict[str, Any] = {
     "remasking": "low_confidence",
@@ -92,33 +95,6 @@ class ForcedForm(LogitsProcessor):
         return forced
 
 
-class ForcedWords(LogitsProcessor):
-    """
-    Forces the words of a text one by one, a span of audio behind each as nano speaks, and ends the reply after so many
-    codes.
-    """
-
-    def __init__(self, config: TttConfig, words: list[list[int]], prompt_length: int, num_codes: int):
-        self.config, self.words, self.prompt_length, self.num_codes = config, words, prompt_length, num_codes
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """Force the next id of every row."""
-        forced = cast(torch.FloatTensor, torch.full_like(scores, -torch.inf))
-        for row, ids in enumerate(input_ids[:, self.prompt_length :].tolist()):
-            forced[row, self._next_id(ids)] = 0.0
-        return forced
-
-    def _next_id(self, ids: list[int]) -> int:
-        begin_audio, end_of_reply = self.config.begin_audio_token_id, self.config.eos_token_id
-        assert begin_audio is not None and isinstance(end_of_reply, int)
-        word = self.words[ids.count(begin_audio) % len(self.words)]
-        written = _text_in_a_row(ids, self.config)
-        spoken = sum(_is_audio(token_id, self.config) for token_id in ids)
-        if not written and spoken >= self.num_codes:
-            return end_of_reply
-        return word[written] if written < len(word) else begin_audio
-
-
 def _text_in_a_row(ids: list[int], config: TttConfig) -> int:
     audio = [i for i, token_id in enumerate(ids) if _is_audio(token_id, config)]
     return len(ids) - (audio[-1] + 1 if audio else 0)
@@ -132,14 +108,17 @@ def _is_audio(token_id: int, config: TttConfig) -> bool:
 def spoken_reply(
     model: TttForConditionalGeneration, processor: TttProcessor, sentences: list[str], seconds: float, rows: int = 1
 ) -> Reply:
-    """Nano reads sentences aloud, word by word and under its own generation config; each row begins at another one."""
+    """Nano reads sentences aloud, about as long, under its own generation config; each row begins at another one."""
     shift = max(1, len(sentences) // rows)
-    texts = [" ".join(sentences[row * shift :] + sentences[: row * shift]) for row in range(rows)]
-    inputs = processor.prepare([processor.messages("tts", " ".join(text.split()[:40])) for text in texts])
-    words = [processor.tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in texts[0].split()]
-    num_codes = round(seconds * 25)
-    form = ForcedWords(model.config, words, inputs["input_ids"].shape[1], num_codes)
-    return Reply(model, dict(inputs), form, {"max_new_tokens": 3 * num_codes, "max_span_length": LONGEST_WORD})
+    num_words = round(seconds * WORDS_PER_SECOND)
+    texts = [sentences[row * shift :] + sentences[: row * shift] for row in range(rows)]
+    texts = [" ".join(islice(cycle(" ".join(text).split()), num_words)) for text in texts]
+    inputs = processor.prepare([processor.messages("tts", text) for text in texts], reply_texts=texts)
+    read = [processor.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    end_of_reply = model.config.eos_token_id
+    assert isinstance(end_of_reply, int)
+    form = ExactTextLogitsProcessor(model.config.markers(), end_of_reply, inputs["input_ids"], read)
+    return Reply(model, dict(inputs), form, {"max_new_tokens": round(75 * seconds), "max_span_length": LONGEST_WORD})
 
 
 def interleaved_reply(model: TttForConditionalGeneration, max_new_tokens: int, prompt_length: int = 64) -> Reply:
@@ -185,8 +164,9 @@ def published(reply: Reply, **options: Any) -> torch.LongTensor:
         ids = torch.cat([ids, token_id[None]], dim=1)
         if int(token_id) == config.eos_token_id:
             break
-        if int(token_id) != config.begin_audio_token_id:
+        if int(token_id) not in config.markers().begin_token_ids:
             continue
+        end_marker = config.markers().end_of(int(token_id))
         length = min(options["block_length"], options["max_span_length"], total - ids.shape[1])
         block = torch.full((length,), config.mask_token_id)
         for count in reveal_schedule(length, options["denoising_steps"]) if length else []:
@@ -199,7 +179,7 @@ def published(reply: Reply, **options: Any) -> torch.LongTensor:
         closed = bool(kept) and int(block[kept - 1]) in ends
         ids = torch.cat([ids, block[None, :kept]], dim=1)
         if not closed and ids.shape[1] < total:
-            ids = torch.cat([ids, torch.tensor([[config.end_audio_token_id]])], dim=1)
+            ids = torch.cat([ids, torch.tensor([[end_marker]])], dim=1)
     return cast(torch.LongTensor, ids)
 
 

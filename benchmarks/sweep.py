@@ -7,8 +7,9 @@ and against right answers.
     # also answers: 20 minutes more
     python benchmarks/sweep.py --sentences 100 --speech data/nano --out benchmarks/results/sweep.json
 
-Each setting reads the same held-out sentences aloud (task tts, several rows at a time); pocketsphinx transcribes
-them, with a bigram of the domain. What a setting leaves open is as published, whatever nano's own config has.
+Each setting reads the same held-out sentences aloud, word for word as `ttt speak` does (several rows at a time);
+pocketsphinx transcribes them, with a bigram of the domain. What a setting leaves open is as published, whatever nano's
+own config has.
 Reported: word error rate; its difference to the published rule (8 steps, most confident first, a fixed number in each)
 with the standard error that a bootstrap over the sentences gives; the share of sentences whose numbers and content
 words are all transcribed right; ids per forward, the mean over the rows. Settings that draw run with three seeds, and
@@ -81,7 +82,8 @@ class ReadAloud:
         transcripts, ids_per_forward = [], []
         for start in range(0, len(self.texts), BATCH_SIZE):
             texts = self.texts[start : start + BATCH_SIZE]
-            inputs = self.processor.prepare([self.processor.messages("tts", text) for text in texts])
+            messages = [self.processor.messages("tts", text) for text in texts]
+            inputs = self.processor.prepare(messages, reply_texts=texts)
             generators = [torch.Generator().manual_seed(1000 * seed + start + row) for row in range(len(texts))]
             options = {"block_early_stop": True, "return_dict_in_generate": True} | PUBLISHED_RULE | setting
             out = self.model.generate(**inputs, generator=generators, **options)

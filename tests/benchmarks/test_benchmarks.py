@@ -12,6 +12,10 @@ import torch
 from checkout import ROOT
 from modeling_fixtures import AUDIO_START, BEGIN, FIRST_WORD, tiny_model
 
+from modeling_ttt import TttForConditionalGeneration, nano_checkpoint
+from modeling_ttt.exact_text_ttt import ExactTextLogitsProcessor
+from processing_ttt import TttProcessor
+
 sys.path.append(str(ROOT / "benchmarks"))
 
 import plot
@@ -22,19 +26,26 @@ W = FIRST_WORD
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_published_procedure_and_generate_write_the_same_forced_words(seed):
+def test_the_published_procedure_and_generate_read_the_same_text(seed):
     model = tiny_model(seed=seed)
-    prompt = torch.tensor([[W, W + 1]])
-    form = replies.ForcedWords(model.config, [[W], [W + 1, W + 2]], 2, num_codes=14)
+    prompt, text = torch.tensor([[W, W + 1]]), [W, W + 1, W + 2]
+    form = ExactTextLogitsProcessor(model.config.markers(), model.config.eos_token_id, prompt, [text])
     options = {"max_new_tokens": 60, "block_length": 5, "denoising_steps": 3, "max_span_length": 5}
-    reply = replies.Reply(model, {"input_ids": prompt}, form, options)
+    inputs = {"input_ids": prompt, "reply_text_ids": torch.tensor([text]), "reply_word_ends": torch.ones(1, 3)}
+    reply = replies.Reply(model, inputs, form, options)
     ids = reply.decode()
     assert replies.published(reply).tolist() == ids.tolist()
     new = ids[0, 2:].tolist()
     assert new[-1] == model.config.eos_token_id
-    spoken = sum(token_id >= AUDIO_START for token_id in new)
-    assert 14 <= spoken < 14 + 6  # the last span may reach over it
-    assert [t for t in new if t < AUDIO_START][:5] == [W, BEGIN, W + 1, W + 2, BEGIN]
+    assert [t for t in new if W <= t < AUDIO_START] == text
+
+
+def test_a_text_is_read_for_about_as_long_as_asked():
+    model, processor = (load.from_pretrained(nano_checkpoint()) for load in (TttForConditionalGeneration, TttProcessor))
+    reply = replies.spoken_reply(model, processor, ["Grass is green.", "Two and two is four."], 3.0, rows=2)
+    assert reply.inputs["reply_text_ids"].shape[0] == 2
+    seconds = reply.seconds_of_speech(reply.decode()) / 2
+    assert 2.0 < seconds < 4.5
 
 
 def test_speech_lasts_as_long_as_its_codes():

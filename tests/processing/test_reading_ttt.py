@@ -106,7 +106,7 @@ def test_the_ends_of_words_are_found_in_every_text(talker):
         for end in (ends.nonzero()[:, 0] + 1).tolist():
             words.append(talker.processor.tokenizer.decode(ids[start:end], skip_special_tokens=True).strip())
             start = end
-        assert words == text.split()
+        assert [word for word in words if word] == text.split()  # spaces may be token ids of their own
 
 
 @pytest.mark.parametrize("with_drawing", [False, True])
