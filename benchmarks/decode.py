@@ -19,11 +19,11 @@ memory, and quality beside them.
   same number of ids, text and audio one at a time. Nano was not trained for that: only its speed counts.
 
 A reply's text is given, or its form is forced, so that all decode the same: nano reads given words, as `ttt speak`
-does; a random model has 13 ids of text and a span of 26, again and again. Contenders run in turn, `--repeats` times; medians;
-`--threads 1 2` measures all with one thread and with two. "CPU seconds" are the process's own (`time.process_time`),
-which other work on the machine disturbs less than the clock; the speed-up is theirs with one thread, and the clock's
-with more. "Peak MB" is what decoding takes beyond what was there before (Linux). First audio: from a
-spoken question as a waveform to its first audio, streamed. WER: unseen sentences read aloud, transcribed by
+does; a random model has 13 ids of text and a span of 26, again and again. Contenders run in turn, `--repeats` times;
+medians; `--threads 1 2` measures all with one thread and with two. "CPU seconds" are the process's own
+(`time.process_time`), which other work on the machine disturbs less than the clock; the speed-up is theirs with one
+thread, and the clock's with more. "Peak MB" is what decoding takes beyond what was there before (Linux). First audio:
+from a spoken question as a waveform to its first audio, streamed. WER: unseen sentences read aloud, transcribed by
 pocketsphinx (`sweep.py`). Answers right: spoken test questions whose answer's text is exactly right; the text is
 written id by id under every rule, but it sees the audio.
 
