@@ -73,13 +73,14 @@ def test_the_best_point_is_the_fastest_within_one_standard_error_of_the_publishe
 
 
 def test_only_settings_that_can_be_the_best_are_asked_questions():
-    """One that is understood less well cannot, nor one that is slower than the published rule."""
+    """One that is understood less well cannot, nor one that is slower than the published rule or than another one."""
     results = [result(1.0, 0.0, 0.0), result(2.0, 0.01, 0.02), result(3.0, 0.05, 0.02), result(0.7, -0.1, 0.02)]
+    results += [result(2.5, 0.0, 0.02), result(1.5, 0.0, 0.02)]
     for number, one in enumerate(results):
         one["setting"] = number
-    right = {0: [1.0, 0.0, 1.0, 1.0], 1: [1.0, 1.0, 1.0, 1.0]}
+    right = {0: [1.0, 0.0, 1.0, 1.0], 1: [1.0, 1.0, 1.0, 1.0], 4: [0.0, 0.0, 0.0, 0.0]}
     sweep.compare_answers(SimpleNamespace(right=lambda number: np.array(right[number])), results)
-    assert [one.get("answers_right") for one in results] == [0.75, 1.0, None, None]
+    assert [one.get("answers_right") for one in results] == [0.75, 1.0, None, None, 0.0, None]
     assert results[1]["answers_difference"] == 0.25 and sweep.best(results) is results[1]
 
 
