@@ -16,7 +16,7 @@ from finetune.nano.checkpoint.ship_questions import ship
 from finetune.nano.codec import train_voice
 from finetune.nano.codec.codec_stage import Utterances
 from finetune.nano.codec.discriminators import critic_loss, deception_loss, feature_distance, make_critics
-from finetune.nano.codec.train_voice import CodedCrops, VoiceTraining, draw_critics
+from finetune.nano.codec.train_voice import CodedCrops, FramesTraining, VoiceTraining, draw_critics
 from finetune.nano.measure.codec import read_speech
 from finetune.nano.speech.recorded import at_speed, spoken_text, utterances
 from finetune.nano.speech.recorded import main as write_recorded
@@ -177,6 +177,24 @@ def test_the_distance_of_words_is_that_of_whispers_features_and_reaches_the_voic
     assert all(not parameter.requires_grad for parameter in codec.encoder.parameters())
 
 
+def test_frames_are_compared_within_each_utterance_and_only_the_decoder_learns(crops, model, tmp_path):
+    training = FramesTraining(crops, tmp_path, 1.0, 1e-3)
+    loss, parts = training.loss(4, np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    numbers = [int(rng.integers(3)) for _ in [rng.integers(1) for _ in range(4)]]
+    errors, changes, frames, ratio = 0.0, 0.0, 0, model.config.mel_frames_per_code
+    for waveform, codes in (crops.read(0, number) for number in numbers):
+        decoded, target = model.decoder(model.quantizer.from_codes(codes[None]))[0], model.log_mel(waveform[None])[0]
+        errors += (decoded - target).abs().sum().item()
+        changes += (decoded.diff(dim=0) - target.diff(dim=0)).abs().sum().item()
+        frames += len(codes) * ratio
+    assert parts["mel"] == pytest.approx(errors / (80 * frames), rel=1e-4)
+    assert parts["change"] == pytest.approx(changes / (80 * frames), rel=1e-4)
+    loss.backward()
+    learnt = {name.partition(".")[0] for name, value in model.named_parameters() if value.grad is not None}
+    assert learnt == {"decoder"}
+
+
 def test_parts_that_never_learnt_are_saved_and_resumed_as_they_are(crops, model, tmp_path):
     training = VoiceTraining(crops, tmp_path, 1.0, 1e-3)
     training.loss(2, 10, np.random.default_rng(0))  # three critics of eight
@@ -224,6 +242,10 @@ def test_the_command_exports_a_codec_with_the_same_codes_and_another_voice(data,
     steps = json.loads((tmp_path / "out" / "time.json").read_text())
     assert steps["voice"]["step"] > 1 and steps["critics"]["step"] == steps["voice"]["step"]
     train_voice.main([*command, "--minutes", "0.03"])  # the budget is spent: nothing more is learnt
+    frames = ["--codec", str(tmp_path / "codec"), "--data", str(data), "--out", str(tmp_path / "frames"), "--frames"]
+    train_voice.main([*frames, "--minutes", "0.02", "--batch", "2"])
+    framed = AutoModel.from_pretrained(tmp_path / "frames" / "export").state_dict()
+    assert {key.partition(".")[0] for key in before if not torch.equal(before[key], framed[key])} == {"decoder"}
     assert json.loads((tmp_path / "out" / "time.json").read_text())["voice"]["step"] == steps["voice"]["step"]
 
 

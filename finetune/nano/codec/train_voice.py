@@ -11,6 +11,9 @@ distance of the features that the codec's own Whisper has of decoded and of reco
 same words are understood. A crop of two seconds is decoded with the codes before and after it, and compared without
 them; the critics judge a second of it.
 
+`--frames` trains the decoder alone before that, from the codes of whole utterances to log-mel frames: cheap steps,
+after which the vocoder must learn the decoder's new frames.
+
 Each crop comes from one of the folders of `--data`, all equally often. `--codes-by` names the codec whose encoder made
 the codes of nano's own speech, where that is another one. In `--out`: `voice.safetensors` and
 `critics.safetensors`, from which the same command goes on; `export/`, the codec as `AutoModel.from_pretrained` reads
@@ -27,6 +30,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from processing_ttt.codec_ttt import TttCodecModel
 from processing_ttt.codec_whisper_ttt import TttCodecWhisperEncoder
@@ -107,6 +111,47 @@ class CodedCrops:
         mel = torch.where(mask.repeat_interleave(ratio, dim=1) > 0, mel, silence(config))
         kept = slice(self.before * size, audio.shape[1] - self.after * size)
         return mel[:, self.before * ratio : mel.shape[1] - self.after * ratio], audio[:, kept]
+
+
+class FramesTraining:
+    """
+    The decoder alone, on whole utterances.
+
+    Args:
+        crops ([`CodedCrops`]): Whose utterances are decoded; the decoder of its model is trained.
+        out (`Path`): Folder of the stage.
+        minutes (`float`): CPU minutes, restarts included.
+        learning_rate (`float`): Peak rate.
+    """
+
+    def __init__(self, crops: CodedCrops, out: Path, minutes: float, learning_rate: float):
+        self.crops = crops
+        decoder = crops.model.requires_grad_(False).decoder.requires_grad_(True)
+        self.stage = Stage("frames", out, {"decoder": decoder}, minutes, learning_rate)
+
+    def loss(self, batch: int, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        """
+        L1 of decoded log-mel frames, + 0.5 * L1 of their differences in time.
+
+        Args:
+            batch (`int`): Utterances.
+            rng (`np.random.Generator`): Draws them.
+
+        Returns:
+            `tuple[torch.Tensor, dict[str, float]]`: The loss and its parts.
+        """
+        model, corpora = self.crops.model, self.crops.corpora
+        drawn = [int(rng.integers(len(corpora))) for _ in range(batch)]
+        pairs = [self.crops.read(corpus, int(rng.integers(len(corpora[corpus])))) for corpus in drawn]
+        target = pad_sequence([model.log_mel(waveform[None])[0] for waveform, _ in pairs], batch_first=True)
+        codes = pad_sequence([codes for _, codes in pairs], batch_first=True, padding_value=-1)
+        mask = (codes >= 0).float()[..., None]
+        decoded = model.decoder(model.quantizer.from_codes(codes.clamp(min=0)), mask).float()
+        within = mask.repeat_interleave(model.config.mel_frames_per_code, dim=1)
+        count = within.sum() * target.shape[-1]
+        value = ((decoded - target).abs() * within).sum() / count
+        change = ((decoded.diff(dim=1) - target.diff(dim=1)).abs() * within[:, 1:]).sum() / count
+        return value + 0.5 * change, {"mel": value.item(), "change": change.item()}
 
 
 class VoiceTraining:
@@ -204,8 +249,13 @@ def train_voice(options: argparse.Namespace) -> None:
     crops = CodedCrops(model, [Utterances(data) for data in options.data], encoding)
     folder = options.out / "export"
     _check_same_codes(crops.model, folder)
-    training = VoiceTraining(crops, options.out, options.minutes, options.learning_rate)
     export(crops.model, folder)
+    if options.frames:
+        frames = FramesTraining(crops, options.out, options.minutes, options.learning_rate)
+        frames.stage.run(lambda rng: frames.loss(options.batch, rng), {})
+        export(crops.model, folder)
+        return
+    training = VoiceTraining(crops, options.out, options.minutes, options.learning_rate)
     training.voice.run(
         lambda rng: training.loss(options.batch, options.codes, rng),
         {training.judging.save: CHECKPOINT_SECONDS, lambda: export(crops.model, folder): EXPORT_SECONDS},
@@ -231,7 +281,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders of shards")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and of export/")
     parser.add_argument("--minutes", type=float, required=True, help="CPU minutes of the stage, restarts included")
-    parser.add_argument("--batch", type=int, default=4, help="crops per step")
+    parser.add_argument("--frames", action="store_true", help="train the decoder alone, on whole utterances")
+    parser.add_argument("--batch", type=int, default=4, help="crops, or whole utterances, per step")
     parser.add_argument("--codes", type=int, default=50, help="codes of a crop")
     parser.add_argument("--learning-rate", type=float, default=4e-4, help="peak")
     parser.add_argument("--seed", type=int, default=0)
