@@ -29,6 +29,7 @@ MODULES = {
     "decoding_state_ttt.py",
     "denoising_rules_ttt.py",
     "exact_text_ttt.py",
+    "export_manifest_ttt.py",
     "generation_options_ttt.py",
     "generation_output_ttt.py",
     "generation_ttt.py",
