@@ -37,31 +37,65 @@ def test_a_checkpoint_that_was_not_exported_is_named_with_the_way_out(tmp_path):
     assert done.returncode == 1 and "not empty" in done.stderr
 
 
-@pytest.mark.slow
-def test_nano_answers_on_onnx_runtime_as_on_pytorch_and_nearly_so_in_int8(tmp_path):
-    answers, said = {}, {}
-    for name in ("torch", "float32", "int8"):
-        options, without = [], ()
-        if name != "torch":
-            done = ttt("export", NANO, tmp_path / name, "--dtype", name)
-            assert done.returncode == 0, done.stderr
-            assert "ttt talk --engine onnx" in done.stdout
-            said[name] = done.stdout
-            options, without = ["--model", tmp_path / name, "--engine", "onnx"], EXPORTERS
-        done = ttt("talk", QUESTION, "--json", "--out", tmp_path / f"{name}.wav", *options, without=without)
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory):
+    """Nano as `ttt export` writes it, by number format, with what the command says."""
+    folder, said = tmp_path_factory.mktemp("exports"), {}
+    for dtype in ("float32", "int8"):
+        done = ttt("export", NANO, folder / dtype, "--dtype", dtype)
         assert done.returncode == 0, done.stderr
-        answers[name] = json.loads(done.stdout)["text"], (tmp_path / f"{name}.wav").read_bytes()
+        assert "ttt talk --engine onnx" in done.stdout
+        said[dtype] = done.stdout
+    return folder, said
+
+
+def of_command(*arguments: str | Path, engine: str, exports: Path) -> str:
+    """What a command of inference prints, by an export if the engine is a number format, without exporters."""
+    options = [] if engine == "torch" else ["--model", exports / engine, "--engine", "onnx"]
+    done = ttt(*arguments, *options, without=() if engine == "torch" else EXPORTERS)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_nano_answers_on_onnx_runtime_as_on_pytorch_and_nearly_so_in_int8(tmp_path, exports):
+    folder, said = exports
+    answers = {}
+    for name in ("torch", "float32", "int8"):
+        out = tmp_path / f"{name}.wav"
+        answer = of_command("talk", QUESTION, "--json", "--out", out, engine=name, exports=folder)
+        answers[name] = json.loads(answer)["text"], out.read_bytes()
     assert answers["float32"] == answers["torch"]
     assert answers["int8"][0] == answers["torch"][0]
     assert "100% of the codes are equal" in said["float32"] and "% of the codes are equal" in said["int8"]
-    sizes = {name: (tmp_path / name / "onnx" / "codec_encoder.onnx").stat().st_size for name in ("float32", "int8")}
+    sizes = {name: (folder / name / "onnx" / "codec_encoder.onnx").stat().st_size for name in ("float32", "int8")}
     assert sizes["int8"] < 0.35 * sizes["float32"]
-    manifest = json.loads((tmp_path / "int8" / "onnx" / "manifest.json").read_text())
+    manifest = json.loads((folder / "int8" / "onnx" / "manifest.json").read_text())
     assert manifest["codec"]["equal_codes"] > 0.8 and manifest["codec"]["max_difference"] < 0.1
-    assert not list((tmp_path / "int8").glob("*.safetensors"))
+    assert not list((folder / "int8").glob("*.safetensors"))
     for name, least in (("float32", 1.0), ("int8", 0.93)):
-        equal_text, equal_codes = equal_predictions(tmp_path / name)
+        equal_text, equal_codes = equal_predictions(folder / name)
         assert equal_text >= least and equal_codes >= least, name
+
+
+@pytest.mark.slow
+def test_what_reads_aloud_transcribes_and_serves_gives_the_same_on_onnx_runtime(tmp_path, exports):
+    folder, _ = exports
+    given = {}
+    for name in ("torch", "float32"):
+        out = tmp_path / f"{name}.wav"
+        of_command("speak", "Seven plus three is ten.", "--out", out, engine=name, exports=folder)
+        transcript = of_command("transcribe", QUESTION, engine=name, exports=folder)
+        given[name] = transcript, out.read_bytes()
+    assert given["float32"] == given["torch"] and given["torch"][0].strip()
+    pytest.importorskip("gradio", reason="the demo extra is not installed")
+    from spaces_demo.app import load_service
+    from spaces_demo.service import TalkRequest
+
+    services = load_service(device="cpu"), load_service(str(folder / "float32"), engine="onnx")
+    replies = [service.reply(TalkRequest(text="What is two plus three?")) for service in services]
+    assert replies[0].text == replies[1].text != ""
+    assert (replies[0].audio == replies[1].audio).all()
 
 
 @torch.no_grad()
