@@ -13,7 +13,7 @@ files and a configuration. Independent of runtimes.
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from .configuration_ttt import TttConfig
@@ -34,12 +34,15 @@ def read_manifest(path: Path, config: TttConfig) -> dict[str, Any]:
         `dict`: The manifest.
 
     Raises:
-        ValueError: It is damaged, or of a model with other token ids.
+        ValueError: It is damaged, names files outside of the checkpoint's folder, or is of a model with other token
+            ids.
     """
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         model = dict(manifest["model"])
-        manifest_digests(manifest, "")
+        names = [PurePath(name) for name in manifest_digests(manifest, path.parent.name)]
+        if any(name.is_absolute() or ".." in name.parts for name in names):
+            raise ValueError("a file outside of the checkpoint's folder")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{str(path)!r} is not the manifest of an export: {WAY_OUT}") from error
     for name, value in model.items():

@@ -91,3 +91,15 @@ def test_a_graph_that_the_manifest_does_not_name_is_refused(folder, name):
     del content["sha256"][Path(name).name]
     manifest.write_text(json.dumps(content))
     refused(folder, NOT_THE_FILE.format(name))
+
+
+@pytest.mark.parametrize(
+    ("part", "name"), [("sha256", "../../outside"), ("files", "../outside"), ("files", "/outside")]
+)
+def test_a_manifest_that_leads_out_of_the_folder_is_refused(folder, part, name):
+    """Saving and publishing copy what the manifest names."""
+    manifest = folder / "onnx" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content[part][name] = "0"
+    manifest.write_text(json.dumps(content))
+    refused(folder, "is not the manifest of an export: export again")
