@@ -68,7 +68,7 @@ def disturb(clean: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 
 def silence(config: TttCodecConfig) -> float:
-    """What normalised log-mel frames are where there is no sound."""
+    """What normalised log-mel frames are of silence."""
     return (math.log(config.mel_floor) - config.mel_mean) / config.mel_std
 
 
