@@ -6,7 +6,7 @@ lie in `*_fixtures.py`.
 import pytest
 import torch
 from hypothesis import settings
-from modeling_fixtures import END, END_LAST, tiny_model
+from modeling_fixtures import END, END_LAST, query_lengths, tiny_model
 
 torch.set_num_threads(1)
 settings.register_profile("house", deadline=None, derandomize=True)
@@ -29,12 +29,7 @@ def endless(model):
 @pytest.fixture
 def forwards(model):
     """The query length of every forward of the backbone."""
-    lengths = []
-    hook = model.model.register_forward_hook(
-        lambda module, args, kwargs, output: lengths.append(kwargs["inputs_embeds"].shape[1]), with_kwargs=True
-    )
-    yield lengths
-    hook.remove()
+    return query_lengths(model)
 
 
 @pytest.fixture

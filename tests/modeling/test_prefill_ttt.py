@@ -2,19 +2,10 @@
 
 import pytest
 import torch
-from modeling_fixtures import conversation, speaking, tiny_model
+from modeling_fixtures import conversation, query_lengths, speaking, tiny_model
 
 OPTIONS = {"max_new_tokens": 40, "denoising_steps": 3, "max_span_length": 12, "return_dict_in_generate": True}
 WINDOWS = {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 0}
-
-
-def lengths_of(model):
-    """The query length of every forward of the backbone."""
-    lengths = []
-    model.model.register_forward_hook(
-        lambda module, args, kwargs, output: lengths.append(kwargs["inputs_embeds"].shape[1]), with_kwargs=True
-    )
-    return lengths
 
 
 def cuts_of(ids, config):
@@ -44,7 +35,7 @@ def test_a_prompt_in_pieces_is_the_prompt_at_once(changes):
     cuts = cuts_of(ids[0].tolist(), model.config)
     assert len(cuts) > 10
     whole = model.generate(ids, logits_processor=speaking(), **OPTIONS)
-    lengths, cache = lengths_of(model), None
+    lengths, cache = query_lengths(model), None
     for cut in (*cuts[::3], cuts[-1]):
         cache = model.prefill(ids[:, :cut], cache)
         assert cache.get_seq_length() == cut

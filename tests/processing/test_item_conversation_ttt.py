@@ -1,13 +1,13 @@
 """Messages that are added, cut and removed: the next reply is that of a conversation that never was otherwise."""
 
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
+from item_conversation_fixtures import conversation_of
 from streaming_fixtures import tiny_talker
 
-from processing_ttt import TttConversation, TttItemConversation
+from processing_ttt import TttConversation
 
 WORDS = ("Seven", None, " plus five is", None, " twelve", None)
 SHORT = {"max_new_tokens": 30, "block_length": 8, "denoising_steps": 3, "max_span_length": 12}
@@ -17,27 +17,6 @@ AUDIO = {"array": 0.1 * np.sin(np.arange(8000) / 9).astype(np.float32), "samplin
 @pytest.fixture
 def talker():
     return tiny_talker()
-
-
-@pytest.fixture
-def queries(talker):
-    """The query length of every forward of the backbone."""
-    lengths = []
-    talker.model.model.register_forward_hook(
-        lambda module, args, kwargs, output: lengths.append(kwargs["inputs_embeds"].shape[1]), with_kwargs=True
-    )
-    return lengths
-
-
-def conversation_of(talker):
-    return TttItemConversation(talker.model, talker.processor)
-
-
-def fresh(talker, items):
-    """A conversation with no cache that has these messages."""
-    other = conversation_of(talker)
-    other.items = [replace(item) for item in items]
-    return other
 
 
 def test_turns_equal_those_of_a_conversation_of_turns(talker):
@@ -88,7 +67,7 @@ def test_the_last_word_of_a_cut_reply_is_the_last_one_that_was_played_in_part(ta
     queries.clear()
     items.say(**SHORT)
     first_query = queries[0]
-    other = fresh(talker, items.items[:-1])
+    other = conversation_of(talker, items.items[:-1])
     queries.clear()
     other.say(**SHORT)
     assert items._cached_ids == other._cached_ids and first_query < queries[0]
@@ -104,7 +83,7 @@ def test_a_removed_message_leaves_no_trace(talker):
     items.remove(items.items[0])
     items.remove(items.items[0])
     items.add("user", "Hello")
-    other = fresh(talker, items.items)
+    other = conversation_of(talker, items.items)
     items.say(**SHORT)
     other.say(**SHORT)
     assert items._cached_ids == other._cached_ids
@@ -117,7 +96,7 @@ def test_audio_that_begins_alike_is_computed_as_a_whole(talker, queries):
     items.remove(items.items[-1])
     items.remove(first)
     items.add("user", codes=[1, 2, 3, 4, 9, 9])
-    other = fresh(talker, items.items)
+    other = conversation_of(talker, items.items)
     items.say(**SHORT)
     other.say(**SHORT)
     assert items._cached_ids == other._cached_ids and items.output.sequences.shape == other.output.sequences.shape
@@ -140,7 +119,7 @@ def test_a_reply_that_fails_leaves_an_empty_message_and_an_exact_conversation(ta
         items.say(**SHORT, logits_processor=[fail])
     assert item.ids == [] and not item.is_open
     items.remove(item)
-    other = fresh(talker, items.items)
+    other = conversation_of(talker, items.items)
     items.say(**SHORT)
     other.say(**SHORT)
     assert items._cached_ids == other._cached_ids

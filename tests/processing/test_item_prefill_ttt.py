@@ -1,12 +1,9 @@
 """A question that is computed while it is spoken: the reply is that of the whole question, and little is left to do."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from item_conversation_fixtures import conversation_of
 from streaming_fixtures import tiny_talker
-
-from processing_ttt import TttItemConversation
 
 BLOCK = {"span_attention": "block", "span_block_length": 4}
 SHORT = {"max_new_tokens": 30, "denoising_steps": 3, "max_span_length": 12}
@@ -16,20 +13,6 @@ TAIL = 13  # token ids after the audio of a question
 @pytest.fixture(params=[{}, BLOCK], ids=["full", "block"])
 def talker(request):
     return tiny_talker(**request.param)
-
-
-@pytest.fixture
-def queries(talker):
-    """The query length of every forward of the backbone."""
-    lengths = []
-    talker.model.model.register_forward_hook(
-        lambda module, args, kwargs, output: lengths.append(kwargs["inputs_embeds"].shape[1]), with_kwargs=True
-    )
-    return lengths
-
-
-def conversation_of(talker):
-    return TttItemConversation(talker.model, talker.processor)
 
 
 def codes_of(count, seed=0):
@@ -44,8 +27,7 @@ def spoken(conversation, codes, step=3):
 
 def assert_as_fresh(talker, conversation):
     """The next reply is that of a conversation that had all messages at once."""
-    other = conversation_of(talker)
-    other.items = [replace(item) for item in conversation.items]
+    other = conversation_of(talker, conversation.items)
     conversation.say(**SHORT)
     other.say(**SHORT)
     assert conversation._cached_ids == other._cached_ids
@@ -113,8 +95,8 @@ def test_what_changes_before_the_question_counts(talker):
     conversation.instructions = "Be brief."
     conversation.add("user", codes=codes_of(21, seed=1))
     conversation.remove(conversation.items[0])
-    other = conversation_of(talker)
-    other.items, other.instructions = [replace(item) for item in conversation.items], "Be brief."
+    other = conversation_of(talker, conversation.items)
+    other.instructions = "Be brief."
     conversation.say(**SHORT)
     other.say(**SHORT)
     assert conversation._cached_ids == other._cached_ids

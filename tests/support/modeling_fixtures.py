@@ -88,6 +88,15 @@ class Script(LogitsProcessor):
         return forced
 
 
+def query_lengths(model) -> list[int]:
+    """The query length of every forward of the backbone from now on: a list that grows."""
+    lengths: list[int] = []
+    model.model.register_forward_hook(
+        lambda module, args, kwargs, output: lengths.append(kwargs["inputs_embeds"].shape[1]), with_kwargs=True
+    )
+    return lengths
+
+
 def speaking(gap: int = 3) -> LogitsProcessorList:
     return LogitsProcessorList([OpensSpansOften(gap)])
 

@@ -1,7 +1,8 @@
 """A client of `/v1/realtime` for tests, and a detector of speech that goes by loudness."""
 
+import asyncio
 import base64
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +27,11 @@ def as_base64(samples: np.ndarray) -> str:
 def loudness(samples: np.ndarray, memory: np.ndarray) -> tuple[list[float], np.ndarray]:
     """Replace Silero: a window is speech if it is loud."""
     return [float(np.abs(window).max() > 0.05) for window in samples.reshape(-1, 512)], memory
+
+
+def run(talk: Coroutine[Any, Any, Any]) -> Any:
+    """Run what a test does in an event loop. Waiting for what never comes, as for a lock that is never free, fails."""
+    return asyncio.run(asyncio.wait_for(talk, 60))
 
 
 class RealtimeClient:

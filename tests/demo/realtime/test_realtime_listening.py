@@ -6,18 +6,18 @@ codes and replies are those of whole questions. Without a network.
 import asyncio
 import json
 import threading
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from codec_fixtures import processor_for
 from glm4_voice_fixtures import noise, tiny_codec
-from realtime_fixtures import MANUAL, RATE, as_base64, loudness
+from item_conversation_fixtures import conversation_of
+from modeling_fixtures import query_lengths
+from realtime_fixtures import MANUAL, RATE, as_base64, loudness, run
 from service_fixtures import tiny_service
 from streaming_fixtures import tiny_talker
 
-from processing_ttt import TttItemConversation
 from spaces_demo.realtime.audio import as_float
 from spaces_demo.realtime.limits import RealtimeLimits
 from spaces_demo.service import Limits, TalkRequest
@@ -37,13 +37,9 @@ class Work:
     """Counts what goes through the codec's encoder and through the model."""
 
     def __init__(self, service):
-        self.frames, self.positions = [], []
+        self.frames, self.positions = [], query_lengths(service.model)
         service.processor.codec.tokenizer.layers[0].register_forward_hook(
             lambda module, inputs, output: self.frames.append(output.shape[1])
-        )
-        service.model.model.register_forward_hook(
-            lambda module, args, kwargs, output: self.positions.append(kwargs["inputs_embeds"].shape[1]),
-            with_kwargs=True,
         )
 
     def clear(self):
@@ -125,8 +121,7 @@ def assert_exact(service, client):
     """Codes are those of the whole audio, and the last reply that of a conversation that had all messages at once."""
     for codes, samples in client.turns:
         assert codes == service.processor.encode_audio(as_float(samples), RATE) and len(set(codes)) > 3
-    other = TttItemConversation(service.model, service.processor)
-    other.items = [replace(item) for item in client.inner.items[:-1]]
+    other = conversation_of(service, client.inner.items[:-1])
     other.say(max_new_tokens=20)
     assert client.inner.items[-1].ids == other.items[-1].ids != []
     assert client.inner._cached_ids == other._cached_ids
@@ -152,7 +147,7 @@ def test_the_work_after_the_end_of_a_turn_does_not_grow_with_it(service, seconds
             service.work.clear()
         return client
 
-    client = asyncio.run(ask())
+    client = run(ask())
     assert len(client.turns) == 2 and len(client.turns[1][1]) > seconds * RATE
     assert_exact(service, client)
 
@@ -173,7 +168,7 @@ def test_the_work_after_a_commit_does_not_grow_with_the_turn(service, seconds):
         assert usage["input_token_details"]["cached_tokens"] == usage["input_tokens"] - service.work.positions[0]
         return client
 
-    assert_exact(service, asyncio.run(ask()))
+    assert_exact(service, run(ask()))
 
 
 def test_pauses_inside_a_turn_change_nothing(service):
@@ -185,7 +180,7 @@ def test_pauses_inside_a_turn_change_nothing(service):
         await client.replied()
         return client
 
-    client = asyncio.run(ask())
+    client = run(ask())
     assert len(client.turns) == 1 and len(client.turns[0][1]) > 4 * RATE
     assert_exact(service, client)
 
@@ -219,7 +214,7 @@ def test_audio_that_was_cleared_is_thrown_away_also_while_it_is_encoded(service,
         await client.replied()
         return client
 
-    client = asyncio.run(ask())
+    client = run(ask())
     assert len(client.turns) == 1 and len(client.turns[0][1]) == int(2.2 * RATE)
     assert_exact(service, client)
 
@@ -253,7 +248,7 @@ def test_speech_over_a_reply_is_encoded_and_prefilled_once_the_cache_is_free(ser
         await client.replied()
         return client
 
-    client = asyncio.run(ask())
+    client = run(ask())
     assert client.kinds().count("response.done") == 2 and len(client.turns) == 1
     assert_exact(service, client)
 
@@ -277,7 +272,7 @@ def test_a_reply_that_is_cut_or_deleted_while_the_user_speaks_leaves_no_trace(se
         await client.replied()
         return client
 
-    assert_exact(service, asyncio.run(ask()))
+    assert_exact(service, run(ask()))
 
 
 def test_a_response_waits_for_what_is_prefilled_just_now(service):
@@ -294,7 +289,7 @@ def test_a_response_waits_for_what_is_prefilled_just_now(service):
         assert (await client.replied())["status"] != "failed"
         return client
 
-    assert_exact(service, asyncio.run(ask()))
+    assert_exact(service, run(ask()))
 
 
 def test_requests_come_before_questions_that_are_still_spoken():
@@ -321,7 +316,7 @@ def test_requests_come_before_questions_that_are_still_spoken():
         await client.replied()
         return client
 
-    assert_exact(service, asyncio.run(ask()))
+    assert_exact(service, run(ask()))
 
 
 def test_a_piece_that_fails_fails_its_turn_and_no_other(service, monkeypatch):
@@ -338,7 +333,7 @@ def test_a_piece_that_fails_fails_its_turn_and_no_other(service, monkeypatch):
         await client.replied()
         return client
 
-    assert_exact(service, asyncio.run(ask()))
+    assert_exact(service, run(ask()))
 
 
 def test_audio_beyond_the_longest_message_does_not_count():
@@ -352,7 +347,7 @@ def test_audio_beyond_the_longest_message_does_not_count():
         await client.replied()
         return client
 
-    client = asyncio.run(ask())
+    client = run(ask())
     assert len(client.turns[0][1]) == 2 * RATE
     assert_exact(service, client)
 
@@ -365,9 +360,9 @@ def test_the_prompt_of_a_response_with_other_options_is_its_own(service):
         await client.send("response.create", response={"instructions": "Be brief.", "output_modalities": ["text"]})
         return (await client.replied())["output"][0]["content"], client
 
-    content, client = asyncio.run(ask())
-    other = TttItemConversation(service.model, service.processor)
-    other.items, other.instructions, other.has_audio = [replace(client.inner.items[0])], "Be brief.", False
+    content, client = run(ask())
+    other = conversation_of(service, client.inner.items[:1])
+    other.instructions, other.has_audio = "Be brief.", False
     assert content == [{"type": "output_text", "text": other.say(max_new_tokens=20).text}]
 
 
@@ -393,7 +388,7 @@ def test_a_codec_that_needs_the_whole_question_gets_it_when_the_turn_may_be_over
         await client.replied()
         return client
 
-    client = asyncio.run(ask())
+    client = run(ask())
     assert len(encoded) == 1
     codes, samples = client.turns[0]
     assert codes == service.processor.encode_audio(as_float(samples), RATE)
