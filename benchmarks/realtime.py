@@ -21,7 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -184,17 +184,19 @@ def _summary(rows: list[dict[str, float]], *names: str) -> dict[str, dict[str, f
     }
 
 
-def main() -> None:
-    """Print the medians, and write them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=2)
+def report(
+    measure: Callable[[Any], Coroutine[Any, Any, Any]], description: str | None, option: str, default: float
+) -> None:
+    """Measure as the command line says, print what was found, and write it."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(f"--{option}", type=type(default), default=default)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    result = asyncio.run(measure(options.repeats))
+    result = asyncio.run(measure(getattr(options, option)))
     print(json.dumps(result, indent=1))
     if options.out:
         options.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    report(measure, __doc__, "repeats", 2)

@@ -10,7 +10,6 @@ which may have four requests at a time: they are refused at times, and ask again
 Answers and their audio must be those that the question gets alone, in this process and without a network.
 """
 
-import argparse
 import asyncio
 import base64
 import hashlib
@@ -20,12 +19,11 @@ import re
 import statistics
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import psutil
 import websockets
-from realtime import QUESTIONS, RATE, free_port, question, served
+from realtime import QUESTIONS, RATE, free_port, question, report, served
 
 from spaces_demo.app import load_service
 from spaces_demo.realtime.limits import RealtimeLimits
@@ -206,17 +204,5 @@ async def measure(seconds: float) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Print what was seen, and write it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=180.0)
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    result = asyncio.run(measure(options.seconds))
-    print(json.dumps(result, indent=1))
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    report(measure, __doc__, "seconds", 180.0)
