@@ -51,7 +51,7 @@ class OpenTurn:
         self._taken_to = start  # position up to which the stream has it
         self._codes: list[int] = []  # final ones
         self._num_prefilled: int | None = None
-        self._ended: tuple[int, list[int]] | None = None  # a position, and all codes of a turn that ends there
+        self._last_codes: list[int] | None = None  # behind them, of a turn that ends at `_taken_to`
         self._encoding = asyncio.Lock()
         self._failure: Exception | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -112,10 +112,10 @@ class OpenTurn:
             await self._prefill(self, codes, True)
 
     async def _all_codes(self, end: int) -> list[int]:
-        if self._ended is None or self._ended[0] != end:
-            await self._take(end)
-            self._ended = end, self._codes + await self._in_thread(copy.copy(self._stream).finish)
-        return self._ended[1]
+        await self._take(end)
+        if self._last_codes is None:
+            self._last_codes = await self._in_thread(copy.copy(self._stream).finish)
+        return self._codes + self._last_codes
 
     async def _take(self, end: int) -> None:
         """Give the stream the audio up to a position. A stream that failed can go on no more."""
@@ -124,6 +124,7 @@ class OpenTurn:
         samples, self._taken_to = self._buffer.between(self._taken_to, end), end
         try:
             if len(samples):
+                self._last_codes = None
                 self._codes += await self._in_thread(self._stream.push, as_float(samples))
         except Exception as error:
             self._failure = error
