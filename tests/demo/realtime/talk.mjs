@@ -1,6 +1,7 @@
 // Stock clients for Node in a conversation: `node talk.mjs CLIENT URL`, beside `node_modules` and the recordings 1, 10 and
 // 6, 16-bit samples at 24 kHz. CLIENT is `agents` or `openai`. Asks by voice, interrupts the second reply, and asks on.
-// Writes {events, transcripts, seconds}: kinds of the server's events, the replies, and how much audio came.
+// Writes {events, transcripts, seconds}: kinds of the server's events, the replies as the conversation has them in the
+// end, and how much audio came.
 import { readFileSync } from "node:fs";
 import { connect } from "node:net";
 
@@ -8,12 +9,14 @@ const RATE = 24000;
 const [client, url] = process.argv.slice(2);
 const read = (name) => readFileSync(new URL(`${name}.pcm`, import.meta.url));
 const silence = (seconds) => Buffer.alloc(2 * RATE * seconds);
+const LATE = "response_cancel_not_active"; // for a reply that was complete when it was cancelled
+const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
 const events = [];
 let bytes = 0;
 let wake = () => {};
 
 function take(event) {
-  if (event.type === "error") throw new Error(JSON.stringify(event));
+  if (event.type === "error" && event.error.code !== LATE) throw new Error(JSON.stringify(event));
   events.push(event);
   wake();
 }
@@ -24,23 +27,24 @@ async function until(kind, number) {
   while (count(kind) < number) await new Promise((resolve) => (wake = resolve));
 }
 
-// Speaks as a microphone does, a tenth of a second at a time.
-async function speak(send, ...pieces) {
-  const recording = Buffer.concat(pieces);
-  for (let start = 0; start < recording.length; start += RATE / 5) {
+// Asks as a microphone does, a tenth of a second at a time, until the response of this number begins.
+async function ask(send, name, number) {
+  const recording = Buffer.concat([read(name), silence(5)]);
+  for (let start = 0; start < recording.length && count("response.created") < number; start += RATE / 5) {
     send(recording.subarray(start, start + RATE / 5));
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await sleep(0.1);
   }
 }
 
 async function talk(send, interrupt) {
-  await speak(send, read(1), silence(1));
+  await ask(send, 1, 1);
   await until("response.done", 1);
+  await sleep(bytes / 2 / RATE); // it has been played: the next question does not interrupt it
   const deltas = count("response.output_audio.delta");
-  await speak(send, read(10), silence(0.8));
+  await ask(send, 10, 2);
   await until("response.output_audio.delta", deltas + 1);
   await interrupt();
-  await speak(send, read(6), silence(1));
+  await ask(send, 6, 3);
   await until("response.done", 3);
 }
 
@@ -66,7 +70,7 @@ async function talkWithOpenAI() {
   const openai = new OpenAI({ apiKey: "none", baseURL: url.replace("ws", "http") });
   const options = { createConnection: ({ host, port }) => connect(port, host) }; // it asks for TLS, whatever `baseURL` is
   const connection = new OpenAIRealtimeWS({ model: "ttt", options }, openai);
-  connection.on("error", (error) => take({ type: "error", error: error.message }));
+  connection.on("error", ({ message, error }) => take({ type: "error", error: error ?? { message } }));
   connection.on("event", take);
   connection.on("response.output_audio.delta", ({ delta }) => (bytes += Buffer.from(delta, "base64").length));
   await until("session.created", 1);
@@ -79,10 +83,12 @@ async function talkWithOpenAI() {
       await until("response.done", 2);
       const item = events.findLast(({ type }) => type === "response.done").response.output[0];
       connection.send({ type: "conversation.item.truncate", item_id: item.id, content_index: 0, audio_end_ms: 0 });
-      await until("conversation.item.truncated", 1);
+      connection.send({ type: "conversation.item.retrieve", item_id: item.id });
+      await until("conversation.item.retrieved", 1);
     },
   );
   const replies = events.filter(({ type }) => type === "response.done").map(({ response }) => response.output[0]);
+  replies[1] = events.find(({ type }) => type === "conversation.item.retrieved").item;
   connection.close();
   return replies.map(({ content }) => content[0].transcript);
 }
