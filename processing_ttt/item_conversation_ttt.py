@@ -247,7 +247,7 @@ class TttItemConversation:
             max_new_tokens (`int`, *optional*): Longest reply; the checkpoint's by default.
         """
         prompt = self._fitted([*self.items, TttItem("user", codes=list(codes))], max_new_tokens)
-        if len(prompt) > self._room(max_new_tokens):
+        if len(prompt) > self.room(max_new_tokens):
             return  # `say` states by how much
         num_final = len(prompt) - 1
         if not is_whole:
@@ -278,7 +278,7 @@ class TttItemConversation:
 
     def _fitted(self, items: Sequence[TttItem], max_new_tokens: int | None) -> list[int]:
         """Write messages, as many of the last ones as fit into the context beside the longest reply."""
-        room, ids = self._room(max_new_tokens), self.rendered(items)
+        room, ids = self.room(max_new_tokens), self.rendered(items)
         if len(ids) > room:
             frame = len(self.rendered([]))
             lengths = [len(self.rendered([item])) - frame for item in items]
@@ -287,8 +287,16 @@ class TttItemConversation:
             ids = self.rendered(items[len(items) - len(lengths) :])
         return ids
 
-    def _room(self, max_new_tokens: int | None) -> int:
-        """Token ids of the longest prompt."""
+    def room(self, max_new_tokens: int | None = None) -> int:
+        """
+        Count the token ids that the longest prompt may have.
+
+        Args:
+            max_new_tokens (`int`, *optional*): Longest reply; the checkpoint's by default.
+
+        Returns:
+            `int`: What the reply leaves of the model's context.
+        """
         model: Any = self.model
         longest = max_new_tokens or model.generation_config.max_new_tokens or 0
         return model.config.text_config.max_position_embeddings - longest

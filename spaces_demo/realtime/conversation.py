@@ -6,7 +6,8 @@ Depends on a [`TttItemConversation`]. Independent of the network and of how repl
 
 import asyncio
 import uuid
-from dataclasses import dataclass, field
+from bisect import bisect_left
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from .limits import RealtimeLimits
 from .protocol import MessageItem, ProtocolError
 
 MIN_SECONDS = 0.1  # of a message's audio
+NO_ITEM = "There is no message of that name."
 
 
 def new_id(prefix: str) -> str:
@@ -75,12 +77,16 @@ class NamedConversation:
         self.inner = TttItemConversation(service.model, service.processor)
         self.limits = limits
         self._service_limits: Limits = service.limits
+        self._text_limits = replace(service.limits, text_characters=limits.text_characters)
         self._processor = service.processor
         self._items: dict[str, NamedItem] = {}
 
+    def __contains__(self, item_id: str) -> bool:
+        return item_id in self._items
+
     def __getitem__(self, item_id: str) -> NamedItem:
-        if item_id not in self._items:
-            raise ProtocolError("item_not_found", "There is no message of that name.", "item_id")
+        if item_id not in self:
+            raise ProtocolError("item_not_found", NO_ITEM, "item_id")
         return self._items[item_id]
 
     def before(self, item: TttItem) -> str | None:
@@ -158,15 +164,16 @@ class NamedConversation:
             raise ProtocolError("item_exists", "There is a message of that name already.", "item.id")
         is_first = previous_item_id == "root"
         after = None if previous_item_id is None or is_first else self[previous_item_id].item
-        text, samples, content = self._content(message)
+        text, samples, content = await self._content(message)
         codes = None if samples is None else await self.encode(samples)
         item = self.inner.add(message.role, text, codes, after if after in self.inner.items else None, is_first)
         return self.register(NamedItem(message.id or new_id("item"), item, content, samples=samples))
 
-    def _content(self, message: MessageItem) -> tuple[str | None, np.ndarray | None, list[dict[str, Any]]]:
+    async def _content(self, message: MessageItem) -> tuple[str | None, np.ndarray | None, list[dict[str, Any]]]:
         texts: list[str] = []
         recordings: list[np.ndarray] = []
         content: list[dict[str, Any]] = []
+        kind = "output_text" if message.role == "assistant" else "input_text"
         for part in message.content:
             if part.type == "input_audio":
                 if message.role != "user" or part.audio is None:
@@ -177,16 +184,30 @@ class NamedConversation:
                 raise ProtocolError("invalid_value", "A part of this type has text.", "item.content")
             else:
                 texts.append(part.text)
-                kind = "output_text" if message.role == "assistant" else "input_text"
                 content.append({"type": kind, "text": part.text})
         if len(recordings) > 1:
             raise ProtocolError("invalid_value", "A message has at most one recording.", "item.content")
-        text = checked_text("\n".join(texts), self._service_limits) if texts else None
+        given = "\n".join(texts).strip()
+        text = checked_text(given[-self.limits.text_characters :], self._text_limits)
+        if text is not None:
+            text = await asyncio.to_thread(self._end_of, text)
+            if len(text) < len(given):
+                end = {"type": kind, "text": text, "omitted_characters": len(given) - len(text)}
+                content = [end, *(stated for stated in content if stated["type"] == "input_audio")]
         if recordings:
             self.check_audio(recordings[0])
         elif text is None:
             raise ProtocolError("invalid_value", "The message is empty.", "item.content")
         return text, recordings[0] if recordings else None, content
+
+    def _end_of(self, text: str) -> str:
+        """Return a text or, of a long one, the end: at most half of a prompt, which leaves room for other messages."""
+        most = self.inner.room() // 2 + len(self.inner.rendered([]))  # the frame: the system prompt
+
+        def fits(begin: int) -> bool:
+            return len(self.inner.rendered([TttItem("user", text[begin:])])) <= most
+
+        return text if fits(0) else text[bisect_left(range(len(text)), True, key=fits) :]
 
     def check_audio(self, samples: np.ndarray) -> None:
         """Refuse audio that is too short or too long."""

@@ -15,6 +15,7 @@ class RealtimeLimits:
         send_seconds (`float`): Longest time in which a client takes an event; then the session ends.
         event_bytes (`int`): Longest event of a client.
         items (`int`): Most messages of a conversation.
+        text_characters (`int`): Longest text of a message; of a longer one the end counts.
     """
 
     sessions: int = 16
@@ -23,3 +24,4 @@ class RealtimeLimits:
     send_seconds: float = 20.0
     event_bytes: int = 4 * 2**20
     items: int = 512
+    text_characters: int = 8000

@@ -18,7 +18,7 @@ import numpy as np
 from ..service import Busy, DecodingOptions, RequestError, TalkRequest, TalkService
 from . import protocol
 from .audio import RATE, InputBuffer, as_float, samples_of
-from .conversation import NamedConversation, NamedItem, new_id
+from .conversation import NO_ITEM, NamedConversation, NamedItem, new_id
 from .limits import RealtimeLimits
 from .listening import OpenTurn
 from .protocol import ProtocolError, ResponseOptions, event_id_of, parse_event
@@ -143,6 +143,8 @@ class RealtimeSession:
                 await self._announce(named)
                 self._transcribe(named)
             case protocol.ItemRetrieve():
+                if event.item_id not in self.conversation:  # Pipecat ends its session at any other code
+                    raise ProtocolError("item_retrieve_invalid_item_id", NO_ITEM, "item_id")
                 await self.emit("conversation.item.retrieved", item=self.conversation[event.item_id].described())
             case protocol.ItemTruncate():
                 await self._truncate(event)

@@ -283,7 +283,7 @@ def test_messages_are_deleted_and_found_by_name(manual):
     manual.send("conversation.item.delete", item_id=first["id"])
     assert manual.until("conversation.item.deleted")["item_id"] == first["id"]
     manual.send("conversation.item.retrieve", item_id=first["id"])
-    assert manual.next()["error"]["code"] == "item_not_found"
+    assert manual.next()["error"]["code"] == "item_retrieve_invalid_item_id"
     manual.send("conversation.item.retrieve", item_id=item["id"])
     assert manual.until("conversation.item.retrieved")["item"] == item
 

@@ -5,12 +5,13 @@ the part that was cut, and sessions at the same time do not mix.
 
 import asyncio
 import json
-from dataclasses import replace
 
 import pytest
+from item_conversation_fixtures import conversation_of
+from realtime_fixtures import as_base64, run, tone
 from service_fixtures import QUESTION, tiny_service
 
-from processing_ttt import TttItemConversation
+from processing_ttt import TttItem
 from spaces_demo.realtime.limits import RealtimeLimits
 from spaces_demo.service import TalkRequest
 
@@ -25,11 +26,11 @@ def service():
 class Client:
     """Talks to a session without a network."""
 
-    def __init__(self, service):
+    def __init__(self, service, limits=None):
         from spaces_demo.realtime.session import RealtimeSession
 
         self.events = []
-        self.session = RealtimeSession(service, RealtimeLimits(), self.take)
+        self.session = RealtimeSession(service, limits or RealtimeLimits(), self.take)
 
     async def take(self, event):
         self.events.append(event)
@@ -38,9 +39,13 @@ class Client:
         await self.session.handle(json.dumps({"type": kind, **fields}))
         return self.events[-1]
 
+    async def write(self, *texts, **part):
+        content = [{"type": "input_text", "text": text} for text in texts] + ([part] if part else [])
+        item = {"type": "message", "role": "user", "content": content}
+        return (await self.send("conversation.item.create", item=item))["item"]
+
     async def ask(self, text):
-        content = [{"type": "input_text", "text": text}]
-        await self.send("conversation.item.create", item={"type": "message", "role": "user", "content": content})
+        await self.write(text)
         await self.send("response.create")
         await self.session._responding
         return self.events[-1]["response"]["output"][0]
@@ -65,9 +70,8 @@ def test_what_was_not_played_is_forgotten_exactly(service):
         await client.ask("Hello there")
         return client.session.conversation.inner
 
-    inner = asyncio.run(interrupted())
-    other = TttItemConversation(service.model, service.processor)
-    other.items = [replace(item) for item in inner.items[:-1]]
+    inner = run(interrupted())
+    other = conversation_of(service, inner.items[:-1])
     other.say()
     assert other._cached_ids == inner._cached_ids
     assert inner.cached_usage.total > 0 == other.cached_usage.total
@@ -85,7 +89,7 @@ def test_only_what_a_reply_has_can_be_cut(service, item, audio_end_ms, code):
         name = conversation._name_of(conversation.inner.items[item])
         return await client.send("conversation.item.truncate", item_id=name, audio_end_ms=audio_end_ms), conversation
 
-    event, conversation = asyncio.run(cut())
+    event, conversation = run(cut())
     if code is None:
         assert event["transcript"] == "" and conversation.inner.items[1].ids == []
     else:
@@ -103,14 +107,13 @@ def test_a_reply_can_be_cut_twice_and_text_has_no_audio_to_cut(service):
         written = (await client.send("conversation.item.create", item=item))["item"]
         return await client.send("conversation.item.truncate", item_id=written["id"], audio_end_ms=0)
 
-    assert asyncio.run(cut())["error"]["code"] == "invalid_value"
+    assert run(cut())["error"]["code"] == "invalid_value"
 
 
 def test_a_reply_in_progress_cannot_be_cut_or_deleted(service):
     async def cut():
         client = Client(service)
-        content = [{"type": "input_text", "text": QUESTION}]
-        await client.send("conversation.item.create", item={"type": "message", "role": "user", "content": content})
+        await client.write(QUESTION)
         with service.gate.shut():
             await client.send("response.create")
             await asyncio.sleep(0.05)
@@ -122,21 +125,20 @@ def test_a_reply_in_progress_cannot_be_cut_or_deleted(service):
         await client.session._responding
         return errors
 
-    assert [event["error"]["code"] for event in asyncio.run(cut())] == ["item_in_progress"] * 2
+    assert [event["error"]["code"] for event in run(cut())] == ["item_in_progress"] * 2
 
 
 def test_a_cancelled_reply_keeps_the_words_of_which_audio_was_sent(service):
     async def cancelled():
         client = Client(service)
-        content = [{"type": "input_text", "text": QUESTION}]
-        await client.send("conversation.item.create", item={"type": "message", "role": "user", "content": content})
+        await client.write(QUESTION)
         await client.send("response.create")
         while not words_of(client.events):
             await asyncio.sleep(0.01)
         await client.send("response.cancel")
         return client.session.conversation.inner, client.session.response
 
-    inner, response = asyncio.run(cancelled())
+    inner, response = run(cancelled())
     kept = inner.text_of(inner.items[1])
     assert kept and response.text.startswith(kept)
     *before, _ = inner.processor.layout.parse_reply(inner.items[1].ids).spans
@@ -150,7 +152,49 @@ def test_sessions_at_the_same_time_get_the_replies_that_each_gets_alone():
     async def together():
         return await asyncio.gather(*(Client(service).ask(question) for question in questions))
 
-    replies = [item["content"][0]["transcript"] for item in asyncio.run(together())]
+    replies = [item["content"][0]["transcript"] for item in run(together())]
     alone = [service.reply(TalkRequest(text=question)).text for question in questions]
     assert replies == alone and len(set(alone)) > 1
     assert service.admission.num_running == 0
+
+
+def test_of_a_text_that_is_long_for_the_context_the_end_counts_and_later_messages_have_room(service):
+    text = " ".join(f"The {number}th word." for number in range(200))
+
+    async def ask():
+        client = Client(service)
+        await client.send("session.update", session={"type": "realtime", "instructions": "Be brief. " * 9})
+        item = await client.write(text)
+        assert (await client.send("conversation.item.retrieve", item_id=item["id"]))["item"] == item
+        await client.ask("Hello there")
+        assert client.events[-1]["response"]["status"] != "failed"
+        return item["content"], client.session.conversation.inner
+
+    [part], inner = run(ask())
+    kept = part["text"]
+    assert text.endswith(kept) and part["omitted_characters"] == len(text) - len(kept) > 0
+    half = (512 - 120) // 2 + len(inner.rendered([]))  # of the context beside the longest reply
+    lengths = [len(inner.rendered([TttItem("user", text[-count:])])) for count in (len(kept), len(kept) + 1)]
+    assert lengths[0] <= half < lengths[1]
+    prompt = inner.processor.tokenizer.decode(inner._cached_ids)
+    assert f"{kept}<|im_end|>" in prompt and "Hello there<|im_end|>" in prompt
+
+
+@pytest.mark.parametrize(
+    ("texts", "kept"),
+    [(["0123456789"], None), (["01234567890"], ["1234567890"]), (["one", "two", "three"], ["two\nthree"])],
+)
+def test_of_a_text_beyond_the_limit_the_end_counts(service, texts, kept):
+    item = run(Client(service, RealtimeLimits(text_characters=10)).write(*texts))
+    assert [part["text"] for part in item["content"]] == (kept or texts)
+    omitted = [part.get("omitted_characters") for part in item["content"]]
+    assert omitted == ([len("\n".join(texts)) - len(kept[0])] if kept else [None])
+
+
+def test_a_long_text_beside_a_recording_leaves_the_recording(service):
+    audio = {"type": "input_audio", "audio": as_base64(tone(0.5))}
+    client = Client(service, RealtimeLimits(text_characters=10))
+    text, recording = run(client.write("What is seven?", **audio))["content"]
+    assert text == {"type": "input_text", "text": "is seven?", "omitted_characters": 5}
+    assert recording == {"type": "input_audio", "transcript": None}
+    assert client.session.conversation.inner.items[0].codes

@@ -5,19 +5,20 @@ import asyncio
 import numpy as np
 import pytest
 from realtime_fixtures import RATE, silence
-from realtime_server import recording, server
+from realtime_server import answer, recording, server
 
 realtime = pytest.importorskip(
     "pipecat.services.openai.realtime.llm", reason='needs `pip install "pipecat-ai[openai]"`'
 )
 pytest.importorskip("gradio", reason="the demo extra is not installed")
 pytestmark = pytest.mark.slow
+QUESTION = [{"role": "user", "content": "What is two plus two?"}]
 
 
 class Bot:
     """A bot of one service, and the frames that the service gave."""
 
-    def __init__(self, url, turn_detection):
+    def __init__(self, url, turn_detection, messages):
         from pipecat.pipeline.pipeline import Pipeline
         from pipecat.pipeline.worker import PipelineWorker
         from pipecat.processors.aggregators.llm_context import LLMContext
@@ -29,7 +30,7 @@ class Bot:
         settings = realtime.OpenAIRealtimeLLMService.Settings(model="ttt", session_properties=session)
         address = url.replace("http", "ws") + "/realtime"
         self.service = realtime.OpenAIRealtimeLLMService(api_key="none", base_url=address, settings=settings)
-        user, assistant = LLMContextAggregatorPair(LLMContext([{"role": "user", "content": "What is two plus two?"}]))
+        user, assistant = LLMContextAggregatorPair(LLMContext(messages))
         self.worker = PipelineWorker(Pipeline([user, self.service, assistant]), observers=[self._observer()])
         self.frames = []
         self.replies = []  # names of messages
@@ -73,11 +74,11 @@ class Bot:
             await asyncio.sleep(len(piece) / 2 / RATE)
 
 
-def run(turn_detection, talk):
+def run(turn_detection, talk, messages=QUESTION):
     async def with_bot(url):
         from pipecat.workers.runner import WorkerRunner
 
-        bot = Bot(url, turn_detection)
+        bot = Bot(url, turn_detection, messages)
         runner = WorkerRunner(handle_sigint=False)
         await runner.add_workers(bot.worker)
         running = asyncio.create_task(runner.run())
@@ -102,7 +103,7 @@ def test_pipecat_has_a_conversation_and_interrupts():
         index = len(bot.frames)
         await bot.speak(np.concatenate([recording("1.wav"), silence(1)]))
         await bot.until("TranscriptionFrame")
-        assert bot.text_since(index) == "Seven plus three is ten."
+        assert "ten" in bot.text_since(index).lower()
         assert bot.of("TranscriptionFrame")[0].text.lower().startswith("what is seven")
         audio = b"".join(frame.audio for frame in bot.of("TTSAudioRawFrame", index))
         assert len(audio) / 2 / RATE > 0.5
@@ -117,7 +118,7 @@ def test_pipecat_has_a_conversation_and_interrupts():
         await bot.until("TranscriptionFrame", 3)
         assert "vienna" in bot.text_since(index).lower()
         left = (await bot.service.retrieve_conversation_item(bot.replies[2])).content[0].transcript
-        assert cancelled.startswith(left) and len(left) < len("Why do eggs tell no jokes? They would crack up.")
+        assert cancelled.startswith(left) and len(left) < len(answer("10.wav"))
 
     from pipecat.services.openai.realtime.events import TurnDetection
 
@@ -128,13 +129,30 @@ def test_pipecat_ends_turns_by_itself():
     async def talk(bot):
         from pipecat.frames.frames import InterruptionFrame, UserStartedSpeakingFrame, UserStoppedSpeakingFrame
 
-        for number, (name, answer) in enumerate([("1.wav", "ten"), ("6.wav", "vienna")], 1):
+        for number, (name, word) in enumerate([("1.wav", "ten"), ("6.wav", "vienna")], 1):
             index = len(bot.frames)
             await bot.worker.queue_frame(UserStartedSpeakingFrame())
             await bot.worker.queue_frame(InterruptionFrame())  # which clears the buffer and cancels
             await bot.speak(recording(name))
             await bot.worker.queue_frame(UserStoppedSpeakingFrame())
             await bot.until("TranscriptionFrame", number)
-            assert answer in bot.text_since(index).lower()
+            assert word in bot.text_since(index).lower()
 
     run(False, talk)
+
+
+def test_a_saved_conversation_of_any_length_is_gone_on_with():
+    async def talk(bot):
+        from pipecat.frames.frames import LLMRunFrame
+
+        await bot.worker.queue_frame(LLMRunFrame())  # which writes all messages as one text
+        await bot.until("LLMFullResponseEndFrame")
+        await bot.speak(np.concatenate([recording("1.wav"), silence(1)]))
+        await bot.until("TranscriptionFrame")
+        await bot.until("LLMFullResponseEndFrame", 2)
+        assert len(bot.replies) == 2
+
+    from pipecat.services.openai.realtime.events import TurnDetection
+
+    saved = [*QUESTION, {"role": "assistant", "content": "Two plus two is four."}] * 20
+    run(TurnDetection(), talk, [*saved, *QUESTION])
