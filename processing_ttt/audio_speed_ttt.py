@@ -68,6 +68,26 @@ class SpeedChanger:
                 return np.concatenate(pieces)
 
 
+def change_speed(audio: np.ndarray, speed: float, sampling_rate: int) -> np.ndarray:
+    """
+    Make audio faster or slower.
+
+    Args:
+        audio (`np.ndarray` of shape `(samples,)`, float32): All of it.
+        speed (`float`): From 0.25 to 4.
+        sampling_rate (`int`): In Hz.
+
+    Returns:
+        `np.ndarray` of shape `(samples,)`, float32.
+
+    Raises:
+        ValueError: If the speed is out of its range.
+        ImportError: If PyAV is not installed.
+    """
+    changer = SpeedChanger(speed, sampling_rate)
+    return np.concatenate([changer.push(audio), changer.finish()])
+
+
 def check_speed(speed: float) -> None:
     """Raise a `ValueError` for a speed that cannot be had."""
     if not SLOWEST <= speed <= FASTEST:  # NaN is in no range

@@ -45,7 +45,7 @@ class Controls:
             with gr.Row():
                 self._add_temperatures(defaults)
             with gr.Row():
-                self._add_guidance_and_seed(defaults)
+                self._add_guidance_speed_and_seed(defaults)
         self.components = [
             self.adapter,
             self.task,
@@ -56,6 +56,7 @@ class Controls:
             self.guidance,
             self.entropy_bound,
             self.seed,
+            self.speed,
         ]
 
     def _add_choices(self, services: dict[str, TalkService], name: str, service: TalkService) -> None:
@@ -115,7 +116,7 @@ class Controls:
             info="Temperature of audio: 0 always takes the most probable.",
         )
 
-    def _add_guidance_and_seed(self, defaults: "DecodingDefaults") -> None:
+    def _add_guidance_speed_and_seed(self, defaults: "DecodingDefaults") -> None:
         self.guidance = gr.Slider(
             0,
             3,
@@ -123,6 +124,14 @@ class Controls:
             step=0.05,
             label="Clearness of voice",
             info="Guidance: how strongly audio follows the words; 0 is off.",
+        )
+        self.speed = gr.Slider(
+            0.5,
+            2,
+            value=1,
+            step=0.05,
+            label="Speed of voice",
+            info="How fast the next reply is played; the pitch stays.",
         )
         self.seed = gr.Number(
             value=0,
@@ -146,7 +155,7 @@ def read_controls(values: tuple[Any, ...], text: str | None, audio: AudioFile | 
     Returns:
         [`TalkRequest`]: Checked by the service later.
     """
-    adapter, task, steps, rule, temperature, audio_temperature, guidance, entropy_bound, seed = values
+    adapter, task, steps, rule, temperature, audio_temperature, guidance, entropy_bound, seed, speed = values
     options = DecodingOptions(
         denoising_steps=steps,
         remasking=rule,
@@ -156,7 +165,8 @@ def read_controls(values: tuple[Any, ...], text: str | None, audio: AudioFile | 
         entropy_bound=entropy_bound,
         seed=seed,
     )
-    return TalkRequest(task, text, audio, options=options, adapter=None if adapter == NO_ADAPTER else adapter)
+    chosen = None if adapter == NO_ADAPTER else adapter
+    return TalkRequest(task, text, audio, options=options, adapter=chosen, speed=speed)
 
 
 class DecodingDefaults(TypedDict):

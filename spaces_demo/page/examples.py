@@ -112,7 +112,7 @@ class ExampleCache:
             return None
         if options.temperature or options.audio_temperature or options.remasking == "random":
             return None
-        return (session.service, audio.data, request.task, options, request.adapter)
+        return (session.service, audio.data, request.task, options, request.adapter, request.speed)
 
 
 def question_bytes(example: Example) -> bytes:

@@ -117,7 +117,8 @@ def timeline(trace: ReplyTrace) -> str:
         `str`: HTML; empty before there is anything to draw.
     """
     spoken = [i for i in range(len(trace.spans)) if trace.spans[i].num_codes]
-    total = max([trace.ended_at, *(trace.played_at(trace.begins(i)) + trace.seconds_of(i) for i in spoken)])
+    ends = [trace.played_at(trace.begins(i)) + trace.seconds_of(i) / trace.speed for i in spoken]
+    total = max([trace.ended_at, *ends])
     if not trace.spans or total <= 0:
         return ""
     voice_top = MODEL_LANE + 10 + 2 * LABEL_ROW
@@ -158,7 +159,7 @@ def _voice_lane(trace: ReplyTrace, spoken: list[int], total: float, top: int) ->
     places = [trace.played_at(trace.begins(i)) for i in spoken]
     for count, (i, played) in enumerate(zip(spoken, places, strict=True)):
         begins, seconds = trace.begins(i), trace.seconds_of(i)
-        x, width = _percent(played, total), _percent(seconds, total)
+        x, width = _percent(played, total), _percent(seconds / trace.speed, total)
         row = top - LABEL_ROW * (1 + count % 2) + 12  # two rows: words have the room until the words after the next
         room = _percent((places[count + 2] if count + 2 < len(places) else total) - played, total)
         samples = audio[round(begins * trace.sampling_rate) : round((begins + seconds) * trace.sampling_rate)]

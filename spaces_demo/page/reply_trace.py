@@ -82,6 +82,7 @@ class ReplyTrace:
     Args:
         is_code (`Callable[[int], bool]`): Whether a token id is a code.
         frame_rate (`float`): Codes per second of audio.
+        speed (`float`): How fast the audio is played. Places in the audio, and its lengths, are those of speed 1.
 
     Attributes:
         spans (`list[SpanTrace]`): The reply as it alternates between text and audio.
@@ -89,9 +90,10 @@ class ReplyTrace:
         sampling_rate (`int`): Rate of the audio, in Hz; 0 before there is any.
     """
 
-    def __init__(self, is_code: Callable[[int], bool], frame_rate: float):
+    def __init__(self, is_code: Callable[[int], bool], frame_rate: float, speed: float = 1.0):
         self.is_code = is_code
         self.frame_rate = frame_rate
+        self.speed = speed
         self.spans: list[SpanTrace] = []
         self.first_audio: float | None = None
         self.sampling_rate = 0
@@ -171,8 +173,8 @@ class ReplyTrace:
         """
         for begins, played in reversed(self._played):
             if begins <= place + 1e-9:
-                return played + place - begins
-        return self.ended_at + place
+                return played + (place - begins) / self.speed
+        return self.ended_at + place / self.speed
 
     def begins(self, index: int) -> float:
         """Where a span begins in the reply's audio, in seconds."""

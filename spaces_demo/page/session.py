@@ -18,6 +18,7 @@ import soundfile
 from typing_extensions import NotRequired
 
 from processing_ttt import TttAudioChunk, TttConversation
+from processing_ttt.audio_speed_ttt import SpeedChanger, change_speed
 
 from ..service import AudioFile, DecodingOptions, ReplySummary, RequestError, TalkRequest, TalkService, TalkStream
 from ..service.audio_formats import pcm16, pcm16_base64
@@ -119,7 +120,7 @@ class Session:
         before = self._taken_back[0] if self._taken_back else None
         retries = before.retries + 1 if before and before.request == request else 0
         vocabulary, codec = self.service.processor.vocabulary, self.service.processor.codec_config
-        trace = ReplyTrace(vocabulary.is_code, codec.frame_rate)
+        trace = ReplyTrace(vocabulary.is_code, codec.frame_rate, request.speed)
         turn = ShownTurn(request, trace, turns_before=len(self.conversation.turns), retries=retries)
         if name is not None:
             turn.name, turn.is_certain = name, False
@@ -282,16 +283,19 @@ class Session:
 
     def _follow(self, stream: TalkStream, turn: ShownTurn) -> Iterator[ShownTurn]:
         shown_at = 0.0
+        changer = SpeedChanger(turn.trace.speed, self.service.processor.codec_config.output_sampling_rate)
         for event in stream:
             if isinstance(event, ReplySummary):
                 break
             now = time.monotonic()
             turn.trace.take(event, now - (stream.turn.progress.begun_at or now))
             if isinstance(event, TttAudioChunk):
-                turn.chunks.append(pcm16_base64(event.audio))
+                turn.chunks.append(pcm16_base64(changer.push(event.audio)))
             if isinstance(event, TttAudioChunk) or now - shown_at >= DRAW_EVERY:
                 shown_at = now
                 yield turn
+        if len(rest := changer.finish()):
+            turn.chunks.append(pcm16_base64(rest))
 
     def _conclude(self, stream: TalkStream, turn: ShownTurn) -> None:
         if self._stream is stream:  # after `clear`, another one may have begun
@@ -308,14 +312,14 @@ class Session:
             turn.question_file.write_bytes(audio.data)
 
     def _keep_reply(self, turn: ShownTurn) -> None:
-        audio = turn.trace.audio
+        audio, rate = turn.trace.audio, turn.trace.sampling_rate
         if turn.reply_file is not None:  # of the whole reply, which was interrupted
             turn.reply_file.unlink(missing_ok=True)
             turn.reply_file = None
         if len(audio) and self.folder.is_dir():
             turn.reply_file = self.folder / f"reply-{turn.name}-{len(audio)}.wav"
-            samples = np.frombuffer(pcm16(audio), "<i2")  # rounded as for the player: the file equals what was played
-            soundfile.write(turn.reply_file, samples, turn.trace.sampling_rate)
+            played = pcm16(change_speed(audio, turn.trace.speed, rate))  # rounded as for the player: the same samples
+            soundfile.write(turn.reply_file, np.frombuffer(played, "<i2"), rate)
 
     def _transcribe(self, turn: ShownTurn) -> Iterator[ShownTurn]:
         """Transcribe the question's audio, after the reply, which it must not delay; a poor transcript is not shown."""
@@ -361,6 +365,7 @@ class PlayerValue(TypedDict):
     Args:
         reply (`str`): Name of the turn.
         rate (`int`): Sampling rate of the audio, in Hz.
+        speed (`float`): How fast it is: so many seconds of the reply pass in a second.
         chunks (`list[str]`): The audio so far, 16-bit samples in base64.
         done (`bool`): Whether the reply is complete.
         refused (`str`): Differs each time that a question was refused.
@@ -368,6 +373,7 @@ class PlayerValue(TypedDict):
 
     reply: str
     rate: int
+    speed: float
     chunks: list[str]
     done: bool
     refused: NotRequired[str]
@@ -384,10 +390,11 @@ def player_value(turn: ShownTurn | None) -> PlayerValue:
         [`PlayerValue`]: An object of its own each time: Gradio sends what differs from the last one.
     """
     if turn is None:
-        return {"reply": uuid.uuid4().hex, "rate": 0, "chunks": [], "done": True}
+        return {"reply": uuid.uuid4().hex, "rate": 0, "speed": 1.0, "chunks": [], "done": True}
     return {
         "reply": turn.name,
         "rate": turn.trace.sampling_rate,
+        "speed": turn.trace.speed,
         "chunks": list(turn.chunks),
         "done": turn.is_over,
     }

@@ -13,6 +13,7 @@ import torch
 
 from modeling_ttt.denoising_rules_ttt import REMASKING_RULES
 from processing_ttt import TASKS, TttConversation, TttItemConversation
+from processing_ttt.audio_speed_ttt import FASTEST, SLOWEST
 
 from .limits import Limits, RequestError
 from .uploads import AudioInput, Upload, checked_audio
@@ -161,6 +162,8 @@ class TalkRequest:
         language (`str`, *optional*): Language tag, where the adapter has several; one that it does not have is ignored.
         user (`str`, *optional*): Who asks, for the limit per user.
         history (`Sequence[PastTurn]`): The turns before, for `chat` without `conversation`.
+        speed (`float`): How fast the reply is to be played, from 0.25 to 4. Its audio is that of speed 1: whoever plays
+            it changes it.
     """
 
     task: str = "chat"
@@ -172,6 +175,7 @@ class TalkRequest:
     language: str | None = None
     user: str | None = None
     history: Sequence[PastTurn] = ()
+    speed: float = 1.0
 
     def checked_question(self, limits: Limits) -> tuple[str | None, AudioInput | None]:
         """
@@ -213,6 +217,7 @@ class TalkRequest:
         if not isinstance(self.options, DecodingOptions):
             raise RequestError("The options are `DecodingOptions`.")
         self.options.check()
+        _check_number("speed", self.speed, SLOWEST, FASTEST)
         return text, None if self.audio is None else _checked_audio(self.audio, limits.of_task(self.task))
 
 

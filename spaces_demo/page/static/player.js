@@ -23,6 +23,7 @@ class Player {
   // reply, in the milliseconds of `performance.now`.
   constructor(changed = () => {}, begun = () => {}) {
     Object.assign(this, { changed, begun, context: null, sources: new Set(), gaps: 0, playedBefore: 0 });
+    this.speed = 1; // so many seconds of the reply pass in a second
     this.reply = null; // name of the reply that is played, or was
     this.known = new Set(); // names of all that were
     this.isHeld = false; // whether to wait until the question is certainly over
@@ -41,6 +42,7 @@ class Player {
     if (value.reply !== this.reply) {
       this.silence();
       this.reply = value.reply;
+      this.speed = value.speed;
       this.taken = 0;
       this.nextFrame = this.firstFrame = null;
       this.gaps = this.playedBefore = 0;
@@ -89,12 +91,12 @@ class Player {
     return this.sources.size > 0;
   }
 
-  // How much of the reply was played, in seconds of its audio.
+  // How much of the reply was played, in seconds of its audio at speed 1.
   get seconds() {
     if (this.firstFrame === null) return 0;
     const { sampleRate, currentTime } = this.context;
     const played = Math.min(currentTime, this.nextFrame / sampleRate) - this.firstFrame / sampleRate;
-    return Math.max(this.playedBefore, played);
+    return Math.max(this.playedBefore, this.speed * played);
   }
 
   silence() {

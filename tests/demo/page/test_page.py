@@ -311,6 +311,28 @@ def test_controls_change_how_a_reply_is_decoded_and_retry_asks_again(browser, ur
 
 
 @pytest.mark.slow
+def test_a_faster_voice_plays_every_sample_once_and_the_words_light_up_in_their_order(browser, url, service, tmp_path):
+    page = open_page(browser, url)
+    page.click("#controls button")
+    speed = page.get_by_label("number input for Speed of voice")
+    speed.fill("2")
+    speed.press("Tab")
+    page.evaluate(HIGHLIGHTED)
+    ask(page, "What is two plus three?")
+    wait_until(page, "speaking")
+    page.wait_for_selector("#actions button:not([disabled]) >> text=Save speech")
+    wait_until(page, "idle")
+    offline = offline_reply(service, "What is two plus three?")
+    saved, rate = saved_speech(page, tmp_path)
+    assert pauses_between(recording(page), saved) <= gaps(page)
+    assert said(page, "bot")[-1] == offline.text.strip()
+    assert len(saved) == pytest.approx(len(offline.audio) / 2, abs=0.05 * rate)
+    highlighted = page.evaluate("window.highlighted")
+    assert highlighted and highlighted == [word for word in offline.text.split() if word in highlighted]
+    assert page.errors == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("task, button", [("Transcribe", None), ("Speak", "Save speech")])
 def test_other_tasks_are_a_click_away(browser, url, tmp_path, task, button):
     page = open_page(browser, url)

@@ -17,14 +17,14 @@ def draft(ids, confidence=None):
     return TttBlockDraft(ids, [token_id == MASK for token_id in ids], confidence or [0.5] * len(ids))
 
 
-def trace_of(*events, every=0.1):
-    trace = ReplyTrace(is_code=lambda token_id: token_id < END, frame_rate=FRAME_RATE)
+def trace_of(*events, every=0.1, speed=1.0):
+    trace = ReplyTrace(is_code=lambda token_id: token_id < END, frame_rate=FRAME_RATE, speed=speed)
     for i, event in enumerate(events):
         trace.take(event, (i + 1) * every)
     return trace
 
 
-def two_spans():
+def two_spans(speed=1.0):
     """Two words with three codes in two steps, then one with two codes in a block of four whose last mask stays."""
     return trace_of(
         TttTextDelta("Two "),
@@ -36,7 +36,16 @@ def two_spans():
         draft([MASK, 5, MASK, MASK]),
         draft([4, 5, END, MASK]),
         TttAudioChunk(np.full(400, 0.25, np.float32), RATE),
+        speed=speed,
     )
+
+
+@pytest.mark.parametrize(("speed", "until"), [(1.0, "1.30"), (2.0, "1.10"), (0.5, "1.70")])
+def test_the_speed_changes_when_audio_is_played_and_not_its_places(speed, until):
+    trace = two_spans(speed)
+    assert [trace.begins(i) for i in (0, 1)] == [0.0, 0.3] and trace.seconds_of(1) == 0.2
+    assert f"Computed in 0.80 s, played until {until} s." in timeline(trace)
+    assert timeline(trace).count('data-begins="0.300" data-seconds="0.200"') == 1
 
 
 def test_words_belong_to_the_audio_that_follows_them():

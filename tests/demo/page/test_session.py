@@ -44,6 +44,25 @@ def test_what_the_player_gets_is_the_file_that_is_saved_sample_for_sample(sessio
     assert spans == [(segment.text, segment.num_codes) for segment in turn.summary.segments]
 
 
+@pytest.mark.parametrize("speed", [2.0, 0.5])
+def test_a_reply_is_played_at_the_speed_that_is_chosen_and_cut_where_its_audio_was_stopped(session, speed):
+    plain = last(session.ask(WRITTEN))
+    session.clear()
+    turn = last(session.ask(replace(WRITTEN, speed=speed)))
+    value = player_value(turn)
+    played = np.frombuffer(b"".join(map(base64.b64decode, value["chunks"])), "<i2")
+    saved, _ = soundfile.read(turn.reply_file, dtype="int16")
+    assert value["speed"] == speed and np.array_equal(played, saved)
+    assert len(saved) == pytest.approx(len(plain.trace.audio) / speed, rel=0.05)
+    assert np.array_equal(turn.trace.audio, plain.trace.audio)
+    session.interrupt(turn.name, turn.trace.seconds_of(0) / 2)  # of its audio at speed 1
+    assert [span.words for span in turn.trace.spans] == [plain.trace.spans[0].words]
+    saved, rate = soundfile.read(turn.reply_file, dtype="int16")
+    assert len(saved) / rate == pytest.approx(turn.trace.seconds_of(0) / speed, abs=0.05)
+    with pytest.raises(RequestError, match="speed must be a number from"):
+        next(session.ask(replace(WRITTEN, speed=5.0)))
+
+
 def test_values_of_the_player_are_states_of_their_own(session):
     states = [player_value(turn) for turn in session.ask(WRITTEN)]
     assert [state["done"] for state in states] == [False] * (len(states) - 1) + [True]
