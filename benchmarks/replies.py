@@ -111,8 +111,8 @@ def spoken_reply(
     """Nano reads sentences aloud, about as long, under its own generation config; each row begins at another one."""
     shift = max(1, len(sentences) // rows)
     num_words = round(seconds * WORDS_PER_SECOND)
-    texts = [sentences[row * shift :] + sentences[: row * shift] for row in range(rows)]
-    texts = [" ".join(islice(cycle(" ".join(text).split()), num_words)) for text in texts]
+    orders = [" ".join(sentences[row * shift :] + sentences[: row * shift]).split() for row in range(rows)]
+    texts = [" ".join(islice(cycle(words), num_words)) for words in orders]
     inputs = processor.prepare([processor.messages("tts", text) for text in texts], reply_texts=texts)
     read = [processor.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
     end_of_reply = model.config.eos_token_id

@@ -103,7 +103,7 @@ class ExactTextLogitsProcessor(LogitsProcessor):
         has_last_span = self.markers.begin_last_audio_token_id in reply
         return [self.eos_token_id if has_last_span else self.markers.begin_last_audio_token_id]
 
-    def proposed_ids(self, input_ids: torch.LongTensor) -> list[int]:
+    def proposed_ids(self, input_ids: torch.Tensor) -> list[int]:
         """
         Propose what follows in text, up to the begin marker of the next span.
 
