@@ -179,6 +179,9 @@ class SpokenChat:
             if audible is not None:
                 await self._truncate(audible, await self._stop(audible))
         elif kind == "conversation.item.added" and self._asked is not None:
+            omitted = sum(part.get("omitted_characters", 0) for part in event["item"].get("content", []))
+            if omitted:
+                typer.echo(f"Warning: the question is too long; its first {omitted} characters are left out.", err=True)
             self._asked.is_taken.set()
         elif kind == "response.created":
             self._received = self._reply = self._asked or Reply()

@@ -199,6 +199,12 @@ def test_a_question_that_is_refused_is_one_line_and_the_others_are_answered(serv
     assert done.stderr.count("\n") == 1
 
 
+def test_of_a_question_that_is_too_long_the_end_is_asked_and_a_line_says_so(service):
+    done = run("Grass. " * 5000 + QUESTION)
+    assert done.exit_code == 0 and done.stdout.strip()
+    assert done.stderr.startswith("Warning: the question is too long; its first ") and done.stderr.count("\n") == 1
+
+
 def test_a_file_that_is_no_audio_does_not_end_the_conversation(tmp_path):
     (tmp_path / "noise.wav").write_bytes(b"no audio")
     done = run(tmp_path / "noise.wav", QUESTION)
