@@ -80,14 +80,19 @@ def test_the_generation_config_is_nano_s_own():
     assert (config.block_length, config.max_new_tokens) == (16, 400)
 
 
-def test_the_generation_config_speaks_as_clearly_as_the_published_rule_in_fewer_forwards():
-    published, *others = json.loads((ROOT / "benchmarks" / "results" / "sweep.json").read_text())
+def test_the_generation_config_holds_the_best_point_of_the_sweep():
+    results = json.loads((ROOT / "benchmarks" / "results" / "sweep.json").read_text())
     config = GenerationConfig.from_pretrained(FOLDER)
-    assert config.remasking == "low_confidence"
-    shipped = {name: getattr(config, name) for name in ("denoising_steps", "entropy_bound")}
-    (result,) = [other for other in others if other["setting"] == shipped]
-    assert result["difference"] <= result["standard_error"]
-    assert result["ids_per_forward"] > 1.3 * published["ids_per_forward"]
+    as_good = [
+        result
+        for result in results
+        if result["difference"] <= result["standard_error"]
+        and result.get("answers_difference", -1.0) >= -result.get("answers_standard_error", 0.0)
+    ]
+    best = max(as_good, key=lambda result: result["ids_per_forward"])
+    assert {"remasking": "low_confidence"} | best["setting"] == {
+        name: getattr(config, name) for name in ("denoising_steps", "remasking", "entropy_bound")
+    }
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question["file"])

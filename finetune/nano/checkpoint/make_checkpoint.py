@@ -31,8 +31,8 @@ from processing_ttt.vocabulary_ttt import TttVocabulary
 from .tokenizer import train_tokenizer
 
 BLOCK_LENGTH = 16  # a word has at most 15 codes in 95 of 100 cases, and one end marker
-# The best point of benchmarks/sweep.py, in at most as many steps as the published rule takes.
-DENOISING = {"denoising_steps": 16, "entropy_bound": 1.0, "remasking": "low_confidence"}
+# The best point of benchmarks/sweep.py.
+DENOISING = {"denoising_steps": 16, "entropy_bound": 3.0, "remasking": "low_confidence"}
 MAX_NEW_TOKENS = 400
 TRANSCRIPTION_SECONDS = 5.0  # nano learnt from single sentences
 
