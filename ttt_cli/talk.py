@@ -49,6 +49,7 @@ STDIN = "-"
 SPEECH = Path("speech.wav")
 LONG_TEXT = 400  # characters: about half a minute of speech
 NO_AUDIO = "The reply has no audio, so no file was written."
+CUT_OFF = "Warning: the reply was cut off at the checkpoint's `max_new_tokens`, so its end is missing."
 
 
 # ---------------------------------------------------------------------------------------------------------------- input
@@ -147,12 +148,16 @@ def _answer(
             else NO_AUDIO,
             err=True,
         )
+    if not reply.finished:
+        typer.echo(CUT_OFF, err=True)
     if play and has_audio:
         try:
             with player(reply.sampling_rate) as loudspeaker:
                 loudspeaker.write(reply.audio)
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
+    if task == "tts" and not reply.finished:
+        raise typer.Exit(1)  # a text was to be read, and is not read whole
 
 
 def _rounded(time: "TttWordTime") -> dict[str, Any]:
@@ -213,6 +218,10 @@ def _answer_as_it_comes(
         )
     if interrupted:
         raise typer.Exit(130)  # as a shell reports a process that Ctrl-C ended
+    if not stream.finished:
+        typer.echo(CUT_OFF, err=True)
+        if task == "tts":
+            raise typer.Exit(1)
 
 
 def _write(outputs: Sequence[Any], samples: Any) -> None:

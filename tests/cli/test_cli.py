@@ -135,6 +135,18 @@ SUMMARY = re.compile(
 )
 
 
+@pytest.mark.parametrize("stream", [(), ("--stream",)], ids=["whole", "stream"])
+def test_a_text_that_is_not_read_to_its_end_is_an_error(tmp_path, stream):
+    folder = tmp_path / "short"
+    shutil.copytree(nano_checkpoint(), folder)
+    config = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps(config | {"max_new_tokens": 24}))
+    text = "Seven plus five is twelve."
+    done = ttt("speak", "--model", folder, "--text", text, *stream, cwd=tmp_path)
+    assert done.returncode == 1 and text.startswith(done.stdout.strip()) and len(done.stdout.strip()) < len(text)
+    assert "Warning: the reply was cut off" in done.stderr and (tmp_path / "speech.wav").exists()
+
+
 def test_talk_and_speak_stream_what_they_say_whole(tmp_path):
     question = ("talk", "--audio", QUESTIONS[0])
     whole, streamed = ttt(*question, cwd=tmp_path), ttt(*question, "--stream", "--out", "stream.wav", cwd=tmp_path)

@@ -8,7 +8,7 @@ from streaming_fixtures import assert_same_reply, audio_of, text_of
 from modeling_ttt import nano_checkpoint
 from modeling_ttt.exact_text_ttt import ExactTextLogitsProcessor
 from processing_ttt import TttBlockDraft, TttTalker
-from processing_ttt.reading_ttt import split_sentences
+from processing_ttt.reading_ttt import split_sentences, without_drawings
 
 # Names, capitals and words that nano has never spoken.
 TEXTS = ("Xavier paid his euros at the ZOO!", "Hello.", "quetzalcoatl sat, sat, sat, and sat: \u00dcber (rarely)")
@@ -164,6 +164,23 @@ def test_a_cancelled_reading_stops_before_the_next_sentence(talker):
 def test_sentences_end_at_stops_lines_and_a_number_of_words_or_characters(text, sentences):
     assert split_sentences(text) == sentences
     assert " ".join(split_sentences(text)).split() == text.split()
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("```text\nfinetune \u2500\u2500\u2510 writes | a model", "```text\nfinetune  writes  a model"),
+        ("* One - two \u2014 three \U0001f600", " One  two  three "),
+        ("R & D + 5 % of it, well-known", "R & D + 5 % of it, well-known"),
+        ("\u2500\u2500", "\u2500\u2500"),
+    ],
+)
+def test_words_that_are_not_read_aloud_are_left_out(text, read):
+    assert without_drawings(text) == read
+
+
+def test_frames_around_a_text_are_not_spoken(talker):
+    assert talker.reply(text="\u2500\u2500 Hello. \u2502", task="tts").text.split() == ["Hello."]
 
 
 def test_a_sentence_that_is_cut_off_ends_the_reply_unfinished(talker):
