@@ -122,12 +122,12 @@ class DecodingState:
     @property
     def block(self) -> torch.Tensor:
         """Token ids of the block being denoised, masks included `(block,)`."""
-        return self.buffer[self.final_length : self.draft_end]
+        return self.buffer[self.draft_end - self.block_length : self.draft_end]
 
     @property
     def block_length(self) -> int:
         """Length of the block being denoised; 0 in text."""
-        return self.draft_end - self.final_length
+        return self.draft_length if self.in_span else 0
 
     @property
     def draft_length(self) -> int:

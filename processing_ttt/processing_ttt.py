@@ -17,7 +17,7 @@ from .codec_loading_ttt import OWN_CODEC, CodecHandle
 from .layout_ttt import TASKS, TttLayout, chat_template, task_messages
 from .pretrained_processor_ttt import TRANSCRIPTION_SECONDS, check_settings
 from .reply_decoding_ttt import ReplyDecodingProcessor
-from .spoken_text_ttt import spoken_question, spoken_text
+from .spoken_text_ttt import spoken_question, spoken_text, without_drawings
 from .streaming_ttt import ReplyStreamingMixin
 from .tasks_ttt import Messages, check_text
 from .tasks_ttt import system_prompt as task_system_prompt
@@ -329,7 +329,7 @@ class TttProcessor(ReplyStreamingMixin, ReplyDecodingProcessor):
             check_text(prompt)
         if self.bare_text_task is not None and not any(BEGIN_OF_MESSAGE in prompt for prompt in prompts):
             if self.bare_text_task == "tts":
-                prompts = [spoken_text(prompt) for prompt in prompts]
+                prompts = [spoken_text(without_drawings(prompt)) for prompt in prompts]
                 kwargs["reply_texts"] = prompts
             return self.prepare([self.messages(self.bare_text_task, prompt, audio) for prompt in prompts], **kwargs)
         options = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)

@@ -11,7 +11,6 @@ Depends on the processor and on `generate`. Independent of waveforms and of how 
 
 import itertools
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,12 +22,11 @@ from transformers.generation.streamers import BaseStreamer
 from .layout_ttt import TttLayout
 from .processing_ttt import TttProcessor
 from .reply_ttt import TttReply
-from .spoken_text_ttt import spoken_text
+from .spoken_text_ttt import spoken_text, without_drawings
 from .streaming_ttt import GeneratesReplies
 
 LONGEST_PART = (25, 150)  # words and characters: nano reads more within its 400 new token ids
 SENTENCES_AT_ONCE = 8
-DRAWING = frozenset("|*_~`-\u2013\u2014\u2022")  # characters of tables, rules and lists, where a word has no other
 _SENTENCE_END = re.compile(r"(?<=[.!?…;])\s+|\s*\n\s*")
 
 
@@ -138,26 +136,6 @@ class TextReader:
     @property
     def _space(self) -> list[int]:
         return self.processor.tokenizer.encode(" ", add_special_tokens=False)
-
-
-def without_drawings(text: str) -> str:
-    """
-    Leave out words that are not read aloud: rules, frames, bullets and pictures.
-
-    Args:
-        text (`str`): Any text.
-
-    Returns:
-        `str`: The text without the words that consist of such characters alone (Unicode's symbols So and Sk, and
-        `DRAWING`); the same text if there are none, or nothing else.
-    """
-    kept = [word for word in re.split(r"(\s+)", text) if word.isspace() or not word or not _is_drawing(word)]
-    found = "".join(kept)
-    return found if found.strip() else text
-
-
-def _is_drawing(word: str) -> bool:
-    return all(character in DRAWING or unicodedata.category(character) in ("So", "Sk") for character in word)
 
 
 def split_sentences(text: str, longest: tuple[int, int] = LONGEST_PART) -> list[str]:

@@ -114,15 +114,12 @@ def _answer(
     speed: float = 1.0,
 ) -> None:
     """Generate a reply, then print its text and write its audio."""
-    import numpy as np
+    from processing_ttt.audio_speed_ttt import change_speed
 
-    from processing_ttt.audio_speed_ttt import SpeedChanger
-
-    changer = SpeedChanger(speed, talker.processor.codec_config.output_sampling_rate)
     start = time.perf_counter()
     reply = talker.ask(task, text, audio)
     if speed != 1:
-        faster = np.concatenate([changer.push(reply.audio), changer.finish()])
+        faster = change_speed(reply.audio, speed, reply.sampling_rate)
         timings = [replace(time, start=time.start / speed, end=time.end / speed) for time in reply.timings]
         reply = replace(reply, audio=faster, timings=tuple(timings))
     seconds = time.perf_counter() - start

@@ -162,8 +162,8 @@ class TalkRequest:
         language (`str`, *optional*): Language tag, where the adapter has several; one that it does not have is ignored.
         user (`str`, *optional*): Who asks, for the limit per user.
         history (`Sequence[PastTurn]`): The turns before, for `chat` without `conversation`.
-        speed (`float`): How fast the reply is to be played, from 0.25 to 4. Its audio is that of speed 1: whoever plays
-            it changes it.
+        speed (`float`): Speed at which the reply is played, from 0.25 to 4. Its audio has speed 1; the player changes
+            it.
     """
 
     task: str = "chat"

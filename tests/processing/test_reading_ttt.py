@@ -8,7 +8,8 @@ from streaming_fixtures import assert_same_reply, audio_of, text_of
 from modeling_ttt import nano_checkpoint
 from modeling_ttt.exact_text_ttt import ExactTextLogitsProcessor
 from processing_ttt import TttBlockDraft, TttTalker
-from processing_ttt.reading_ttt import split_sentences, without_drawings
+from processing_ttt.reading_ttt import split_sentences
+from processing_ttt.spoken_text_ttt import without_drawings
 
 # Names, capitals and words that nano has never spoken.
 TEXTS = ("Xavier paid his euros at the ZOO!", "Hello.", "quetzalcoatl sat, sat, sat, and sat: \u00dcber (rarely)")
@@ -170,7 +171,8 @@ def test_sentences_end_at_stops_lines_and_a_number_of_words_or_characters(text, 
     ("text", "read"),
     [
         ("```text\nfinetune \u2500\u2500\u2510 writes | a model", "```text\nfinetune  writes  a model"),
-        ("* One - two \u2014 three \U0001f600", " One  two  three "),
+        ("* One - two \u2014 three \U0001f600\n  - four", " One - two \u2014 three \n four"),
+        ("12 - 5 is 7, 2 * 3 is 6, 20 \u00b0 C", "12 - 5 is 7, 2 * 3 is 6, 20 \u00b0 C"),
         ("R & D + 5 % of it, well-known", "R & D + 5 % of it, well-known"),
         ("\u2500\u2500", "\u2500\u2500"),
     ],
