@@ -11,10 +11,11 @@ reply.
   time (median), codec not included.
 
 Every system decodes greedily, and diffused audio by the paper's rule with more steps for its masks: the most confident
-`CODES_PER_STEP` first. Two are measured again in other ways (`OTHER_DECODINGS`): a causal model that always takes the
+`CODES_PER_STEP` first. Some are measured again in other ways (`OTHER_DECODINGS`): a causal model that always takes the
 best code may fall into a loop, so `ar` draws its ids from ten best ones and 95 % (the paper's rule for text); the
 most confident first favours frequent codes, so `ttt` reveals one code at a time, calibrated by how frequent it is; and
-in blocks of 8, for comparison with `ttt-block-8`.
+in blocks of 8, for comparison with `ttt-block-8`. `ttt-two-stream` is decoded in fewer steps, and under the entropy
+bound that nano is shipped with.
 
 Depends on models, the processor and the judge. Changes nothing.
 """
@@ -45,6 +46,12 @@ OTHER_DECODINGS: dict[str, dict[str, dict[str, Any]]] = {  # system -> name in i
     "ttt": {
         "calibrated": {"denoising_steps": BLOCK_LENGTH, "remasking": "calibrated"},
         "blocks_of_8": {"block_length": 8, "denoising_steps": 8 // CODES_PER_STEP},
+    },
+    "ttt-two-stream": {
+        "entropy_bound": {"denoising_steps": BLOCK_LENGTH, "entropy_bound": 3.0},
+        "four_steps": {"denoising_steps": 4},
+        "two_steps": {"denoising_steps": 2},
+        "one_step": {"denoising_steps": 1},
     },
 }
 

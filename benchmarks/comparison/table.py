@@ -19,6 +19,10 @@ OTHER_ROWS = {
     "sampled": "AR, ids drawn (top-k 10, top-p 0.95)",
     "calibrated": "TtT, a code at a time, calibrated",
     "blocks_of_8": "TtT, in blocks of 8",
+    "entropy_bound": "TtT, two streams, entropy bound of 3 nats",
+    "four_steps": "TtT, two streams, 4 steps for a block",
+    "two_steps": "TtT, two streams, 2 steps for a block",
+    "one_step": "TtT, two streams, 1 step for a block",
 }
 REFERENCE = "ttt"
 OWN_REFERENCE = {"ttt-block-8": "blocks_of_8"}  # compared with TtT decoded so as well
