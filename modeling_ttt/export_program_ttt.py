@@ -84,7 +84,9 @@ def _exported(model: TttForConditionalGeneration, target: str, num_sequences: in
 
         # Keys and values stay inputs and outputs: most denoising steps keep none.
         config = OpenVINOConfig(dynamic=True, dynamic_shapes=dynamic_shapes(model), stateful=False)
-        return OpenVINOExporter().export(model, inputs, config=config)
+        exported = OpenVINOExporter().export(model, inputs, config=config)
+        # Otherwise OpenVINO computes in bfloat16 on CPUs that multiply it.
+        return exported.to("cpu", config={"INFERENCE_PRECISION_HINT": "f32"})
     from transformers.exporters import ExecutorchConfig, ExecutorchExporter
 
     shapes = dynamic_shapes(model, MAX_QUERIES, MAX_CACHED)
