@@ -295,6 +295,8 @@ def _open_session(graph: Path) -> Any:
         raise ImportError('This engine needs ONNX Runtime: `pip install "text-to-talk[edge]"`.') from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    # Threads that spin between forwards take the cores from PyTorch's, which do the rest of decoding.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

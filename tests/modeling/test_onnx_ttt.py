@@ -127,6 +127,13 @@ def test_it_scores_as_the_model_does_without_a_cache_and_with_one_of_pytorch(mod
     torch.testing.assert_close(engine(ids).logits, model(ids).logits.detach(), rtol=0, atol=1e-4)
 
 
+def test_threads_do_not_spin_between_forwards(engine):
+    """They would take the cores from PyTorch's: two threads took half as long again as one."""
+    options = engine.model.session.get_session_options()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert options.intra_op_num_threads == torch.get_num_threads()
+
+
 def test_the_graph_has_few_operations(model, folder):
     operations = Counter(node.op_type for node in onnx.load(folder / "onnx" / "model.onnx").graph.node)
     layers = model.config.text_config.num_hidden_layers
