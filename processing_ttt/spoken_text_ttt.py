@@ -23,28 +23,9 @@ _REWRITTEN = (
     (re.compile(r"(\d+(?:[.,]\d+)*) ?([$€£¥])(?!\d)"), r"\2\1"),
     (re.compile(r"([@§])(?=\d)"), r"\1 "),
 )
-# Words of frames, symbols and pictures alone, and bullets before a word.
-_DRAWINGS = re.compile(
-    r"(?<!\S)[\u2022\u2500-\u27bf\ufe0f\U0001f300-\U0001faff|_`]+(?!\S)|^[ \t]*[-*](?=\s+[^\s\d])", re.MULTILINE
-)
 _NUMBERS = re.compile(r"\d+(?:[.,:]\d+)*|\D+")
 _ESCAPED = re.compile(r"\\([\"\\])")
 LANGUAGES = ("en", "zh", "ja")  # with rules in `wetext`
-
-
-def without_drawings(text: str) -> str:
-    """
-    Leave out what is not read aloud: frames and rules, bars of tables, pictures, and the bullets of lists.
-
-    Args:
-        text (`str`): Any text.
-
-    Returns:
-        `str`: The text without words of such characters alone, and without `-` or `*` at the begin of a line; the same
-        text if nothing else is in it.
-    """
-    found = _DRAWINGS.sub("", text)
-    return found if found.strip() else text
 
 
 def spoken_text(text: str, language: str | None = None) -> str:
