@@ -22,6 +22,7 @@ from .spoken_text_ttt import spoken_question, spoken_text
 from .streaming_ttt import ReplyStreamingMixin
 from .tasks_ttt import DEFAULT_LANGUAGE, Messages, check_text
 from .tasks_ttt import system_prompt as task_system_prompt
+from .unknown_letters_ttt import warn_of_unknown_letters
 from .vocabulary_ttt import (
     AUDIO_CODE,
     AUDIO_PLACEHOLDER,
@@ -152,18 +153,22 @@ class TttProcessor(ReplyStreamingMixin, ReplyDecodingProcessor):
 
     def readable_text(self, text: str, language: str | None = DEFAULT_LANGUAGE) -> str:
         """
-        Write a text as it is read aloud: without markup, and with numbers and signs as words.
+        Write a text as it is read aloud: without markup, and with numbers and signs as words. Warns of letters that
+        are foreign to the tokenizer.
 
         Args:
             text (`str`): Any text, perhaps Markdown.
             language (`str`, *optional*, defaults to `"en"`): Its language tag; `None` if it is not known: numbers and
-                signs then stay.
+                signs then stay, and there is no warning.
 
         Returns:
             `str`: A text for `messages` and the `reply_texts` of `prepare`.
         """
         is_english = language is not None and language.partition("-")[0].lower() == DEFAULT_LANGUAGE
         text = plain_text(text, is_english)
+        if is_english:
+            with _TOKENIZING:
+                warn_of_unknown_letters(text, self.tokenizer)
         return text if language is None else spoken_text(text, language)
 
     def prepare(
