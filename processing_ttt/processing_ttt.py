@@ -15,12 +15,14 @@ from transformers import BatchFeature, PreTrainedTokenizerBase
 from .audio_input_ttt import as_audio_list, resolve_audio_parts
 from .codec_loading_ttt import OWN_CODEC, CodecHandle
 from .layout_ttt import TASKS, TttLayout, chat_template, task_messages
+from .plain_text_ttt import plain_text
 from .pretrained_processor_ttt import TRANSCRIPTION_SECONDS, check_settings
 from .reply_decoding_ttt import ReplyDecodingProcessor
-from .spoken_text_ttt import spoken_question, spoken_text, without_drawings
+from .spoken_text_ttt import spoken_question, spoken_text
 from .streaming_ttt import ReplyStreamingMixin
-from .tasks_ttt import Messages, check_text
+from .tasks_ttt import DEFAULT_LANGUAGE, Messages, check_text
 from .tasks_ttt import system_prompt as task_system_prompt
+from .unknown_letters_ttt import warn_of_unknown_letters
 from .vocabulary_ttt import (
     AUDIO_CODE,
     AUDIO_PLACEHOLDER,
@@ -148,6 +150,26 @@ class TttProcessor(ReplyStreamingMixin, ReplyDecodingProcessor):
         asking = (task_system_prompt(task, None, self.system_prompts) for task in ("chat", "text"))
         is_question = system_prompt is None or system_prompt in asking
         return spoken_question(text) if self.spoken_input and isinstance(text, str) and is_question else text
+
+    def readable_text(self, text: str, language: str | None = DEFAULT_LANGUAGE) -> str:
+        """
+        Write a text as it is read aloud: without markup, and with numbers and signs as words. Warns of letters that
+        are foreign to the tokenizer.
+
+        Args:
+            text (`str`): Any text, perhaps Markdown.
+            language (`str`, *optional*, defaults to `"en"`): Its language tag; `None` if it is not known: numbers and
+                signs then stay, and there is no warning.
+
+        Returns:
+            `str`: A text for `messages` and the `reply_texts` of `prepare`.
+        """
+        is_english = language is not None and language.partition("-")[0].lower() == DEFAULT_LANGUAGE
+        text = plain_text(text, is_english)
+        if is_english:
+            with _TOKENIZING:
+                warn_of_unknown_letters(text, self.tokenizer)
+        return text if language is None else spoken_text(text, language)
 
     def prepare(
         self, messages: Messages | list[Messages], reply_texts: Sequence[str] | None = None, **kwargs: Any
@@ -329,7 +351,7 @@ class TttProcessor(ReplyStreamingMixin, ReplyDecodingProcessor):
             check_text(prompt)
         if self.bare_text_task is not None and not any(BEGIN_OF_MESSAGE in prompt for prompt in prompts):
             if self.bare_text_task == "tts":
-                prompts = [spoken_text(without_drawings(prompt)) for prompt in prompts]
+                prompts = [self.readable_text(prompt) for prompt in prompts]
                 kwargs["reply_texts"] = prompts
             return self.prepare([self.messages(self.bare_text_task, prompt, audio) for prompt in prompts], **kwargs)
         options = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)

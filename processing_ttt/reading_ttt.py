@@ -1,7 +1,7 @@
 """
 Read a given text aloud: the text of the reply is the given one, token for token, at any length.
 
-    text ── spoken_text, split_sentences ──► sentences ── generate, each with its `reply_text_ids` ──► ids
+    text ── readable_text, split_sentences ──► sentences ── generate, each with its `reply_text_ids` ──► ids
     ids of the sentences ── join_sentences, or SentenceStreamer as they arrive ──► ids of one reply
 
 [`TextReader`] does all of it.
@@ -22,8 +22,8 @@ from transformers.generation.streamers import BaseStreamer
 from .layout_ttt import TttLayout
 from .processing_ttt import TttProcessor
 from .reply_ttt import TttReply
-from .spoken_text_ttt import spoken_text, without_drawings
 from .streaming_ttt import GeneratesReplies
+from .tasks_ttt import DEFAULT_LANGUAGE
 
 LONGEST_PART = (25, 150)  # words and characters: nano reads more within its 400 new token ids
 SENTENCES_AT_ONCE = 8
@@ -120,9 +120,7 @@ class TextReader:
 
     def _sentences(self, text: str, language: str | None, system_prompt: str | None) -> list[str]:
         """Cut a text; numbers become words, but not where a system prompt leaves the language open."""
-        text = without_drawings(text)
-        if language is not None or system_prompt is None:
-            text = spoken_text(text, language)
+        text = self.processor.readable_text(text, language or (DEFAULT_LANGUAGE if system_prompt is None else None))
         return split_sentences(text) or [text]  # an empty text is refused with its prompt
 
     def _prepared(self, sentences: Sequence[str], language: str | None, system_prompt: str | None) -> BatchFeature:

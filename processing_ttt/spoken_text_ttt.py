@@ -9,43 +9,23 @@ import warnings
 from functools import lru_cache
 from typing import Any
 
+from .english_forms_ttt import readable_english
+
 # Text that is not read as it is written: digits, signs between words, and abbreviations.
-_WRITTEN_FORM = re.compile(r"[\d$€£¥%&@+=°§#×÷]|\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|approx|No)\.")
+_WRITTEN_FORM = re.compile(
+    r"[\d$€£¥%&@+=°§#×÷¼-¾⅐-⅞]|\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|approx|No|e\. ?g|i\. ?e)\.|\b(?:[A-Z]\.){2}"
+)
 # In a question, small numbers around a dash or a slash are arithmetic; in other text they are a range or a fraction.
 _ARITHMETIC = re.compile(r"(?<![\d/-])(\d{1,3}) ?([-−/]) ?(\d{1,3})(?![\d/-])")
 _OPERATIONS = {"-": "minus", "−": "minus", "/": "divided by"}
-# What `wetext` does not read, in forms that it reads.
+# What `wetext` does not read in any language, in forms that it reads.
 _REWRITTEN = (
     (re.compile(r"(\d+(?:[.,]\d+)*) ?([$€£¥])(?!\d)"), r"\2\1"),
-    (re.compile(r"(?<=\d) ?× ?(?=\d)"), " times "),
-    (re.compile(r"(?<=\d) ?÷ ?(?=\d)"), " divided by "),
-    (re.compile(r"(?<!\S)\+(?=\d)"), "plus "),
-    (re.compile(r"(?<=\d)\+(?!\S)"), " plus"),
-    (re.compile(r"(?<!\w)#(?=\d)"), "number "),
     (re.compile(r"([@§])(?=\d)"), r"\1 "),
-)
-# Words of frames, symbols and pictures alone, and bullets before a word.
-_DRAWINGS = re.compile(
-    r"(?<!\S)[\u2022\u2500-\u27bf\ufe0f\U0001f300-\U0001faff|_`]+(?!\S)|^[ \t]*[-*](?=\s+[^\s\d])", re.MULTILINE
 )
 _NUMBERS = re.compile(r"\d+(?:[.,:]\d+)*|\D+")
 _ESCAPED = re.compile(r"\\([\"\\])")
 LANGUAGES = ("en", "zh", "ja")  # with rules in `wetext`
-
-
-def without_drawings(text: str) -> str:
-    """
-    Leave out what is not read aloud: frames and rules, bars of tables, pictures, and the bullets of lists.
-
-    Args:
-        text (`str`): Any text.
-
-    Returns:
-        `str`: The text without words of such characters alone, and without `-` or `*` at the begin of a line; the same
-        text if nothing else is in it.
-    """
-    found = _DRAWINGS.sub("", text)
-    return found if found.strip() else text
 
 
 def spoken_text(text: str, language: str | None = None) -> str:
@@ -66,7 +46,7 @@ def spoken_text(text: str, language: str | None = None) -> str:
     normalizer = _normalizer(language)
     if normalizer is None:
         return text
-    return "\n".join(_spoken_line(line, normalizer) for line in text.splitlines())
+    return "\n".join(_spoken_line(line, normalizer, language) for line in text.splitlines())
 
 
 def spoken_question(text: str) -> str:
@@ -88,16 +68,19 @@ def spoken_question(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _spoken_line(line: str, normalizer: Any) -> str:
+def _spoken_line(line: str, normalizer: Any, language: str) -> str:
     """Write a line as it is read: `wetext` drops ends of lines, fails at two spaces, and escapes quotation marks."""
     if not _WRITTEN_FORM.search(line):
         return line
     for written, readable in _REWRITTEN:
         line = written.sub(readable, line)
+    if language == "en":
+        line = readable_english(line)
     words = line.replace("\0", " ").split()
-    if (spoken := _read(" ".join(words), normalizer)) is not None:
-        return spoken
-    return " ".join(_spoken_word(word, normalizer) for word in words)
+    spoken = _read(" ".join(words), normalizer)
+    if spoken is None:
+        spoken = " ".join(_spoken_word(word, normalizer) for word in words)
+    return spoken.replace("No .", "No.")  # see `readable_english`
 
 
 def _spoken_word(word: str, normalizer: Any) -> str:

@@ -46,6 +46,13 @@ def test_numbers_are_read_as_words(speaker):
     assert speaker.processor.decode(inputs["reply_text_ids"][0]) == "Xavier paid three dollars."
 
 
+def test_markup_is_not_read_and_foreign_letters_are_warned_of(speaker):
+    inputs = speaker.processor("# My **week** [here](https://example.org/a)", return_tensors="pt")
+    assert speaker.processor.decode(inputs["reply_text_ids"][0]) == "My week here"
+    with pytest.warns(UserWarning, match="Cyrillic"):
+        speaker.processor("Привет")
+
+
 def test_its_processor_writes_the_prompt_that_reads_a_bare_text_aloud(speaker):
     processor = AutoProcessor.from_pretrained(FOLDER)
     expected = processor.prepare(processor.messages("tts", "Hello."))["input_ids"]

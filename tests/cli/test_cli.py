@@ -113,6 +113,13 @@ def test_speak_reads_a_text_aloud(tmp_path):
     assert soundfile.info(tmp_path / "speech.wav").duration > 0.5
 
 
+def test_speak_warns_in_one_line_of_letters_that_the_checkpoint_does_not_have(tmp_path):
+    done = ttt("speak", "мир", cwd=tmp_path)
+    warnings = [line for line in done.stderr.splitlines() if line.startswith("Warning: ")]
+    assert done.returncode == 0 and len(warnings) == 1, done.stderr
+    assert "Cyrillic letters" in warnings[0] and "--adapter" in warnings[0]
+
+
 def test_each_adapter_is_asked_in_its_own_language_unless_one_is_named():
     languages = {"it": AdapterLanguages(("it",)), "ru": AdapterLanguages(("ru",)), "old": AdapterLanguages()}
     chosen = []

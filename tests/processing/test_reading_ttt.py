@@ -8,8 +8,8 @@ from streaming_fixtures import assert_same_reply, audio_of, text_of
 from modeling_ttt import nano_checkpoint
 from modeling_ttt.exact_text_ttt import ExactTextLogitsProcessor
 from processing_ttt import TttBlockDraft, TttTalker
+from processing_ttt.plain_text_ttt import without_drawings
 from processing_ttt.reading_ttt import split_sentences
-from processing_ttt.spoken_text_ttt import without_drawings
 
 # Names, capitals and words that nano has never spoken.
 TEXTS = ("Xavier paid his euros at the ZOO!", "Hello.", "quetzalcoatl sat, sat, sat, and sat: \u00dcber (rarely)")
@@ -183,6 +183,12 @@ def test_words_that_are_not_read_aloud_are_left_out(text, read):
 
 def test_frames_around_a_text_are_not_spoken(talker):
     assert talker.reply(text="\u2500\u2500 Hello. \u2502", task="tts").text.split() == ["Hello."]
+
+
+def test_signs_of_markup_are_not_spoken(talker):
+    assert talker.reply(text="# Hi\n- [a **cat**](https://example.org)", task="tts").text.split() == ["Hi", "a", "cat"]
+    german = talker.processor.messages("tts", text="x", language="de")[0]["content"]
+    assert talker.reply(text="*Ja* http://a.de", task="tts", system_prompt=german).text == "Ja a.de"
 
 
 def test_a_sentence_that_is_cut_off_ends_the_reply_unfinished(talker):

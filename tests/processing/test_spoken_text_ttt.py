@@ -15,7 +15,7 @@ from processing_ttt.spoken_text_ttt import spoken_question, spoken_text
     ("written", "spoken"),
     [
         ("Dr. Smith has 3 cats.", "doctor Smith has three cats."),
-        ("It costs $3.50.", "It costs three point five dollars."),
+        ("It costs $3.50.", "It costs three dollars and fifty cents."),
         ("Born in 1999, 15% off!", "Born in nineteen ninety nine, fifteen percent off!"),
         ("The 3rd of 12 at 4:30 pm.", "The third of twelve at four thirty PM."),
         ("What is 7+5?", "What is seven plus five?"),
