@@ -33,7 +33,7 @@ from .vocabulary_ttt import (
 )
 
 # A call changes the settings of a fast tokenizer (padding, recognition of markers): one thread at a time.
-_TOKENIZING = threading.Lock()
+TOKENIZING = threading.Lock()
 
 # Options of the tokenizer that users of chat templates give by name.
 TOKENIZER_OPTIONS = frozenset(("padding", "padding_side", "pad_to_multiple_of", "truncation", "max_length"))
@@ -167,7 +167,7 @@ class TttProcessor(ReplyStreamingMixin, ReplyDecodingProcessor):
         is_english = language is not None and language.partition("-")[0].lower() == DEFAULT_LANGUAGE
         text = plain_text(text, is_english)
         if is_english:
-            with _TOKENIZING:
+            with TOKENIZING:
                 warn_of_unknown_letters(text, self.tokenizer)
         return text if language is None else spoken_text(text, language)
 
@@ -210,7 +210,7 @@ class TttProcessor(ReplyStreamingMixin, ReplyDecodingProcessor):
 
     def _reading_inputs(self, texts: list[str], return_tensors: str) -> dict[str, Any]:
         """The inputs of `generate` that hold the texts of its replies."""
-        with _TOKENIZING:
+        with TOKENIZING:
             encoded = self.tokenizer(
                 texts,
                 add_special_tokens=False,
@@ -251,7 +251,7 @@ class TttProcessor(ReplyStreamingMixin, ReplyDecodingProcessor):
                 as it begins the next one.
         """
         options: dict[str, Any] = {"chat_template": self.chat_template, "sanitize_control_tokens": True}
-        with _TOKENIZING:
+        with TOKENIZING:
             said, ids = (
                 self.tokenizer.apply_chat_template(
                     messages, add_generation_prompt=begins_reply, return_dict=False, **options
@@ -365,7 +365,7 @@ class TttProcessor(ReplyStreamingMixin, ReplyDecodingProcessor):
         sampling_rate = options["audio_kwargs"].get("sampling_rate")
         replacements = [self._audio_text(self.encode_audio(each, sampling_rate)) for each in given]
         prompts, offsets = self.get_text_with_replacements(prompts, audio_replacements=replacements)
-        with _TOKENIZING:
+        with TOKENIZING:
             encoded = self.tokenizer(prompts, **options["text_kwargs"])
         data = {name: value for name, value in encoded.items() if name not in self.unused_input_names}
         if options.get("return_text_replacement_offsets"):

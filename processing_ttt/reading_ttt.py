@@ -20,7 +20,7 @@ from transformers import BatchFeature
 from transformers.generation.streamers import BaseStreamer
 
 from .layout_ttt import TttLayout
-from .processing_ttt import TttProcessor
+from .processing_ttt import TOKENIZING, TttProcessor
 from .reply_ttt import TttReply
 from .streaming_ttt import GeneratesReplies
 from .tasks_ttt import DEFAULT_LANGUAGE
@@ -133,7 +133,8 @@ class TextReader:
 
     @property
     def _space(self) -> list[int]:
-        return self.processor.tokenizer.encode(" ", add_special_tokens=False)
+        with TOKENIZING:
+            return self.processor.tokenizer.encode(" ", add_special_tokens=False)
 
 
 def split_sentences(text: str, longest: tuple[int, int] = LONGEST_PART) -> list[str]:
