@@ -9,6 +9,7 @@ dropout, so a run that was killed ends with the weights of one that was not.
 Depends on examples, systems and files. Independent of audio.
 """
 
+import copy
 import json
 import math
 import os
@@ -26,6 +27,7 @@ from torch import nn
 from tqdm import tqdm
 
 from finetune.training.collate import Example, assign_rows
+from finetune.training.distillation import teacher_labels
 from finetune.training.muon import MuonAdamW
 from processing_ttt.vocabulary_ttt import TttVocabulary
 
@@ -122,6 +124,8 @@ def train(
     options: TrainingOptions,
     stop_after: int | None = None,
     backbone: dict[str, Any] | None = None,
+    start: Path | None = None,
+    teacher_steps: int = 0,
 ) -> dict[str, Any]:
     """
     Train a system, or go on where its folder stopped.
@@ -135,6 +139,9 @@ def train(
         options (`TrainingOptions`): Equal for all systems.
         stop_after (`int`, *optional*): Save and leave after this step, as if interrupted there.
         backbone (`dict`, *optional*): Other sizes than the comparison's.
+        start (`Path`, *optional*): A finished run whose weights it begins with, instead of random ones.
+        teacher_steps (`int`, *optional*, defaults to 0): If positive, the model it begins with completes the masks in
+            so many steps, and what it revealed is learnt.
 
     Returns:
         `dict`: `steps`, `seconds` (wall), `cpu_seconds`, `tokens` (ids of the examples, before cuts), `curve` (mean
@@ -145,6 +152,9 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     model = create_model(system, vocabulary, seed, backbone).to(options.device).train()
+    if start is not None:
+        load_finished(start, model)
+    teacher = copy.deepcopy(model).eval() if teacher_steps else None
     optimiser = MuonAdamW(model, options.learning_rate, options.weight_decay)
     progress = _resume(folder, model, optimiser, asdict(options))
     lengths = {task: [len(example["input_ids"]) for example in found] for task, found in examples.items()}
@@ -160,6 +170,8 @@ def train(
     ):
         rows = [[examples[task][number] for task, number in row] for row in plan[step]]
         batch = make_batch(system, model, rows, options.row_length, vocabulary, seed, step)
+        if teacher is not None:
+            batch["labels"] = teacher_labels(teacher, _on(batch, options.device), teacher_steps)
         losses = _update(system, model, optimiser, batch, step, options)
         progress["steps"] = step + 1
         progress["tokens"] += sum(len(example["input_ids"]) for row in rows for example in row)
@@ -218,7 +230,7 @@ def _update(
     """Take one step; gives its losses."""
     for group in optimiser.param_groups:
         group["lr"] = learning_rate_at(step, options)
-    batch = {name: tensor.to(options.device) for name, tensor in batch.items()}
+    batch = _on(batch, options.device)
     with torch.autocast(options.device, torch.bfloat16, enabled=options.precision == "bf16"):
         losses = compute_loss(system, model, batch)
     losses["loss"].backward()
@@ -227,6 +239,10 @@ def _update(
     for parameter in model.parameters():
         parameter.grad = None
     return {name: value.item() for name, value in losses.items()}
+
+
+def _on(batch: dict[str, torch.Tensor], device: str) -> dict[str, torch.Tensor]:
+    return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
 def _add_to_curve(curve: list[dict[str, float]], step: int, losses: dict[str, float]) -> None:

@@ -164,6 +164,12 @@ def test_a_recipe_and_a_model_have_the_same_objectives():
         override(Recipe(), {"objective": "both"})
 
 
+def test_a_teacher_needs_masks_in_copies():
+    with pytest.raises(ValueError, match="`distillation_steps` .* goes with `objective: two_stream`"):
+        override(Recipe(), {"distillation_steps": 8})
+    assert override(Recipe(), {"distillation_steps": 8, "objective": "two_stream"}).distillation_steps == 8
+
+
 def test_keys_by_their_other_names_are_the_same_keys(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text("misheard_codes: 0.1\nstages: [{name: last, validation_sounds: 3}]\n")
