@@ -41,6 +41,16 @@ finally:
         ("talk --audio a.wav --audio b.wav", "Ask one question"),
         ("talk hello --text hello", "Ask one question"),
         ("talk hello --json --stream", "leave out --stream"),
+        ("talk a.wav b.wav", "ask several questions in a conversation with `ttt chat`"),
+        ("talk what is --stream this", "put a text between quotation marks"),
+        ("speak Hello there.", "put a text between quotation marks"),
+        ("speak Hello. --speed 0", "Invalid value for '--speed'"),
+        ("speak Hello. --speed fast", "See `ttt speak --help`."),
+        (f"talk Hello. --seed {2**64}", f"A seed is from {-(2**63)} to"),
+        ("talk Hello. --nothing", "No such option: --nothing"),
+        ("talk Hello. --dtype float8", "'float8' is not one of"),
+        ("evaluate", "Missing argument"),
+        ("tlak Hello.", "Did you mean 'talk'? See `ttt --help`."),
         ("speak Hello. --out speech.m4a", "use .wav, .flac, .ogg, .mp3"),
         ("speak Hello. --device foo", "There is no device 'foo'"),
         ("chat Hello. missing.wav", "There is no file 'missing.wav'"),
@@ -98,10 +108,15 @@ def test_the_version_is_that_of_the_package():
     assert done.exit_code == 0 and done.output == f"text-to-talk {version('text-to-talk')}\n"
 
 
-def test_a_seed_out_of_range_is_refused_without_its_limits_filling_the_help():
-    done = ttt("talk", "Hello.", "--seed", 2**64)
-    assert done.exit_code == 2 and f"A seed is from {-(2**63)} to" in done.output
+def test_the_limits_of_a_seed_do_not_fill_the_help():
     assert str(2**63) not in ttt("talk", "--help").output
+
+
+def test_without_arguments_the_commands_are_listed(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], cwd=tmp_path, env=own_packages(), capture_output=True, text=True
+    )
+    assert done.returncode == 0 and done.stderr == "" and "Usage: ttt " in done.stdout and "transcribe" in done.stdout
 
 
 def interrupt(*arguments, **options):
