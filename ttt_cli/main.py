@@ -96,7 +96,8 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 def _misuse(error: Any) -> str:
     """Say in one line what is wrong with a command line, and where its options are listed."""
     said = " ".join(error.format_message().split())
-    return f"{said}{'' if said.endswith(('.', '?')) else '.'} See `{error.ctx.command_path if error.ctx else 'ttt'} --help`."
+    command = error.ctx.command_path if error.ctx else "ttt"
+    return f"{said}{'' if said.endswith(('.', '?')) else '.'} See `{command} --help`."
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from typing import Annotated
@@ -13,12 +13,15 @@ LOWEST_SEED, HIGHEST_SEED = -(2**63), 2**64 - 1  # of PyTorch's generators
 
 
 @contextmanager
-def interruptible(advice: str) -> Iterator[None]:
-    """End what Ctrl-C interrupts with one line about how to go on; also as a decorator of a command."""
+def interruptible(advice: str | Callable[[], str]) -> Iterator[None]:
+    """
+    End what Ctrl-C interrupts with one line about how to go on, which may depend on what is there by then; also as a
+    decorator of a command.
+    """
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(f"\nInterrupted. {advice}", err=True)
+        typer.echo(f"\nInterrupted. {advice if isinstance(advice, str) else advice()}", err=True)
         raise typer.Exit(130) from None  # as a shell reports a process that Ctrl-C ended
 
 

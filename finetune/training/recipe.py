@@ -41,6 +41,12 @@ MAY_CHANGE = (
     "dataloader_num_workers",
     "compile_layers",
 )
+# What is known of other trainers by a key that a recipe does not have, and that resembles another one.
+HINTS = {
+    "lr": "did you mean `learning_rate`?",
+    "save_steps": "a checkpoint is written at each validation, every `eval_steps` updates.",
+    "save_strategy": "a checkpoint is written at each validation, every `eval_steps` updates.",
+}
 OTHER_NAMES = {"misheard_codes": "replaced_prompt_codes", "validation_sounds": "validation_texts"}  # are read, too
 
 
@@ -273,7 +279,7 @@ def override(recipe: Recipe, keys: Mapping[str, Any]) -> Recipe:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
             hint = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(names)}."
-            raise ValueError(f"A recipe has no key `{name}`: {hint}")
+            raise ValueError(f"A recipe has no key `{name}`: {HINTS.get(name, hint)}")
     return replace(recipe, **{name: _typed(name, value, kinds[name]) for name, value in keys.items()})
 
 

@@ -124,16 +124,29 @@ def interrupt(*arguments, **options):
 
 
 def test_an_interrupted_run_says_how_to_go_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(finetune.training.train, "train", interrupt)
     monkeypatch.setattr(finetune.data.prepare, "prepare", interrupt)
-    (tmp_path / "model").mkdir()
-    keys = ("--set", f"model={tmp_path / 'model'}", "--set", f"data={tmp_path}", "--set", "output_dir=runs/x")
-    trained = ttt("train", "low_resource_lora", *keys)
-    assert trained.exit_code == 130
-    assert "Interrupted. The same command goes on from the last checkpoint in runs/x" in trained.output
     (tmp_path / "manifest.jsonl").touch()
     prepared = ttt("prepare", tmp_path / "manifest.jsonl", "--out", tmp_path / "out")
     assert prepared.exit_code == 130 and "The same command goes on where it was stopped" in prepared.output
+
+
+def test_an_interrupted_training_says_whether_there_is_a_checkpoint_to_go_on_from(tmp_path, monkeypatch):
+    monkeypatch.setattr(finetune.training.train, "train", interrupt)
+    folder = tmp_path / "run"
+    (tmp_path / "stages.yaml").write_text("stages: [{name: rows, method: rows}, {name: all, method: lora}]\n")
+    keys = (f"--set=model={tmp_path}", f"--set=data={tmp_path}", f"--set=output_dir={folder}")
+    alone, staged = ("train", "voice_lora", *keys), ("train", tmp_path / "stages.yaml", *keys)
+    done = ttt(*alone)
+    assert done.exit_code == 130
+    assert f"begins {folder} again, which has no checkpoint yet: the key `eval_steps`" in done.stderr
+    for name in ("checkpoint-9", "checkpoint-10", "rows/checkpoint-4"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "whole.json").touch()
+    (folder / "checkpoint-20").mkdir()  # was being written
+    assert f"The same command goes on from {folder / 'checkpoint-10'}." in ttt(*alone).stderr
+    assert f"The same command goes on from {folder / 'rows' / 'checkpoint-4'}." in ttt(*staged).stderr
+    (folder / "rows" / "training.json").touch()  # this stage is finished
+    assert f"begins {folder / 'all'} again" in ttt(*staged).stderr
 
 
 @pytest.mark.parametrize(
@@ -166,9 +179,9 @@ def test_every_command_that_is_interrupted_says_how_to_go_on(tmp_path, monkeypat
     [
         (
             "train low_resource_lora --set model=folder --set data=folder --set output_dir=out",
-            "from the last checkpoint",
+            "The same command begins out again",
         ),
-        ("evaluate folder --data folder", "What was measured so far"),
+        ("evaluate folder --data folder", "Nothing was measured yet"),
     ],
 )
 def test_commands_that_are_interrupted_while_pytorch_loads_say_how_to_go_on(tmp_path, monkeypatch, command, advice):

@@ -21,7 +21,9 @@ def test_a_file_is_overridden_by_assignments_and_values_take_the_type_of_their_k
     ("key", "value", "message"),
     [
         ("learning_rte", 1, "did you mean `learning_rate`"),
-        ("lr", 1, "no key `lr`"),
+        ("lr", 1, "no key `lr`: did you mean `learning_rate`"),
+        ("save_steps", 1, "no key `save_steps`: a checkpoint is written at each validation, every `eval_steps`"),
+        ("save_strategy", "steps", "every `eval_steps` updates"),
         ("learning_rate", "fast", "type float and finite, but is 'fast'"),
         ("lora_r", 2.5, "type int, but is 2.5"),
         ("packing", "yes please", "type bool"),
