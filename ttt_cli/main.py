@@ -79,6 +79,8 @@ for command in (talk, speak):  # which say themselves what to do with a second a
 def _quiet() -> None:
     """Leave the screen to the answer: no progress bars of the libraries, and no notes to other libraries."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when huggingface_hub is imported
+    if not sys.stderr.isatty():  # a bar fills a log
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     # These write when torchao is imported, where a kernel of bitsandbytes is missing, of operators that an export does
     # not use, and that an export may be wrong, which is tested after each.
     exporters = ("torch.onnx._internal.exporter._registration", "transformers.exporters")

@@ -26,9 +26,15 @@ def interruptible(advice: str | Callable[[], str]) -> Iterator[None]:
 
 
 def show_progress() -> None:
-    """Let the libraries show how far they are with what takes long, if a person watches."""
+    """Let huggingface_hub show how far it is with what takes long, if a person watches."""
     if sys.stderr.isatty():
         os.environ.pop("HF_HUB_DISABLE_PROGRESS_BARS", None)
+        from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
+
+        disable_progress_bars()
+        import transformers.utils.logging  # noqa: F401 - asks once, here, whether to show a bar for each loaded part
+
+        enable_progress_bars()
 
 
 def status(text: str) -> None:

@@ -79,9 +79,9 @@ def load(
         check_model(name)
     check_language(language, [] if model or folders else [DEFAULT_LANGUAGE], "nano")
     check_hub((*model.split("+"), *folders.values()))
+    status(f"Loading {model or 'the model'} ...")
     if model and not Path(model).is_dir():
         show_progress()  # it may be downloaded
-    status(f"Loading {model or 'the model'} ...")
     import torch
 
     from finetune.adapters.loading import base_of

@@ -191,8 +191,8 @@ def publish(
     if to is not None:
         check_new_folder(to)
     check_hub(trained.split("+"))
-    show_progress()
     status("Loading PyTorch ...")
+    show_progress()
     from finetune.publishing.publish import publish as run
     from finetune.publishing.publish import write_published
 
@@ -238,8 +238,8 @@ def merge(
     check_model(trained)
     check_new_folder(out)
     check_hub(trained.split("+"))
-    show_progress()
     status("Loading PyTorch ...")
+    show_progress()
     from finetune.publishing.publish import write_published
 
     write_published(trained, out, merge=True, results=results, label=label, license=license)

@@ -1,5 +1,6 @@
 """What the command line refuses before it imports PyTorch, and what it says when it is interrupted."""
 
+import os
 import subprocess
 import sys
 import warnings
@@ -253,16 +254,38 @@ def test_warnings_to_users_are_one_line_and_those_to_libraries_are_not_shown(cap
     assert capsys.readouterr().err == "Warning: the disk is full\n"
 
 
-def test_training_shows_its_progress_however_quiet_transformers_is(tmp_path):
+def test_training_shows_its_progress_however_quiet_transformers_is(tmp_path, monkeypatch):
     from transformers.utils import logging
 
     level = logging.get_verbosity()
     logging.set_verbosity_error()
-    try:
-        arguments = training_arguments(tiny_recipe("model", "data", tmp_path), validates=False, transcribes=False)
-    finally:
-        logging.set_verbosity(level)
-    assert not arguments.disable_tqdm
+    recipe = tiny_recipe("model", "data", tmp_path)
+    for watched in (True, False):
+        monkeypatch.setattr("sys.stderr.isatty", lambda watched=watched: watched)
+        try:
+            arguments = training_arguments(recipe, validates=False, transcribes=False)
+        finally:
+            logging.set_verbosity(level)
+        assert arguments.disable_tqdm is not watched, "a bar on a terminal, the points of the curves in a log"
+
+
+def test_on_a_terminal_downloads_have_a_bar_and_loading_weights_has_none():
+    code = """
+from ttt_cli.main import _quiet
+from ttt_cli.options import show_progress
+_quiet()
+show_progress()
+import huggingface_hub.utils, transformers.utils.logging
+print(huggingface_hub.utils.are_progress_bars_disabled(), transformers.utils.logging.is_progress_bar_enabled())
+"""
+    pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
+    terminal, stderr = pty.openpty()
+    command, environment = [sys.executable, "-c", code], own_packages()
+    environment.pop("HF_HUB_DISABLE_PROGRESS_BARS", None)
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=stderr)
+    os.close(stderr)
+    os.close(terminal)
+    assert done.stdout.split() == [b"False", b"False"]
 
 
 def test_help_goes_by_both_names():
