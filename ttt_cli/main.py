@@ -72,8 +72,8 @@ for command in (
     transcribe,
 ):
     app.command()(command)
-for command in (talk, speak):  # which say themselves what to do with a second argument
-    app.command(context_settings={"allow_extra_args": True})(command)
+for answering in (talk, speak):  # which say themselves what to do with a second argument
+    app.command(context_settings={"allow_extra_args": True})(answering)
 
 
 def _quiet() -> None:

@@ -1,5 +1,6 @@
 """Training runs on a tiny model: what resumes, what is kept."""
 
+import io
 import json
 import multiprocessing
 import os
@@ -318,6 +319,13 @@ def test_compiled_layers_are_compiled_once_and_train_alike(base, data, tmp_path,
     eager, compiled = (load_file(tmp_path / f"{compiles}" / "model.safetensors") for compiles in (False, True))
     assert eager.keys() == compiled.keys()
     torch.testing.assert_close(compiled, eager, atol=1e-5, rtol=1e-4)
+
+
+def test_what_was_logged_is_in_the_file_while_training_runs(base, data, tmp_path, monkeypatch):
+    log = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(log))  # as a file, with a buffer of some thousand characters
+    train(tiny_recipe(base, data, tmp_path / "run", max_steps=2, logging_steps=1))
+    assert b"'loss'" in log.getvalue() and b"'train_runtime'" in log.getvalue()
 
 
 def test_a_recipe_says_the_same_to_transformers(base, data, tmp_path):
