@@ -7,6 +7,7 @@ The application `ttt`: which commands there are, and how errors are shown.
 Depends on the commands' functions. Independent of what they do.
 """
 
+import gc
 import importlib.metadata
 import logging
 import os
@@ -113,5 +114,7 @@ def main() -> None:
         message = way_out(error) if isinstance(error, ImportError) else str(error)
     else:
         raise SystemExit(code)
+    finally:
+        gc.freeze()  # Python would search all objects of the libraries for circles before it ends, for a second
     typer.echo(f"Error: {message}", err=True)
     raise SystemExit(1)

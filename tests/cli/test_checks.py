@@ -1,5 +1,6 @@
 """What the command line refuses before it imports PyTorch, and what it says when it is interrupted."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -286,6 +287,20 @@ print(huggingface_hub.utils.are_progress_bars_disabled(), transformers.utils.log
     os.close(stderr)
     os.close(terminal)
     assert done.stdout.split() == [b"False", b"False"]
+
+
+def test_loading_is_not_searched_for_garbage_and_what_comes_later_is(monkeypatch):
+    def loading(_):
+        searched.append(gc.isenabled())
+        raise ValueError("no such device")
+
+    searched: list[bool] = []
+    monkeypatch.setattr("ttt_cli.talker.check_device", loading)
+    try:
+        assert ttt("talk", "hello").exit_code == 1
+        assert searched == [False] and gc.isenabled() and gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
 
 
 def test_help_goes_by_both_names():
