@@ -17,10 +17,11 @@ from .codec_loading_ttt import OWN_CODEC, CodecHandle
 from .layout_ttt import TASKS, TttLayout, chat_template, task_messages
 from .pretrained_processor_ttt import TRANSCRIPTION_SECONDS, check_settings
 from .reply_decoding_ttt import ReplyDecodingProcessor
-from .spoken_text_ttt import spoken_question, spoken_text, without_drawings
+from .spoken_text_ttt import spoken_text, without_drawings
 from .streaming_ttt import ReplyStreamingMixin
 from .tasks_ttt import Messages, check_text
 from .tasks_ttt import system_prompt as task_system_prompt
+from .typed_question_ttt import typed_question
 from .vocabulary_ttt import (
     AUDIO_CODE,
     AUDIO_PLACEHOLDER,
@@ -59,7 +60,7 @@ class TttProcessor(ReplyStreamingMixin, ReplyDecodingProcessor):
         transcription_seconds (`float`, defaults to 30): Longest audio that is transcribed in one piece, in seconds;
             longer recordings are cut at pauses.
         spoken_input (`bool`, defaults to `False`): Whether typed questions are written as their transcripts would be,
-            see `spoken_question`: for a model that learnt from transcripts, which have no digits.
+            see `typed_question`: for a model that learnt from transcripts, which have no digits.
 
     Example:
         ```python
@@ -147,7 +148,7 @@ class TttProcessor(ReplyStreamingMixin, ReplyDecodingProcessor):
         """A user's text as the model learnt it: with `spoken_input`, an English question as its transcript would be."""
         asking = (task_system_prompt(task, None, self.system_prompts) for task in ("chat", "text"))
         is_question = system_prompt is None or system_prompt in asking
-        return spoken_question(text) if self.spoken_input and isinstance(text, str) and is_question else text
+        return typed_question(text) if self.spoken_input and isinstance(text, str) and is_question else text
 
     def prepare(
         self, messages: Messages | list[Messages], reply_texts: Sequence[str] | None = None, **kwargs: Any
