@@ -4,6 +4,7 @@ The files that a training run leaves in its folder, and how they are read.
     recipe.yaml     the recipe, as the run was started
     training.json   its result: data, length, time, memory; written when the run is finished
     train.lock      held by the process that trains
+    checkpoint-N/   what a run goes on from, written after N updates; complete once it holds whole.json
 
 Depends on no other module of `finetune` but `yaml_files`.
 """
@@ -18,6 +19,7 @@ from .yaml_files import read_yaml
 RECIPE_FILE = "recipe.yaml"
 RESULT_FILE = "training.json"
 LOCK_FILE = "train.lock"
+WHOLE = "whole.json"  # of a checkpoint
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,21 @@ def read_facts(folder: Path, results: Path | None = None, label: str | None = No
     if len(models) > 1:
         raise ValueError(f"{str(results)!r} holds several models ({', '.join(models)}): name one of them by --label.")
     return Facts(training, recipe or {}, measured or [])
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """
+    Find the checkpoint that a run goes on from, without reading it.
+
+    Args:
+        folder (`Path`): Its `output_dir`.
+
+    Returns:
+        `Path` or `None`: The newest complete one; `None` if there is none yet.
+    """
+    complete = {path.parent.name.rpartition("-")[2]: path.parent for path in folder.glob(f"checkpoint-*/{WHOLE}")}
+    numbers = [int(number) for number in complete if number.isdigit()]
+    return complete[str(max(numbers))] if numbers else None
 
 
 def _read_json(path: Path) -> Any:

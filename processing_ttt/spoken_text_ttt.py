@@ -7,9 +7,11 @@ Depends on `wetext`, with the rules of WeTextProcessing: `pip install "text-to-t
 import re
 import warnings
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import Any
 
 from .english_forms_ttt import readable_english
+from .small_numbers_ttt import small_numbers_in_words
 
 # Text that is not read as it is written: digits, signs between words, and abbreviations.
 _WRITTEN_FORM = re.compile(
@@ -58,13 +60,14 @@ def spoken_question(text: str) -> str:
 
     Returns:
         `str`: As `spoken_text`, without capitals throughout, and with a first letter that is one: `"What is two plus
-        three?"` for `"what is 2+3?"`, `"Twelve minus five?"` for `"12-5=?"`, `"What is up"` for `"WHAT IS UP"`.
+        three?"` for `"what is 2+3?"`, `"Twelve minus five?"` for `"12-5=?"`, `"What is up"` for `"WHAT IS UP"`. Without
+        `wetext`, whole numbers up to 999 and the signs between them are words, and all others stay.
     """
     text = re.sub(r"(?<=\d) ?= ?\??$", "?", text.strip())
     text = _ARITHMETIC.sub(lambda found: f"{found[1]} {_OPERATIONS[found[2]]} {found[3]}", text)
     if text.isupper() and len(text.split()) > 1:
         text = text.lower()
-    text = spoken_text(text)
+    text = spoken_text(text if find_spec("wetext") else small_numbers_in_words(text))
     return text[:1].upper() + text[1:]
 
 

@@ -65,7 +65,7 @@ def demo(
     address = address_of_this_machine()
     host, port = host or address["host"], port or address["port"]
     listening_socket(host, port).close()  # a port that is in use is an error before models are loaded
-    typer.echo(f"Loading {', '.join(model or ['nano'])}, which takes about half a minute ...")
+    typer.echo(f"Loading {', '.join(model or ['nano'])} ...")
     from .app import load_service, serve
 
     first, *more = model or [""]

@@ -20,7 +20,7 @@ import typer
 
 from .checks import as_question, check_device, check_hub, check_model, check_new_folder
 from .extras import way_out
-from .options import Device, Engine, EngineOption, Json, Model, Play, interruptible, status
+from .options import Device, Engine, EngineOption, Json, Model, Play, interruptible, status, without_collections
 from .playback import check_microphone, check_player, microphone, player
 from .realtime import Connection, connected, local, realtime_url
 from .talker import named_adapters
@@ -112,9 +112,10 @@ def _local(model: str, device: str, engine: Engine, adapter: str | None) -> Abst
         raise ImportError('`ttt chat` needs what the demo needs: pip install "text-to-talk[demo]", or give --url.')
     check_hub((*model.split("+"), *adapters.values()))
     status(f"Loading {model or 'the model'} ...")
-    from spaces_demo.app import load_service
+    with without_collections():
+        from spaces_demo.app import load_service
 
-    service = load_service(model, device, adapters, engine=engine.value)
+        service = load_service(model, device, adapters, engine=engine.value)
     return local(service, next(iter(adapters), None))
 
 

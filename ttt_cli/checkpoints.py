@@ -45,8 +45,8 @@ def convert(
     check_new_folder(output)
     _check_source(source)
     check_hub([source])
-    show_progress()
     status("Loading PyTorch ...")
+    show_progress()
     from transformers import AutoTokenizer
 
     from modeling_ttt import convert_released_model, model_card
@@ -104,8 +104,8 @@ def init(
     check_new_folder(output)
     _check_source(language_model, may_lack_owner=True)
     check_hub([language_model])
-    show_progress()
     status("Loading PyTorch ...")
+    show_progress()
     import torch
     from transformers import AutoTokenizer
 

@@ -251,6 +251,7 @@ def _check_output(
 
 @interruptible("The answer was not written. With --stream, it is written as it comes.")
 def talk(
+    context: typer.Context,
     question: Annotated[
         str | None,
         typer.Argument(help="A spoken question (a file) or a written one; - reads either from stdin."),
@@ -280,6 +281,11 @@ def talk(
     language: Language = None,
 ) -> None:
     """Ask a question, spoken or written, and get the answer as text and speech."""
+    if context.args:
+        raise ValueError(
+            "`ttt talk` takes one question: put a text between quotation marks, or ask several questions in a "
+            "conversation with `ttt chat`."
+        )
     asked_text, asked_audio = _question(question, text, audio or [])
     _check_output(out, stream, as_json, play, adapter, asked_audio)
     talker = load(
@@ -305,6 +311,7 @@ def talk(
 
 @interruptible("The answer was not written. With --stream, it is written as it comes.")
 def speak(
+    context: typer.Context,
     given: Annotated[
         str | None, typer.Argument(metavar="TEXT", help="The text, or a text file; - reads stdin.")
     ] = None,
@@ -330,6 +337,8 @@ def speak(
     language: Language = None,
 ) -> None:
     """Read a text aloud."""
+    if context.args:
+        raise ValueError("`ttt speak` takes one text or one text file: put a text between quotation marks.")
     spoken = _text(given, text)
     _check_output(out, stream, as_json, play, adapter)
     if speed != 1 and find_spec("av") is None:

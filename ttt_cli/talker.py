@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from .checks import check_device, check_hub, check_installed, check_language, check_model
-from .options import Dtype, Engine, show_progress, status
+from .options import Dtype, Engine, show_progress, status, without_collections
 
 if TYPE_CHECKING:
     from finetune.adapters.languages import AdapterLanguages
@@ -59,6 +59,7 @@ class Talker:
         return self.adapters[self.adapter].system_prompt(task, self.processor)
 
 
+@without_collections()
 def load(
     model: str,
     device: str,
@@ -79,9 +80,9 @@ def load(
         check_model(name)
     check_language(language, [] if model or folders else [DEFAULT_LANGUAGE], "nano")
     check_hub((*model.split("+"), *folders.values()))
+    status(f"Loading {model or 'the model'} ...")
     if model and not Path(model).is_dir():
         show_progress()  # it may be downloaded
-    status(f"Loading {model or 'the model'} ...")
     import torch
 
     from finetune.adapters.loading import base_of

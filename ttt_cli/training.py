@@ -5,7 +5,7 @@ Depends on options, folders and messages. The work is done by `finetune`, which 
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,9 @@ from .checks import (
 )
 from .options import interruptible, show_progress, status
 
+if TYPE_CHECKING:
+    from finetune.training.recipe import Recipe
+
 Set = Annotated[
     list[str] | None,
     typer.Option(
@@ -32,7 +35,7 @@ def train(
     recipe: Annotated[
         Path | None,
         typer.Argument(
-            help="A recipe (YAML), or a shipped one by name: low_resource_lora, nano_lora_cpu, voice_lora, "
+            help="A recipe (YAML), or a shipped one by name: low_resource_lora, nano_lora_cpu, voice_lora, few_steps, "
             "full_sft, from_llm, nano."
         ),
     ] = None,
@@ -48,7 +51,7 @@ def train(
         raise FileNotFoundError(f"There is no prepared folder and no data file {read.data!r}.")
     check_hub(read.model.split("+"))
     check_installed("datasets")
-    with interruptible(f"The same command goes on from the last checkpoint in {read.output_dir}, if there is one yet."):
+    with interruptible(lambda: _way_on(read)):
         status("Loading PyTorch ...")
         from finetune.training.train import train as run
 
@@ -58,6 +61,21 @@ def train(
             typer.echo(err=True)  # ends the line of the progress bar
             raise
     typer.echo(f"Trained: {folder}. Next: ttt evaluate {folder} --data ..., ttt publish {folder} ...")
+
+
+def _way_on(recipe: "Recipe") -> str:
+    """What the same command does after an interruption: it goes on from a complete checkpoint, if there is one."""
+    from finetune.runs import RESULT_FILE, newest_checkpoint
+
+    folders = [Path(stage.output_dir) for _, stage in recipe.stage_recipes()]
+    folder = next((folder for folder in folders if not (folder / RESULT_FILE).is_file()), folders[-1])
+    checkpoint = newest_checkpoint(folder)
+    if checkpoint is not None:
+        return f"The same command goes on from {checkpoint}."
+    return (
+        f"The same command begins {folder} again, which has no checkpoint yet: the key `eval_steps` says after how "
+        "many updates one is written."
+    )
 
 
 def evaluate(
@@ -106,7 +124,7 @@ def evaluate(
             raise FileNotFoundError(f"There is no prepared folder {name!r}.")
     check_hub(part for name in models for part in (name.partition("=")[2] or name).split("+"))
     check_installed("datasets", "jiwer")
-    with interruptible(f"What was measured so far is in {out / 'results.json'}; the same command begins again."):
+    with interruptible(lambda: _measured(out / "results.json")):
         status("Loading PyTorch ...")
         from finetune.evaluation.evaluate import TASKS, EvaluationOptions
         from finetune.evaluation.evaluate import evaluate as run
@@ -126,6 +144,11 @@ def evaluate(
         )
         typer.echo(markdown(run(models, data, out, options)))
     typer.echo(f"Written to {out}: results.md, results.json, plots and audio.")
+
+
+def _measured(results: Path) -> str:
+    kept = f"What was measured so far is in {results}" if results.is_file() else "Nothing was measured yet"
+    return f"{kept}; the same command begins again."
 
 
 Trained = Annotated[str, typer.Argument(help="Folder of a run: an adapter or a whole model; also BASE+ADAPTER.")]
@@ -168,8 +191,8 @@ def publish(
     if to is not None:
         check_new_folder(to)
     check_hub(trained.split("+"))
-    show_progress()
     status("Loading PyTorch ...")
+    show_progress()
     from finetune.publishing.publish import publish as run
     from finetune.publishing.publish import write_published
 
@@ -215,8 +238,8 @@ def merge(
     check_model(trained)
     check_new_folder(out)
     check_hub(trained.split("+"))
-    show_progress()
     status("Loading PyTorch ...")
+    show_progress()
     from finetune.publishing.publish import write_published
 
     write_published(trained, out, merge=True, results=results, label=label, license=license)

@@ -29,6 +29,7 @@ import pyarrow.parquet
 from tqdm import tqdm
 
 from finetune.adapters.loading import load_processor
+from finetune.progress import progress_bar
 from processing_ttt import TttProcessor
 from processing_ttt.device_ttt import choose_device
 
@@ -190,7 +191,7 @@ def _make_shards(
     if (work / INFO_FILE).is_file():
         _refuse_other_settings(out, read_info(work), info)
     info.write(work)
-    with tqdm(desc=f"prepare {source.name}", total=source.count(), unit="record") as progress:
+    with progress_bar(desc=f"prepare {source.name}", total=source.count(), unit="record") as progress:
         shards = _missing_shards(source, shard_items, work, progress, keeps_splits)
         if engine == "ray":
             results = run_ray(shards, worker, num_proc)

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from finetune.data.encoding import encode_waveforms
 from finetune.data.record_maker import Draft, Limits, Problem, RecordMaker
 from finetune.data.schema import replace_text
 from finetune.data.sources import Source
+from finetune.progress import progress_bar
 from processing_ttt import TttProcessor
 from processing_ttt.audio_output_ttt import write_audio
 
@@ -160,7 +160,7 @@ def _resynthesised(
     """Codes of recordings, and the audio of the codes."""
     codes: list[list[int]] = []
     resynthesis: list[np.ndarray] = []
-    for waveform in tqdm(recordings, desc="resynthesise", unit="recording"):
+    for waveform in progress_bar(recordings, desc="resynthesise", unit="recording"):
         encoded = encode_waveforms(processor, [waveform], 1)[0]
         if isinstance(encoded, Exception):
             raise encoded
@@ -171,7 +171,7 @@ def _resynthesised(
 
 def _transcribe(judge: Judge, waveforms: Sequence[np.ndarray], rate: int, language: str | None) -> list[str]:
     transcripts: list[str] = []
-    with tqdm(total=len(waveforms), desc=f"{judge.name} transcribes", unit="recording") as progress:
+    with progress_bar(total=len(waveforms), desc=f"{judge.name} transcribes", unit="recording") as progress:
         for start in range(0, len(waveforms), JUDGED_AT_ONCE):
             transcripts += judge.transcribe(waveforms[start : start + JUDGED_AT_ONCE], rate, language)
             progress.update(len(transcripts) - progress.n)

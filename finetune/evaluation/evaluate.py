@@ -25,11 +25,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from finetune.adapters.loading import load_model, load_processor, split_model_name
 from finetune.data.schema import Record, tasks_of
 from finetune.hardware import peak_memory
+from finetune.progress import progress_bar
 from finetune.runs import read_facts
 from processing_ttt.device_ttt import choose_device
 from processing_ttt.tasks_ttt import DEFAULT_LANGUAGE
@@ -295,7 +295,7 @@ def _answers(
 
 
 def _ask(checkpoint: Checkpoint, questions: Sequence[Question], name: str) -> list[Answer]:
-    with tqdm(total=len(questions), desc=name, leave=False) as bar:
+    with progress_bar(total=len(questions), desc=name, leave=False) as bar:
         return checkpoint.ask(questions, bar.update)
 
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
+
+from finetune.progress import progress_bar
 
 from .collate import Example
 from .mixture import MixedExamples
@@ -63,7 +64,7 @@ def count_lengths(
         _Lengths(examples, measured), batch_size=_AT_ONCE, num_workers=num_workers, collate_fn=list
     )
     lengths: list[int] = []
-    with tqdm(total=len(examples), desc="examples", leave=False) as progress:
+    with progress_bar(total=len(examples), desc="examples", leave=False) as progress:
         for batch in batches:
             lengths += batch
             progress.update(len(batch))

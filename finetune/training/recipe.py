@@ -42,6 +42,12 @@ MAY_CHANGE = (
     "dataloader_num_workers",
     "compile_layers",
 )
+# What is known of other trainers by a key that a recipe does not have, and that resembles another one.
+HINTS = {
+    "lr": "did you mean `learning_rate`?",
+    "save_steps": "a checkpoint is written at each validation, every `eval_steps` updates.",
+    "save_strategy": "a checkpoint is written at each validation, every `eval_steps` updates.",
+}
 OTHER_NAMES = {"misheard_codes": "replaced_prompt_codes", "validation_sounds": "validation_texts"}  # are read, too
 
 
@@ -170,7 +176,9 @@ class Recipe:
         if self.objective not in OBJECTIVES:
             raise ValueError(f"`objective` is one of {', '.join(OBJECTIVES)}, but is {self.objective!r}.")
         if self.distillation_steps and self.objective != "two_stream":
-            raise ValueError("`distillation_steps` completes the masks of copies: it goes with `objective: two_stream`.")
+            raise ValueError(
+                "`distillation_steps` completes the masks of copies: it goes with `objective: two_stream`."
+            )
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"`optimizer` is one of {', '.join(OPTIMIZERS)}, but is {self.optimizer!r}.")
         if self.optimizer == "muon" and self.method != "full":
@@ -279,7 +287,7 @@ def override(recipe: Recipe, keys: Mapping[str, Any]) -> Recipe:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
             hint = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(names)}."
-            raise ValueError(f"A recipe has no key `{name}`: {hint}")
+            raise ValueError(f"A recipe has no key `{name}`: {HINTS.get(name, hint)}")
     return replace(recipe, **{name: _typed(name, value, kinds[name]) for name, value in keys.items()})
 
 

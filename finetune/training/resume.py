@@ -20,8 +20,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from finetune.data.schema import replace_text
 from finetune.hardware import peak_memory
-
-WHOLE = "whole.json"
+from finetune.runs import WHOLE
 
 logger = logging.getLogger(__name__)
 

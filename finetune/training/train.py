@@ -21,6 +21,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -324,7 +325,7 @@ def training_arguments(recipe: Recipe, validates: bool, transcribes: bool) -> Tr
         seed=recipe.seed,
         logging_steps=recipe.logging_steps,
         logging_nan_inf_filter=False,  # the Trainer of this package ends such a run
-        disable_tqdm=False,  # by default the level of transformers' messages decides
+        disable_tqdm=not sys.stderr.isatty(),  # a log has a line for each point of the curves
         eval_steps=recipe.eval_steps,
         save_steps=recipe.eval_steps,
         save_total_limit=recipe.save_total_limit,

@@ -7,6 +7,7 @@ Depends on batches as `collate.py` makes them and on the outputs of the model. I
 """
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -154,13 +155,17 @@ class TttTrainer(Trainer):
 class FlushLogs(TrainerCallback):
     """
     Logs where a checkpoint is written and where training ends: otherwise the tokens since the last log would not be
-    counted.
+    counted. What was logged is at once in a file that is read while training runs.
     """
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Called after the Trainer's own callback has decided."""
         if control.should_save or control.should_training_stop:
             control.should_log = True
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called after the Trainer's own callback has printed."""
+        sys.stdout.flush()
 
 
 def count_samples(batch: dict[str, torch.Tensor]) -> int:

@@ -1,5 +1,7 @@
 """What the command line refuses before it imports PyTorch, and what it says when it is interrupted."""
 
+import gc
+import os
 import subprocess
 import sys
 import warnings
@@ -41,6 +43,16 @@ finally:
         ("talk --audio a.wav --audio b.wav", "Ask one question"),
         ("talk hello --text hello", "Ask one question"),
         ("talk hello --json --stream", "leave out --stream"),
+        ("talk a.wav b.wav", "ask several questions in a conversation with `ttt chat`"),
+        ("talk what is --stream this", "put a text between quotation marks"),
+        ("speak Hello there.", "put a text between quotation marks"),
+        ("speak Hello. --speed 0", "Invalid value for '--speed'"),
+        ("speak Hello. --speed fast", "See `ttt speak --help`."),
+        (f"talk Hello. --seed {2**64}", f"A seed is from {-(2**63)} to"),
+        ("talk Hello. --nothing", "No such option: --nothing"),
+        ("talk Hello. --dtype float8", "'float8' is not one of"),
+        ("evaluate", "Missing argument"),
+        ("tlak Hello.", "Did you mean 'talk'? See `ttt --help`."),
         ("speak Hello. --out speech.m4a", "use .wav, .flac, .ogg, .mp3"),
         ("speak Hello. --device foo", "There is no device 'foo'"),
         ("chat Hello. missing.wav", "There is no file 'missing.wav'"),
@@ -98,10 +110,15 @@ def test_the_version_is_that_of_the_package():
     assert done.exit_code == 0 and done.output == f"text-to-talk {version('text-to-talk')}\n"
 
 
-def test_a_seed_out_of_range_is_refused_without_its_limits_filling_the_help():
-    done = ttt("talk", "Hello.", "--seed", 2**64)
-    assert done.exit_code == 2 and f"A seed is from {-(2**63)} to" in done.output
+def test_the_limits_of_a_seed_do_not_fill_the_help():
     assert str(2**63) not in ttt("talk", "--help").output
+
+
+def test_without_arguments_the_commands_are_listed(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], cwd=tmp_path, env=own_packages(), capture_output=True, text=True
+    )
+    assert done.returncode == 0 and done.stderr == "" and "Usage: ttt " in done.stdout and "transcribe" in done.stdout
 
 
 def interrupt(*arguments, **options):
@@ -109,16 +126,29 @@ def interrupt(*arguments, **options):
 
 
 def test_an_interrupted_run_says_how_to_go_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(finetune.training.train, "train", interrupt)
     monkeypatch.setattr(finetune.data.prepare, "prepare", interrupt)
-    (tmp_path / "model").mkdir()
-    keys = ("--set", f"model={tmp_path / 'model'}", "--set", f"data={tmp_path}", "--set", "output_dir=runs/x")
-    trained = ttt("train", "low_resource_lora", *keys)
-    assert trained.exit_code == 130
-    assert "Interrupted. The same command goes on from the last checkpoint in runs/x" in trained.output
     (tmp_path / "manifest.jsonl").touch()
     prepared = ttt("prepare", tmp_path / "manifest.jsonl", "--out", tmp_path / "out")
     assert prepared.exit_code == 130 and "The same command goes on where it was stopped" in prepared.output
+
+
+def test_an_interrupted_training_says_whether_there_is_a_checkpoint_to_go_on_from(tmp_path, monkeypatch):
+    monkeypatch.setattr(finetune.training.train, "train", interrupt)
+    folder = tmp_path / "run"
+    (tmp_path / "stages.yaml").write_text("stages: [{name: rows, method: rows}, {name: all, method: lora}]\n")
+    keys = (f"--set=model={tmp_path}", f"--set=data={tmp_path}", f"--set=output_dir={folder}")
+    alone, staged = ("train", "voice_lora", *keys), ("train", tmp_path / "stages.yaml", *keys)
+    done = ttt(*alone)
+    assert done.exit_code == 130
+    assert f"begins {folder} again, which has no checkpoint yet: the key `eval_steps`" in done.stderr
+    for name in ("checkpoint-9", "checkpoint-10", "rows/checkpoint-4"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "whole.json").touch()
+    (folder / "checkpoint-20").mkdir()  # was being written
+    assert f"The same command goes on from {folder / 'checkpoint-10'}." in ttt(*alone).stderr
+    assert f"The same command goes on from {folder / 'rows' / 'checkpoint-4'}." in ttt(*staged).stderr
+    (folder / "rows" / "training.json").touch()  # this stage is finished
+    assert f"begins {folder / 'all'} again" in ttt(*staged).stderr
 
 
 @pytest.mark.parametrize(
@@ -151,9 +181,9 @@ def test_every_command_that_is_interrupted_says_how_to_go_on(tmp_path, monkeypat
     [
         (
             "train low_resource_lora --set model=folder --set data=folder --set output_dir=out",
-            "from the last checkpoint",
+            "The same command begins out again",
         ),
-        ("evaluate folder --data folder", "What was measured so far"),
+        ("evaluate folder --data folder", "Nothing was measured yet"),
     ],
 )
 def test_commands_that_are_interrupted_while_pytorch_loads_say_how_to_go_on(tmp_path, monkeypatch, command, advice):
@@ -225,16 +255,52 @@ def test_warnings_to_users_are_one_line_and_those_to_libraries_are_not_shown(cap
     assert capsys.readouterr().err == "Warning: the disk is full\n"
 
 
-def test_training_shows_its_progress_however_quiet_transformers_is(tmp_path):
+def test_training_shows_its_progress_however_quiet_transformers_is(tmp_path, monkeypatch):
     from transformers.utils import logging
 
     level = logging.get_verbosity()
     logging.set_verbosity_error()
+    recipe = tiny_recipe("model", "data", tmp_path)
+    for watched in (True, False):
+        monkeypatch.setattr("sys.stderr.isatty", lambda watched=watched: watched)
+        try:
+            arguments = training_arguments(recipe, validates=False, transcribes=False)
+        finally:
+            logging.set_verbosity(level)
+        assert arguments.disable_tqdm is not watched, "a bar on a terminal, the points of the curves in a log"
+
+
+def test_on_a_terminal_downloads_have_a_bar_and_loading_weights_has_none():
+    code = """
+from ttt_cli.main import _quiet
+from ttt_cli.options import show_progress
+_quiet()
+show_progress()
+import huggingface_hub.utils, transformers.utils.logging
+print(huggingface_hub.utils.are_progress_bars_disabled(), transformers.utils.logging.is_progress_bar_enabled())
+"""
+    pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
+    terminal, stderr = pty.openpty()
+    command, environment = [sys.executable, "-c", code], own_packages()
+    environment.pop("HF_HUB_DISABLE_PROGRESS_BARS", None)
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=stderr)
+    os.close(stderr)
+    os.close(terminal)
+    assert done.stdout.split() == [b"False", b"False"]
+
+
+def test_loading_is_not_searched_for_garbage_and_what_comes_later_is(monkeypatch):
+    def loading(_):
+        searched.append(gc.isenabled())
+        raise ValueError("no such device")
+
+    searched: list[bool] = []
+    monkeypatch.setattr("ttt_cli.talker.check_device", loading)
     try:
-        arguments = training_arguments(tiny_recipe("model", "data", tmp_path), validates=False, transcribes=False)
+        assert ttt("talk", "hello").exit_code == 1
+        assert searched == [False] and gc.isenabled() and gc.get_freeze_count() > 0
     finally:
-        logging.set_verbosity(level)
-    assert not arguments.disable_tqdm
+        gc.unfreeze()
 
 
 def test_help_goes_by_both_names():

@@ -5,11 +5,9 @@ import json
 import pytest
 import soundfile
 from streaming_fixtures import BLOCKS, tiny_talker
-from typer.testing import CliRunner
 
 from processing_ttt import TttTalker
 from ttt_cli import talk
-from ttt_cli.main import app
 from ttt_cli.talker import Talker
 
 pytest.importorskip("av", reason="PyAV is not installed")
@@ -39,8 +37,3 @@ def test_the_times_of_words_are_those_of_the_faster_speech(tmp_path, capsys):
     for slow, fast in zip(words[1.0], words[2.0], strict=True):
         assert fast["word"] == slow["word"]
         assert (fast["start"], fast["end"]) == pytest.approx((slow["start"] / 2, slow["end"] / 2), abs=0.001)
-
-
-def test_a_speed_out_of_range_is_refused():
-    done = CliRunner().invoke(app, ["speak", "Hello.", "--speed", "9"])
-    assert done.exit_code == 2 and "less than or equal to 4" in done.output

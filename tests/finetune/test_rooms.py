@@ -6,7 +6,19 @@ import pytest
 from import_graph import OURS, circles, imported_modules, modules
 
 # A room imports only itself and rooms before it.
-ROOMS = ("hardware", "yaml_files", "runs", "adapters", "data", "evaluation", "training", "publishing", "train", "nano")
+ROOMS = (
+    "hardware",
+    "yaml_files",
+    "progress",
+    "runs",
+    "adapters",
+    "data",
+    "evaluation",
+    "training",
+    "publishing",
+    "train",
+    "nano",
+)
 NANO_ROOMS = ("domain", "speech", "codec", "measure", "checkpoint")
 
 FINETUNE = modules("finetune")

@@ -51,7 +51,9 @@ def test_the_settings_of_zero3_make_the_plugin_that_transformers_fills_in():
     assert plugin.deepspeed_config["zero_optimization"]["stage"] == 3
 
 
-@pytest.mark.parametrize("name", ["low_resource_lora", "nano_lora_cpu", "full_sft", "from_llm", "voice_lora", "few_steps"])
+@pytest.mark.parametrize(
+    "name", ["low_resource_lora", "nano_lora_cpu", "full_sft", "from_llm", "voice_lora", "few_steps"]
+)
 def test_every_shipped_recipe_is_one(name):
     recipe = read_recipe(ROOT / "finetune" / "recipes" / f"{name}.yaml")
     assert [stage.method for _, stage in recipe.stage_recipes()] == {

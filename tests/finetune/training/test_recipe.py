@@ -21,7 +21,9 @@ def test_a_file_is_overridden_by_assignments_and_values_take_the_type_of_their_k
     ("key", "value", "message"),
     [
         ("learning_rte", 1, "did you mean `learning_rate`"),
-        ("lr", 1, "no key `lr`"),
+        ("lr", 1, "no key `lr`: did you mean `learning_rate`"),
+        ("save_steps", 1, "no key `save_steps`: a checkpoint is written at each validation, every `eval_steps`"),
+        ("save_strategy", "steps", "every `eval_steps` updates"),
         ("learning_rate", "fast", "type float and finite, but is 'fast'"),
         ("lora_r", 2.5, "type int, but is 2.5"),
         ("packing", "yes please", "type bool"),
@@ -104,7 +106,8 @@ def test_the_command_line_names_every_shipped_recipe():
 def test_a_shipped_recipe_goes_by_its_name():
     assert read_recipe(Path("voice_lora")).tasks == "tts"
     with pytest.raises(
-        FileNotFoundError, match="shipped are from_llm, full_sft, low_resource_lora, nano, nano_lora_cpu, voice"
+        FileNotFoundError,
+        match="shipped are few_steps, from_llm, full_sft, low_resource_lora, nano, nano_lora_cpu, voice",
     ):
         read_recipe(Path("voice_laro"))
 
@@ -165,7 +168,7 @@ def test_a_recipe_and_a_model_have_the_same_objectives():
 
 
 def test_a_teacher_needs_masks_in_copies():
-    with pytest.raises(ValueError, match="`distillation_steps` .* goes with `objective: two_stream`"):
+    with pytest.raises(ValueError, match=r"`distillation_steps` .* goes with `objective: two_stream`"):
         override(Recipe(), {"distillation_steps": 8})
     assert override(Recipe(), {"distillation_steps": 8, "objective": "two_stream"}).distillation_steps == 8
 

@@ -1,5 +1,6 @@
 """Training runs on a tiny model: what resumes, what is kept."""
 
+import io
 import json
 import multiprocessing
 import os
@@ -345,6 +346,13 @@ def test_a_teacher_is_the_model_that_training_starts_from_and_stays_so(base, dat
     teacher = teachers[-1].model.state_dict()
     assert teachers[-1].num_steps == 2 and all(torch.equal(teacher[name], start[name]) for name in start)
     assert any(not torch.equal(end[name], start[name]) for name in start)
+
+
+def test_what_was_logged_is_in_the_file_while_training_runs(base, data, tmp_path, monkeypatch):
+    log = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(log))  # as a file, with a buffer of some thousand characters
+    train(tiny_recipe(base, data, tmp_path / "run", max_steps=2, logging_steps=1))
+    assert b"'loss'" in log.getvalue() and b"'train_runtime'" in log.getvalue()
 
 
 def test_a_recipe_says_the_same_to_transformers(base, data, tmp_path):
