@@ -60,6 +60,8 @@ def demo(
         adapters[name] = source
     if importlib.util.find_spec("gradio") is None:
         raise ImportError("The demo needs Gradio: pip install 'text-to-talk[demo]'.")
+    if mcp and importlib.util.find_spec("mcp") is None:
+        raise ImportError("--mcp needs the package mcp: pip install 'text-to-talk[demo]'.")
     from .http.listener import address_of_this_machine, listening_socket
 
     address = address_of_this_machine()

@@ -15,6 +15,7 @@ from urllib.request import getproxies
 
 AUDIO_FILES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".mp4", ".aac", ".webm", ".aiff")
 MANIFESTS = (".jsonl", ".json", ".parquet", ".csv", ".tsv")
+TEXT_FILES = (".txt", ".md")
 WRITTEN_FORMATS = (".wav", ".flac", ".ogg", ".mp3")
 DEVICE = re.compile(r"auto|mps|(cpu|cuda|xpu|npu|hpu|mps)(:\d+)?")
 
@@ -94,9 +95,13 @@ def as_question(given: str) -> Path | str:
         `Path` or `str`.
 
     Raises:
-        FileNotFoundError: If it is a path, or the name of an audio file, and that is not there.
+        FileNotFoundError: If it is a path, or the name of an audio or text file, and that is not there.
         IsADirectoryError: If it is the path of a folder.
+        ValueError: If it is a text file.
     """
+    if given.lower().endswith(TEXT_FILES) and not any(map(str.isspace, given)):
+        check_readable([Path(given)])
+        raise ValueError(f"{given!r} is a text file: ttt speak reads it aloud, and ttt talk - < {given} asks it.")
     is_path = given.startswith(("./", "../", "/", "~/")) and not any(map(str.isspace, given))
     is_path = is_path or ("/" in given and os.path.isdir(given))
     if not is_path and not given.lower().endswith(AUDIO_FILES) and not os.path.isfile(given):

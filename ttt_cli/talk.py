@@ -112,8 +112,8 @@ def _answer(
     as_json: bool = False,
     play: bool = False,
     speed: float = 1.0,
-) -> None:
-    """Generate a reply, then print its text and write its audio."""
+) -> bool:
+    """Generate a reply, then print its text and write its audio; whether it was not cut off."""
     from processing_ttt.audio_speed_ttt import change_speed
 
     start = time.perf_counter()
@@ -153,8 +153,7 @@ def _answer(
                 loudspeaker.write(reply.audio)
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
-    if task == "tts" and not reply.finished:
-        raise typer.Exit(1)  # a text was to be read, and is not read whole
+    return reply.finished
 
 
 def _rounded(time: "TttWordTime") -> dict[str, Any]:
@@ -176,8 +175,11 @@ def _answer_as_it_comes(
     as_json: bool = False,
     play: bool = False,
     speed: float = 1.0,
-) -> None:
-    """Print a reply's text and write its audio while it is generated; Ctrl-C ends it and leaves a complete file."""
+) -> bool:
+    """
+    Print a reply's text and write its audio while it is generated; whether it was not cut off. Ctrl-C ends it and
+    leaves a complete file.
+    """
     from processing_ttt import AudioWriter, TttAudioChunk, TttTextDelta
     from processing_ttt.audio_speed_ttt import SpeedChanger
 
@@ -217,8 +219,7 @@ def _answer_as_it_comes(
         raise typer.Exit(130)  # as a shell reports a process that Ctrl-C ended
     if not stream.finished:
         typer.echo(CUT_OFF, err=True)
-        if task == "tts":
-            raise typer.Exit(1)
+    return stream.finished
 
 
 def _write(outputs: Sequence[Any], samples: Any) -> None:
@@ -360,5 +361,9 @@ def speak(
     answer = _answer_as_it_comes if stream else _answer
     if not stream and len(spoken) > LONG_TEXT:
         status("Reading a long text aloud; --stream prints and writes it as it comes ...")
-    for path in each_adapter(talker, out, as_json, SPEECH):
+    are_whole = [
         answer(talker, path, "tts", text=spoken, as_json=as_json, play=play, speed=speed)
+        for path in each_adapter(talker, out, as_json, SPEECH)
+    ]
+    if not all(are_whole):
+        raise typer.Exit(1)

@@ -37,6 +37,7 @@ finally:
         ("transcribe missing.wav", "There is no file 'missing.wav'"),
         ("transcribe .", "'.' is a folder"),
         ("talk question.wav", "There is no file 'question.wav'"),
+        ("talk question.txt", "There is no file 'question.txt'"),
         ("talk question.mp4", "There is no file 'question.mp4'"),
         ("talk ./question", "There is no file 'question'"),
         ("talk --text=", "The question is empty"),
@@ -307,6 +308,19 @@ def test_help_goes_by_both_names():
     done = ttt("transcribe", "-h")
     assert done.exit_code == 0 and done.output == ttt("transcribe", "--help").output
     assert "srt" in done.output and "--install-completion" in ttt("--help").output
+
+
+def test_a_text_file_is_no_spoken_question(tmp_path):
+    (tmp_path / "story.txt").write_text("Once upon a time.")
+    with pytest.raises(ValueError, match="is a text file: ttt speak reads it aloud"):
+        as_question(str(tmp_path / "story.txt"))
+    assert as_question("What is in story.txt") == "What is in story.txt"
+
+
+def test_tools_for_mcp_clients_need_their_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    done = CliRunner().invoke(ttt_cli.app, ["demo", "--mcp"])
+    assert isinstance(done.exception, ImportError) and "pip install 'text-to-talk[demo]'" in str(done.exception)
 
 
 def test_a_question_may_be_longer_than_a_file_name():
