@@ -6,7 +6,7 @@ Does a model learn from itself to speak in fewer denoising steps? On the finishe
 
 The two-stream system of each seed is trained further in two ways, by equal updates from the same weights on the same
 examples and masks: on the recorded codes, and on those that the model it begins with reveals in `--teacher-steps` steps
-(`finetune/training/distillation.py`). All three are measured in 1, 2, 4 and 8 steps for a block of 16. Hardware: one
+(`comparison/distillation.py`). All three are measured in 1, 2, 4 and 8 steps for a block of 16. Hardware: one
 CPU core, one thread.
 """
 

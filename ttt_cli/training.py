@@ -35,7 +35,7 @@ def train(
     recipe: Annotated[
         Path | None,
         typer.Argument(
-            help="A recipe (YAML), or a shipped one by name: low_resource_lora, nano_lora_cpu, voice_lora, few_steps, "
+            help="A recipe (YAML), or a shipped one by name: low_resource_lora, nano_lora_cpu, voice_lora, "
             "full_sft, from_llm, nano."
         ),
     ] = None,

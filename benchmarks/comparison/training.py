@@ -27,10 +27,10 @@ from torch import nn
 from tqdm import tqdm
 
 from finetune.training.collate import Example, assign_rows
-from finetune.training.distillation import teacher_labels
 from finetune.training.muon import MuonAdamW
 from processing_ttt.vocabulary_ttt import TttVocabulary
 
+from .distillation import teacher_labels
 from .systems import System, compute_loss, create_model, make_batch
 
 SECONDS_PER_CHECKPOINT = 120

@@ -29,7 +29,6 @@ SHIPPED = Path(__file__).parents[1] / "recipes"
 LARGEST = {  # numbers that, larger, only fill memory or fail late
     "seed": 2**32 - 1,
     "lora_r": 4096,
-    "distillation_steps": 4096,
     "max_length": 2**20,
     "per_device_train_batch_size": 2**16,
     "max_new_tokens": 2**20,
@@ -72,14 +71,12 @@ class Recipe:
             the output projection.
         objective (`str`): `paper` noises the audio of an example; `two_stream` leaves it clean and puts noised copies
             of its blocks behind it, as decoding sees them. Packed rows then hold the copies too, as many as fit, and of
-            the next six keys only the last two count.
+            the next five keys only the last counts.
         clean_audio_prob (`float`): BANOM, see `Objective`.
         prefix_preservation_prob (`float`): PPM.
         span_truncation_prob (`float`): SST.
         block_fill_prob (`float`): Share of examples whose spans are filled to whole blocks of the model's
             `block_length`, for models that speak in aligned groups of words, as nano does.
-        distillation_steps (`int`): With `two_stream`: the model that training starts from completes the masks in so
-            many steps, and what it reveals is learnt instead of the recorded codes; 0 learns these.
         replaced_prompt_codes (`float`): Largest share of the codes of a prompt that are replaced by others, against
             memorising recordings.
         aligned (`int`): Words per group where the data has word times; 0 is the layout's fixed pattern.
@@ -135,7 +132,6 @@ class Recipe:
     prefix_preservation_prob: float = 0.3
     span_truncation_prob: float = 0.5
     block_fill_prob: float = 0.0
-    distillation_steps: int = 0
     replaced_prompt_codes: float = 0.0
     aligned: int = 0
     default_language: str = "en"
@@ -175,10 +171,6 @@ class Recipe:
             raise ValueError(f"`method` is one of {', '.join(METHODS)}, but is {self.method!r}.")
         if self.objective not in OBJECTIVES:
             raise ValueError(f"`objective` is one of {', '.join(OBJECTIVES)}, but is {self.objective!r}.")
-        if self.distillation_steps and self.objective != "two_stream":
-            raise ValueError(
-                "`distillation_steps` completes the masks of copies: it goes with `objective: two_stream`."
-            )
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"`optimizer` is one of {', '.join(OPTIMIZERS)}, but is {self.optimizer!r}.")
         if self.optimizer == "muon" and self.method != "full":

@@ -42,7 +42,6 @@ from finetune.yaml_files import read_yaml
 from processing_ttt import TttProcessor
 
 from .batch_plan import RowPlan
-from .distillation import Teacher
 from .muon import MuonAdamW
 from .recipe import MAY_CHANGE, Recipe, by_their_names
 from .resume import CheckpointMarker, check_same_data, last_complete_checkpoint
@@ -231,7 +230,6 @@ def build_trainer(recipe: Recipe, model: Any, processor: TttProcessor, data: Tra
         data_collator=NoisingCollator(processor.vocabulary, objective, recipe.seed, recipe.packing, fixed_length),
         optimizers=(_optimizer(recipe, model), None),
         is_compiled=recipe.compile_layers,
-        teacher=_teacher(recipe, arguments.device) if recipe.distillation_steps else None,
     )
     trainer.add_callback(FlushLogs())
     if data.validation and recipe.early_stopping_patience:
@@ -248,15 +246,6 @@ def build_trainer(recipe: Recipe, model: Any, processor: TttProcessor, data: Tra
             default_language=recipe.default_language,
         )
     return trainer
-
-
-def _teacher(recipe: Recipe, device: torch.device) -> Teacher:
-    """Load the model that training starts from once more: it stays as it is."""
-    computes_in_half = recipe.bf16 and torch.cuda.is_available()
-    model = load_model(recipe.model, torch.bfloat16 if computes_in_half else torch.float32, **_quantization(recipe))
-    if recipe.method != "qlora":  # which is placed where it is loaded
-        model = model.to(device)
-    return Teacher(model.eval().requires_grad_(False), recipe.distillation_steps)
 
 
 def compile_layers(model: Any) -> None:

@@ -1,7 +1,6 @@
 """
-transformers' Trainer with five differences: losses are means over samples, packed rows come in the order of their
-plan, a teacher may complete the masks, a validation also generates replies, and a run whose loss or weights are no
-numbers ends with an error.
+transformers' Trainer with four differences: losses are means over samples, packed rows come in the order of their
+plan, a validation also generates replies, and a run whose loss or weights are no numbers ends with an error.
 
 Depends on batches as `collate.py` makes them and on the outputs of the model. Independent of recipes and data files.
 """
@@ -15,8 +14,6 @@ import torch
 from safetensors import SafetensorError
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import Trainer, TrainerCallback
-
-from .distillation import Teacher
 
 GenerationCheck = Callable[[Any, int], dict[str, float]]  # model, number of updates -> metrics
 
@@ -37,17 +34,11 @@ class TttTrainer(Trainer):
             its numbers join the metrics.
         is_compiled (`bool`, *optional*, defaults to `False`): Whether layers are compiled; evaluations then run them
             as they are, since their batches have all lengths.
-        teacher ([`Teacher`], *optional*): Completes the masks of training batches, in place of the recorded codes.
         kwargs: As for `transformers.Trainer`.
     """
 
     def __init__(
-        self,
-        *args: Any,
-        check_generation: GenerationCheck | None = None,
-        is_compiled: bool = False,
-        teacher: Teacher | None = None,
-        **kwargs: Any,
+        self, *args: Any, check_generation: GenerationCheck | None = None, is_compiled: bool = False, **kwargs: Any
     ):
         super().__init__(*args, **kwargs)
         # Tells the Trainer that `compute_loss` has divided by the samples of all accumulated batches, so that it does
@@ -55,15 +46,12 @@ class TttTrainer(Trainer):
         self.model_accepts_loss_kwargs = True
         self.check_generation = check_generation
         self.is_compiled = is_compiled
-        self.teacher = teacher
         self._since_log: torch.Tensor | None = None
 
     def compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Weight the batch's mean by its share of the update's samples. Logits are computed only on request."""
-        if self.teacher is not None and model.training:
-            inputs = inputs | {"labels": self.teacher.labels(inputs)}
         outputs = model(**inputs, use_cache=False, skip_logits=self.args.prediction_loss_only or not return_outputs)
         samples = count_samples(inputs)
         if model.training:

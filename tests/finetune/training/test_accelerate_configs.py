@@ -51,14 +51,12 @@ def test_the_settings_of_zero3_make_the_plugin_that_transformers_fills_in():
     assert plugin.deepspeed_config["zero_optimization"]["stage"] == 3
 
 
-@pytest.mark.parametrize(
-    "name", ["low_resource_lora", "nano_lora_cpu", "full_sft", "from_llm", "voice_lora", "few_steps"]
-)
+@pytest.mark.parametrize("name", ["low_resource_lora", "nano_lora_cpu", "full_sft", "from_llm", "voice_lora"])
 def test_every_shipped_recipe_is_one(name):
     recipe = read_recipe(ROOT / "finetune" / "recipes" / f"{name}.yaml")
     assert [stage.method for _, stage in recipe.stage_recipes()] == {
         "low_resource_lora": ["lora"], "full_sft": ["full"], "from_llm": ["rows", "lora", "full"],
-        "voice_lora": ["lora"], "nano_lora_cpu": ["lora"], "few_steps": ["lora"],
+        "voice_lora": ["lora"], "nano_lora_cpu": ["lora"],
     }[name]  # fmt: skip
 
 

@@ -20,7 +20,6 @@ from torch.utils.tensorboard import SummaryWriter
 from finetune.adapters.loading import load_model, load_processor
 from finetune.data.schema import PreparedInfo, make_record, save_prepared
 from finetune.evaluation.batched_model import Answer
-from finetune.training.distillation import Teacher, teacher_labels
 from finetune.training.recipe import override
 from finetune.training.resume import WHOLE, CheckpointMarker, last_complete_checkpoint
 from finetune.training.train import load_trainable, train, training_arguments
@@ -76,12 +75,10 @@ def train_until_killed(recipe, moment):
         ("lora", "paper"),
         pytest.param("full", "paper", marks=pytest.mark.slow),
         pytest.param("lora", "two_stream", marks=pytest.mark.slow),
-        pytest.param("lora", "distilled", marks=pytest.mark.slow),
     ],
 )
 def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_losses(base, data, tmp_path, method, form):
-    keys = {"method": method, "lora_dropout": 0.2 if method == "lora" else 0.0}
-    keys |= {"objective": "two_stream", "distillation_steps": 2} if form == "distilled" else {"objective": form}
+    keys = {"method": method, "lora_dropout": 0.2 if method == "lora" else 0.0, "objective": form}
     straight = tiny_recipe(base, data, tmp_path / "straight", **keys)
     train(straight)
     killed = override(straight, {"output_dir": str(tmp_path / "killed")})
@@ -322,30 +319,6 @@ def test_compiled_layers_are_compiled_once_and_train_alike(base, data, tmp_path,
     eager, compiled = (load_file(tmp_path / f"{compiles}" / "model.safetensors") for compiles in (False, True))
     assert eager.keys() == compiled.keys()
     torch.testing.assert_close(compiled, eager, atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("method", ["lora", "full"])
-def test_a_teacher_is_the_model_that_training_starts_from_and_stays_so(base, data, tmp_path, monkeypatch, method):
-    learnt, teachers = [], []
-
-    def labels(teacher, batch):
-        found = teacher_labels(teacher.model, batch, teacher.num_steps)
-        learnt.append((batch["labels"], found, batch["copy_ids"]))
-        teachers.append(teacher)
-        return found
-
-    monkeypatch.setattr(Teacher, "labels", labels)
-    keys = {"method": method, "objective": "two_stream", "distillation_steps": 2, "max_steps": 4, "eval_steps": 2}
-    recipe = tiny_recipe(base, data, tmp_path / "run", **keys)
-    train(recipe)
-    assert len(learnt) == 4  # validations learn nothing
-    for recorded, found, copy_ids in learnt:
-        assert torch.equal(recorded[copy_ids == 0], found[copy_ids == 0])
-    assert any(not torch.equal(recorded, found) for recorded, found, _ in learnt)
-    start, end = load_model(str(base)).state_dict(), load_model(str(tmp_path / "run")).state_dict()
-    teacher = teachers[-1].model.state_dict()
-    assert teachers[-1].num_steps == 2 and all(torch.equal(teacher[name], start[name]) for name in start)
-    assert any(not torch.equal(end[name], start[name]) for name in start)
 
 
 def test_what_was_logged_is_in_the_file_while_training_runs(base, data, tmp_path, monkeypatch):

@@ -7,10 +7,9 @@ each position, and do not go together; a teacher that reveals them one after the
 a student can reveal them at once. The teacher is the model that training starts from, and does not change.
 
 Needs batches of the objective `two_stream`, whose masks are in copies of blocks as decoding sees them. Depends on the
-model and its denoising step. Independent of recipes and of the Trainer.
+model and its denoising step. Independent of what is compared.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,24 +20,6 @@ from modeling_ttt.generation_options_ttt import GENERATION_DEFAULTS
 from modeling_ttt.masking_ttt import number_copies
 from modeling_ttt.objective_ttt import IGNORE_INDEX
 from modeling_ttt.samplers_ttt import DenoisingStep, reveal_schedule
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """
-    A model that completes masks.
-
-    Args:
-        model ([`TttForConditionalGeneration`]): In eval mode, on the device of the batches.
-        num_steps (`int`): Steps for a block.
-    """
-
-    model: Any
-    num_steps: int
-
-    def labels(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Give the labels of a batch that the model is to learn; see `teacher_labels`."""
-        return teacher_labels(self.model, batch, self.num_steps)
 
 
 @torch.no_grad()
@@ -81,4 +62,4 @@ def teacher_labels(teacher: Any, batch: dict[str, torch.Tensor], num_steps: int)
     return torch.where(is_masked, input_ids, batch["labels"])
 
 
-__all__ = ["Teacher", "teacher_labels"]
+__all__ = ["teacher_labels"]

@@ -1,12 +1,22 @@
 """What a teacher reveals at the masks of a batch: the blocks that it would decode."""
 
+import sys
+
 import pytest
 import torch
+from checkout import ROOT
+from comparison_fixtures import BACKBONE, EXAMPLES, VOCABULARY, model_of, options
 from modeling_fixtures import END, END_LAST, MASK, tiny_model
 from two_stream_fixtures import BLOCKS, NO, RULE, SAMPLES, rows_with_copies
 
-from finetune.training.distillation import teacher_labels
 from modeling_ttt.two_streams_ttt import CopyRule
+
+sys.path.append(str(ROOT / "benchmarks"))
+
+import few_steps
+from comparison import training
+from comparison.distillation import teacher_labels
+from comparison.systems import SYSTEMS
 
 
 def whole_blocks_masked(batch):
@@ -57,3 +67,44 @@ def test_only_labels_of_masks_change_and_more_steps_change_them():
 def test_a_batch_without_masks_keeps_its_labels():
     batch = rows_with_copies(SAMPLES[2:])
     assert torch.equal(teacher_labels(tiny_model(), batch, 4), batch["labels"])
+
+
+def test_training_goes_on_from_a_finished_run_and_learns_from_it_also_after_it_was_killed(tmp_path):
+    system = SYSTEMS["ttt-two-stream"]
+
+    def run(folder, seed=1, **more):
+        return training.train(
+            tmp_path / folder, system, seed, EXAMPLES, VOCABULARY, options(4), backbone=BACKBONE, **more
+        )
+
+    run("first", 0)
+    start = {"start": tmp_path / "first"}
+    run("recorded", **start)
+    run("taught", **start, teacher_steps=2)
+    run("killed", **start, teacher_steps=2, stop_after=2)
+    run("killed", **start, teacher_steps=2)
+    weights = {}
+    for folder in ("first", "recorded", "taught", "killed"):
+        model = model_of("ttt-two-stream")
+        training.load_finished(tmp_path / folder, model)
+        weights[folder] = model.lm_head.weight
+    assert torch.equal(weights["taught"], weights["killed"])
+    assert not torch.equal(weights["taught"], weights["recorded"])
+    assert not torch.equal(weights["recorded"], weights["first"])
+
+
+def test_the_table_has_a_row_for_each_way_and_number_of_steps():
+    numbers = {"qa_speech": 0.5, "tts_wer": 0.25, "forwards": 12.0}
+    runs = [
+        {
+            "way": way,
+            "seed": seed,
+            "training": {"cpu_seconds": 120.0},
+            "measured": {str(n): numbers for n in few_steps.STEPS},
+        }
+        for way in few_steps.WAYS
+        for seed in (0, 1)
+    ]
+    rows = few_steps.table(runs).splitlines()
+    assert len([row for row in rows if row.endswith("| 0.500 ± 0.000 | 0.250 ± 0.000 | 12.0 ± 0.0 |")]) == 12
+    assert rows[-1] == "CPU minutes, the teacher's codes: 2.0"
