@@ -16,7 +16,8 @@ from finetune.nano.codec.codec_stage import export
 from finetune.nano.domain.outside import OUTSIDE_ANSWER
 from finetune.nano.domain.questions import items
 from finetune.nano.speech import natural
-from finetune.nano.speech.acoustics import as_recorded
+from finetune.nano.speech.acoustics import as_recorded, in_band
+from finetune.nano.speech.corpora import WORDNET
 from finetune.nano.speech.free_wording import free_test_questions, freely_worded
 from finetune.nano.speech.jobs import Job
 from finetune.nano.speech.kokoro import speaker_shares
@@ -24,6 +25,7 @@ from modeling_ttt import TttForConditionalGeneration, nano_checkpoint
 from processing_ttt.codec_layers_ttt import TttCodecQuantizer
 
 LEVELS = (8, 8, 4, 4)
+needs_wordnet = pytest.mark.skipif(not WORDNET.is_dir(), reason="Debian's wordnet-base is not installed")
 
 # --- Whisper's weights ------------------------------------------------------------------------------------------------
 
@@ -198,9 +200,17 @@ def test_a_codec_with_whisper_s_encoder_is_no_teacher():
         train_encoder.student(AutoProcessor.from_pretrained(nano_checkpoint()).codec)
 
 
+def test_a_recording_is_varied_alike_within_a_step_in_bfloat16():
+    audio = np.sin(np.arange(8000) / 7).astype(np.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        halved = in_band(audio, 200.0, 3000.0)
+    np.testing.assert_array_equal(halved, in_band(audio, 200.0, 3000.0))
+
+
 # --- who speaks, and what is said -------------------------------------------------------------------------------------
 
 
+@needs_wordnet
 def test_voices_to_measure_with_are_in_no_training_utterance():
     spoken = {voice for job in natural.training_jobs(1500) for voice in speaker_shares(job.voice)}
     kept = {*natural.TEST_VOICES, *natural.DEV_VOICES, *natural.KEPT_FOR_OTHERS}
@@ -209,6 +219,7 @@ def test_voices_to_measure_with_are_in_no_training_utterance():
     assert {*natural.TRAINING_VOICES} <= spoken
 
 
+@needs_wordnet
 def test_questions_to_measure_with_are_in_no_training_utterance():
     trained = {job.fields.get("question", job.text) for job in natural.training_jobs(3000)}
     held_out = {item.question for item in items() if item.split != "train"}
@@ -218,11 +229,13 @@ def test_questions_to_measure_with_are_in_no_training_utterance():
     assert {job.text for job in natural.test_jobs() if job.split.startswith("unseen")} <= held_out
 
 
+@needs_wordnet
 def test_a_larger_training_corpus_begins_with_the_smaller_one():
     assert natural.training_jobs(50) == natural.training_jobs(200)[:50]
     assert len({job.text for job in natural.training_jobs(400)}) > 390
 
 
+@needs_wordnet
 def test_the_answering_voice_says_answers_and_phrases_in_turn_and_holds_some_texts_back():
     jobs = natural.answering_jobs(400)
     assert {job.voice for job in jobs} == {"af_heart"} and len({job.text for job in jobs}) == len(jobs)

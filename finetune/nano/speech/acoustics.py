@@ -153,7 +153,8 @@ def in_band(audio: np.ndarray, low: float, high: float) -> np.ndarray:
     # The filters of torchaudio clip at full scale: they work on half of it or less.
     peak = max(float(np.abs(audio).max()), 1e-4)
     wave = torch.from_numpy(np.ascontiguousarray(audio)) / (2 * peak)
-    wave = torchaudio.functional.highpass_biquad(wave, SAMPLING_RATE, low)
-    for _ in range(2):  # a steeper edge
-        wave = torchaudio.functional.lowpass_biquad(wave, SAMPLING_RATE, high)
+    with torch.autocast("cpu", enabled=False):  # a batch may be made within a step in bfloat16
+        wave = torchaudio.functional.highpass_biquad(wave, SAMPLING_RATE, low)
+        for _ in range(2):  # a steeper edge
+            wave = torchaudio.functional.lowpass_biquad(wave, SAMPLING_RATE, high)
     return wave.numpy() * np.float32(2 * peak)
