@@ -80,9 +80,9 @@ def newest_checkpoint(folder: Path) -> Path | None:
     Returns:
         `Path` or `None`: The newest complete one; `None` if there is none yet.
     """
-    complete = {path.parent.name.rpartition("-")[2]: path.parent for path in folder.glob(f"checkpoint-*/{WHOLE}")}
-    numbers = [int(number) for number in complete if number.isdigit()]
-    return complete[str(max(numbers))] if numbers else None
+    whole = [path.parent for path in folder.glob(f"checkpoint-*/{WHOLE}")]
+    numbered = {int(number): path for path in whole if (number := path.name.rpartition("-")[2]).isdigit()}
+    return numbered[max(numbered)] if numbered else None
 
 
 def _read_json(path: Path) -> Any:

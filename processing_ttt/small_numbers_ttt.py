@@ -6,11 +6,11 @@ Depends on nothing. Independent of what is read aloud.
 
 import re
 
-_ONES = [
+ONES = [
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
     "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
 ]  # fmt: skip
-_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _OPERATIONS = {"+": "plus", "×": "times", "*": "times", "x": "times", "÷": "divided by", "=": "equals"}
 _OPERATION = re.compile(r"(?<=\d) ?([+×*x÷=]) ?(?=\d)")
 # No part of a longer number, of a time or a date, of money, of a name.
@@ -28,13 +28,22 @@ def small_numbers_in_words(text: str) -> str:
         `str`: `"What is two plus three?"` for `"What is 2+3?"`; years, dates and money stay as they are written.
     """
     text = _OPERATION.sub(lambda found: f" {_OPERATIONS[found[1]]} ", text)
-    return _NUMBER.sub(lambda found: _in_words(int(found[1])), text)
+    return _NUMBER.sub(lambda found: number_in_words(int(found[1])), text)
 
 
-def _in_words(number: int) -> str:
+def number_in_words(number: int) -> str:
+    """
+    Write a number as `wetext` reads it.
+
+    Args:
+        number (`int`): 0 to 999.
+
+    Returns:
+        `str`: "zero" ... "twenty seven" ... "one hundred", "one hundred and twenty", without hyphens.
+    """
     hundreds, rest = divmod(number, 100)
     tens, ones = divmod(rest, 10)
-    words = _ONES[rest] if rest < 20 else _TENS[tens - 2] + (f" {_ONES[ones]}" if ones else "")
+    words = ONES[rest] if rest < 20 else TENS[tens - 2] + (f" {ONES[ones]}" if ones else "")
     if not hundreds:
         return words
-    return f"{_ONES[hundreds]} hundred" + (f" and {words}" if rest else "")
+    return f"{ONES[hundreds]} hundred" + (f" and {words}" if rest else "")

@@ -1,13 +1,8 @@
 """Numbers in words, as they are spoken."""
 
-_SMALL_NUMBERS = [
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
-    "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
-]  # fmt: skip
-_TENS = [
-    "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety",
-]  # fmt: skip
-NUMBER_WORDS = {*_SMALL_NUMBERS, *_TENS, "hundred"}
+from processing_ttt.small_numbers_ttt import ONES, TENS, number_in_words
+
+NUMBER_WORDS = {*ONES, *TENS, "hundred"}
 
 
 def number_words(number: int) -> str:
@@ -25,10 +20,4 @@ def number_words(number: int) -> str:
     """
     if not 0 <= number <= 999:
         raise ValueError(f"Numbers from 0 to 999 have words here, {number} has none.")
-    hundreds, rest = divmod(number, 100)
-    if hundreds:
-        return f"{_SMALL_NUMBERS[hundreds]} hundred" + (f" {number_words(rest)}" if rest else "")
-    if number < 20:
-        return _SMALL_NUMBERS[number]
-    tens, ones = divmod(number, 10)
-    return _TENS[tens - 2] + (f" {_SMALL_NUMBERS[ones]}" if ones else "")
+    return number_in_words(number).replace(" and ", " ")
