@@ -5,7 +5,7 @@ import re
 from collections import Counter
 
 from finetune.nano.domain.families import first_families
-from finetune.nano.domain.free_questions import OUTSIDE, as_typed, free_items, indirect_items
+from finetune.nano.domain.free_questions import OUTSIDE, as_typed, free_items, indirect_items, wordings
 from finetune.nano.domain.free_templates import CARRIERS, FREE_TALK, FREE_TEMPLATES, NOUN_PHRASES, QUESTION_CARRIERS
 from finetune.nano.domain.more_families import more_families
 from finetune.nano.domain.outside import OUTSIDE_ANSWER, outside_questions
@@ -27,6 +27,16 @@ def test_every_family_and_greeting_is_known_and_every_template_has_the_slots_of_
         slots = set(re.findall(r"{\d}", first))
         assert all(set(re.findall(r"{\d}", template)) == slots for template in templates), first
         assert len(set(templates)) == len(templates)
+
+
+def test_every_wording_asks_for_something_known_with_its_slots_in_plain_signs():
+    families = {family.templates[0] for family in [*first_families(), *more_families()]}
+    assert set(wordings()) <= families | set(TALK) | {OUTSIDE} and families <= set(wordings())
+    for asked, found in wordings().items():
+        for wording in found:
+            slots = re.findall(r"{\d}", wording)
+            assert sorted(slots) == (sorted(set(re.findall(r"{\d}", asked))) if asked in families else []), wording
+            assert re.fullmatch(r"[A-Za-z{}01 .,?!';:-]+", wording) and not re.search(r"(?<!{)[01]", wording), wording
 
 
 def test_free_questions_have_training_answers_and_contain_the_fact():

@@ -162,13 +162,37 @@ def test_a_talk_has_one_voice_and_uses_every_question_once(corpora):
     rows = list(nano_prepare._talks(asked, {"Grass is green.": corpora["answers"][0]}, 25.0))
     talks = [[m["content"] for m in json.loads(row["messages"]) if m["role"] == "user"] for row in rows]
     assert {len(talk) for talk in talks} == {2, 3, 4}
-    typed = [question for talk in talks for question in talk if question in voices_of_texts]
-    assert 0.12 < len(typed) / sum(map(len, talks)) < 0.28
-    assert all(len({(voices | voices_of_texts)[question] for question in talk}) == 1 for talk in talks)
+    typed = [question.lower() for talk in talks for question in talk if question.lower() in voices_of_texts]
+    assert 0.17 < len(typed) / sum(map(len, talks)) < 0.33
+    voice_of = voices | voices_of_texts
+    assert all(len({voice_of.get(question) or voice_of[question.lower()] for question in talk}) == 1 for talk in talks)
     assert 398 <= sum(map(len, talks)) <= 400 and len(set(typed)) == len(typed)  # a last question alone is no talk
     for row, talk in zip(rows, talks, strict=True):
         codes = sum(question.count("<|audio_") for question in talk) + 15 * len(talk)
         assert row["seconds"] == pytest.approx(codes / 25)
+
+
+def test_half_of_the_talks_have_a_greeting_anywhere_which_another_voice_only_types(corpora):
+    one, answer = corpora["questions"][0], corpora["answers"][0]
+    said = {"Thank you.": "You are welcome.", "Thank God, are you tired?": "I never sleep."}
+    small_talk = [
+        one | {"voice": "rms", "kind": "talk", "text": text, "answer": reply, "codes": [7] * 9}
+        for text, reply in said.items()
+    ]
+    asked = [(f"q/{voice}-{i}", one | {"voice": voice}) for voice in ("kal16", "rms") for i in range(300)]
+    asked += [(f"q/t-{i}", line) for i, line in enumerate(small_talk)]
+    replies = {text: answer | {"text": text} for text in ("Grass is green.", *said.values())}
+    talks = [
+        [message["content"] for message in json.loads(row["messages"]) if message["role"] == "user"]
+        for row in nano_prepare._talks(asked, replies, 25.0)
+    ]
+    found = [
+        [i for i, text in enumerate(talk) if text == "<|audio_7|>" * 9 or "thank" in text.lower()] for talk in talks
+    ]
+    assert {len(places) for places in found} == {0, 1} and 0.4 < sum(map(len, found)) / len(talks) < 0.6
+    assert {places[0] for places in found if places} == {0, 1, 2, 3, 4}  # before, between and after the questions
+    spoken = ["thank" not in talk[places[0]].lower() for talk, places in zip(talks, found, strict=True) if places]
+    assert 0.25 < sum(spoken) / len(spoken) < 0.5  # only rms has said it, and sometimes writes
 
 
 def test_speech_becomes_prepared_data_that_the_shipped_recipe_can_train_on(tmp_path):

@@ -13,7 +13,7 @@ which they are mixed.
 | small_talk | the same of greetings and small talk, spoken and written: few, and what people say first | the same |
 | greetings | greetings in every way of typing them, spoken answer | the same |
 | turns | two spoken questions and their spoken answers, the second about the first | follow-ups |
-| talks | two to four unrelated questions, some of them written, and their spoken answers | questions, repeat |
+| talks | two to four unrelated questions and greetings, some of them written, and their spoken answers | the same, without natural |
 | dictated | audio, its words | questions, wrapped, free, indirect, natural |
 | words | the same, where no word can be guessed from the one before | drills, dictation, natural |
 | recorded | recorded English, its words | recorded, where it was fetched; the split that is not held out |
@@ -59,7 +59,7 @@ from processing_ttt.tasks_ttt import TASKS
 # How often each corpus is encoded, each time in another room: most often what there is least of.
 VARIATIONS = {
     "questions": 1, "wrapped": 1, "free": 1, "indirect": 1, "repeat": 1, "follow-ups": 1, "drills": 2, "dictation": 1,
-    "recorded": 2, "natural": 3,
+    "recorded": 1, "natural": 2,
 }  # fmt: skip
 SPOKEN = ("answers", "sentences", "phrases")
 AGAIN = "-again"
@@ -70,7 +70,8 @@ WAYS_OF_TYPING = 6  # tried for each greeting, with and without an exclamation m
 MIXTURE = Path(__file__).with_name("mixture.yaml")
 VALIDATION_SHARE = 0.004
 TURNS_OF_A_TALK = (2, 4)  # fewest and most
-TYPED_SHARE = 0.2  # of the questions of a talk
+TYPED_SHARE = 0.25  # of the questions of a talk
+SMALL_TALK_SHARE = 0.5  # of the talks have a greeting or small talk somewhere
 FACTS_PER_LIST = 16
 ROUNDS_OF_FACTS = 10
 NUMBERS = [number_words(number) for number in range(101)]
@@ -166,7 +167,7 @@ def _datasets(lines: dict[str, list[Line]], frame_rate: float) -> dict[str, Iter
         ),
         "greetings": _greetings(written.values(), replies, frame_rate),
         "turns": _turns(lines, replies, frame_rate),
-        "talks": _talks(list(_named(lines, "questions", "repeat")), replies, frame_rate),
+        "talks": _talks(list(_named(lines, "questions", "free", "indirect", "repeat")), replies, frame_rate),
         "dictated": (
             _recording(name, line, frame_rate)
             for name, line in _named(lines, *QUESTIONS)
@@ -295,20 +296,29 @@ def _talks(
     """Conversations of unrelated questions; one voice asks them all, and sometimes writes instead."""
     rng = random.Random(seed)
     by_voice: dict[str, list[tuple[str, Line]]] = defaultdict(list)
+    small_talk: dict[bool, list[Line]] = defaultdict(list)  # by whether it is a greeting
     for name, line in rng.sample(asked, len(asked)):
         if line["answer"] in replies:
-            by_voice[line["voice"]].append((name, line))
-    for _, questions in sorted(by_voice.items()):
+            if line["kind"] == "talk":
+                small_talk[line["answer"] in GREETINGS].append(line)
+            else:
+                by_voice[line["voice"]].append((name, line))
+    for voice, questions in sorted(by_voice.items()):
         start = 0
         while start < len(questions) - 1:
             talk = questions[start : start + rng.randint(*TURNS_OF_A_TALK)]
             start += len(talk)
-            exchanges, codes = [], 0
-            for _, line in talk:
-                is_typed = rng.random() < TYPED_SHARE
-                reply = replies[line["answer"]]
-                exchanges.append((line["text"] if is_typed else _written(line["codes"]), reply))
-                codes += len(reply["codes"]) + (0 if is_typed else len(line["codes"]))
+            said = [(line, rng.random() < TYPED_SHARE) for _, line in talk]
+            chosen = small_talk[rng.random() < 0.5]
+            if chosen and rng.random() < SMALL_TALK_SHARE:
+                line = rng.choice(chosen)
+                said.insert(rng.randint(0, len(said)), (line, line["voice"] != voice or rng.random() < TYPED_SHARE))
+            exchanges = [
+                (as_typed(line["text"], rng) if is_typed else _written(line["codes"]), replies[line["answer"]])
+                for line, is_typed in said
+            ]
+            codes = sum(len(reply["codes"]) for _, reply in exchanges)
+            codes += sum(len(line["codes"]) for line, is_typed in said if not is_typed)
             yield _conversation(f"talk/{talk[0][0]}", exchanges, codes, frame_rate)
 
 

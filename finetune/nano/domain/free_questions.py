@@ -1,5 +1,8 @@
 """
-The questions of `free_templates.py` and `outside.py` as items, and how people type.
+The questions of `free_templates.py`, `wordings.tsv` and `outside.py` as items, and how people type.
+
+`wordings.tsv` has further wordings by several authors, a line each: what is asked for (the first template of a family,
+the answer of small talk, or `outside`), a tab, and the wording with the family's slots. They are for training only.
 
 Depends on the other modules of the domain. Independent of speech.
 """
@@ -8,14 +11,17 @@ import random
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import Path
 
 from .families import Family, first_families
 from .free_templates import CARRIERS, FREE_TALK, FREE_TEMPLATES, NOUN_PHRASES, QUESTION_CARRIERS
 from .more_families import more_families
 from .outside import OUTSIDE_ANSWER, outside_questions
 from .questions import LARGEST_NUMBER, Item, fill, items
+from .small_talk import TALK
 from .spoken_numbers import number_words
 
+WORDINGS = Path(__file__).with_name("wordings.tsv")
 CARRIERS_PER_FACT = 12
 OUTSIDE = "outside"  # the kind of a question that nano cannot answer
 _DIGITS = {number_words(number): str(number) for number in range(101)}
@@ -32,15 +38,35 @@ def free_items() -> tuple[Item, ...]:
         a training item, or `OUTSIDE_ANSWER` for the kind `OUTSIDE`.
     """
     known = {item.question for item in items()}
+    more = wordings()
     found: dict[str, Item] = {}
     for family, slots, answer in _trained_facts():
-        for template in FREE_TEMPLATES[family.templates[0]]:
+        first = family.templates[0]
+        for template in (*FREE_TEMPLATES[first], *more.get(first, ())):
             question = fill(template, slots)
             found.setdefault(question, Item(family.kind, question, answer, "train"))
-    for answer, questions in FREE_TALK.items():
+    for answer in TALK:
+        questions = (*FREE_TALK.get(answer, ()), *more.get(answer, ()))
         found.update({question: Item("talk", question, answer, "train") for question in questions})
-    found.update({question: Item(OUTSIDE, question, OUTSIDE_ANSWER, "train") for question in outside_questions()})
+    outside = (*outside_questions(), *more.get(OUTSIDE, ()))
+    found.update({question: Item(OUTSIDE, question, OUTSIDE_ANSWER, "train") for question in outside})
     return tuple(item for question, item in found.items() if question not in known)
+
+
+@lru_cache(maxsize=1)
+def wordings() -> dict[str, tuple[str, ...]]:
+    """
+    Read `wordings.tsv`.
+
+    Returns:
+        `dict[str, tuple[str, ...]]`: The wordings of each family, by its first template; of each answer of small talk;
+        and of questions outside the domain, by `OUTSIDE`.
+    """
+    found: dict[str, list[str]] = {}
+    for line in WORDINGS.read_text(encoding="utf-8").splitlines():
+        asked, wording = line.split("\t")
+        found.setdefault(asked, []).append(wording)
+    return {asked: tuple(dict.fromkeys(lines)) for asked, lines in found.items()}
 
 
 @lru_cache(maxsize=1)

@@ -92,7 +92,7 @@ class FreeQuestion(NamedTuple):
         kind (`str`): Its kind; `"outside"` where nano cannot know.
         answer (`str`): The right answer.
         written (`str`): `"apart"` by somebody who had seen no wording of training; `"known"` to the author of
-            `free_templates.py`.
+            `free_templates.py`; `"dev"`, written apart too, to choose settings by.
     """
 
     question: str
@@ -102,6 +102,6 @@ class FreeQuestion(NamedTuple):
 
 
 def free_test_questions() -> list[FreeQuestion]:
-    """The freely worded questions to measure with, which are never trained on."""
+    """The freely worded questions to measure with or to choose by, which are never trained on."""
     lines = FREE_TEST.read_text(encoding="utf-8").splitlines()[1:]
     return [FreeQuestion(*line.split("\t")) for line in lines]

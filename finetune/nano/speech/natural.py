@@ -14,6 +14,7 @@ and the voice that answers.
 | dev | held-out questions and trained general English, to choose settings by | `DEV_VOICES` |
 | test | held-out questions, freely worded ones written by hand, general English | `TEST_VOICES` |
 | free | freely worded questions that were written apart, and questions outside the domain | `TEST_VOICES` |
+| free-dev | others, written apart too, to choose settings by | `DEV_VOICES` |
 | shipped | the questions beside the checkpoint | `TEST_VOICES` |
 
 `KEPT_FOR_OTHERS` are never synthesised here: they stay unseen for checks by others. The folders are those of
@@ -33,7 +34,8 @@ from pathlib import Path
 from ..domain.free_questions import OUTSIDE
 from ..domain.questions import Item, items
 from .corpora import ASK_TO_REPEAT, answer_jobs, dictation_jobs, phrase_jobs, question_jobs, test_question_jobs
-from .free_wording import FreeQuestion, free_test_questions, freely_worded
+from .free_corpora import free_jobs as freely_worded_jobs
+from .free_wording import FreeQuestion, free_test_questions
 from .jobs import Job, share_of
 from .kokoro import KokoroModel, KokoroVoice
 from .synthesise import write_shards
@@ -64,7 +66,7 @@ MIXTURE_SHARE = 0.5  # of the training utterances are by a mixture of voices
 ACCENTED_SHARE = 0.15  # of the mixtures have a voice of another language in them
 STRETCHES = (0.8, 1.25)
 LAST_DICTATION = 6000  # of the dictations, where natural voices begin, backwards
-KIND_SHARES = {"question": 0.4, "freely worded": 0.2, "dictation": 0.35, "repeat": 0.05}
+KIND_SHARES = {"question": 0.25, "freely worded": 0.5, "dictation": 0.2, "repeat": 0.05}
 DEV_COUNTS = {"question": 80, "dictation": 40}
 TEST_QUESTIONS_PER_VOICE = 30
 TEST_DICTATION_PER_VOICE = 10
@@ -93,11 +95,11 @@ def training_jobs(count: int, seed: int = 5) -> list[Job]:
         seed (`int`, *optional*, defaults to 5): Of texts, speakers and paces.
 
     Returns:
-        `list[Job]`: In random order of kinds, in the shares of `KIND_SHARES`. A freely worded question has the plain
-        one in its field `question`.
+        `list[Job]`: In random order of kinds, in the shares of `KIND_SHARES`. A freely worded question has in its field
+        `question` what it was before fillers were put around it.
     """
     rng = random.Random(seed)
-    questions = iter(question_jobs(2 * count, seed=seed))
+    questions, free = iter(question_jobs(2 * count, seed=seed)), iter(freely_worded_jobs(count, seed=seed))
     # Other phrases than the first ones of the fast synthesisers, in an order that does not depend on `count`.
     dictations = chain(dictation_jobs(LAST_DICTATION)[::-1], dictation_jobs(60_000)[LAST_DICTATION:])
     phrases = iter(phrase for phrase in phrase_jobs(60_000) if len(phrase.text.split()) <= 7)
@@ -112,11 +114,8 @@ def training_jobs(count: int, seed: int = 5) -> list[Job]:
             text = rng.choice(ASK_TO_REPEAT[:-1]).format(phrase[0].lower() + phrase[1:])
             fields = {"kind": "repeat", "answer": phrase}
         else:
-            job = next(questions)
+            job = next(free if kind == "freely worded" else questions)
             text, fields = job.text, job.fields
-            if kind == "freely worded":
-                fields = fields | {"question": text}
-                text = freely_worded(text, fields["kind"], rng)
         jobs.append(Job(text, random_speaker(rng), round(rng.uniform(*STRETCHES), 2), "train", fields))
     return jobs
 
@@ -245,16 +244,20 @@ def test_jobs(seed: int = 7) -> list[Job]:
     return rng.sample(jobs, len(jobs))
 
 
-def free_jobs() -> list[Job]:
+def free_jobs(written: str = "apart", voices: Iterable[str] = TEST_VOICES) -> list[Job]:
     """
-    Freely worded questions that were written apart, and questions outside the domain, to measure with.
+    Freely worded questions, and questions outside the domain, to measure with or to choose by.
+
+    Args:
+        written (`str`, *optional*, defaults to `"apart"`): Which of them: see [`FreeQuestion`].
+        voices (`Iterable[str]`, *optional*, defaults to `TEST_VOICES`): Who asks, in turn.
 
     Returns:
-        `list[Job]`: Splits "free apart" and "outside", in `TEST_VOICES`.
+        `list[Job]`: Splits "free " and `written`, and "outside".
     """
     return [
         Job(found.question, voice, 1.0, _free_split(found), {"kind": found.kind, "answer": found.answer})
-        for found, voice in zip(_free_questions("apart"), cycle(TEST_VOICES), strict=False)
+        for found, voice in zip(_free_questions(written), cycle(voices), strict=False)
     ]
 
 
@@ -263,7 +266,7 @@ def _free_questions(written: str) -> list[FreeQuestion]:
 
 
 def _free_split(found: FreeQuestion) -> str:
-    return OUTSIDE if found.kind == OUTSIDE else "free apart"
+    return OUTSIDE if found.kind == OUTSIDE else f"free {found.written}"
 
 
 def shipped_jobs() -> list[Job]:
@@ -284,7 +287,9 @@ def shipped_jobs() -> list[Job]:
 def main(arguments: Iterable[str] | None = None) -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpus", choices=("train", "answers", "converted", "dev", "test", "free", "shipped"))
+    parser.add_argument(
+        "corpus", choices=("train", "answers", "converted", "dev", "test", "free", "free-dev", "shipped")
+    )
     parser.add_argument("--voices", type=Path, required=True, help="folder voices of the npm package kokoro-js")
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
     parser.add_argument("--count", type=int, default=3000, help="utterances of train, answers or converted")
@@ -296,6 +301,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
         "dev": dev_jobs,
         "test": test_jobs,
         "free": free_jobs,
+        "free-dev": partial(free_jobs, "dev", DEV_VOICES),
         "shipped": shipped_jobs,
     }
     write_shards(jobs[options.corpus](), options.out, partial(KokoroVoice, model=KokoroModel(options.voices)))
