@@ -4,6 +4,7 @@ import random
 import re
 from collections import Counter
 
+from finetune.nano.checkpoint.prepare import _keyboard
 from finetune.nano.domain.families import first_families
 from finetune.nano.domain.free_questions import OUTSIDE, as_typed, free_items, indirect_items, wordings
 from finetune.nano.domain.free_templates import CARRIERS, FREE_TALK, FREE_TEMPLATES, NOUN_PHRASES, QUESTION_CARRIERS
@@ -74,6 +75,15 @@ def test_free_jobs_extend_and_never_have_a_question_of_the_test():
     assert indirect_jobs(3000)[:500] == indirect_jobs(500)
     jobs += indirect_jobs(3000)
     assert not {normalise(job.text) for job in jobs} & {normalise(question) for question, *_ in free_test_questions()}
+
+
+def test_an_eighth_of_the_typed_questions_is_outside_the_domain_and_the_others_are_of_every_kind():
+    rows = list(_keyboard())
+    outside = [row for row in rows if row["answer_text"] == OUTSIDE_ANSWER]
+    assert 0.11 < len(outside) / len(rows) < 0.2 and len({row["text"].lower() for row in outside}) > 500
+    kinds = {item.answer: item.kind for item in items()}
+    counts = Counter(kinds[row["answer_text"]] for row in rows if row["answer_text"] != OUTSIDE_ANSWER)
+    assert set(counts) == set(kinds.values()) and min(counts.values()) > 0.03 * len(rows)
 
 
 def test_what_is_typed_keeps_its_numbers():

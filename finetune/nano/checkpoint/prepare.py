@@ -13,7 +13,7 @@ which they are mixed.
 | small_talk | the same of greetings and small talk, spoken and written: few, and what people say first | the same |
 | greetings | greetings in every way of typing them, spoken answer | the same |
 | turns | two spoken questions and their spoken answers, the second about the first | follow-ups |
-| talks | two to four unrelated questions and greetings, some of them written, and their spoken answers | the same, without natural |
+| talks | two to four unrelated questions, greetings, some typed; spoken answers | questions, free, indirect, repeat |
 | dictated | audio, its words | questions, wrapped, free, indirect, natural |
 | words | the same, where no word can be guessed from the one before | drills, dictation, natural |
 | recorded | recorded English, its words | recorded, where it was fetched; the split that is not held out |
@@ -46,7 +46,7 @@ from finetune.adapters.loading import load_processor
 from finetune.data.encoding import codec_fingerprint
 from finetune.data.schema import PreparedInfo, Record, make_record, replace_text, save_prepared
 from finetune.nano.codec.encode import encode_corpus, read_codes
-from finetune.nano.domain.free_questions import as_typed, free_items, indirect_items
+from finetune.nano.domain.free_questions import OUTSIDE, as_typed, free_items, indirect_items
 from finetune.nano.domain.questions import LARGEST_WRITTEN_NUMBER, Item, items, keywords
 from finetune.nano.domain.small_talk import GREETINGS
 from finetune.nano.domain.spoken_numbers import number_words
@@ -66,6 +66,7 @@ AGAIN = "-again"
 QUESTIONS = ("questions", "wrapped", "free", "indirect", "natural")
 WORDS_KINDS = ("drill", "phrase")
 TYPED_QUESTIONS = 20_000
+OUTSIDE_SHARE = 0.12  # of the typed questions, at least
 WAYS_OF_TYPING = 6  # tried for each greeting, with and without an exclamation mark
 MIXTURE = Path(__file__).with_name("mixture.yaml")
 VALIDATION_SHARE = 0.004
@@ -217,7 +218,8 @@ def _keyboard(seed: int = 0) -> Iterator[Record]:
         by_kind[item.kind].append(item)
     kinds = sorted(by_kind)
     for number in range(TYPED_QUESTIONS):
-        item = rng.choice(by_kind[kinds[number % len(kinds)]])
+        kind = OUTSIDE if rng.random() < OUTSIDE_SHARE else kinds[number % len(kinds)]
+        item = rng.choice(by_kind[kind])
         text = as_typed(freely_worded(item.question, item.kind, rng) if rng.random() < 0.5 else item.question, rng)
         yield make_record(f"keyboard-{number}", "text", language="en", text=text, answer_text=item.answer)
 
