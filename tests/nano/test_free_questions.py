@@ -12,7 +12,7 @@ from finetune.nano.domain.more_families import more_families
 from finetune.nano.domain.outside import OUTSIDE_ANSWER, outside_questions
 from finetune.nano.domain.questions import items, normalise
 from finetune.nano.domain.small_talk import TALK
-from finetune.nano.speech.free_corpora import free_jobs, indirect_jobs, outside_jobs
+from finetune.nano.speech.free_corpora import free_jobs, indirect_jobs, kind_jobs, outside_jobs
 from finetune.nano.speech.free_wording import free_test_questions
 
 FREE, INDIRECT = free_items(), indirect_items()
@@ -74,6 +74,11 @@ def test_free_jobs_extend_and_never_have_a_question_of_the_test():
     assert Counter(job.fields["kind"] for job in jobs)[OUTSIDE] > 150
     assert indirect_jobs(3000)[:500] == indirect_jobs(500)
     jobs += indirect_jobs(3000)
+    for kind, least in (("talk", 1500), (OUTSIDE, 1000)):
+        found = kind_jobs(kind, 5000)
+        assert found[:100] == kind_jobs(kind, 100) and {job.fields["kind"] for job in found} == {kind}
+        assert len({job.text for job in found}) == len(found) > least
+        jobs += found
     assert not {normalise(job.text) for job in jobs} & {normalise(question) for question, *_ in free_test_questions()}
 
 

@@ -7,14 +7,14 @@ which they are mixed.
 
 | dataset | rows | from the corpora |
 |---|---|---|
-| chat | spoken question, spoken answer | questions, wrapped, free, indirect, natural, repeat |
+| chat | spoken question, spoken answer | those of `QUESTIONS`, and repeat |
 | noted | spoken question, written answer: the same facts at half of the token ids | the same |
-| typed | written question, spoken answer; of the free ones as people type | questions, free, indirect |
+| typed | written question, spoken answer; also as people type | those of `TYPED` |
 | small_talk | the same of greetings and small talk, spoken and written: few, and what people say first | the same |
 | greetings | greetings in every way of typing them, spoken answer | the same |
 | turns | two spoken questions and their spoken answers, the second about the first | follow-ups |
-| talks | two to four unrelated questions, greetings, some typed; spoken answers | questions, free, indirect, repeat |
-| dictated | audio, its words | questions, wrapped, free, indirect, natural |
+| talks | two to four unrelated questions, greetings, some typed; spoken answers | those of `TYPED`, and repeat |
+| dictated | audio, its words | those of `QUESTIONS` |
 | words | the same, where no word can be guessed from the one before | drills, dictation, natural |
 | recorded | recorded English, its words | recorded, where it was fetched; the split that is not held out |
 | aloud | words, their audio | answers, sentences, phrases |
@@ -58,12 +58,13 @@ from processing_ttt.tasks_ttt import TASKS
 
 # How often each corpus is encoded, each time in another room: most often what there is least of.
 VARIATIONS = {
-    "questions": 1, "wrapped": 1, "free": 1, "indirect": 1, "repeat": 1, "follow-ups": 1, "drills": 2, "dictation": 1,
-    "recorded": 1, "natural": 2,
+    "questions": 1, "wrapped": 1, "free": 1, "indirect": 1, "small-talk": 1, "outside": 1, "repeat": 1,
+    "follow-ups": 1, "drills": 2, "dictation": 1, "recorded": 1, "natural": 2,
 }  # fmt: skip
 SPOKEN = ("answers", "sentences", "phrases")
 AGAIN = "-again"
-QUESTIONS = ("questions", "wrapped", "free", "indirect", "natural")
+TYPED = ("questions", "free", "indirect", "small-talk", "outside")  # as people type, too
+QUESTIONS = (*TYPED, "wrapped", "natural")
 WORDS_KINDS = ("drill", "phrase")
 TYPED_QUESTIONS = 20_000
 OUTSIDE_SHARE = 0.12  # of the typed questions, at least
@@ -148,9 +149,7 @@ def _datasets(lines: dict[str, list[Line]], frame_rate: float) -> dict[str, Iter
     asked = [(name, line) for name, line in _named(lines, *QUESTIONS, "repeat") if line["kind"] not in WORDS_KINDS]
     spoken = [(name, line) for name, line in asked if line["answer"] in replies]
     written = {
-        line["text"]: (f"typed/{name}", line)
-        for name, line in _named(lines, "questions", "free", "indirect")
-        if line["answer"] in replies
+        line["text"]: (f"typed/{name}", line) for name, line in _named(lines, *TYPED) if line["answer"] in replies
     }
     typed = [
         (name, line | {"text": text, "codes": None})
@@ -168,7 +167,7 @@ def _datasets(lines: dict[str, list[Line]], frame_rate: float) -> dict[str, Iter
         ),
         "greetings": _greetings(written.values(), replies, frame_rate),
         "turns": _turns(lines, replies, frame_rate),
-        "talks": _talks(list(_named(lines, "questions", "free", "indirect", "repeat")), replies, frame_rate),
+        "talks": _talks(list(_named(lines, *TYPED, "repeat")), replies, frame_rate),
         "dictated": (
             _recording(name, line, frame_rate)
             for name, line in _named(lines, *QUESTIONS)

@@ -7,6 +7,7 @@ Depends on texts, voices and rates. Independent of audio, codecs and files other
 import random
 import re
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from finetune.nano.domain.free_questions import OUTSIDE
 from finetune.nano.domain.outside import OUTSIDE_ANSWER
 from finetune.nano.domain.questions import Item, drills, items, wrapped
 
-from .free_corpora import free_jobs, indirect_jobs, outside_jobs
+from .free_corpora import free_jobs, indirect_jobs, kind_jobs, outside_jobs
 from .jobs import (
     QUESTION_STRETCHES,
     QUESTION_VOICES,
@@ -318,6 +319,8 @@ CORPORA: dict[str, tuple[Callable[[int], list[Job]], int]] = {
     "wrapped": (wrapped_jobs, 24_000),  # with them, forty thousand distinct questions
     "free": (free_jobs, 8_000),
     "indirect": (indirect_jobs, 4_000),
+    "small-talk": (partial(kind_jobs, "talk"), 2_000),
+    "outside": (partial(kind_jobs, OUTSIDE), 900),
     "repeat": (repeat_jobs, 4_000),
     "follow-ups": (follow_up_jobs, 6_000),
     "drills": (drill_jobs, 8_000),

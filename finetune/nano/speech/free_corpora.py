@@ -69,6 +69,25 @@ def indirect_jobs(count: int, seed: int = 9) -> list[Job]:
     return list(jobs.values())
 
 
+def kind_jobs(kind: str, count: int) -> list[Job]:
+    """
+    Questions of one kind of which the other corpora have few, each once.
+
+    Args:
+        kind (`str`): `"talk"` or `OUTSIDE`.
+        count (`int`): How many, if there are as many; a larger count begins with the same ones.
+
+    Returns:
+        `list[Job]`: Distinct texts, none of which is measured with.
+    """
+    rng = random.Random(kind)
+    tested = {normalise(question) for question, *_ in free_test_questions()}
+    chosen = [item for item in (*of_split("train"), *free_items()) if item.kind == kind]
+    kept = [item for item in rng.sample(chosen, len(chosen)) if normalise(item.question) not in tested]
+    jobs = [spoken(item.question, "train", item_fields(item) | {"question": item.question}, rng) for item in kept]
+    return jobs[:count]
+
+
 def outside_jobs(count: int) -> list[Job]:
     """
     Questions outside the domain to measure with, of templates that are never trained on.

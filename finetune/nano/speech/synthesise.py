@@ -7,6 +7,8 @@ The speech that nano is trained and measured on, written to disk once, resumably
 |---|---|---|
 | codec | WordNet phrases and sentences of the domain, for the codec | four |
 | questions, wrapped | training questions; the same with other words around them | those of the questions |
+| free, indirect | freely worded and indirect questions, also ones that nano cannot answer | those of the questions |
+| small-talk, outside | small talk, and questions that nano cannot answer, in all wordings | those of the questions |
 | repeat | "Repeat after me, ..." with general English | those of the questions |
 | follow-ups | second questions | those of the questions |
 | drills, dictation | words in random order; general English: to be written down | those of the questions |
