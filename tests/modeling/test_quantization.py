@@ -10,6 +10,8 @@ from transformers import BitsAndBytesConfig, TorchAoConfig
 from modeling_ttt import TttForConditionalGeneration, nano_checkpoint
 from processing_ttt import TttProcessor
 
+SENTENCES = ("Two plus two is four.", "Grass is green.", "The capital of Italy is Rome.", "Goodbye, see you soon.")
+
 
 def torchao_8_bit():
     quantization = pytest.importorskip("torchao.quantization")
@@ -35,15 +37,19 @@ def test_quantized_weights_speak_and_score_nearly_as_the_whole_ones(config, erro
     whole = TttForConditionalGeneration.from_pretrained(nano_checkpoint()).eval()
     assert type(quantized.model.layers[0].mlp.up_proj.weight) is not type(whole.model.layers[0].mlp.up_proj.weight)
     processor = TttProcessor.from_pretrained(nano_checkpoint())
-    ids = processor.apply_chat_template(
-        [processor.conversation("tts", "Two plus two is four.")],
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
-    )["input_ids"]
-    logits, expected = quantized(ids).logits.float(), whole(ids).logits
-    assert float((logits - expected).norm() / expected.norm()) < error
-    spoken = quantized.generate(ids, max_new_tokens=20)
-    assert (spoken[0, ids.shape[1] :] >= whole.config.audio_token_start_id).any()
-    assert torch.equal(spoken, quantized.generate(ids, max_new_tokens=20, use_cache=False))
+    same = []
+    for text in SENTENCES:
+        ids = processor.apply_chat_template(
+            [processor.conversation("tts", text)],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+        )["input_ids"]
+        logits, expected = quantized(ids).logits.float(), whole(ids).logits
+        assert float((logits - expected).norm() / expected.norm()) < error
+        spoken = quantized.generate(ids, max_new_tokens=20)
+        assert (spoken[0, ids.shape[1] :] >= whole.config.audio_token_start_id).any()
+        same.append(torch.equal(spoken, quantized.generate(ids, max_new_tokens=20, use_cache=False)))
+    # These kernels round differently for another number of rows, so that a near tie may fall differently with a cache.
+    assert sum(same) >= len(SENTENCES) - 1
