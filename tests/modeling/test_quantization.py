@@ -3,14 +3,14 @@ Quantized weights load through transformers' own `quantization_config` and still
 skip.
 """
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 from transformers import BitsAndBytesConfig, TorchAoConfig
 
 from modeling_ttt import TttForConditionalGeneration, nano_checkpoint
 from processing_ttt import TttProcessor
-
-SENTENCES = ("Two plus two is four.", "Grass is green.", "The capital of Italy is Rome.", "Goodbye, see you soon.")
 
 
 def torchao_8_bit():
@@ -28,7 +28,18 @@ def bitsandbytes_4_bit():
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.float32)
 
 
+SENTENCES = ("Two plus two is four.", "Grass is green.", "The capital of Italy is Rome.", "Goodbye, see you soon.")
+
+
+@pytest.fixture
+def in_float32(monkeypatch):
+    """On CPUs with AVX512-BF16 bitsandbytes multiplies 4-bit weights in bfloat16, where a cache may turn a near tie."""
+    if find_spec("bitsandbytes"):
+        monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: False)
+
+
 @torch.inference_mode()
+@pytest.mark.usefixtures("in_float32")
 @pytest.mark.parametrize(
     ("config", "error"), [(torchao_8_bit, 0.03), (bitsandbytes_8_bit, 0.05), (bitsandbytes_4_bit, 0.3)]
 )
@@ -37,7 +48,6 @@ def test_quantized_weights_speak_and_score_nearly_as_the_whole_ones(config, erro
     whole = TttForConditionalGeneration.from_pretrained(nano_checkpoint()).eval()
     assert type(quantized.model.layers[0].mlp.up_proj.weight) is not type(whole.model.layers[0].mlp.up_proj.weight)
     processor = TttProcessor.from_pretrained(nano_checkpoint())
-    same = []
     for text in SENTENCES:
         ids = processor.apply_chat_template(
             [processor.conversation("tts", text)],
@@ -50,6 +60,4 @@ def test_quantized_weights_speak_and_score_nearly_as_the_whole_ones(config, erro
         assert float((logits - expected).norm() / expected.norm()) < error
         spoken = quantized.generate(ids, max_new_tokens=20)
         assert (spoken[0, ids.shape[1] :] >= whole.config.audio_token_start_id).any()
-        same.append(torch.equal(spoken, quantized.generate(ids, max_new_tokens=20, use_cache=False)))
-    # These kernels round differently for another number of rows, so that a near tie may fall differently with a cache.
-    assert sum(same) >= len(SENTENCES) - 1
+        assert torch.equal(spoken, quantized.generate(ids, max_new_tokens=20, use_cache=False))

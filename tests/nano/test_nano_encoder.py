@@ -284,6 +284,14 @@ def test_the_freely_worded_test_has_right_answers_and_no_training_question():
         assert question not in trained
 
 
+def test_settings_are_chosen_by_other_questions_and_voices_than_are_measured_with():
+    measured, chosen_by = natural.free_jobs(), natural.free_jobs("dev", natural.DEV_VOICES)
+    assert {job.split for job in measured} == {"free apart", "outside"} and len(measured) == 120
+    assert {job.split for job in chosen_by} == {"free dev", "outside"} and len(chosen_by) == 171
+    assert not {job.text for job in measured} & {job.text for job in chosen_by}
+    assert {job.voice for job in chosen_by} == set(natural.DEV_VOICES)
+
+
 def test_disturbing_keeps_length_and_range_and_depends_on_the_generator_alone():
     waveform = (0.3 * np.sin(np.arange(8000) / 9)).astype(np.float32)
     for seed in range(30):

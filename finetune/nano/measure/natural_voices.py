@@ -7,7 +7,7 @@ Measure how well a nano checkpoint understands natural voices, in quiet and in n
 | what | of the corpus | measured |
 |---|---|---|
 | unseen questions | splits `unseen_*` | answer's text exactly right, by voice and by kind; in noise of 20, 10, 5 dB |
-| freely worded | splits `free`, `free apart` | the same |
+| freely worded | splits `free`, `free apart`, `free dev` | the same |
 | outside the domain | split `outside` | whether nano answers that it cannot |
 | dictation | split `dictation` | word and character error rate of the transcript of general English |
 | recorded person | `recorded`, split `test` | the same |
@@ -35,7 +35,12 @@ from .card import interval
 from .judge import score
 from .model import Checkpoint, exact_by, is_exact
 
-FREE_SPLITS = {"freely worded": "free", "freely worded, written apart": "free apart", "outside the domain": "outside"}
+FREE_SPLITS = {
+    "freely worded": "free",
+    "freely worded, written apart": "free apart",
+    "freely worded, to choose by": "free dev",
+    "outside the domain": "outside",
+}
 NOISES_DB = (20.0, 10.0, 5.0)
 Corpus = tuple[list[dict[str, Any]], list[np.ndarray]]
 
@@ -46,7 +51,7 @@ def measure(folder: Path, speech: Sequence[Path], recorded: Path | None = None) 
 
     Args:
         folder (`Path`): The checkpoint.
-        speech (`Sequence[Path]`): Corpora as `natural.py` writes `test`, `free` or `dev`.
+        speech (`Sequence[Path]`): Corpora as `natural.py` writes `test`, `free`, `dev` or `free-dev`.
         recorded (`Path`, *optional*): A corpus of `recorded.py`.
 
     Returns:

@@ -32,7 +32,7 @@ def free_jobs(count: int, seed: int = 8) -> list[Job]:
     """
     rng = random.Random(seed)
     plain, free = endless(of_split("train"), rng), endless(list(free_items()), rng, FREE_KIND_SHARES)
-    tested = {normalise(question) for question, *_ in free_test_questions()}
+    tested = _tested()
     jobs: dict[str, Job] = {}
     while len(jobs) < count:
         is_plain = rng.random() < PLAIN_SHARE
@@ -58,7 +58,7 @@ def indirect_jobs(count: int, seed: int = 9) -> list[Job]:
         `list[Job]`: Distinct texts, none of which is measured with.
     """
     rng = random.Random(seed)
-    tested = {normalise(question) for question, *_ in free_test_questions()}
+    tested = _tested()
     jobs: dict[str, Job] = {}
     for item in endless(list(indirect_items()), rng):
         job = spoken(item.question, "train", item_fields(item) | {"question": item.question}, rng)
@@ -67,6 +67,11 @@ def indirect_jobs(count: int, seed: int = 9) -> list[Job]:
         if len(jobs) == count:
             break
     return list(jobs.values())
+
+
+def _tested() -> set[str]:
+    """The questions to measure with or to choose by, which nothing is trained on."""
+    return {normalise(question) for question, *_ in free_test_questions()}
 
 
 def kind_jobs(kind: str, count: int) -> list[Job]:
@@ -81,7 +86,7 @@ def kind_jobs(kind: str, count: int) -> list[Job]:
         `list[Job]`: Distinct texts, none of which is measured with.
     """
     rng = random.Random(kind)
-    tested = {normalise(question) for question, *_ in free_test_questions()}
+    tested = _tested()
     chosen = [item for item in (*of_split("train"), *free_items()) if item.kind == kind]
     kept = [item for item in rng.sample(chosen, len(chosen)) if normalise(item.question) not in tested]
     jobs = [spoken(item.question, "train", item_fields(item) | {"question": item.question}, rng) for item in kept]
