@@ -6,16 +6,14 @@ import json
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModel
 
 from finetune.nano.codec import train_codec, train_codes, transcriber
 from finetune.nano.codec.codec_stage import Reused
-from finetune.nano.codec.train_codes import CodesTraining, codec_with_digits, codec_with_latents
+from finetune.nano.codec.train_codes import CodesTraining, trainable
 from finetune.nano.codec.transcriber import CHARACTERS
 from finetune.nano.speech.synthesise import save_shard
-from processing_ttt.codec_layers_ttt import TttCodecQuantizer
 from processing_ttt.codec_ttt import TttCodecConfig, TttCodecModel
 
 SIZES = {"hidden_size": 16, "intermediate_size": 16, "vocoder_hidden_size": 16, "vocoder_intermediate_size": 16}
@@ -44,34 +42,31 @@ def write_corpus(folder, texts, split="train"):
 # --- the codec --------------------------------------------------------------------------------------------------------
 
 
-def test_the_highest_logits_are_the_bins_of_the_quantiser():
+def test_the_most_probable_digits_are_chosen_with_the_gradient_of_their_probabilities():
     torch.manual_seed(0)
-    latents = nn.Linear(6, 3)
-    hidden_states = 3 * torch.randn(4, 500, 6)
-    expected = TttCodecQuantizer(LEVELS).bins(latents(hidden_states))
-    logits = train_codes.digit_logits(latents, LEVELS)(hidden_states)
-    found = torch.stack([part.argmax(-1) for part in logits.split(LEVELS, dim=-1)], dim=-1)
-    assert torch.equal(found, expected)
-    assert [len(expected[..., digit].unique()) for digit in range(3)] == LEVELS
+    logits, weights = torch.randn(2, 5, sum(LEVELS), requires_grad=True), torch.randn(2, 5, sum(LEVELS))
+    digits = train_codes.chosen_digits(logits, LEVELS)
+    expected = [F.one_hot(part.argmax(-1), part.shape[-1]) for part in logits.split(LEVELS, dim=-1)]
+    assert torch.equal(digits, torch.cat(expected, dim=-1).float())
+    (digits * weights).sum().backward()
+    found, logits.grad = logits.grad, None
+    probabilities = [part.softmax(-1) for part in logits.split(LEVELS, dim=-1)]
+    (torch.cat(probabilities, dim=-1) * weights).sum().backward()
+    torch.testing.assert_close(found, logits.grad)
 
 
-def test_a_codec_begins_with_the_weights_that_fit_and_encodes_as_it_quantises(start):
-    codec = codec_with_latents(start, LEVELS)
-    before, after = start.state_dict(), codec.state_dict()
-    unlike = {name for name in before if not torch.equal(before[name], after.get(name, torch.empty(0)))}
-    assert unlike == {"encoder.output_proj.weight", "encoder.output_proj.bias", "decoder.input_conv.weight"}
+def test_what_is_decoded_while_training_are_the_codes_that_the_codec_gives(start):
     waveform = torch.from_numpy(noise(1.0, 0))[None]
     frames = torch.tensor([25])
-    features = codec.encoder.features(codec.standard_level(waveform), frames)
-    latents, _ = CodesTraining(codec).latents(features, frames)
-    finished = codec_with_digits(codec)
-    codes = finished.encode(waveform[None]).audio_codes[0]
-    torch.testing.assert_close(finished.quantizer.from_codes(codes), latents.detach(), rtol=0, atol=1e-6)
+    training = CodesTraining(trainable(start))
+    digits, _ = training.digits(start.encoder.features(start.standard_level(waveform), frames), frames)
+    codes = start.encode(waveform[None]).audio_codes[0]
+    torch.testing.assert_close(training.latents(digits).detach(), start.quantizer.from_codes(codes), rtol=0, atol=1e-6)
 
 
 def test_a_codec_without_whisper_is_no_start():
     with pytest.raises(ValueError, match="no Whisper encoder"):
-        codec_with_latents(TttCodecModel(TttCodecConfig(**SIZES)), LEVELS)
+        trainable(TttCodecModel(TttCodecConfig(**SIZES)))
 
 
 # --- losses -----------------------------------------------------------------------------------------------------------
@@ -118,8 +113,8 @@ def test_the_voice_loss_is_that_of_the_rows_alone():
     assert found.item() == pytest.approx((value + 0.5 * change).item(), rel=1e-5)
 
 
-def test_gradients_pass_the_quantiser_to_the_head_and_never_reach_whisper(start):
-    codec = codec_with_latents(start, LEVELS)
+def test_gradients_pass_the_choice_of_digits_to_the_head_and_never_reach_whisper(start):
+    codec = trainable(start)
     batches = train_codes.Batches(codec, {}, None)
     waveforms = [noise(0.5, i) for i in range(5)]
     batch = batches.encode(["one", "two", "three", "four", "five"], waveforms, waveforms[1:])
@@ -129,6 +124,22 @@ def test_gradients_pass_the_quantiser_to_the_head_and_never_reach_whisper(start)
         assert all(value.grad is not None and value.grad.abs().sum() > 0 for value in part.parameters())
     assert all(value.grad is None for value in codec.encoder.whisper.parameters())
     assert batch.mel.shape == (4, 13 * 4, 80)
+
+
+def test_the_codes_of_another_codec_are_decoded_to_the_same_frames(start):
+    other = TttCodecModel(TttCodecConfig(**SIZES)).eval()
+    codec = trainable(start)
+    waveforms = [noise(0.5 + 0.04 * i, i) for i in range(5)]
+    batch = train_codes.Batches(codec, {}, None, other=other).encode(["one"] * 5, waveforms, waveforms[1:])
+    training = CodesTraining(codec)
+    for codes, waveform in zip(batch.other_codes, waveforms[1:], strict=True):
+        count = -(-len(waveform) // 640)
+        assert torch.equal(codes[:count], other.encode(torch.from_numpy(waveform)[None, None]).audio_codes[0, 0])
+        assert (codes[count:] == -1).all()
+    mask = (batch.other_codes >= 0).float()[..., None]
+    decoded = codec.decoder(codec.quantizer.from_codes(batch.other_codes.clamp(min=0)), mask)
+    expected = train_codes.voice_loss(decoded, batch.mel.float(), mask.repeat_interleave(4, dim=1))
+    assert training.loss(batch)[1]["other"] == pytest.approx(expected.item(), rel=1e-5)
 
 
 # --- batches and stages -----------------------------------------------------------------------------------------------
@@ -159,7 +170,7 @@ def test_the_last_rows_of_a_batch_are_decoded_to_the_voice_at_the_times_of_what_
 ):
     monkeypatch.setattr(train_codes, "as_recorded", lambda audio, rng: -audio)
     others, voice = (write_corpus(tmp_path / name, ["One.", "Two."]) for name in ("others", "voice"))
-    batches = train_codes.Batches(codec_with_latents(start, LEVELS), {others: 2}, voice, (others, voice))
+    batches = train_codes.Batches(trainable(start), {others: 2}, voice, (others, voice))
     encode, given = batches.encode, []
     monkeypatch.setattr(batches, "encode", lambda *arguments: given.append(arguments) or encode(*arguments))
     batch = batches.make(np.random.default_rng(0))

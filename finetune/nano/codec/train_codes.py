@@ -1,20 +1,19 @@
 """
-Train the codes of a codec on Whisper's features: they keep the words, whoever speaks, and decode to one voice.
+Train the codes of a codec on Whisper's features to keep the words, whoever speaks, and to decode to one voice.
 
-    python -m finetune.nano.codec.train_codes --start checkpoints/ttt-nano/codec --voice data/nano/voice \
-        --pairs data/nano/natural data/nano/converted \
-        --speech data/nano/natural=2 data/nano/dictation=3 data/nano/questions=1 data/nano/recorded=2 \
-        --dev data/nano/natural-dev data/nano/recorded data/nano/voice --out runs/codes --minutes 120
-    python -m finetune.nano.codec.train_codec vocoder --data data/nano/voice --out runs/codes --minutes 60
-    python -m finetune.nano.codec.train_voice --codec runs/codes/export --data data/nano/voice --out runs/voice \
-        --minutes 120
+    python -m finetune.nano.codec.train_codes --start checkpoints/ttt-nano/codec --voice data/nano/phrases \
+        --speech data/nano/natural=7 data/nano/dictation=3 data/nano/questions=1 data/nano/recorded=3 \
+        --dev data/nano/natural-dev data/nano/recorded --also-codes-by runs/codec/export --out runs/codes --minutes 30
+    python -m finetune.nano.codec.train_voice --codec runs/codes/export --data data/nano/phrases --out runs/voice \
+        --minutes 30
 
-This trains the head on Whisper's frozen features, whose latents are quantised (finite scalar quantisation), and beside
-them two networks: one that transcribes the codes of every voice (CTC on characters), and the codec's decoder, which
-learns the log-mel frames of one voice alone: from the codes of `--voice`, and, with `--pairs`, from those of other
-voices that say the same at the same times. What is encoded is disturbed as recordings are, but for `--voice`. All
-weights but the latents' begin as those of `--start`, a codec with Whisper's encoder; its language model has to learn
-the codes anew.
+This trains the head on Whisper's frozen features, which chooses the digits of each code, and beside it two networks:
+one that transcribes the codes of every voice (CTC on characters), and the codec's decoder, which learns the log-mel
+frames of one voice alone: from the codes of `--voice`, and, with `--pairs`, from those of other voices that say the
+same at the same times. With `--also-codes-by` it goes on learning to decode the codes of another codec, which a
+language model may speak in. Gradients pass the choice of a digit as those of its probabilities. What is encoded is
+disturbed as recordings are, but for `--voice`. All weights begin as those of `--start`, a codec with Whisper's
+encoder; its language model has to learn the codes anew.
 
 A row of a batch is an utterance; `FOLDER=4` means four rows, and there are `VOICE_ROWS` of `--voice` and `PAIR_ROWS` of
 `--pairs`. `--minutes` is time of this process's CPU, also across restarts. In the folder `--out`:
@@ -27,7 +26,6 @@ Depends on the codec and on folders of `synthesise.py`. Independent of token ids
 """
 
 import argparse
-import copy
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -37,11 +35,11 @@ from typing import Any
 import jiwer
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional as F
 
+from processing_ttt.codec_interface_ttt import PADDING_CODE
 from processing_ttt.codec_layers_ttt import frame_mask
-from processing_ttt.codec_ttt import TttCodecConfig, TttCodecModel
+from processing_ttt.codec_ttt import TttCodecModel
 from processing_ttt.codec_whisper_ttt import TttCodecWhisperEncoder
 
 from ..speech.acoustics import as_recorded
@@ -52,82 +50,49 @@ from .transcriber import Transcriber, characters, transcribed, words_loss
 
 EXPORT_SECONDS = 600
 VOICE_ROWS, PAIR_ROWS = 4, 4
-USES = 3  # of a batch: computing its features takes longer than a step
+USES = 5  # of a batch: computing its features takes longer than a step
 DEV_BATCH = 16
 VOICE_WEIGHT = 1.0
 
 
-def codec_with_latents(start: TttCodecModel, levels: Sequence[int]) -> TttCodecModel:
+def trainable(start: TttCodecModel) -> TttCodecModel:
     """
-    Make a codec whose encoder gives latents for the quantiser in place of logits of digits.
+    Prepare a codec for training its head and its decoder.
 
     Args:
-        start ([`TttCodecModel`]): With Whisper's encoder. Its weights are taken where their shapes fit.
-        levels (`Sequence[int]`): Levels of each digit.
+        start ([`TttCodecModel`]): With Whisper's encoder; it is changed.
 
     Returns:
-        [`TttCodecModel`]: In eval mode, its head and decoder with gradients. It does not encode: see
-        `codec_with_digits`.
+        [`TttCodecModel`]: `start` in eval mode, its head and decoder with gradients.
 
     Raises:
         ValueError: If `start` has another encoder.
     """
     if start.config.whisper_config is None:
         raise ValueError("The codec of --start has no Whisper encoder: give one that `train_encoder` trained.")
-    codec = TttCodecModel(TttCodecConfig(**{**start.config.to_dict(), "fsq_levels": list(levels)}))
-    encoder, size = codec.encoder, codec.config.hidden_size
-    assert isinstance(encoder, TttCodecWhisperEncoder)
-    encoder.output_proj = nn.Linear(size, len(levels))
-    nn.init.normal_(encoder.output_proj.weight, std=size**-0.5)
-    own = codec.state_dict()
-    fitting = {name: value for name, value in start.state_dict().items() if own[name].shape == value.shape}
-    codec.load_state_dict(fitting, strict=False)
-    codec.eval().requires_grad_(False)
-    head(encoder).requires_grad_(True)
-    codec.decoder.requires_grad_(True)
-    return codec
+    start.eval().requires_grad_(False)
+    head(start.encoder).requires_grad_(True)
+    start.decoder.requires_grad_(True)
+    return start
 
 
-def codec_with_digits(codec: TttCodecModel) -> TttCodecModel:
+def chosen_digits(logits: torch.Tensor, levels: Sequence[int]) -> torch.Tensor:
     """
-    Make the codec that encodes as the quantiser quantises the latents of another one.
+    The most probable digits of codes, with the gradient of their probabilities (straight through).
 
     Args:
-        codec ([`TttCodecModel`]): From `codec_with_latents`.
-
-    Returns:
-        [`TttCodecModel`]: A copy; its encoder gives logits of digits.
-    """
-    found = copy.deepcopy(codec)
-    found.encoder.output_proj = digit_logits(codec.encoder.output_proj, codec.config.fsq_levels)
-    return found
-
-
-@torch.no_grad()
-def digit_logits(latents: nn.Linear, levels: Sequence[int]) -> nn.Linear:
-    """
-    Turn a layer that gives latents into one that gives logits, the highest of which are the quantiser's bins.
-
-    Logit k of a latent x is the line k * x - (the first k edges between bins), which is above the line before from edge
-    k on.
-
-    Args:
-        latents (`nn.Linear`): One output per digit.
+        logits (`torch.FloatTensor` of shape `(batch, codes, sum(levels))`): From the head.
         levels (`Sequence[int]`): Levels of each digit.
 
     Returns:
-        `nn.Linear`: `sum(levels)` outputs, those of the first digit first.
+        `torch.FloatTensor` of the same shape: One 1 among the levels of each digit.
     """
-    layer = nn.Linear(latents.in_features, sum(levels))
-    weights, biases = [], []
-    for weight, bias, count in zip(latents.weight, latents.bias, levels, strict=True):
-        bins = torch.arange(count)
-        edges = torch.logit(bins[1:] / count) / 1.6  # of the sigmoid in `TttCodecQuantizer`
-        weights.append(bins[:, None] * weight)
-        biases.append(bins * bias - F.pad(edges.cumsum(0), (1, 0)))
-    layer.weight.copy_(torch.cat(weights))
-    layer.bias.copy_(torch.cat(biases))
-    return layer
+    parts = []
+    for part in logits.float().split(tuple(levels), dim=-1):
+        probabilities = part.softmax(-1)
+        highest = F.one_hot(part.argmax(-1), part.shape[-1])
+        parts.append(highest + (probabilities - probabilities.detach()))
+    return torch.cat(parts, dim=-1)
 
 
 def voice_loss(decoded: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -158,12 +123,15 @@ class Batch:
         row_frames (`torch.LongTensor` of shape `(batch,)`): Codes of each row.
         texts (`list[str]`): Of each row.
         mel (`torch.HalfTensor` of shape `(rows, mel_frames, mel)`): Log-mel frames that the last rows are decoded to.
+        other_codes (`torch.LongTensor` of shape `(voice_rows, codes)`): Of another codec, for the last rows, which the
+            decoder decodes as well; no rows without such a codec, and -1 after the end of a row.
     """
 
     features: torch.Tensor
     row_frames: torch.Tensor
     texts: list[str]
     mel: torch.Tensor
+    other_codes: torch.Tensor
 
 
 class Batches:
@@ -171,17 +139,23 @@ class Batches:
     Makes batches.
 
     Args:
-        codec ([`TttCodecModel`]): From `codec_with_latents`.
+        codec ([`TttCodecModel`]): From `trainable`.
         speech (`dict[Path, int]`): Corpora, perhaps still being written, and how many rows of a batch come from each.
         voice (`Path`): Corpus of the voice that is decoded to.
         pairs (`tuple[Path, Path]`, *optional*): Corpora of other voices, and of that voice saying the same at the same
             times.
+        other ([`TttCodecModel`], *optional*): Whose codes of the voice are decoded as well.
     """
 
     def __init__(
-        self, codec: TttCodecModel, speech: dict[Path, int], voice: Path, pairs: tuple[Path, Path] | None = None
+        self,
+        codec: TttCodecModel,
+        speech: dict[Path, int],
+        voice: Path,
+        pairs: tuple[Path, Path] | None = None,
+        other: TttCodecModel | None = None,
     ):
-        self.codec, self.speech, self.voice, self.folders = codec, speech, voice, pairs
+        self.codec, self.speech, self.voice, self.folders, self.other = codec, speech, voice, pairs, other
         self.made = 0
 
     def make(self, rng: np.random.Generator) -> Batch:
@@ -214,7 +188,12 @@ class Batches:
             samples, targets = self.codec.standard_level(samples).split([len(given), len(wanted)])
             features = encoder.features(samples, row_frames[: len(given)])
             mel = self.codec.log_mel(targets) if wanted else torch.zeros(0)
-        return Batch(features.half(), row_frames[: len(given)], texts, mel.half())
+            other_codes = torch.zeros(0, 0, dtype=torch.long)
+            if self.other and wanted:
+                bins = self.other.bins(samples[-VOICE_ROWS:], row_frames[-VOICE_ROWS:])
+                within = frame_mask(row_frames[-VOICE_ROWS:], bins.shape[1])
+                other_codes = self.other.quantizer.codes(bins).masked_fill(~within, PADDING_CODE)
+        return Batch(features.half(), row_frames[: len(given)], texts, mel.half(), other_codes)
 
 
 def read_pairs(others: Path, voice: Path) -> list[tuple[str, np.ndarray, np.ndarray]]:
@@ -250,7 +229,7 @@ class CodesTraining:
     The codec, its transcriber, and their losses.
 
     Args:
-        codec ([`TttCodecModel`]): From `codec_with_latents`.
+        codec ([`TttCodecModel`]): From `trainable`.
     """
 
     def __init__(self, codec: TttCodecModel):
@@ -260,21 +239,36 @@ class CodesTraining:
         self.encoder = encoder
         self.parts = {"head": head(encoder), "decoder": codec.decoder, "transcriber": self.transcriber}
 
-    def latents(self, features: torch.Tensor, row_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Quantised latents `(batch, codes, dims)` of features, and their mask `(batch, codes, 1)`."""
-        latents = self.codec.quantizer(self.encoder.head(features, row_frames))
-        return latents, frame_mask(row_frames, latents.shape[1]).to(latents.dtype)[..., None]
+    def digits(self, features: torch.Tensor, row_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Chosen digits `(batch, codes, sum(fsq_levels))` of features, and their mask `(batch, codes, 1)`."""
+        digits = chosen_digits(self.encoder.head(features, row_frames), self.codec.config.fsq_levels)
+        return digits, frame_mask(row_frames, digits.shape[1]).to(digits.dtype)[..., None]
+
+    def latents(self, digits: torch.Tensor) -> torch.Tensor:
+        """Chosen digits -> quantised latents `(batch, codes, dims)`."""
+        centres = [torch.arange(1, 2 * count, 2) / count - 1 for count in self.codec.config.fsq_levels]
+        parts = digits.split([len(values) for values in centres], dim=-1)
+        return torch.stack([part @ values for part, values in zip(parts, centres, strict=True)], dim=-1)
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
         """The loss of a batch, and its parts."""
         features = F.dropout(batch.features.float(), HEAD_DROPOUT)
-        latents, mask = self.latents(features, batch.row_frames)
-        words = words_loss(self.transcriber(latents, mask), batch.row_frames, batch.texts)
-        latents, mask = latents[-len(batch.mel) :], mask[-len(batch.mel) :]
-        decoded = self.codec.decoder(latents, mask).float()
-        mel_mask = mask.repeat_interleave(self.codec.config.mel_frames_per_code, dim=1)
-        voice = voice_loss(decoded, batch.mel.float(), mel_mask)
-        return words + VOICE_WEIGHT * voice, {"words": words.item(), "voice": voice.item()}
+        digits, mask = self.digits(features, batch.row_frames)
+        words = words_loss(self.transcriber(digits, mask), batch.row_frames, batch.texts)
+        rows = len(batch.mel)
+        voice = self.voice_loss(self.latents(digits[-rows:]), mask[-rows:], batch.mel)
+        losses = {"words": words.item(), "voice": voice.item()}
+        if not len(batch.other_codes):
+            return words + VOICE_WEIGHT * voice, losses
+        latents = self.codec.quantizer.from_codes(batch.other_codes.clamp(min=0))
+        rows = len(batch.other_codes)
+        other = self.voice_loss(latents, mask[-rows:], batch.mel[-rows:])
+        return words + VOICE_WEIGHT * (voice + other), losses | {"other": other.item()}
+
+    def voice_loss(self, latents: torch.Tensor, mask: torch.Tensor, mel: torch.Tensor) -> torch.Tensor:
+        """How far decoded latents are from log-mel frames."""
+        frames = mask.repeat_interleave(self.codec.config.mel_frames_per_code, dim=1)
+        return voice_loss(self.codec.decoder(latents, mask).float(), mel.float(), frames)
 
     @torch.no_grad()
     def error_rate(self, batches: Iterable[Batch]) -> float:
@@ -282,8 +276,8 @@ class CodesTraining:
         texts: list[str] = []
         found: list[str] = []
         for batch in batches:
-            latents, mask = self.latents(batch.features.float(), batch.row_frames)
-            found += transcribed(self.transcriber(latents, mask), batch.row_frames)
+            digits, mask = self.digits(batch.features.float(), batch.row_frames)
+            found += transcribed(self.transcriber(digits, mask), batch.row_frames)
             texts += map(characters, batch.texts)
         return float(jiwer.cer(texts, found))
 
@@ -304,15 +298,16 @@ def dev_batches(batches: Batches, folder: Path) -> list[Batch]:
 def train(options: argparse.Namespace) -> None:
     """Train, export and measure until the budget is spent."""
     torch.manual_seed(options.seed)
-    codec = codec_with_latents(TttCodecModel.from_pretrained(options.start), options.levels)
+    codec = trainable(TttCodecModel.from_pretrained(options.start))
+    other = TttCodecModel.from_pretrained(options.also_codes_by).eval() if options.also_codes_by else None
     training = CodesTraining(codec)
-    batches = Batches(codec, dict(options.speech), options.voice, options.pairs)
+    batches = Batches(codec, dict(options.speech), options.voice, options.pairs, other)
     dev = {folder.name: dev_batches(batches, folder) for folder in options.dev}
     reused = Reused(batches.make, USES)
     stage = Stage("codes", options.out, training.parts, options.minutes, options.learning_rate)
 
     def keep() -> None:
-        export(codec_with_digits(codec), options.out / "export")
+        export(codec, options.out / "export")
         rates: dict[str, Any] = {name: round(training.error_rate(found), 4) for name, found in dev.items()}
         with (options.out / "dev.jsonl").open("a") as file:
             file.write(json.dumps({"minutes": round(stage.cpu_seconds / 60, 1), "step": stage.step} | rates) + "\n")
@@ -336,7 +331,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser.add_argument("--pairs", type=Path, nargs=2, metavar=("NATURAL", "CONVERTED"), help="of speech.natural")
     parser.add_argument("--speech", type=corpus_rows, nargs="+", required=True, metavar="FOLDER=ROWS")
     parser.add_argument("--dev", type=Path, nargs="+", required=True, help="corpora to measure on")
-    parser.add_argument("--levels", type=int, nargs="+", default=[8, 8, 4, 4], help="of the digits of a code")
+    parser.add_argument("--also-codes-by", type=Path, help="folder of another codec, whose codes are decoded as well")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, required=True, help="CPU minutes, restarts included")
     parser.add_argument("--learning-rate", type=float, default=1e-3)

@@ -1,8 +1,8 @@
 """
-A small network that transcribes quantised latents of a codec, character by character: it is trained with them, so that
+A small network that transcribes the digits of a codec's codes, character by character: it is trained with them, so that
 they keep the words.
 
-Depends on the codec's layers. Independent of audio, and of how latents are computed.
+Depends on the codec's layers. Independent of audio, and of how digits are chosen.
 """
 
 import re
@@ -23,8 +23,8 @@ LAYERS = 3
 
 class Transcriber(nn.Module):
     """
-    Quantised latents `(batch, codes, dims)` -> log-probabilities of characters `(batch, codes * OUTPUTS_PER_CODE,
-    characters)`, for CTC.
+    Chosen digits `(batch, codes, sum(fsq_levels))` -> log-probabilities of characters `(batch, codes *
+    OUTPUTS_PER_CODE, characters)`, for CTC.
 
     Args:
         config ([`TttCodecConfig`]): Of the codec.
@@ -34,18 +34,18 @@ class Transcriber(nn.Module):
         super().__init__()
         size, kernel = config.hidden_size, config.kernel_size
         block = (size, config.intermediate_size, kernel, kernel // 2, config.layer_scale_init_value)
-        self.input_proj = nn.Linear(len(config.fsq_levels), size)
+        self.input_proj = nn.Linear(sum(config.fsq_levels), size)
         self.layers = nn.ModuleList(TttCodecBlock(*block) for _ in range(LAYERS))
         self.norm = nn.LayerNorm(size)
         self.output_proj = nn.Linear(size, OUTPUTS_PER_CODE * (1 + len(CHARACTERS)))
 
-    def forward(self, latents: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def forward(self, digits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """See the class for shapes; `mask` `(batch, codes, 1)` is 0 after the end of a shorter row."""
-        hidden_states = self.input_proj(latents) * mask
+        hidden_states = self.input_proj(digits) * mask
         for layer in self.layers:
             hidden_states = layer(hidden_states, mask)
         logits = self.output_proj(self.norm(hidden_states)).float()
-        return logits.reshape(len(latents), -1, 1 + len(CHARACTERS)).log_softmax(-1)
+        return logits.reshape(len(digits), -1, 1 + len(CHARACTERS)).log_softmax(-1)
 
 
 def characters(text: str) -> str:
