@@ -60,7 +60,7 @@ def create(codec: Path, out: Path, seed: int = 0) -> None:
     model = TttForConditionalGeneration(TttConfig(text_config=text_config, **vocabulary.config_kwargs()))
     model.generation_config = _generation_config(vocabulary, codec)
     model.save_pretrained(out)
-    _processor(tokenizer, codec).save_pretrained(out)
+    make_processor(tokenizer, codec).save_pretrained(out)
     print(f"{model.num_parameters() / 1e6:.1f}M parameters, {vocabulary.audio_token_start_id} text ids -> {out}")
 
 
@@ -92,7 +92,7 @@ def export(model: Path, codec: Path, out: Path, average_with: Path | None = None
         trained.save_pretrained(saved)
         weights = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(saved / "model.safetensors").items()}
         save_file(weights, saved / "model.safetensors", metadata={"format": "pt"})
-        _processor(tokenizer, codec).save_pretrained(saved)
+        make_processor(tokenizer, codec).save_pretrained(saved)
         _copy_without_sources(saved, out)
 
 
@@ -106,7 +106,8 @@ def _copy_without_sources(saved: Path, out: Path) -> None:
             (out / path.relative_to(saved)).write_text(text + "\n", encoding="utf-8")
 
 
-def _processor(tokenizer: PreTrainedTokenizerFast, codec: Path) -> TttProcessor:
+def make_processor(tokenizer: PreTrainedTokenizerFast, codec: Path) -> TttProcessor:
+    """Nano's processor, with a codec."""
     return TttProcessor(tokenizer, codec_name_or_path=str(codec), transcription_seconds=TRANSCRIPTION_SECONDS)
 
 
