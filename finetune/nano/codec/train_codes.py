@@ -68,10 +68,11 @@ def trainable(start: TttCodecModel) -> TttCodecModel:
     Raises:
         ValueError: If `start` has another encoder.
     """
-    if start.config.whisper_config is None:
+    encoder = start.encoder
+    if not isinstance(encoder, TttCodecWhisperEncoder):
         raise ValueError("The codec of --start has no Whisper encoder: give one that `train_encoder` trained.")
     start.eval().requires_grad_(False)
-    head(start.encoder).requires_grad_(True)
+    head(encoder).requires_grad_(True)
     start.decoder.requires_grad_(True)
     return start
 
