@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from transformers import AutoModel
 
 from finetune.nano.codec import train_codec, train_codes, transcriber
+from finetune.nano.codec.average import average
 from finetune.nano.codec.codec_stage import Reused
 from finetune.nano.codec.train_codes import CodesTraining, trainable
 from finetune.nano.codec.transcriber import CHARACTERS
@@ -201,3 +202,15 @@ def test_codes_are_trained_exported_measured_and_given_to_the_vocoder(start, tmp
         train_codes.main(map(str, arguments))
     train_codec.main(map(str, ["vocoder", "--data", voice, "--out", out, "--minutes", 0.01, "--crop", 3200]))
     assert (out / "VOCODER_READY").exists()
+
+
+def test_the_mean_of_two_codecs_hears_as_the_first_one(start):
+    torch.manual_seed(1)
+    other = TttCodecModel(TttCodecConfig(**SIZES, whisper_config=WHISPER))
+    before = {name: value.clone() for name, value in start.state_dict().items()}
+    found, second = average(start, other, 0.25).state_dict(), other.state_dict()
+    for name, value in before.items():
+        expected = value if name.startswith("encoder.") else 0.75 * value + 0.25 * second[name]
+        torch.testing.assert_close(found[name], expected)
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        average(start, other, 1.5)
