@@ -14,8 +14,8 @@ them; the critics judge a second of it.
 `--frames` trains the decoder alone before that, from the codes of whole utterances to log-mel frames: cheap steps,
 after which the vocoder must learn the decoder's new frames.
 
-Each crop comes from one of the folders of `--data`, all equally often. `--codes-by` names the codecs whose encoders
-make the codes, each equally often; that of `--codec` by default. In `--out`: `voice.safetensors` and
+Each crop comes from one of the folders of `--data`, all equally often. `--codes-by` names the codec whose encoder made
+the codes of nano's own speech, where that is another one. In `--out`: `voice.safetensors` and
 `critics.safetensors`, from which the same command goes on; `export/`, the codec as `AutoModel.from_pretrained` reads
 it, renewed every few minutes; `time.json`.
 
@@ -50,18 +50,17 @@ JUDGED_CODES = 25  # of a crop, by the critics
 
 class CodedCrops:
     """
-    Crops of utterances as codes, with what surrounds them, beside the waveform; each codec codes an utterance once.
+    Crops of utterances as codes, with what surrounds them, beside the waveform; each utterance is coded once.
 
     Args:
         model ([`TttCodecModel`]): The codec that is trained.
         corpora (`Sequence[Utterances]`): Where crops come from, each equally often.
-        encoding (`Sequence[TttCodecModel]`, *optional*): The codecs that make the codes, each equally often; `model`
-            by default.
+        encoding ([`TttCodecModel`], *optional*): The codec that makes the codes, if it is another one.
     """
 
-    def __init__(self, model: TttCodecModel, corpora: Sequence[Utterances], encoding: Sequence[TttCodecModel] = ()):
-        self.model, self.corpora, self.encoding = model, corpora, encoding or [model]
-        self.codes: dict[tuple[int, int, int], torch.Tensor] = {}
+    def __init__(self, model: TttCodecModel, corpora: Sequence[Utterances], encoding: TttCodecModel | None = None):
+        self.model, self.corpora, self.encoding = model, corpora, encoding or model
+        self.codes: dict[tuple[int, int], torch.Tensor] = {}
         self.before, self.after = CODES_BEFORE, model.config.decode_lookahead
 
     def batch(self, batch: int, codes: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,7 +80,7 @@ class CodedCrops:
         for _ in range(batch):
             corpus = int(rng.integers(len(self.corpora)))
             utterance = int(rng.integers(len(self.corpora[corpus])))
-            waveform, known = self.read(corpus, utterance, int(rng.integers(len(self.encoding))))
+            waveform, known = self.read(corpus, utterance)
             start = int(rng.integers(max(1, len(known) - codes + 1)))
             padded = F.pad(known, (self.before, codes + self.after), value=-1)
             rows.append(padded[start : start + self.before + codes + self.after])
@@ -90,15 +89,14 @@ class CodedCrops:
         return torch.stack(rows), torch.stack(waveforms)
 
     @torch.no_grad()
-    def read(self, corpus: int, utterance: int, encoding: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-        """One utterance: waveform `(samples,)` at the standard level, and its codes by one of the codecs."""
+    def read(self, corpus: int, utterance: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """One utterance: waveform `(samples,)` at the standard level, and its codes."""
         waveform = self.corpora[corpus].read(utterance, self.model.config.samples_per_code)
-        key = corpus, utterance, encoding
-        if key not in self.codes:
-            codes = self.encoding[encoding].encode(waveform[None, None]).audio_codes
+        if (corpus, utterance) not in self.codes:
+            codes = self.encoding.encode(waveform[None, None]).audio_codes
             assert codes is not None
-            self.codes[key] = codes[0, 0]
-        return self.model.standard_level(waveform[None])[0], self.codes[key]
+            self.codes[corpus, utterance] = codes[0, 0]
+        return self.model.standard_level(waveform[None])[0], self.codes[corpus, utterance]
 
     def decode(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """
@@ -144,11 +142,7 @@ class FramesTraining:
         """
         model, corpora = self.crops.model, self.crops.corpora
         drawn = [int(rng.integers(len(corpora))) for _ in range(batch)]
-        encoding = rng.integers(len(self.crops.encoding), size=batch)
-        pairs = [
-            self.crops.read(corpus, int(rng.integers(len(corpora[corpus]))), int(codec))
-            for corpus, codec in zip(drawn, encoding, strict=True)
-        ]
+        pairs = [self.crops.read(corpus, int(rng.integers(len(corpora[corpus])))) for corpus in drawn]
         target = pad_sequence([model.log_mel(waveform[None])[0] for waveform, _ in pairs], batch_first=True)
         codes = pad_sequence([codes for _, codes in pairs], batch_first=True, padding_value=-1)
         mask = (codes >= 0).float()[..., None]
@@ -251,7 +245,7 @@ def train_voice(options: argparse.Namespace) -> None:
     """Train, export and save until the budget is spent."""
     torch.manual_seed(options.seed)
     model = TttCodecModel.from_pretrained(options.codec).eval()
-    encoding = [TttCodecModel.from_pretrained(folder).eval() for folder in options.codes_by]
+    encoding = TttCodecModel.from_pretrained(options.codes_by).eval() if options.codes_by else None
     crops = CodedCrops(model, [Utterances(data) for data in options.data], encoding)
     folder = options.out / "export"
     _check_same_codes(crops.model, folder)
@@ -283,7 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(description="Train the voice of nano's codec to be understood.")
     parser.add_argument("--codec", type=Path, required=True, help="folder of a finished codec")
-    parser.add_argument("--codes-by", type=Path, nargs="+", default=[], help="folders of the codecs that encode")
+    parser.add_argument("--codes-by", type=Path, help="folder of the codec that encodes, if it is another one")
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders of shards")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and of export/")
     parser.add_argument("--minutes", type=float, required=True, help="CPU minutes of the stage, restarts included")
