@@ -188,7 +188,7 @@ def test_codes_are_trained_exported_measured_and_given_to_the_vocoder(start, tmp
     dev = write_corpus(tmp_path / "dev", ["Four.", "Five."], split="dev")
     out = tmp_path / "out"
     arguments = ["--start", tmp_path / "start", "--voice", voice, "--pairs", speech, voice, "--speech", f"{speech}=2"]
-    arguments += ["--dev", dev, "--out", out, "--minutes", 0.03]
+    arguments += ["--dev", dev, "--also-codes-by", tmp_path / "start", "--out", out, "--minutes", 0.03]
     train_codes.main(map(str, arguments))
     assert json.loads((out / "dev.jsonl").read_text().splitlines()[-1])["dev"] > 0
     assert json.loads((out / "time.json").read_text())["codes"]["step"] > 0
@@ -204,7 +204,7 @@ def test_codes_are_trained_exported_measured_and_given_to_the_vocoder(start, tmp
     assert (out / "VOCODER_READY").exists()
 
 
-def test_the_mean_of_two_codecs_hears_as_the_first_one(start):
+def test_the_mean_of_two_codecs_encodes_as_the_first_one(start):
     torch.manual_seed(1)
     other = TttCodecModel(TttCodecConfig(**SIZES, whisper_config=WHISPER))
     before = {name: value.clone() for name, value in start.state_dict().items()}

@@ -1,7 +1,8 @@
 """
-A codec that hears as one and speaks as the mean of two: the second began where the first ended, or the other way round.
+A codec that encodes as one and decodes as the mean of two, of which one began where the other ended.
 
-    python -m finetune.nano.codec.average --encoder runs/codes/export --with runs/voice/export --out runs/codec
+    python -m finetune.nano.codec.average --encoder runs/codes/export --with runs/voice/export --share 0.75 \\
+        --out runs/codec
 
 A decoder that learns the codes of another encoder decodes the old ones less clearly; the mean of its weights before and
 after keeps most of both.
