@@ -25,6 +25,7 @@ from finetune.nano.codec.encode import read_codes
 from modeling_ttt import TttForConditionalGeneration
 
 from .make_checkpoint import make_processor
+from .prepare import AGAIN
 
 
 def replacements(before: Path, after: Path, codebook_size: int) -> torch.Tensor:
@@ -69,7 +70,7 @@ def mean_rows(rows: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
 def folders(root: Path, corpora: Sequence[str]) -> Iterator[str]:
     """Names of the folders of codes of some corpora, in all their variations."""
     for corpus in corpora:
-        yield from sorted(path.name for path in root.iterdir() if path.name.partition("-again")[0] == corpus)
+        yield from sorted(path.name for path in root.iterdir() if path.name.partition(AGAIN)[0] == corpus)
 
 
 def recode(

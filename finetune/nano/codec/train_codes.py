@@ -190,7 +190,7 @@ class Batches:
             features = encoder.features(samples, row_frames[: len(given)])
             mel = self.codec.log_mel(targets) if wanted else torch.zeros(0)
             other_codes = torch.zeros(0, 0, dtype=torch.long)
-            if self.other and wanted:
+            if self.other is not None and wanted:
                 bins = self.other.bins(samples[-VOICE_ROWS:], row_frames[-VOICE_ROWS:])
                 within = frame_mask(row_frames[-VOICE_ROWS:], bins.shape[1])
                 other_codes = self.other.quantizer.codes(bins).masked_fill(~within, PADDING_CODE)
@@ -247,9 +247,9 @@ class CodesTraining:
 
     def latents(self, digits: torch.Tensor) -> torch.Tensor:
         """Chosen digits -> quantised latents `(batch, codes, dims)`."""
-        centres = [torch.arange(1, 2 * count, 2) / count - 1 for count in self.codec.config.fsq_levels]
-        parts = digits.split([len(values) for values in centres], dim=-1)
-        return torch.stack([part @ values for part, values in zip(parts, centres, strict=True)], dim=-1)
+        parts = digits.split(tuple(self.codec.config.fsq_levels), dim=-1)
+        bins = [part @ torch.arange(part.shape[-1], dtype=part.dtype) for part in parts]
+        return self.codec.quantizer.centres(torch.stack(bins, dim=-1))
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
         """The loss of a batch, and its parts."""
