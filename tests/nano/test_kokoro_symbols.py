@@ -1,9 +1,10 @@
-"""Kokoro's speakers, and espeak-ng's phonemes in Kokoro's symbols."""
+"""Kokoro's speakers, espeak-ng's phonemes in Kokoro's symbols, and when each word is spoken."""
 
 import numpy as np
 import pytest
 
-from finetune.nano.speech.kokoro import KokoroVoice, kokoro_symbols
+from finetune.nano.speech.kokoro import KokoroVoice, kokoro_symbols, without_silence, words_of_groups
+from finetune.nano.speech.voices import Utterance, Word
 
 
 @pytest.mark.parametrize(
@@ -35,3 +36,49 @@ def test_a_voice_can_have_the_timing_and_the_accent_of_another():
     assert (alone.style == 1).all() and alone.accent == "en-us"
     assert both.style.shape == (510, 1, 256) and both.accent == "en-gb"
     assert (both.style[..., :128] == 1).all() and (both.style[..., 128:] == 1.75).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "groups", "counts"),
+    [
+        ([3, 2, 3, 4], [3, 2, 3, 4], [1, 1, 1, 1]),
+        ([4, 2, 2, 5], [4, 4, 5], [1, 2, 1]),  # "wing of the turkey": "of the" is one group
+        ([2, 2, 2, 2], [6, 2], [3, 1]),
+        ([3], [3, 3], None),  # a word that is spoken as two
+        ([1] * 7, [3, 3], None),  # more words than groups can have
+        ([], [], []),
+    ],
+)
+def test_words_are_shared_among_groups_of_phonemes(words, groups, counts):
+    assert words_of_groups(words, groups) == counts
+
+
+class Spelled(Styles):
+    """Phonemes are letters, and "of the" is one group."""
+
+    def groups(self, text, accent):
+        return [[1] * len(group) for group in text.replace("of the", "ofthe").split()]
+
+
+def test_a_word_lasts_until_the_next_one_and_a_group_is_shared_by_length():
+    voice = KokoroVoice("af_one", Spelled())
+    # silence, "wing", space, "ofthe", space, "ox", silence: 1 + 4 + 1 + 5 + 1 + 2 + 1 tokens
+    seconds = np.array([0.5, *[0.1] * 4, 0.2, *[0.1] * 5, 0.0, 0.3, 0.3, 0.4])
+    times = voice.word_times("wing of the ox", voice.model.groups("wing of the ox", "en-us"), seconds)
+    assert [word.text for word in times] == ["wing", "of", "the", "ox"]
+    np.testing.assert_allclose([word.start for word in times], [0, 1.1, 1.3, 1.6])
+    np.testing.assert_allclose([word.end for word in times], [1.1, 1.3, 1.6, 2.6])
+    assert voice.word_times("ox", [[1], [1]], np.ones(5)) is None
+
+
+def test_silence_before_and_after_speech_is_cut_and_the_words_move_with_it():
+    audio = np.zeros(16_000, np.float32)
+    audio[4000:12_000] = 0.1
+    spoken = without_silence(Utterance(audio, [Word("wing", 0.0, 0.5), Word("ox", 0.5, 1.0)]))
+    assert len(spoken.audio) == pytest.approx(8000 + 2 * 1280, abs=160)  # 0.08 s at either end; the mean of 10 ms
+    first, second = spoken.words
+    assert (first.start, first.end) == (0, second.start) and second.end == len(spoken.audio) / 16_000
+    assert second.start == pytest.approx(0.5 - 0.25 + 0.08, abs=0.005)
+    silent = Utterance(np.zeros(100, np.float32))
+    assert without_silence(silent) is silent
+    assert len(without_silence(Utterance(np.full(100, 0.1, np.float32))).audio) == 100

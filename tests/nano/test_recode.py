@@ -29,24 +29,28 @@ def test_a_row_is_the_mean_of_those_in_its_place_and_stays_where_there_is_none()
     assert recode.mean_rows(rows, counts).tolist() == [[0.75, 0.25], [0.0, 1.0], [5.0, 5.0]]
 
 
-def test_a_checkpoint_reads_the_new_codes_and_still_speaks_the_old_ones(tmp_path):
+def test_a_checkpoint_reads_and_speaks_the_new_codes_as_it_did_the_old_ones(tmp_path):
     nano = nano_checkpoint()
     write_codes(tmp_path / "before/questions", {"a": [7] * 3})
     write_codes(tmp_path / "before/questions-again1", {"a": [9]})
-    write_codes(tmp_path / "before/answers", {"b": [8, 6]})
+    write_codes(tmp_path / "before/answers", {"b": [8, 6, 4, 4]})
     write_codes(tmp_path / "after/questions", {"a": [8, 8, 5]})
     write_codes(tmp_path / "after/questions-again1", {"a": [8]})
+    write_codes(tmp_path / "after/answers", {"b": [8, 3, 3, 4]})
     arguments = (nano, nano / "codec", tmp_path / "before", tmp_path / "after", ["questions"], ["answers"])
     recode.recode(*arguments, tmp_path / "out")
-    first = AutoModel.from_pretrained(nano)
-    found = AutoModel.from_pretrained(tmp_path / "out")
-    old, new = (model.get_input_embeddings().weight.float() for model in (first, found))
+    first, found = AutoModel.from_pretrained(nano), AutoModel.from_pretrained(tmp_path / "out")
     codes = first.config.audio_code_offset + torch.arange(10)
+    old, new = (model.get_input_embeddings().weight.float() for model in (first, found))
     expected = old.clone()
     expected[codes[5]] = old[codes[7]]
     expected[codes[8]] = (2 * old[codes[7]] + old[codes[9]] + old[codes[8]]) / 4
+    expected[codes[3]] = (old[codes[6]] + old[codes[4]]) / 2
     torch.testing.assert_close(new, expected)
-    assert torch.equal(first.get_output_embeddings().weight, found.get_output_embeddings().weight)
+    old, new = (model.get_output_embeddings().weight.float() for model in (first, found))
+    expected = old.clone()
+    expected[codes[3]] = (old[codes[6]] + old[codes[4]]) / 2
+    torch.testing.assert_close(new, expected)
     assert AutoProcessor.from_pretrained(tmp_path / "out").codec.config.codebook_size == 1024
 
 

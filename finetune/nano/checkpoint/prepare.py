@@ -18,12 +18,14 @@ which they are mixed.
 | words | the same, where no word can be guessed from the one before | drills, dictation, natural |
 | recorded | recorded English, its words | recorded, where it was fetched; the split that is not held out |
 | aloud | words, their audio | answers, sentences, phrases |
+| voice | the same in the voice that the codec decodes to | voice; the split that is not held out |
 | written | question, answer | the domain |
 | keyboard | question as people type, answer | the domain, freely worded |
 | facts | lists of answers | the domain, with larger numbers |
 
-Users' audio is encoded by the checkpoint's codec, in as many rooms and noises as `VARIATIONS` has for each corpus;
-nano's own speech by the codec that its voice was trained with (`--voice-codec`), where that is another one.
+Users' audio is encoded by the checkpoint's codec in as many rooms and noises as `VARIATIONS` has for each corpus, nano's
+own speech as it is, or by the codec that its voice was trained with (`--voice-codec`), where that is another one. A reply
+is that of the corpus `voice`, where it has one.
 
 Codes are kept in `codes/` below the output folder, a file per shard; a run that was killed goes on. Corpora that are
 still growing may be prepared again: what is new is encoded.
@@ -61,7 +63,7 @@ VARIATIONS = {
     "questions": 1, "wrapped": 1, "free": 1, "indirect": 1, "small-talk": 1, "outside": 1, "repeat": 1,
     "follow-ups": 1, "drills": 2, "dictation": 1, "recorded": 1, "natural": 2,
 }  # fmt: skip
-SPOKEN = ("answers", "sentences", "phrases")
+SPOKEN = ("answers", "sentences", "phrases", "voice")
 AGAIN = "-again"
 TYPED = ("questions", "free", "indirect", "small-talk", "outside")  # as people type, too
 QUESTIONS = (*TYPED, "wrapped", "natural")
@@ -111,7 +113,7 @@ def prepare(model: str, speech: Path, out: Path, voice_codec: str | None = None)
     voice = TttCodecModel.from_pretrained(voice_codec).eval() if voice_codec else codec
     for corpus in SPOKEN:
         encode_corpus(voice, speech / corpus, out / "codes" / corpus, varied=False)
-        lines[corpus] = read_codes(out / "codes" / corpus)
+        lines[corpus] = [line for line in read_codes(out / "codes" / corpus) if line["split"] == "train"]
     info = PreparedInfo(
         source="finetune.nano",
         codec=model,
@@ -144,7 +146,9 @@ def _check_codes(folder: Path, fingerprint: str) -> None:
 
 
 def _datasets(lines: dict[str, list[Line]], frame_rate: float) -> dict[str, Iterable[Record]]:
-    replies = {line["text"]: line for corpus in ("answers", "phrases") for line in lines[corpus]}
+    replies = {
+        line["text"]: line for corpus in ("answers", "phrases", "voice") for line in lines[corpus] if "words" in line
+    }
     typing = random.Random(0)
     asked = [(name, line) for name, line in _named(lines, *QUESTIONS, "repeat") if line["kind"] not in WORDS_KINDS]
     spoken = [(name, line) for name, line in asked if line["answer"] in replies]
@@ -181,7 +185,8 @@ def _datasets(lines: dict[str, list[Line]], frame_rate: float) -> dict[str, Iter
         "recorded": (
             _recording(name, line, frame_rate) for name, line in _named(lines, "recorded") if line["split"] == "train"
         ),
-        "aloud": (_recording(name, line, frame_rate) for name, line in _named(lines, *SPOKEN)),
+        "aloud": (_recording(name, line, frame_rate) for name, line in _named(lines, "answers", "sentences", "phrases")),
+        "voice": (_recording(name, line, frame_rate) for name, line in _named(lines, "voice") if "words" in line),
         "written": (
             make_record(f"written-{number}", "text", language="en", text=item.question, answer_text=item.answer)
             for number, item in enumerate(items())

@@ -1,15 +1,15 @@
 """
 Begin with other codes where a language model left off: the embedding of a code becomes the mean of those that stood in
-its place.
+its place, and so do the weights that predict it.
 
     python -m finetune.nano.checkpoint.recode --model runs/nano --codec runs/voice/export \\
         --before prepared/nano/codes --after prepared/new/codes --heard questions dictation natural \\
         --said answers phrases --out runs/new-start
 
-`--before` and `--after` are folders of codes by `checkpoint.prepare`, of the same corpora in the same rooms and noises:
-what users say (`--heard`), by the codec as it was and as it is. What nano says (`--said`) keeps its codes, so its share
-of a code's embedding stays. Without this, a language model reads the new codes as the old ones until it has learnt
-them anew.
+`--before` and `--after` are folders of codes by `checkpoint.prepare`, of the same corpora in the same rooms and noises,
+by the codec as it was and as it is. Embeddings follow what users say (`--heard`) and what nano says (`--said`), the
+predicting weights what nano says alone; codes that stay the same keep theirs. Without this, a language model reads the
+new codes as the old ones until it has learnt them anew.
 
 Depends on prepared codes and the model's embeddings. Independent of codecs and audio.
 """
@@ -79,16 +79,21 @@ def recode(
     """Write the checkpoint to go on from; arguments as on the command line, see the module's docstring."""
     trained = TttForConditionalGeneration.from_pretrained(model)
     size, first = trained.config.audio_codebook_size, trained.config.audio_code_offset
-    counts = torch.zeros(size, size)
-    for name in folders(before, heard):
-        counts += replacements(before / name, after / name, size)
-    if not counts.any():
+    heard_counts, said_counts = (
+        sum(
+            (replacements(before / name, after / name, size) for name in folders(before, corpora)),
+            start=torch.zeros(size, size),
+        )
+        for corpora in (heard, said)
+    )
+    if not heard_counts.any():
         raise SystemExit(f"{before} and {after} have no utterance of {', '.join(heard)} in common: prepare both first.")
-    for name in folders(before, said):
-        for line in read_codes(before / name):
-            counts.diagonal().add_(torch.bincount(torch.tensor(line["codes"]), minlength=size))
-    rows = trained.get_input_embeddings().weight.data[first : first + size]
-    rows.copy_(mean_rows(rows.float(), counts))
+    for module, counts in (
+        (trained.get_input_embeddings(), heard_counts + said_counts),
+        (trained.get_output_embeddings(), said_counts),
+    ):
+        rows = module.weight.data[first : first + size]
+        rows.copy_(mean_rows(rows.float(), counts))
     trained.save_pretrained(out)
     make_processor(AutoProcessor.from_pretrained(model).tokenizer, codec).save_pretrained(out)
 
@@ -101,7 +106,7 @@ def main() -> None:
     parser.add_argument("--before", type=Path, required=True, help="codes that it was trained on")
     parser.add_argument("--after", type=Path, required=True, help="codes of the same by --codec")
     parser.add_argument("--heard", nargs="+", required=True, help="corpora of users' speech")
-    parser.add_argument("--said", nargs="*", default=[], help="corpora of its own speech, whose codes stay")
+    parser.add_argument("--said", nargs="*", default=[], help="corpora of its own speech")
     parser.add_argument("--out", type=Path, required=True)
     recode(**vars(parser.parse_args()))
 
