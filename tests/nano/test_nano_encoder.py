@@ -246,6 +246,14 @@ def test_the_answering_voice_says_answers_and_phrases_in_turn_and_holds_some_tex
     assert len(longer) == 6000 and all(job.fields["kind"] == "phrase" for job in longer[-500:])
 
 
+@needs_wordnet
+def test_nanos_speech_is_compared_with_texts_of_the_same_voice_that_it_was_not_trained_on():
+    jobs = natural.answering_test_jobs()
+    assert {(job.voice, job.stretch) for job in jobs} == {("af_heart", 1.0)}
+    assert sum(job.fields["kind"] == "phrase" for job in jobs) == 100 < len(jobs)
+    assert not {job.text for job in jobs} & {job.text for job in natural.answering_jobs(6000)}
+
+
 def test_converted_utterances_are_those_of_training_with_the_timbre_of_the_answering_voice(monkeypatch):
     job = Job("A small room.", "af_bella:0.6+bm_george:0.4", 1.1, "train", {"kind": "phrase"})
     monkeypatch.setattr(natural, "training_jobs", lambda count: [job] * count)

@@ -131,10 +131,7 @@ def test_a_dialogue_needs_its_spoken_answer_and_a_second_turn_has_one_voice(corp
 def test_a_reply_is_in_the_voice_of_the_codec_where_it_has_one_and_needs_the_times_of_its_words(corpora):
     green, milk = ({**line, "voice": "af_heart", "codes": [9] * 15} for line in corpora["answers"])
     del milk["words"]
-    rows = {
-        name: list(made)
-        for name, made in nano_prepare._datasets(corpora | {"voice": [green, milk]}, 25.0).items()
-    }
+    rows = {name: list(made) for name, made in nano_prepare._datasets(corpora | {"voice": [green, milk]}, 25.0).items()}
     assert [row["text"] for row in rows["voice"]] == ["Grass is green."] and len(rows["aloud"]) == 3
     assert rows["chat"][0]["answer_codes"] == [9] * 15
     (turns,) = rows["turns"]

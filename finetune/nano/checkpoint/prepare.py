@@ -23,8 +23,8 @@ which they are mixed.
 | keyboard | question as people type, answer | the domain, freely worded |
 | facts | lists of answers | the domain, with larger numbers |
 
-Users' audio is encoded by the checkpoint's codec in as many rooms and noises as `VARIATIONS` has for each corpus, nano's
-own speech as it is, or by the codec that its voice was trained with (`--voice-codec`), where that is another one. A reply
+Users' audio is encoded by the checkpoint's codec, in as many rooms and noises as `VARIATIONS` has for each corpus;
+nano's own speech as it is, by the same codec or by the one that its voice was trained with (`--voice-codec`). A reply
 is that of the corpus `voice`, where it has one.
 
 Codes are kept in `codes/` below the output folder, a file per shard; a run that was killed goes on. Corpora that are
@@ -185,7 +185,9 @@ def _datasets(lines: dict[str, list[Line]], frame_rate: float) -> dict[str, Iter
         "recorded": (
             _recording(name, line, frame_rate) for name, line in _named(lines, "recorded") if line["split"] == "train"
         ),
-        "aloud": (_recording(name, line, frame_rate) for name, line in _named(lines, "answers", "sentences", "phrases")),
+        "aloud": (
+            _recording(name, line, frame_rate) for name, line in _named(lines, "answers", "sentences", "phrases")
+        ),
         "voice": (_recording(name, line, frame_rate) for name, line in _named(lines, "voice") if "words" in line),
         "written": (
             make_record(f"written-{number}", "text", language="en", text=item.question, answer_text=item.answer)

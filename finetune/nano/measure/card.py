@@ -16,15 +16,15 @@ HELD_OUT = {
 SEEN = "train"
 SPEECH = {
     "reply, against its own text": "spoken replies, against their own text",
-    "reply's text, by the synthesiser through the codec": "– the same texts by the synthesiser, through the codec",
     "reply, against the right answer": "spoken replies, against the right answer",
     "speak, unseen answers": "unseen answers read aloud",
-    "the synthesiser itself": "– by the synthesiser",
-    "the synthesiser through the codec": "– by the synthesiser, through the codec",
-    "speak, general English": "unseen general English read aloud",
-    "general English through the codec": "– by the synthesiser, through the codec",
+    "answers, the synthesiser itself": "– by the synthesiser",
+    "answers, the synthesiser through the codec": "– by the synthesiser, through the codec",
+    "speak, unseen general English": "unseen general English read aloud",
+    "general English, the synthesiser itself": "– by the synthesiser",
+    "general English, the synthesiser through the codec": "– by the synthesiser, through the codec",
 }
-BIGRAM, ENGLISH = "domain bigram", "general English"
+BIGRAM, ENGLISH, WHISPER, OPINION = "domain bigram", "general English", "Whisper base", "DNSMOS"
 
 
 def interval(share: float, count: int) -> tuple[float, float]:
@@ -58,7 +58,10 @@ def card_tables(result: dict[str, Any]) -> str:
     timed = f"speed, one question at a time, waveform to waveform, median, {speed['threads']} thread(s)"
     tables = [
         _table(["answers", "text exactly right"], _answer_rows(result)),
-        _table(["speech", "WER, domain bigram", "WER, general English", "CER, general English"], _speech_rows(result)),
+        _table(
+            ["speech", "pocketsphinx, domain bigram", "pocketsphinx, general English", WHISPER, OPINION],
+            _speech_rows(result),
+        ),
         _table(["transcription", "WER"], _transcription_rows(result)),
         _table(
             [timed, "measured"],
@@ -113,13 +116,20 @@ def _answer_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _speech_rows(result: dict[str, Any]) -> list[tuple[str, str, str, str]]:
-    rows = []
-    for name, label in SPEECH.items():
-        judged = result[name]
-        bigram = f"{judged[BIGRAM]['wer']:.3f}" if BIGRAM in judged else "–"  # its language model is of the domain
-        rows.append((label, bigram, f"{judged[ENGLISH]['wer']:.3f}", f"{judged[ENGLISH]['cer']:.3f}"))
-    return rows
+def _speech_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
+    return [
+        (
+            label,
+            *(_errors(result[name].get(judge)) for judge in (BIGRAM, ENGLISH, WHISPER)),
+            f"{result[name][OPINION]['overall']:.2f}" if OPINION in result[name] else "–",
+        )
+        for name, label in SPEECH.items()
+    ]
+
+
+def _errors(judged: dict[str, float] | None) -> str:
+    """WER / CER, where a judge was asked: one has a language model of the domain alone, and one may be missing."""
+    return f"{judged['wer']:.3f} / {judged['cer']:.3f}" if judged else "–"
 
 
 def _transcription_rows(result: dict[str, Any]) -> list[tuple[str, str]]:

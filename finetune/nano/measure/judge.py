@@ -5,8 +5,8 @@ Transcripts of nano's speech by an independent recogniser, pocketsphinx, and the
     python -m finetune.nano.measure.judge --speech data/answers
 
 The judge with a bigram of the domain expects what may be said, so its error rates are too low. Beside it are those of
-the same recogniser with the general English model of its wheel, and the share of utterances whose numbers and content
-words are all right.
+the same recogniser with the general English model of its wheel, those of Whisper base where it is installed, and the
+share of utterances whose numbers and content words are all right.
 
 Depends on waveforms at 16 kHz and texts. Independent of codecs, models and token ids.
 """
@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +27,7 @@ import numpy as np
 from tqdm import tqdm
 
 from finetune.evaluation.pocketsphinx import Recogniser, english_model
+from finetune.evaluation.whisper_base import WhisperBaseJudge
 from finetune.nano.domain.questions import keywords, normalise, text_corpus
 from finetune.nano.speech.synthesise import read_corpus
 from finetune.nano.speech.voices import SAMPLING_RATE
@@ -93,6 +95,28 @@ class Judge(Recogniser):
             words.write_text(pronunciations)
             bigrams.write_text(bigram_arpa(corpus))
             super().__init__(dict=words, lm=bigrams)
+
+
+class WhisperJudge(WhisperBaseJudge):
+    """Whisper base, which transcribes English one utterance at a time."""
+
+    def transcribe(self, audio: np.ndarray) -> str:  # type: ignore[override]
+        """Transcribe one utterance: float32 `(samples,)` at 16 kHz, to a text."""
+        (text,) = super().transcribe([audio], SAMPLING_RATE, "en")
+        return text
+
+
+def all_judges() -> dict[str, "Judge | WhisperJudge"]:
+    """
+    Every judge there is.
+
+    Returns:
+        `dict[str, Judge | WhisperJudge]`: "domain bigram", "general English", and "Whisper base" where it is installed.
+    """
+    judges: dict[str, Judge | WhisperJudge] = {"domain bigram": Judge(text_corpus()), "general English": Judge()}
+    with suppress(ImportError):
+        judges["Whisper base"] = WhisperJudge()
+    return judges
 
 
 def _pronunciations(corpus: Sequence[str], path: Path) -> str:

@@ -9,13 +9,14 @@ Measure a nano checkpoint, from waveform to waveform, on what training never saw
 | turns | follow-ups-test | two turns: is the second answer exactly right? |
 | talks | test | conversations of four questions, each about something else: are the answers exactly right? By turn |
 | repeat | repeat-test | general English that is to be repeated: the text's error rates |
-| reply | test | spoken answers, transcribed by `judge.py`; also the synthesiser's, through the codec |
+| reply | test | spoken answers, transcribed by `judge.py` |
 | `hear` | test, dictation-test | transcription: questions, and general English by voice |
-| `speak` | answers-heldout, phrases-test | unseen answers and general English read aloud, transcribed by the judges |
-| codec | answers-heldout | the synthesiser itself, and through the codec: what speech could be at best |
+| `speak` | voice-test | unseen answers and general English read aloud, transcribed by the judges |
+| codec | voice-test | the synthesiser itself, and through the codec: what speech could be at best |
 | speed | test | one question at a time, waveform to waveform: seconds over seconds of speech; time to the first audio |
 
-`card.py` makes the tables of docs/nano.md of it. Depends on the processor, the model and the judges. Changes nothing.
+Beside the error rates of what is spoken is DNSMOS, where `speechmos` is installed. `card.py` makes the tables of
+docs/nano.md of it. Depends on the processor, the model and the judges. Changes nothing.
 """
 
 import argparse
@@ -34,10 +35,10 @@ import torch
 from tqdm import tqdm
 
 import modeling_ttt  # noqa: F401 - registers the model that the talker loads
+from finetune.evaluation.judges import mean_opinion
 from finetune.nano.codec.encode import encode
-from finetune.nano.domain.questions import normalise, text_corpus
+from finetune.nano.domain.questions import normalise
 from finetune.nano.speech.acoustics import with_noise
-from finetune.nano.speech.corpora import ANSWER_STRETCH, ANSWER_VOICE
 from finetune.nano.speech.jobs import TEST_STRETCHES
 from finetune.nano.speech.synthesise import read_corpus
 from finetune.nano.speech.voices import SAMPLING_RATE, Voice
@@ -46,11 +47,14 @@ from processing_ttt.reply_stream_ttt import TttAudioChunk
 
 from .card import card_tables
 from .confusion import confusions
-from .judge import Judge, score
+from .judge import Judge, WhisperJudge, all_judges, score
+
+Judges = dict[str, Judge | WhisperJudge]
 
 BATCH_SIZE = 16
 NOISE_DB = 10.0
 JUDGED = 240  # spoken replies that the judges transcribe
+RATED = 40  # utterances of each kind that DNSMOS rates
 TIMED = 20
 TALKS, TURNS_OF_A_TALK = 50, 4
 
@@ -100,7 +104,7 @@ def is_exact(line: dict, reply: TttReply) -> bool:
     return reply.text.strip() == line["answer"]
 
 
-def transcribe(waveforms: Sequence[np.ndarray], judges: dict[str, Judge]) -> dict[str, list[str]]:
+def transcribe(waveforms: Sequence[np.ndarray], judges: Judges) -> dict[str, list[str]]:
     """Let the judges transcribe; a reply without audio gets an empty transcript: judges find words even in silence."""
     return {
         name: [
@@ -110,11 +114,18 @@ def transcribe(waveforms: Sequence[np.ndarray], judges: dict[str, Judge]) -> dic
     }
 
 
+def rated(waveforms: Sequence[np.ndarray]) -> dict[str, dict[str, float]]:
+    """DNSMOS of some of the waveforms, evenly chosen, where it is installed."""
+    chosen = waveforms[:: max(1, len(waveforms) // RATED)]
+    overall = mean_opinion(chosen, SAMPLING_RATE)
+    return {} if overall is None else {"DNSMOS": {"overall": overall, "n": len(chosen)}}
+
+
 def intelligibility(
-    waveforms: Sequence[np.ndarray], texts: Sequence[str], judges: dict[str, Judge]
+    waveforms: Sequence[np.ndarray], texts: Sequence[str], judges: Judges
 ) -> dict[str, dict[str, float]]:
-    """Compare the judges' transcripts with the right texts."""
-    return compared(transcribe(waveforms, judges), texts)
+    """Compare the judges' transcripts with the right texts, and rate the sound."""
+    return compared(transcribe(waveforms, judges), texts) | rated(waveforms)
 
 
 def compared(transcripts: dict[str, list[str]], texts: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -194,7 +205,7 @@ def measure(folder: Path, speech: Path, limit: int | None, options: dict[str, An
         `dict`: Numbers, nested; what `card_tables` takes.
     """
     checkpoint = Checkpoint.from_pretrained(folder, device="cpu", **options)
-    judges = {"domain bigram": Judge(text_corpus()), "general English": Judge()}
+    judges = all_judges()
     lines, waveforms = _read(speech / "test", limit)
     result: dict[str, Any] = {"speed": speed(checkpoint, waveforms[:: max(1, len(waveforms) // TIMED)][:TIMED])}
     result |= _answers(checkpoint, lines, waveforms, judges)
@@ -212,9 +223,7 @@ def measure(folder: Path, speech: Path, limit: int | None, options: dict[str, An
     return result | _reading_aloud(checkpoint, speech, limit, judges)
 
 
-def _answers(
-    checkpoint: Checkpoint, lines: list[dict], waveforms: list[np.ndarray], judges: dict[str, Judge]
-) -> dict[str, Any]:
+def _answers(checkpoint: Checkpoint, lines: list[dict], waveforms: list[np.ndarray], judges: Judges) -> dict[str, Any]:
     replies = checkpoint.ask_all("chat", waveforms)
     held_out = [i for i, line in enumerate(lines) if line["split"] != "train"]
     unseen = [lines[i] for i in held_out], [replies[i] for i in held_out]
@@ -223,9 +232,6 @@ def _answers(
     in_noise = checkpoint.ask_all("chat", noisy)
     judged = list(zip(lines, replies, strict=True))[:: max(1, len(lines) // JUDGED)]
     transcripts = transcribe([reply.audio for _, reply in judged], judges)
-    said = [reply.text for _, reply in judged if normalise(reply.text)]
-    voice = Voice(ANSWER_VOICE)
-    originals = [voice.speak(text, ANSWER_STRETCH).audio for text in said]
     return {
         "answer by split": exact_by(lines, replies, "split"),
         "answer by kind": exact_by(*unseen, "kind"),
@@ -238,10 +244,8 @@ def _answers(
             "n": len(noisy),
         },
         "finished": sum(reply.finished for reply in replies) / len(replies),
-        "reply, against its own text": compared(transcripts, [reply.text for _, reply in judged]),
-        "reply's text, by the synthesiser through the codec": intelligibility(
-            checkpoint.resynthesise(originals), said, judges
-        ),
+        "reply, against its own text": compared(transcripts, [reply.text for _, reply in judged])
+        | rated([reply.audio for _, reply in judged]),
         "reply, against the right answer": compared(transcripts, [line["answer"] for line, _ in judged]),
     }
 
@@ -272,22 +276,21 @@ def _transcription(
     return result
 
 
-def _reading_aloud(checkpoint: Checkpoint, speech: Path, limit: int | None, judges: dict[str, Judge]) -> dict[str, Any]:
-    lines, originals = _read(speech / "answers-heldout", limit)
-    texts = [line["text"] for line in lines]
-    result = {
-        "speak, unseen answers": intelligibility(
-            [reply.audio for reply in checkpoint.ask_all("tts", texts=texts)], texts, judges
-        ),
-        "the synthesiser itself": intelligibility(originals, texts, judges),
-        "the synthesiser through the codec": intelligibility(checkpoint.resynthesise(originals), texts, judges),
-    }
-    english = {"general English": judges["general English"]}
-    lines, originals = _read(speech / "phrases-test", limit)
-    texts = [line["text"] for line in lines]
-    aloud = [reply.audio for reply in checkpoint.ask_all("tts", texts=texts)]
-    result["speak, general English"] = intelligibility(aloud, texts, english)
-    result["general English through the codec"] = intelligibility(checkpoint.resynthesise(originals), texts, english)
+def _reading_aloud(checkpoint: Checkpoint, speech: Path, limit: int | None, judges: Judges) -> dict[str, Any]:
+    lines, originals = _read(speech / "voice-test", limit)
+    general = {name: judge for name, judge in judges.items() if name != "domain bigram"}
+    result: dict[str, Any] = {}
+    for what, is_phrase, heard_by in (("answers", False, judges), ("general English", True, general)):
+        chosen = [i for i, line in enumerate(lines) if (line["kind"] == "phrase") == is_phrase]
+        texts, spoken = [lines[i]["text"] for i in chosen], [originals[i] for i in chosen]
+        aloud = [reply.audio for reply in checkpoint.ask_all("tts", texts=texts)]
+        result |= {
+            f"speak, unseen {what}": intelligibility(aloud, texts, heard_by),
+            f"{what}, the synthesiser itself": intelligibility(spoken, texts, heard_by),
+            f"{what}, the synthesiser through the codec": intelligibility(
+                checkpoint.resynthesise(spoken), texts, heard_by
+            ),
+        }
     return result
 
 
@@ -301,9 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument(
-        "--speech", type=Path, required=True, help="folder with the corpora `test` and `answers-heldout`"
-    )
+    parser.add_argument("--speech", type=Path, required=True, help="folder with the corpora `test` and `voice-test`")
     parser.add_argument("--out", type=Path, help="also write the numbers as JSON")
     parser.add_argument("--limit", type=int, help="use about so many test questions only")
     parser.add_argument("--denoising-steps", type=int)

@@ -101,7 +101,9 @@ class KokoroModel:
         which is a word or a few.
         """
         phonemes = kokoro_symbols(_espeak(accent).phonemize([text])[0].strip(), accent)
-        found = [[self.vocabulary[symbol] for symbol in group if symbol in self.vocabulary] for group in phonemes.split()]
+        found = [
+            [self.vocabulary[symbol] for symbol in group if symbol in self.vocabulary] for group in phonemes.split()
+        ]
         return [group for group in found if group]
 
     def joined(self, groups: Sequence[Sequence[int]]) -> list[int]:
@@ -221,7 +223,9 @@ def without_silence(spoken: Utterance) -> Utterance:
         return Utterance(audio)
     starts = [0.0, *(max(word.start - first / SAMPLING_RATE, 0.0) for word in spoken.words[1:])]
     edges = [*starts, len(audio) / SAMPLING_RATE]
-    return Utterance(audio, [Word(word.text, *times) for word, times in zip(spoken.words, pairwise(edges), strict=True)])
+    return Utterance(
+        audio, [Word(word.text, *times) for word, times in zip(spoken.words, pairwise(edges), strict=True)]
+    )
 
 
 def words_of_groups(words: Sequence[int], groups: Sequence[int]) -> list[int] | None:

@@ -4,12 +4,14 @@ and the voice that answers.
 
     python -m finetune.nano.speech.natural train --voices package/voices --out data/nano/natural --count 3000
     python -m finetune.nano.speech.natural answers --voices package/voices --out data/nano/voice --count 2400
+    python -m finetune.nano.speech.natural answers-test --voices package/voices --out data/nano/voice-test
     python -m finetune.nano.speech.natural test --voices package/voices --out data/nano/natural-test
 
 | corpus | what | speakers |
 |---|---|---|
 | train | training questions, also freely worded, requests to repeat, general English | `TRAINING_VOICES`, mixtures |
 | answers | nano's answers and general English, in turn | `ANSWERING_VOICE` |
+| answers-test | held-out answers, and general English that nothing was trained on | `ANSWERING_VOICE` |
 | converted | the utterances of train, at the same times | the timbre of `ANSWERING_VOICE`, all else as in train |
 | dev | held-out questions and trained general English, to choose settings by | `DEV_VOICES` |
 | test | held-out questions, freely worded ones written by hand, general English | `TEST_VOICES` |
@@ -18,7 +20,7 @@ and the voice that answers.
 | shipped | the questions beside the checkpoint | `TEST_VOICES` |
 
 `KEPT_FOR_OTHERS` are never synthesised here: they stay unseen for checks by others. The folders are those of
-`synthesise.py`, without word times; any part of a corpus is a fair sample of it, and a larger `--count` extends it.
+`synthesise.py`; any part of a corpus is a fair sample of it, and a larger `--count` extends it.
 
 Depends on texts (`corpora.py`) and `kokoro.py`. Independent of codecs and models.
 """
@@ -70,6 +72,7 @@ KIND_SHARES = {"question": 0.25, "freely worded": 0.5, "dictation": 0.2, "repeat
 DEV_COUNTS = {"question": 80, "dictation": 40}
 TEST_QUESTIONS_PER_VOICE = 30
 TEST_DICTATION_PER_VOICE = 10
+TEST_PHRASES = 100
 
 
 SHIPPED_QUESTIONS = (
@@ -166,6 +169,17 @@ def answering_jobs(count: int, seed: int = 8) -> list[Job]:
         )
         for job in jobs
     ]
+
+
+def answering_test_jobs() -> list[Job]:
+    """
+    What the voice that answers says of texts that nothing was trained on: to compare nano's speech with.
+
+    Returns:
+        `list[Job]`: The held-out answers, then general English (kind "phrase"), at the voice's own pace.
+    """
+    jobs = (*answer_jobs(held_out=True), *phrase_jobs(TEST_PHRASES, "test"))
+    return [replace(job, voice=ANSWERING_VOICE, stretch=1.0) for job in jobs]
 
 
 def converted_jobs(count: int) -> list[Job]:
@@ -288,7 +302,8 @@ def main(arguments: Iterable[str] | None = None) -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "corpus", choices=("train", "answers", "converted", "dev", "test", "free", "free-dev", "shipped")
+        "corpus",
+        choices=("train", "answers", "answers-test", "converted", "dev", "test", "free", "free-dev", "shipped"),
     )
     parser.add_argument("--voices", type=Path, required=True, help="folder voices of the npm package kokoro-js")
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
@@ -297,6 +312,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     jobs: dict[str, Callable[[], list[Job]]] = {
         "train": partial(training_jobs, options.count),
         "answers": partial(answering_jobs, options.count),
+        "answers-test": answering_test_jobs,
         "converted": partial(converted_jobs, options.count),
         "dev": dev_jobs,
         "test": test_jobs,
