@@ -60,8 +60,8 @@ from processing_ttt.tasks_ttt import TASKS
 
 # How often each corpus is encoded, each time in another room: most often what there is least of.
 VARIATIONS = {
-    "questions": 1, "wrapped": 1, "free": 1, "indirect": 1, "small-talk": 1, "outside": 1, "repeat": 1,
-    "follow-ups": 1, "drills": 2, "dictation": 1, "recorded": 1, "natural": 2,
+    "questions": 2, "wrapped": 1, "free": 1, "indirect": 1, "small-talk": 1, "outside": 1, "repeat": 1,
+    "follow-ups": 1, "drills": 2, "dictation": 1, "recorded": 2, "natural": 3,
 }  # fmt: skip
 SPOKEN = ("answers", "sentences", "phrases", "voice")
 AGAIN = "-again"

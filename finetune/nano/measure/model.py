@@ -53,7 +53,7 @@ Judges = dict[str, Judge | WhisperJudge]
 
 BATCH_SIZE = 16
 NOISE_DB = 10.0
-JUDGED = 240  # spoken replies that the judges transcribe
+JUDGED = 150  # spoken replies that the judges transcribe
 RATED = 40  # utterances of each kind that DNSMOS rates
 TIMED = 20
 TALKS, TURNS_OF_A_TALK = 50, 4
