@@ -13,6 +13,7 @@ Depends on waveforms at 16 kHz and texts. Independent of codecs, models and toke
 
 import argparse
 import math
+import re
 import tempfile
 import time
 from collections import Counter
@@ -31,6 +32,7 @@ from finetune.evaluation.whisper_base import WhisperBaseJudge
 from finetune.nano.domain.questions import keywords, normalise, text_corpus
 from finetune.nano.speech.synthesise import read_corpus
 from finetune.nano.speech.voices import SAMPLING_RATE
+from processing_ttt.spoken_text_ttt import spoken_text
 
 DISCOUNT = 0.5
 
@@ -101,9 +103,9 @@ class WhisperJudge(WhisperBaseJudge):
     """Whisper base, which transcribes English one utterance at a time."""
 
     def transcribe(self, audio: np.ndarray) -> str:  # type: ignore[override]
-        """Transcribe one utterance: float32 `(samples,)` at 16 kHz, to a text."""
+        """Transcribe one utterance, float32 `(samples,)` at 16 kHz: a text with numbers in words, "18-3" as minus."""
         (text,) = super().transcribe([audio], SAMPLING_RATE, "en")
-        return text
+        return spoken_text(re.sub(r"(?<=\d) ?[-−–] ?(?=\d)", " minus ", text))
 
 
 def all_judges() -> dict[str, "Judge | WhisperJudge"]:
