@@ -128,7 +128,7 @@ def rated(waveforms: Sequence[np.ndarray]) -> dict[str, dict[str, float]]:
 def intelligibility(
     waveforms: Sequence[np.ndarray], texts: Sequence[str], judges: Judges
 ) -> dict[str, dict[str, float]]:
-    """Compare the judges' transcripts with the right texts, and rate the sound."""
+    """Compare the judges' transcripts with the right texts, and rate the audio."""
     return compared(transcribe(waveforms, judges), texts) | rated(waveforms)
 
 

@@ -57,7 +57,7 @@ def draw(checkpoint: Checkpoint, spoken: dict[str, tuple[str, list[np.ndarray]]]
     import matplotlib
 
     matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "ttt"  # the same sounds give the same file
+    matplotlib.rcParams["svg.hashsalt"] = "ttt"  # the same audio gives the same file
     from matplotlib import pyplot
 
     codec = checkpoint.processor.codec

@@ -210,7 +210,7 @@ def without_silence(spoken: Utterance) -> Utterance:
         spoken ([`Utterance`]): As the model gives it.
 
     Returns:
-        [`Utterance`]: With at most `EDGE_SILENCE` before the first and after the last sound.
+        [`Utterance`]: With at most `EDGE_SILENCE` before the first and after the last audible sample.
     """
     window = np.ones(SAMPLING_RATE // 100) * 100 / SAMPLING_RATE
     (loud,) = np.nonzero(np.convolve(spoken.audio**2, window, "same") > QUIET**2)
