@@ -99,16 +99,24 @@ class Judge(Recogniser):
             super().__init__(dict=words, lm=bigrams)
 
 
-class WhisperJudge(WhisperBaseJudge):
-    """Whisper base, which transcribes English one utterance at a time."""
+class WhisperJudge:
+    """
+    Whisper base, which transcribes English.
 
-    def transcribe(self, audio: np.ndarray) -> str:  # type: ignore[override]
+    Raises:
+        ImportError: It is not installed.
+    """
+
+    def __init__(self) -> None:
+        self.recogniser = WhisperBaseJudge()
+
+    def transcribe(self, audio: np.ndarray) -> str:
         """Transcribe one utterance, float32 `(samples,)` at 16 kHz: a text with numbers in words, "18-3" as minus."""
-        (text,) = super().transcribe([audio], SAMPLING_RATE, "en")
+        (text,) = self.recogniser.transcribe([audio], SAMPLING_RATE, "en")
         return spoken_text(re.sub(r"(?<=\d) ?[-−–] ?(?=\d)", " minus ", text))
 
 
-def all_judges() -> dict[str, "Judge | WhisperJudge"]:
+def all_judges() -> dict[str, Judge | WhisperJudge]:
     """
     Every judge there is.
 
