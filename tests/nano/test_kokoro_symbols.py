@@ -82,3 +82,26 @@ def test_silence_before_and_after_speech_is_cut_and_the_words_move_with_it():
     silent = Utterance(np.zeros(100, np.float32))
     assert without_silence(silent) is silent
     assert len(without_silence(Utterance(np.full(100, 0.1, np.float32))).audio) == 100
+
+
+class Speaking(Spelled):
+    """Half a second of speech after a quarter of silence; the session stands for itself."""
+
+    @property
+    def session(self):
+        return self
+
+    def joined(self, groups):
+        return [token for group in groups for token in (0, *group)][1:]
+
+    def run(self, outputs, feed):
+        audio = np.zeros(24_000, np.float32)
+        audio[6000:18_000] = 0.1 * np.sin(np.arange(12_000))
+        return audio, np.ones(feed["tokens"].shape, np.float32)
+
+
+def test_only_a_trimmed_voice_loses_its_silence_so_that_pairs_keep_one_length():
+    whole = KokoroVoice("af_one", Speaking()).speak("wing ox")
+    assert len(whole.audio) == 16_000 and whole.words[-1].end == pytest.approx(1.0)
+    trimmed = KokoroVoice("af_one", Speaking(), trimmed=True).speak("wing ox")
+    assert len(trimmed.audio) < 12_000 and trimmed.words[-1].end == len(trimmed.audio) / 16_000

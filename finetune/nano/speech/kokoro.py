@@ -123,13 +123,15 @@ class KokoroVoice:
         name (`str`): A stock voice such as `"af_heart"`, or shares of several: `"af_bella:0.6+bm_george:0.4"`; with a
             slash, the timbre of the first and the timing and intonation of the second: `"af_heart/bm_george"`.
         model ([`KokoroModel`]): The synthesiser.
+        trimmed (`bool`, *optional*, defaults to `False`): Cut the silence around what is spoken, see
+            [`without_silence`]. How much that is depends on the timbre.
 
     Raises:
         ValueError: A voice is unknown, or the shares do not add up to 1.
     """
 
-    def __init__(self, name: str, model: KokoroModel):
-        self.name, self.model = name, model
+    def __init__(self, name: str, model: KokoroModel, trimmed: bool = False):
+        self.name, self.model, self.trimmed = name, model, trimmed
         timbre, _, timing = name.partition("/")
         timing = timing or timbre
         self.style: np.ndarray = np.concatenate(
@@ -153,8 +155,7 @@ class KokoroVoice:
             stretch (`float`, *optional*, defaults to 1.0): Durations are multiplied by about this: 1.2 is slower.
 
         Returns:
-            [`Utterance`]: Audio at 16 kHz with `EDGE_SILENCE` at both ends; with word times, unless the phonemes cannot
-            be shared among the words.
+            [`Utterance`]: Audio at 16 kHz; with word times, unless the phonemes cannot be shared among the words.
 
         Raises:
             ValueError: The text has nothing to speak, or more phonemes than the voice has styles for.
@@ -170,7 +171,8 @@ class KokoroVoice:
         }
         audio, frames = self.model.session.run(None, feed)
         words = self.word_times(text, groups, frames.ravel() / frames.sum() * (audio.size / NATIVE_RATE))
-        return without_silence(Utterance(resample(audio.ravel(), NATIVE_RATE, SAMPLING_RATE).clip(-1, 1), words))
+        spoken = Utterance(resample(audio.ravel(), NATIVE_RATE, SAMPLING_RATE).clip(-1, 1), words)
+        return without_silence(spoken) if self.trimmed else spoken
 
     def word_times(self, text: str, groups: Sequence[Sequence[int]], seconds: np.ndarray) -> list[Word] | None:
         """

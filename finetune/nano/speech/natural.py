@@ -320,7 +320,10 @@ def main(arguments: Iterable[str] | None = None) -> None:
         "free-dev": partial(free_jobs, "dev", DEV_VOICES),
         "shipped": shipped_jobs,
     }
-    write_shards(jobs[options.corpus](), options.out, partial(KokoroVoice, model=KokoroModel(options.voices)))
+    # Nano's own speech has no pauses around it; the others keep theirs, so that converted ones have the same length.
+    is_own = options.corpus in ("answers", "answers-test")
+    voice = partial(KokoroVoice, model=KokoroModel(options.voices), trimmed=is_own)
+    write_shards(jobs[options.corpus](), options.out, voice)
 
 
 if __name__ == "__main__":
