@@ -140,5 +140,6 @@ def test_an_export_may_average_two_runs(tmp_path):
     assert torch.equal(averaged.lm_head.weight, torch.full_like(averaged.lm_head.weight, 1.5))
     assert torch.equal(averaged.model.layers[0].mlp.up_proj.weight, original.model.layers[0].mlp.up_proj.weight)
     assert load_file(tmp_path / "out" / "model.safetensors")["lm_head.weight"].dtype == torch.bfloat16
+    assert AutoProcessor.from_pretrained(tmp_path / "out").spoken_input  # as in the box
     assert not list((tmp_path / "out").rglob("*.py"))
     assert not [path for path in (tmp_path / "out").rglob("*.json") if "auto_map" in json.loads(path.read_text())]

@@ -92,7 +92,7 @@ def export(model: Path, codec: Path, out: Path, average_with: Path | None = None
         trained.save_pretrained(saved)
         weights = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(saved / "model.safetensors").items()}
         save_file(weights, saved / "model.safetensors", metadata={"format": "pt"})
-        make_processor(tokenizer, codec).save_pretrained(saved)
+        make_processor(tokenizer, codec, spoken_input=True).save_pretrained(saved)
         _copy_without_sources(saved, out)
 
 
@@ -106,9 +106,14 @@ def _copy_without_sources(saved: Path, out: Path) -> None:
             (out / path.relative_to(saved)).write_text(text + "\n", encoding="utf-8")
 
 
-def make_processor(tokenizer: PreTrainedTokenizerFast, codec: Path) -> TttProcessor:
-    """Nano's processor, with a codec."""
-    return TttProcessor(tokenizer, codec_name_or_path=str(codec), transcription_seconds=TRANSCRIPTION_SECONDS)
+def make_processor(tokenizer: PreTrainedTokenizerFast, codec: Path, spoken_input: bool = False) -> TttProcessor:
+    """Nano's processor, with a codec; `spoken_input` for users, whose typed questions are then written as spoken ones."""
+    return TttProcessor(
+        tokenizer,
+        codec_name_or_path=str(codec),
+        transcription_seconds=TRANSCRIPTION_SECONDS,
+        spoken_input=spoken_input,
+    )
 
 
 def _generation_config(vocabulary: TttVocabulary, codec: Path) -> GenerationConfig:
