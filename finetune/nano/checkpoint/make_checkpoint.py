@@ -107,7 +107,7 @@ def _copy_without_sources(saved: Path, out: Path) -> None:
 
 
 def make_processor(tokenizer: PreTrainedTokenizerFast, codec: Path, spoken_input: bool = False) -> TttProcessor:
-    """Nano's processor, with a codec; `spoken_input` for users, whose typed questions are then written as spoken ones."""
+    """Nano's processor, with a codec; `spoken_input` for users, whose typed questions are written as if spoken."""
     return TttProcessor(
         tokenizer,
         codec_name_or_path=str(codec),
