@@ -19,7 +19,6 @@ from finetune.nano.speech import natural
 from finetune.nano.speech.acoustics import as_recorded, in_band
 from finetune.nano.speech.corpora import WORDNET
 from finetune.nano.speech.free_wording import free_test_questions, freely_worded
-from finetune.nano.speech.jobs import Job
 from finetune.nano.speech.kokoro import speaker_shares
 from modeling_ttt import TttForConditionalGeneration, nano_checkpoint
 from processing_ttt.codec_layers_ttt import TttCodecQuantizer
@@ -252,13 +251,6 @@ def test_nanos_speech_is_compared_with_texts_of_the_same_voice_that_it_was_not_t
     assert {(job.voice, job.stretch) for job in jobs} == {("af_heart", 1.0)}
     assert sum(job.fields["kind"] == "phrase" for job in jobs) == 100 < len(jobs)
     assert not {job.text for job in jobs} & {job.text for job in natural.answering_jobs(6000)}
-
-
-def test_converted_utterances_are_those_of_training_with_the_timbre_of_the_answering_voice(monkeypatch):
-    job = Job("A small room.", "af_bella:0.6+bm_george:0.4", 1.1, "train", {"kind": "phrase"})
-    monkeypatch.setattr(natural, "training_jobs", lambda count: [job] * count)
-    converted = Job(job.text, "af_heart/af_bella:0.6+bm_george:0.4", 1.1, "train", {"kind": "phrase"})
-    assert natural.converted_jobs(2) == [converted] * 2
 
 
 def test_shares_of_a_mixture_add_up_to_one():

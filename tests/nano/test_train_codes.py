@@ -155,31 +155,18 @@ def test_a_batch_is_used_as_often_as_asked_on_average():
     assert len(set(drawn)) == pytest.approx(500, rel=0.2)
 
 
-def test_pairs_are_the_lines_that_both_corpora_have(tmp_path):
-    others = write_corpus(tmp_path / "others", ["One.", "Two.", "Three."])
-    voice = write_corpus(tmp_path / "voice", ["One.", "Two."])
-    pairs = train_codes.read_pairs(others, voice)
-    assert [text for text, *_ in pairs] == ["One.", "Two."]
-    assert all(np.array_equal(other, own) and len(own) for _, other, own in pairs)
-    unlike = write_corpus(tmp_path / "unlike", ["One.", "Too."])
-    with pytest.raises(ValueError, match="is not that of"):
-        train_codes.read_pairs(others, unlike)
-
-
-def test_the_last_rows_of_a_batch_are_decoded_to_the_voice_at_the_times_of_what_is_encoded(
-    start, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(train_codes, "as_recorded", lambda audio, rng: -audio)
-    others, voice = (write_corpus(tmp_path / name, ["One.", "Two."]) for name in ("others", "voice"))
-    batches = train_codes.Batches(trainable(start), {others: 2}, voice, (others, voice))
+def test_recordings_are_disturbed_and_the_voice_is_not(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_codes, "as_recorded", lambda audio, rng: np.full_like(audio, 0.5))
+    speech, voice = (write_corpus(tmp_path / name, ["One.", "Two."]) for name in ("speech", "voice"))
+    batches = train_codes.Batches(trainable(start), {speech: 2}, voice)
     encode, given = batches.encode, []
     monkeypatch.setattr(batches, "encode", lambda *arguments: given.append(arguments) or encode(*arguments))
     batch = batches.make(np.random.default_rng(0))
     texts, inputs, targets = given[0]
-    assert len(texts) == len(inputs) == 10 and len(targets) == len(batch.mel) == 8
-    assert all(np.array_equal(audio, -target) for audio, target in zip(inputs[2:6], targets, strict=False))
-    assert all(np.array_equal(audio, target) for audio, target in zip(inputs[6:], targets[4:], strict=True))
-    assert batch.mel.shape[1] == 2 * batch.features.shape[1] and len(batch.row_frames) == 10
+    assert len(texts) == len(inputs) == 6 and len(targets) == len(batch.mel) == 4
+    assert all((audio == 0.5).all() for audio in inputs[:2])
+    assert all(np.array_equal(audio, target) for audio, target in zip(inputs[2:], targets, strict=True))
+    assert batch.mel.shape[1] == 2 * batch.features.shape[1] and len(batch.row_frames) == 6
 
 
 def test_codes_are_trained_exported_measured_and_given_to_the_vocoder(start, tmp_path, monkeypatch):
@@ -187,7 +174,7 @@ def test_codes_are_trained_exported_measured_and_given_to_the_vocoder(start, tmp
     voice, speech = (write_corpus(tmp_path / name, ["One.", "Two.", "It's three."]) for name in ("voice", "speech"))
     dev = write_corpus(tmp_path / "dev", ["Four.", "Five."], split="dev")
     out = tmp_path / "out"
-    arguments = ["--start", tmp_path / "start", "--voice", voice, "--pairs", speech, voice, "--speech", f"{speech}=2"]
+    arguments = ["--start", tmp_path / "start", "--voice", voice, "--speech", f"{speech}=2"]
     arguments += ["--dev", dev, "--also-codes-by", tmp_path / "start", "--out", out, "--minutes", 0.03]
     train_codes.main(map(str, arguments))
     assert json.loads((out / "dev.jsonl").read_text().splitlines()[-1])["dev"] > 0

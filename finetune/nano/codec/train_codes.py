@@ -9,14 +9,13 @@ Train the codes of a codec on Whisper's features to keep the words, whoever spea
 
 This trains the head on Whisper's frozen features, which chooses the digits of each code, and beside it two networks:
 one that transcribes the codes of every voice (CTC on characters), and the codec's decoder, which learns the log-mel
-frames of one voice alone: from the codes of `--voice`, and, with `--pairs`, from those of other voices that say the
-same at the same times. With `--also-codes-by` it goes on learning to decode the codes of another codec, which a
-language model may speak in. Gradients pass the choice of a digit as those of its probabilities. What is encoded is
-disturbed as recordings are, but for `--voice`. All weights begin as those of `--start`, a codec with Whisper's
-encoder; its language model has to learn the codes anew.
+frames of one voice alone, that of `--voice`. With `--also-codes-by` it goes on learning to decode the codes of another
+codec, which a language model may speak in. Gradients pass the choice of a digit as those of its probabilities. What is
+encoded is disturbed as recordings are, but for `--voice`. All weights begin as those of `--start`, a codec with
+Whisper's encoder; its language model has to learn the codes anew.
 
-A row of a batch is an utterance; `FOLDER=4` means four rows, and there are `VOICE_ROWS` of `--voice` and `PAIR_ROWS` of
-`--pairs`. `--minutes` is time of this process's CPU, also across restarts. In the folder `--out`:
+A row of a batch is an utterance; `FOLDER=4` means four rows, and there are `VOICE_ROWS` of `--voice`. `--minutes` is
+time of this process's CPU, also across restarts. In the folder `--out`:
 - `codes.safetensors`, from which the same command goes on; `time.json`.
 - `export/`: the codec as `AutoModel.from_pretrained` reads it, and `dev.jsonl`: character error rates of the
   transcriber on `--dev`, every few minutes and at the end. Of a corpus with a split "dev" that is what is measured.
@@ -45,11 +44,11 @@ from processing_ttt.codec_whisper_ttt import TttCodecWhisperEncoder
 from ..speech.acoustics import as_recorded
 from ..speech.synthesise import read_corpus
 from .codec_stage import Reused, Stage, export
-from .train_encoder import HEAD_DROPOUT, RESCAN_BATCHES, Utterance, draw, head, padded, read, with_silence
+from .train_encoder import HEAD_DROPOUT, RESCAN_BATCHES, Utterance, draw, head, padded, read
 from .transcriber import Transcriber, characters, transcribed, words_loss
 
 EXPORT_SECONDS = 600
-VOICE_ROWS, PAIR_ROWS = 4, 4
+VOICE_ROWS = 4
 USES = 5  # of a batch: computing its features takes longer than a step
 DEV_BATCH = 16
 VOICE_WEIGHT = 1.0
@@ -143,8 +142,6 @@ class Batches:
         codec ([`TttCodecModel`]): From `trainable`.
         speech (`dict[Path, int]`): Corpora, perhaps still being written, and how many rows of a batch come from each.
         voice (`Path`): Corpus of the voice that is decoded to.
-        pairs (`tuple[Path, Path]`, *optional*): Corpora of other voices, and of that voice saying the same at the same
-            times.
         other ([`TttCodecModel`], *optional*): Whose codes of the voice are decoded as well.
     """
 
@@ -153,10 +150,9 @@ class Batches:
         codec: TttCodecModel,
         speech: dict[Path, int],
         voice: Path,
-        pairs: tuple[Path, Path] | None = None,
         other: TttCodecModel | None = None,
     ):
-        self.codec, self.speech, self.voice, self.folders, self.other = codec, speech, voice, pairs, other
+        self.codec, self.speech, self.voice, self.other = codec, speech, voice, other
         self.made = 0
 
     def make(self, rng: np.random.Generator) -> Batch:
@@ -164,20 +160,12 @@ class Batches:
         if self.made % RESCAN_BATCHES == 0:
             self.corpora = [(read([folder]), count) for folder, count in self.speech.items()]
             self.own = read([self.voice])
-            self.pairs = read_pairs(*self.folders) if self.folders else []
         self.made += 1
         drawn = [utterance for corpus, count in self.corpora for utterance in draw(corpus, count, rng)]
         texts, given = [line["text"] for line, _ in drawn], [as_recorded(audio, rng) for _, audio in drawn]
-        wanted = []
-        for number in rng.integers(len(self.pairs), size=PAIR_ROWS) if self.pairs else ():
-            text, *recordings = self.pairs[int(number)]
-            audio, target = with_silence(recordings, rng)
-            texts.append(text)
-            given.append(as_recorded(audio, rng))
-            wanted.append(target)
         own = draw(self.own, VOICE_ROWS, rng)
         clean = [audio for _, audio in own]
-        return self.encode(texts + [line["text"] for line, _ in own], given + clean, wanted + clean)
+        return self.encode(texts + [line["text"] for line, _ in own], given + clean, clean)
 
     @torch.no_grad()
     def encode(self, texts: list[str], given: Sequence[np.ndarray], wanted: Sequence[np.ndarray] = ()) -> Batch:
@@ -195,34 +183,6 @@ class Batches:
                 within = frame_mask(row_frames[-VOICE_ROWS:], bins.shape[1])
                 other_codes = self.other.quantizer.codes(bins).masked_fill(~within, PADDING_CODE)
         return Batch(features.half(), row_frames[: len(given)], texts, mel.half(), other_codes)
-
-
-def read_pairs(others: Path, voice: Path) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """
-    Training utterances of two corpora whose lines with the same id are one text said at the same times.
-
-    Args:
-        others (`Path`): Corpus of many voices.
-        voice (`Path`): The same of one voice; perhaps still being written.
-
-    Returns:
-        `list[tuple[str, np.ndarray, np.ndarray]]`: Text, and int16 `(samples,)` of either.
-
-    Raises:
-        ValueError: Two lines differ in their text or their length.
-    """
-    by_id = {line["id"]: (line["text"], samples) for line, samples in read([others])}
-    pairs = []
-    for line, samples in read([voice]):
-        if line["id"] not in by_id:
-            continue
-        text, other = by_id[line["id"]]
-        if text != line["text"] or len(other) != len(samples):
-            raise ValueError(
-                f"{line['id']} of {voice} is not that of {others} in another voice: make both with one --count."
-            )
-        pairs.append((text, other, samples))
-    return pairs
 
 
 class CodesTraining:
@@ -302,7 +262,7 @@ def train(options: argparse.Namespace) -> None:
     codec = trainable(TttCodecModel.from_pretrained(options.start))
     other = TttCodecModel.from_pretrained(options.also_codes_by).eval() if options.also_codes_by else None
     training = CodesTraining(codec)
-    batches = Batches(codec, dict(options.speech), options.voice, options.pairs, other)
+    batches = Batches(codec, dict(options.speech), options.voice, other)
     dev = {folder.name: dev_batches(batches, folder) for folder in options.dev}
     reused = Reused(batches.make, USES)
     stage = Stage("codes", options.out, training.parts, options.minutes, options.learning_rate)
@@ -329,7 +289,6 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--start", type=Path, required=True, help="folder of a codec with Whisper's encoder")
     parser.add_argument("--voice", type=Path, required=True, help="corpus of the voice that is decoded to")
-    parser.add_argument("--pairs", type=Path, nargs=2, metavar=("NATURAL", "CONVERTED"), help="of speech.natural")
     parser.add_argument("--speech", type=corpus_rows, nargs="+", required=True, metavar="FOLDER=ROWS")
     parser.add_argument("--dev", type=Path, nargs="+", required=True, help="corpora to measure on")
     parser.add_argument("--also-codes-by", type=Path, help="folder of another codec, whose codes are decoded as well")

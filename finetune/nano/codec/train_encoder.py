@@ -139,15 +139,10 @@ def draw(
     chosen = []
     for number in rng.integers(len(utterances), size=count):
         line, samples = utterances[int(number)]
-        (audio,) = with_silence([samples], rng)
+        around = [int(rng.uniform(0, LONGEST_SILENCE) * SAMPLING_RATE) for _ in range(2)]
+        audio = np.pad(samples.astype(np.float32) / 32768, around)
         chosen.append((line, audio))
     return chosen
-
-
-def with_silence(recordings: Sequence[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
-    """Recordings, int16 `(samples,)`, with the same random silence around each: float32."""
-    around = [int(rng.uniform(0, LONGEST_SILENCE) * SAMPLING_RATE) for _ in range(2)]
-    return [np.pad(samples.astype(np.float32) / 32768, around) for samples in recordings]
 
 
 def codes_loss(logits: torch.Tensor, bins: torch.Tensor, levels: Sequence[int]) -> torch.Tensor:

@@ -27,7 +27,6 @@ from .voices import EDGE_SILENCE, SAMPLING_RATE, Utterance, Word
 
 NATIVE_RATE = 24_000
 MODEL_PARTS = 4
-TIMBRE = 128  # numbers of a style
 MODEL_SHA256 = "model.sha256"  # in the package's data, of the joined parts
 DURATIONS = "/encoder/Clip_output_0"  # in the model's graph: frames of each token
 QUIET = 0.004  # root mean square over ten milliseconds
@@ -116,15 +115,11 @@ class KokoroVoice:
     """
     One speaker: a stock voice, or a mixture of several, which is a further speaker.
 
-    The first half of a style is the timbre, the second decides durations and intonation. A speaker with the timbre of
-    one and the second half of another speaks at the same times, sample for sample, as the other.
-
     Args:
-        name (`str`): A stock voice such as `"af_heart"`, or shares of several: `"af_bella:0.6+bm_george:0.4"`; with a
-            slash, the timbre of the first and the timing and intonation of the second: `"af_heart/bm_george"`.
+        name (`str`): A stock voice such as `"af_heart"`, or shares of several: `"af_bella:0.6+bm_george:0.4"`.
         model ([`KokoroModel`]): The synthesiser.
         trimmed (`bool`, *optional*, defaults to `False`): Cut the silence around what is spoken, see
-            [`without_silence`]. How much that is depends on the timbre.
+            [`without_silence`].
 
     Raises:
         ValueError: A voice is unknown, or the shares do not add up to 1.
@@ -132,19 +127,11 @@ class KokoroVoice:
 
     def __init__(self, name: str, model: KokoroModel, trimmed: bool = False):
         self.name, self.model, self.trimmed = name, model, trimmed
-        timbre, _, timing = name.partition("/")
-        timing = timing or timbre
-        self.style: np.ndarray = np.concatenate(
-            [self._mixed(timbre)[..., :TIMBRE], self._mixed(timing)[..., TIMBRE:]], axis=-1
-        )
-        shares = speaker_shares(timing)
+        shares = speaker_shares(name)
+        styles = [np.float32(share) * model.style(voice) for voice, share in shares.items()]
+        self.style: np.ndarray = reduce(np.add, styles)  # (tokens, 1, 256)
         leading = max(shares, key=lambda voice: shares[voice])
         self.accent = "en-gb" if leading.startswith("b") else "en-us"
-
-    def _mixed(self, name: str) -> np.ndarray:
-        """The style table of a mixture, float32 `(tokens, 1, 256)`."""
-        shares = speaker_shares(name).items()
-        return reduce(np.add, [np.float32(share) * self.model.style(voice) for voice, share in shares])
 
     def speak(self, text: str, stretch: float = 1.0) -> Utterance:
         """

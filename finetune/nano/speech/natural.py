@@ -12,7 +12,6 @@ and the voice that answers.
 | train | training questions, also freely worded, requests to repeat, general English | `TRAINING_VOICES`, mixtures |
 | answers | nano's answers and general English, in turn | `ANSWERING_VOICE` |
 | answers-test | held-out answers, and general English that nothing was trained on | `ANSWERING_VOICE` |
-| converted | the utterances of train, at the same times | the timbre of `ANSWERING_VOICE`, all else as in train |
 | dev | held-out questions and trained general English, to choose settings by | `DEV_VOICES` |
 | test | held-out questions, freely worded ones written by hand, general English | `TEST_VOICES` |
 | free | freely worded questions that were written apart, and questions outside the domain | `TEST_VOICES` |
@@ -182,20 +181,6 @@ def answering_test_jobs() -> list[Job]:
     return [replace(job, voice=ANSWERING_VOICE, stretch=1.0) for job in jobs]
 
 
-def converted_jobs(count: int) -> list[Job]:
-    """
-    The utterances of `training_jobs` as the answering voice would say them: with them, pairs of recordings that differ
-    in the voice alone.
-
-    Args:
-        count (`int`): How many utterances.
-
-    Returns:
-        `list[Job]`: In the order of `training_jobs`.
-    """
-    return [replace(job, voice=f"{ANSWERING_VOICE}/{job.voice}") for job in training_jobs(count)]
-
-
 def dev_jobs(seed: int = 6) -> list[Job]:
     """
     Utterances to choose settings by.
@@ -303,24 +288,23 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "corpus",
-        choices=("train", "answers", "answers-test", "converted", "dev", "test", "free", "free-dev", "shipped"),
+        choices=("train", "answers", "answers-test", "dev", "test", "free", "free-dev", "shipped"),
     )
     parser.add_argument("--voices", type=Path, required=True, help="folder voices of the npm package kokoro-js")
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
-    parser.add_argument("--count", type=int, default=3000, help="utterances of train, answers or converted")
+    parser.add_argument("--count", type=int, default=3000, help="utterances of train or answers")
     options = parser.parse_args(None if arguments is None else list(arguments))
     jobs: dict[str, Callable[[], list[Job]]] = {
         "train": partial(training_jobs, options.count),
         "answers": partial(answering_jobs, options.count),
         "answers-test": answering_test_jobs,
-        "converted": partial(converted_jobs, options.count),
         "dev": dev_jobs,
         "test": test_jobs,
         "free": free_jobs,
         "free-dev": partial(free_jobs, "dev", DEV_VOICES),
         "shipped": shipped_jobs,
     }
-    # Nano's own speech has no pauses around it; the others keep theirs, so that converted ones have the same length.
+    # Nano's own speech has no pauses around it; users make some.
     is_own = options.corpus in ("answers", "answers-test")
     voice = partial(KokoroVoice, model=KokoroModel(options.voices), trimmed=is_own)
     write_shards(jobs[options.corpus](), options.out, voice)
