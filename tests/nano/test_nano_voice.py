@@ -124,15 +124,10 @@ def test_a_short_utterance_is_followed_by_silence(tmp_path, model):
     assert (waveforms[:, 3 * SIZE :] == 0).all() and waveforms[:, : 3 * SIZE].abs().max() > 0.1
 
 
-def test_codes_are_made_by_the_encoding_codec_and_frames_beyond_the_ends_are_silence(tmp_path, model):
+def test_frames_beyond_the_ends_are_silence(tmp_path, model):
     save_shard([({"split": "train"}, tone(3 * SIZE))], tmp_path / "shard-00000.npy")
-    torch.manual_seed(1)
-    encoding = TttCodecModel(TttCodecConfig(**SIZES)).eval()
-    crops = CodedCrops(model, [Utterances(tmp_path)], encoding)
-    rows, waveforms = crops.batch(1, 25, np.random.default_rng(0))
-    expected = encoding.encode(waveforms[:, None, : 3 * SIZE]).audio_codes[0, 0]
-    assert torch.equal(rows[0, 12:15], expected)
-    assert not torch.equal(expected, model.encode(waveforms[:, None, : 3 * SIZE]).audio_codes[0, 0])
+    crops = CodedCrops(model, [Utterances(tmp_path)])
+    rows, _ = crops.batch(1, 25, np.random.default_rng(0))
     mel, _ = crops.decode(rows)
     floor = model.log_mel(torch.zeros(1, SIZE)).unique()
     assert torch.equal(mel[:, 12:].unique(), floor) and not torch.isin(mel[:, :12], floor).any()

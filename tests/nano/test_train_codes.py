@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from transformers import AutoModel
 
 from finetune.nano.codec import train_codec, train_codes, transcriber
-from finetune.nano.codec.average import average
 from finetune.nano.codec.codec_stage import Reused
 from finetune.nano.codec.train_codes import CodesTraining, trainable
 from finetune.nano.codec.transcriber import CHARACTERS
@@ -127,22 +126,6 @@ def test_gradients_pass_the_choice_of_digits_to_the_head_and_never_reach_whisper
     assert batch.mel.shape == (4, 13 * 4, 80)
 
 
-def test_the_codes_of_another_codec_are_decoded_to_the_same_frames(start):
-    other = TttCodecModel(TttCodecConfig(**SIZES)).eval()
-    codec = trainable(start)
-    waveforms = [noise(0.5 + 0.04 * i, i) for i in range(5)]
-    batch = train_codes.Batches(codec, {}, None, other=other).encode(["one"] * 5, waveforms, waveforms[1:])
-    training = CodesTraining(codec)
-    for codes, waveform in zip(batch.other_codes, waveforms[1:], strict=True):
-        count = -(-len(waveform) // 640)
-        assert torch.equal(codes[:count], other.encode(torch.from_numpy(waveform)[None, None]).audio_codes[0, 0])
-        assert (codes[count:] == -1).all()
-    mask = (batch.other_codes >= 0).float()[..., None]
-    decoded = codec.decoder(codec.quantizer.from_codes(batch.other_codes.clamp(min=0)), mask)
-    expected = train_codes.voice_loss(decoded, batch.mel.float(), mask.repeat_interleave(4, dim=1))
-    assert training.loss(batch)[1]["other"] == pytest.approx(expected.item(), rel=1e-5)
-
-
 # --- batches and stages -----------------------------------------------------------------------------------------------
 
 
@@ -175,7 +158,7 @@ def test_codes_are_trained_exported_measured_and_given_to_the_vocoder(start, tmp
     dev = write_corpus(tmp_path / "dev", ["Four.", "Five."], split="dev")
     out = tmp_path / "out"
     arguments = ["--start", tmp_path / "start", "--voice", voice, "--speech", f"{speech}=2"]
-    arguments += ["--dev", dev, "--also-codes-by", tmp_path / "start", "--out", out, "--minutes", 0.03]
+    arguments += ["--dev", dev, "--out", out, "--minutes", 0.03]
     train_codes.main(map(str, arguments))
     assert json.loads((out / "dev.jsonl").read_text().splitlines()[-1])["dev"] > 0
     assert json.loads((out / "time.json").read_text())["codes"]["step"] > 0
@@ -189,15 +172,3 @@ def test_codes_are_trained_exported_measured_and_given_to_the_vocoder(start, tmp
         train_codes.main(map(str, arguments))
     train_codec.main(map(str, ["vocoder", "--data", voice, "--out", out, "--minutes", 0.01, "--crop", 3200]))
     assert (out / "VOCODER_READY").exists()
-
-
-def test_the_mean_of_two_codecs_encodes_as_the_first_one(start):
-    torch.manual_seed(1)
-    other = TttCodecModel(TttCodecConfig(**SIZES, whisper_config=WHISPER))
-    before = {name: value.clone() for name, value in start.state_dict().items()}
-    found, second = average(start, other, 0.25).state_dict(), other.state_dict()
-    for name, value in before.items():
-        expected = value if name.startswith("encoder.") else 0.75 * value + 0.25 * second[name]
-        torch.testing.assert_close(found[name], expected)
-    with pytest.raises(ValueError, match="from 0 to 1"):
-        average(start, other, 1.5)

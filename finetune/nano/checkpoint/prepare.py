@@ -24,8 +24,7 @@ which they are mixed.
 | facts | lists of answers | the domain, with larger numbers |
 
 Users' audio is encoded by the checkpoint's codec, in as many rooms and noises as `VARIATIONS` has for each corpus;
-nano's own speech as it is, by the same codec or by the one that its voice was trained with (`--voice-codec`). A reply
-is that of the corpus `voice`, where it has one.
+nano's own speech as it is. A reply is that of the corpus `voice`, where it has one.
 
 Codes are kept in `codes/` below the output folder, a file per shard; a run that was killed goes on. Corpora that are
 still growing may be prepared again: what is new is encoded.
@@ -54,7 +53,6 @@ from finetune.nano.domain.small_talk import GREETINGS
 from finetune.nano.domain.spoken_numbers import number_words
 from finetune.nano.speech.free_wording import freely_worded
 from finetune.nano.speech.jobs import share_of
-from processing_ttt.codec_ttt import TttCodecModel
 from processing_ttt.layout_ttt import aligned_groups
 from processing_ttt.tasks_ttt import TASKS
 
@@ -83,7 +81,7 @@ NUMBERS = [number_words(number) for number in range(101)]
 Line = dict[str, Any]  # of `encode_corpus`
 
 
-def prepare(model: str, speech: Path, out: Path, voice_codec: str | None = None) -> dict[str, int]:
+def prepare(model: str, speech: Path, out: Path) -> dict[str, int]:
     """
     Encode what is new and write all prepared datasets.
 
@@ -91,7 +89,6 @@ def prepare(model: str, speech: Path, out: Path, voice_codec: str | None = None)
         model (`str`): Checkpoint whose codec encodes.
         speech (`Path`): Holds the corpora that `synthesise.py` wrote; those that are missing teach nothing.
         out (`Path`): Gets a folder for each dataset, and `data.yaml`.
-        voice_codec (`str`, *optional*): Folder of the codec that encodes nano's own speech; that of `model` by default.
 
     Returns:
         `dict[str, int]`: Training rows of each dataset.
@@ -110,9 +107,8 @@ def prepare(model: str, speech: Path, out: Path, voice_codec: str | None = None)
             lines[corpus] += [
                 line | {"id": line["id"] + again} for line in read_codes(out / "codes" / (corpus + again))
             ]
-    voice = TttCodecModel.from_pretrained(voice_codec).eval() if voice_codec else codec
     for corpus in SPOKEN:
-        encode_corpus(voice, speech / corpus, out / "codes" / corpus, varied=False)
+        encode_corpus(codec, speech / corpus, out / "codes" / corpus, varied=False)
         lines[corpus] = [line for line in read_codes(out / "codes" / corpus) if line["split"] == "train"]
     info = PreparedInfo(
         source="finetune.nano",
@@ -382,9 +378,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="checkpoint whose codec encodes")
     parser.add_argument("--speech", type=Path, required=True, help="folder of the corpora")
-    parser.add_argument(
-        "--voice-codec", help="folder of the codec that encodes nano's own speech, if it is another one"
-    )
     parser.add_argument("--out", type=Path, required=True)
     for name, count in prepare(**vars(parser.parse_args())).items():
         print(f"{name}: {count} rows")

@@ -3,15 +3,14 @@ Train the codes of a codec on Whisper's features to keep the words, whoever spea
 
     python -m finetune.nano.codec.train_codes --start checkpoints/ttt-nano/codec --voice data/nano/phrases \
         --speech data/nano/natural=7 data/nano/dictation=3 data/nano/questions=1 data/nano/recorded=3 \
-        --dev data/nano/natural-dev data/nano/recorded --also-codes-by runs/codec/export --out runs/codes --minutes 30
+        --dev data/nano/natural-dev data/nano/recorded --out runs/codes --minutes 30
     python -m finetune.nano.codec.train_voice --codec runs/codes/export --data data/nano/phrases --out runs/voice \
         --minutes 30
 
 This trains the head on Whisper's frozen features, which chooses the digits of each code, and beside it two networks:
 one that transcribes the codes of every voice (CTC on characters), and the codec's decoder, which learns the log-mel
-frames of one voice alone, that of `--voice`. With `--also-codes-by` it goes on learning to decode the codes of another
-codec, which a language model may speak in. Gradients pass the choice of a digit as those of its probabilities. What is
-encoded is disturbed as recordings are, but for `--voice`. All weights begin as those of `--start`, a codec with
+frames of one voice alone, that of `--voice`. Gradients pass the choice of a digit as those of its probabilities. What
+is encoded is disturbed as recordings are, but for `--voice`. All weights begin as those of `--start`, a codec with
 Whisper's encoder; its language model has to learn the codes anew.
 
 A row of a batch is an utterance; `FOLDER=4` means four rows, and there are `VOICE_ROWS` of `--voice`. `--minutes` is
@@ -36,7 +35,6 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from processing_ttt.codec_interface_ttt import PADDING_CODE
 from processing_ttt.codec_layers_ttt import frame_mask
 from processing_ttt.codec_ttt import TttCodecModel
 from processing_ttt.codec_whisper_ttt import TttCodecWhisperEncoder
@@ -123,15 +121,12 @@ class Batch:
         row_frames (`torch.LongTensor` of shape `(batch,)`): Codes of each row.
         texts (`list[str]`): Of each row.
         mel (`torch.HalfTensor` of shape `(rows, mel_frames, mel)`): Log-mel frames that the last rows are decoded to.
-        other_codes (`torch.LongTensor` of shape `(voice_rows, codes)`): Of another codec, for the last rows, which the
-            decoder decodes as well; no rows without such a codec, and -1 after the end of a row.
     """
 
     features: torch.Tensor
     row_frames: torch.Tensor
     texts: list[str]
     mel: torch.Tensor
-    other_codes: torch.Tensor
 
 
 class Batches:
@@ -142,17 +137,10 @@ class Batches:
         codec ([`TttCodecModel`]): From `trainable`.
         speech (`dict[Path, int]`): Corpora, perhaps still being written, and how many rows of a batch come from each.
         voice (`Path`): Corpus of the voice that is decoded to.
-        other ([`TttCodecModel`], *optional*): Whose codes of the voice are decoded as well.
     """
 
-    def __init__(
-        self,
-        codec: TttCodecModel,
-        speech: dict[Path, int],
-        voice: Path,
-        other: TttCodecModel | None = None,
-    ):
-        self.codec, self.speech, self.voice, self.other = codec, speech, voice, other
+    def __init__(self, codec: TttCodecModel, speech: dict[Path, int], voice: Path):
+        self.codec, self.speech, self.voice = codec, speech, voice
         self.made = 0
 
     def make(self, rng: np.random.Generator) -> Batch:
@@ -177,12 +165,7 @@ class Batches:
             samples, targets = self.codec.standard_level(samples).split([len(given), len(wanted)])
             features = encoder.features(samples, row_frames[: len(given)])
             mel = self.codec.log_mel(targets) if wanted else torch.zeros(0)
-            other_codes = torch.zeros(0, 0, dtype=torch.long)
-            if self.other is not None and wanted:
-                bins = self.other.bins(samples[-VOICE_ROWS:], row_frames[-VOICE_ROWS:])
-                within = frame_mask(row_frames[-VOICE_ROWS:], bins.shape[1])
-                other_codes = self.other.quantizer.codes(bins).masked_fill(~within, PADDING_CODE)
-        return Batch(features.half(), row_frames[: len(given)], texts, mel.half(), other_codes)
+        return Batch(features.half(), row_frames[: len(given)], texts, mel.half())
 
 
 class CodesTraining:
@@ -219,12 +202,7 @@ class CodesTraining:
         rows = len(batch.mel)
         voice = self.voice_loss(self.latents(digits[-rows:]), mask[-rows:], batch.mel)
         losses = {"words": words.item(), "voice": voice.item()}
-        if not len(batch.other_codes):
-            return words + VOICE_WEIGHT * voice, losses
-        latents = self.codec.quantizer.from_codes(batch.other_codes.clamp(min=0))
-        rows = len(batch.other_codes)
-        other = self.voice_loss(latents, mask[-rows:], batch.mel[-rows:])
-        return words + VOICE_WEIGHT * (voice + other), losses | {"other": other.item()}
+        return words + VOICE_WEIGHT * voice, losses
 
     def voice_loss(self, latents: torch.Tensor, mask: torch.Tensor, mel: torch.Tensor) -> torch.Tensor:
         """How far decoded latents are from log-mel frames."""
@@ -260,9 +238,8 @@ def train(options: argparse.Namespace) -> None:
     """Train, export and measure until the budget is spent."""
     torch.manual_seed(options.seed)
     codec = trainable(TttCodecModel.from_pretrained(options.start))
-    other = TttCodecModel.from_pretrained(options.also_codes_by).eval() if options.also_codes_by else None
     training = CodesTraining(codec)
-    batches = Batches(codec, dict(options.speech), options.voice, other)
+    batches = Batches(codec, dict(options.speech), options.voice)
     dev = {folder.name: dev_batches(batches, folder) for folder in options.dev}
     reused = Reused(batches.make, USES)
     stage = Stage("codes", options.out, training.parts, options.minutes, options.learning_rate)
@@ -291,7 +268,6 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser.add_argument("--voice", type=Path, required=True, help="corpus of the voice that is decoded to")
     parser.add_argument("--speech", type=corpus_rows, nargs="+", required=True, metavar="FOLDER=ROWS")
     parser.add_argument("--dev", type=Path, nargs="+", required=True, help="corpora to measure on")
-    parser.add_argument("--also-codes-by", type=Path, help="folder of another codec, whose codes are decoded as well")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, required=True, help="CPU minutes, restarts included")
     parser.add_argument("--learning-rate", type=float, default=1e-3)

@@ -14,8 +14,7 @@ them; the critics judge a second of it.
 `--frames` trains the decoder alone before that, from the codes of whole utterances to log-mel frames: cheap steps,
 after which the vocoder must learn the decoder's new frames.
 
-Each crop comes from one of the folders of `--data`, all equally often. `--codes-by` names the codec whose encoder made
-the codes of nano's own speech, where that is another one. In `--out`: `voice.safetensors` and
+Each crop comes from one of the folders of `--data`, all equally often. In `--out`: `voice.safetensors` and
 `critics.safetensors`, from which the same command goes on; `export/`, the codec as `AutoModel.from_pretrained` reads
 it, renewed every few minutes; `time.json`.
 
@@ -55,11 +54,10 @@ class CodedCrops:
     Args:
         model ([`TttCodecModel`]): The codec that is trained.
         corpora (`Sequence[Utterances]`): Where crops come from, each equally often.
-        encoding ([`TttCodecModel`], *optional*): The codec that makes the codes, if it is another one.
     """
 
-    def __init__(self, model: TttCodecModel, corpora: Sequence[Utterances], encoding: TttCodecModel | None = None):
-        self.model, self.corpora, self.encoding = model, corpora, encoding or model
+    def __init__(self, model: TttCodecModel, corpora: Sequence[Utterances]):
+        self.model, self.corpora = model, corpora
         self.codes: dict[tuple[int, int], torch.Tensor] = {}
         self.before, self.after = CODES_BEFORE, model.config.decode_lookahead
 
@@ -93,7 +91,7 @@ class CodedCrops:
         """One utterance: waveform `(samples,)` at the standard level, and its codes."""
         waveform = self.corpora[corpus].read(utterance, self.model.config.samples_per_code)
         if (corpus, utterance) not in self.codes:
-            codes = self.encoding.encode(waveform[None, None]).audio_codes
+            codes = self.model.encode(waveform[None, None]).audio_codes
             assert codes is not None
             self.codes[corpus, utterance] = codes[0, 0]
         return self.model.standard_level(waveform[None])[0], self.codes[corpus, utterance]
@@ -245,8 +243,7 @@ def train_voice(options: argparse.Namespace) -> None:
     """Train, export and save until the budget is spent."""
     torch.manual_seed(options.seed)
     model = TttCodecModel.from_pretrained(options.codec).eval()
-    encoding = TttCodecModel.from_pretrained(options.codes_by).eval() if options.codes_by else None
-    crops = CodedCrops(model, [Utterances(data) for data in options.data], encoding)
+    crops = CodedCrops(model, [Utterances(data) for data in options.data])
     folder = options.out / "export"
     _check_same_codes(crops.model, folder)
     export(crops.model, folder)
@@ -277,7 +274,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(description="Train the voice of nano's codec to be understood.")
     parser.add_argument("--codec", type=Path, required=True, help="folder of a finished codec")
-    parser.add_argument("--codes-by", type=Path, help="folder of the codec that encodes, if it is another one")
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders of shards")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and of export/")
     parser.add_argument("--minutes", type=float, required=True, help="CPU minutes of the stage, restarts included")
