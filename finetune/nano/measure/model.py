@@ -11,13 +11,13 @@ Measure a nano checkpoint, from waveform to waveform, on what training never saw
 | repeat | repeat-test | general English that is to be repeated: the text's error rates |
 | reply | test | spoken answers, transcribed by `judge.py` |
 | `hear` | test, dictation-test | transcription: questions, and general English by voice |
-| `speak` | those of `--spoken` | unseen answers and general English read aloud, transcribed by the judges |
-| codec | those of `--spoken` | the synthesiser itself, and through the codec: what speech could be at best |
+| `speak` | voice-test | unseen answers and general English read aloud, transcribed by the judges |
+| codec | voice-test | the synthesiser itself, and through the codec: what speech could be at best |
 | speed | test | one question at a time, waveform to waveform: seconds over seconds of speech; time to the first audio |
 
-`--spoken` names the corpora of the voice that nano speaks with: `answers-heldout` and `phrases-test` of
-`speech.synthesise`, or `voice-test` of `speech.natural answers-test`. Beside the error rates of what is spoken is
-DNSMOS, where `speechmos` is installed. `card.py` makes the tables of docs/nano.md of it.
+The corpora are those of `speech.synthesise`; `voice-test` is in the voice that nano speaks with, by `speech.natural
+answers-test`. Beside the error rates of what is spoken is DNSMOS, where `speechmos` is installed. `card.py` makes the
+tables of docs/nano.md of it.
 
 Depends on the processor, the model and the judges. Changes nothing.
 """
@@ -59,7 +59,6 @@ NOISE_DB = 10.0
 JUDGED = 150  # spoken replies that the judges transcribe
 RATED = 40  # utterances of each kind that DNSMOS rates
 TIMED = 20
-SPOKEN = ("answers-heldout", "phrases-test")
 TALKS, TURNS_OF_A_TALK = 50, 4
 
 
@@ -195,9 +194,7 @@ def talks(checkpoint: Checkpoint, lines: Sequence[dict], waveforms: Sequence[np.
     return np.mean(right, axis=0).tolist()
 
 
-def measure(
-    folder: Path, speech: Path, limit: int | None, options: dict[str, Any], spoken: Sequence[str] = SPOKEN
-) -> dict[str, Any]:
+def measure(folder: Path, speech: Path, limit: int | None, options: dict[str, Any]) -> dict[str, Any]:
     """
     Run every measurement.
 
@@ -206,7 +203,6 @@ def measure(
         speech (`Path`): Holds the corpora of the table above.
         limit (`int`, *optional*): Use about so many utterances of each at most.
         options (`dict`): For `generate`.
-        spoken (`Sequence[str]`, *optional*, defaults to `SPOKEN`): Corpora of the voice that nano speaks with.
 
     Returns:
         `dict`: Numbers, nested; what `card_tables` takes.
@@ -227,7 +223,7 @@ def measure(
     lines, waveforms = _read(speech / "repeat-test", limit)
     repeated = [reply.text for reply in checkpoint.ask_all("chat", waveforms)]
     result["repeat"] = _errors([line["answer"] for line in lines], repeated)
-    return result | _reading_aloud(checkpoint, [speech / name for name in spoken], limit, judges)
+    return result | _reading_aloud(checkpoint, *_read(speech / "voice-test", limit), judges)
 
 
 def _answers(checkpoint: Checkpoint, lines: list[dict], waveforms: list[np.ndarray], judges: Judges) -> dict[str, Any]:
@@ -284,11 +280,8 @@ def _transcription(
 
 
 def _reading_aloud(
-    checkpoint: Checkpoint, folders: Sequence[Path], limit: int | None, judges: Judges
+    checkpoint: Checkpoint, lines: list[dict], originals: list[np.ndarray], judges: Judges
 ) -> dict[str, Any]:
-    corpora = [_read(folder, limit) for folder in folders]
-    lines = [line for found, _ in corpora for line in found]
-    originals = [waveform for _, waveforms in corpora for waveform in waveforms]
     general = {name: judge for name, judge in judges.items() if name != "domain bigram"}
     result: dict[str, Any] = {}
     for what, is_phrase, heard_by in (("answers", False, judges), ("general English", True, general)):
@@ -316,7 +309,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--speech", type=Path, required=True, help="folder with the corpora")
-    parser.add_argument("--spoken", nargs="+", default=SPOKEN, help="corpora of the voice that nano speaks with")
     parser.add_argument("--out", type=Path, help="also write the numbers as JSON")
     parser.add_argument("--limit", type=int, help="use about so many test questions only")
     parser.add_argument("--denoising-steps", type=int)
@@ -325,7 +317,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     names = ("denoising_steps", "remasking", "audio_temperature")
     options = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
-    result = measure(given.model, given.speech, given.limit, options, given.spoken)
+    result = measure(given.model, given.speech, given.limit, options)
     print(card_tables(result))
     if given.out:
         given.out.write_text(json.dumps(result, indent=2) + "\n")

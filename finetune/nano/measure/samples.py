@@ -2,18 +2,18 @@
 Sentences to listen to and to look at: by the answering voice itself, through the codec, and read aloud by nano.
 
     python -m finetune.nano.measure.samples --model checkpoints/ttt-nano \
-        --speech data/nano/answers-heldout data/nano/phrases-test --out docs/assets
+        --speech data/nano/voice-test --out docs/assets
 
-The sentences are the first answer and the first phrase of general English of corpora that nano's voice speaks;
+The sentences are the first answer and the first phrase of general English of a corpus that nano's voice speaks;
 `--skip` takes later ones. In `--out`: `nano-answer-voice.wav`, `-codec.wav`, `-nano.wav`, the same of
 `nano-phrase`, and `nano-spectrograms.svg`, their log-mel frames.
 
-Depends on the checkpoint and on the corpora. Measures nothing.
+Depends on the checkpoint and on the corpus. Measures nothing.
 """
 
 import argparse
 from collections.abc import Sequence
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +28,13 @@ WHO = {"voice": "the answering voice", "codec": "through the codec", "nano": "na
 KINDS = {"answer": False, "phrase": True}  # whether it is general English
 
 
-def samples(checkpoint: Checkpoint, corpora: Sequence[Path], skip: int = 0) -> dict[str, tuple[str, list[np.ndarray]]]:
+def samples(checkpoint: Checkpoint, corpus: Path, skip: int = 0) -> dict[str, tuple[str, list[np.ndarray]]]:
     """
     Speak the sentences.
 
     Args:
         checkpoint ([`Checkpoint`]): Nano.
-        corpora (`Sequence[Path]`): Where the sentences are from.
+        corpus (`Path`): Where the sentences are from.
         skip (`int`, *optional*, defaults to 0): Sentences of each kind that are left out.
 
     Returns:
@@ -42,8 +42,7 @@ def samples(checkpoint: Checkpoint, corpora: Sequence[Path], skip: int = 0) -> d
     """
     spoken = {}
     for kind, is_phrase in KINDS.items():
-        lines = chain.from_iterable(map(read_corpus, corpora))
-        of_kind = ((line, audio) for line, audio in lines if (line["kind"] == "phrase") == is_phrase)
+        of_kind = ((line, audio) for line, audio in read_corpus(corpus) if (line["kind"] == "phrase") == is_phrase)
         line, audio = next(islice(of_kind, skip, None))
         original = np.asarray(audio, np.float32) / 32768
         (decoded,) = checkpoint.resynthesise([original])
@@ -90,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--speech", type=Path, nargs="+", required=True, help="corpora of the voice that answers")
+    parser.add_argument("--speech", type=Path, required=True, help="corpus of the voice that answers")
     parser.add_argument("--out", type=Path, required=True, help="folder of the recordings and the picture")
     parser.add_argument("--skip", type=int, default=0, help="sentences of each kind to leave out")
     options = parser.parse_args(arguments)

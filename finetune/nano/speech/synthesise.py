@@ -12,8 +12,8 @@ The speech that nano is trained and measured on, written to disk once, resumably
 | repeat | "Repeat after me, ..." with general English | those of the questions |
 | follow-ups | second questions | those of the questions |
 | drills, dictation | words in random order; general English: to be written down | those of the questions |
-| answers, sentences, phrases | answers, training questions and general English, to be spoken | nano's own |
-| test, answers-heldout, repeat-test, follow-ups-test, dictation-test, phrases-test | for measuring only | as above |
+| answers, sentences, phrases | answers, training questions and general English, to be spoken | one |
+| test, repeat-test, follow-ups-test, dictation-test | for measuring only | as above |
 
 Format of an output folder, 16 kHz mono:
 - `shard-00000.npy`: int16 `(samples,)`, the utterances one after the other.
