@@ -12,7 +12,7 @@ All read the same texts word for word (nano with the task `tts`, streamed): sent
 never saw, and sentences of everyday English. They take turns sentence by sentence, so that other work on the machine
 disturbs all alike. Real-time factor: CPU seconds of the process per second of audio. First audio: seconds until there
 is audio to play, which for synthesisers that do not stream is all of it. MB: weights on disk. Kokoro-82M is the int8
-network, flite the voice slt that nano imitates.
+network, with the voice that nano has learnt; flite has the voice slt.
 """
 
 import argparse
