@@ -86,6 +86,8 @@ def test_silence_before_and_after_speech_is_cut_and_the_words_move_with_it():
     first, second = spoken.words
     assert (first.start, first.end) == (0, second.start) and second.end == len(spoken.audio) / 16_000
     assert second.start == pytest.approx(0.5 - 0.25 + 0.08, abs=0.005)
+    words = [Word("wing", 0.0, 0.9), Word("...", 0.9, 1.0)]  # the last one in the silence that is cut
+    assert without_silence(Utterance(audio, words)).words[-1] == Word("...", second.end, second.end)
     silent = Utterance(np.zeros(100, np.float32))
     assert without_silence(silent) is silent
     assert len(without_silence(Utterance(np.full(100, 0.1, np.float32))).audio) == 100

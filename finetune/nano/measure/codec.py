@@ -1,7 +1,8 @@
 """
 How much of the speech the codec preserves, by independent judges, and how fast it is.
 
-    python -m finetune.nano.measure.codec --codec checkpoints/ttt-nano/codec --speech data/nano/voice-test
+    python -m finetune.nano.measure.codec --codec checkpoints/ttt-nano/codec --speech data/nano/voice-test \\
+        --split unseen_fact
     python -m finetune.nano.measure.codec --codec checkpoints/ttt-nano/codec --speech data/dictation-test \\
         --voices rms awb --general
     python -m finetune.nano.measure.codec --codec checkpoints/ttt-nano/codec --speech prompts/manifest.jsonl --general

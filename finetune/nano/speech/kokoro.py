@@ -208,7 +208,8 @@ def without_silence(spoken: Utterance) -> Utterance:
         spoken ([`Utterance`]): As the model gives it.
 
     Returns:
-        [`Utterance`]: With at most `EDGE_SILENCE` before the first and after the last audible sample.
+        [`Utterance`]: With at most `EDGE_SILENCE` before the first and after the last audible sample. A word that was
+            in the silence alone, such as a dash, lasts no time.
     """
     window = np.ones(SAMPLING_RATE // 100) * 100 / SAMPLING_RATE
     (loud,) = np.nonzero(np.convolve(spoken.audio**2, window, "same") > QUIET**2)
@@ -219,8 +220,9 @@ def without_silence(spoken: Utterance) -> Utterance:
     audio = spoken.audio[first : loud[-1] + edge]
     if spoken.words is None:
         return Utterance(audio)
-    starts = [0.0, *(max(word.start - first / SAMPLING_RATE, 0.0) for word in spoken.words[1:])]
-    edges = [*starts, len(audio) / SAMPLING_RATE]
+    end = len(audio) / SAMPLING_RATE
+    starts = [0.0, *(min(max(word.start - first / SAMPLING_RATE, 0.0), end) for word in spoken.words[1:])]
+    edges = [*starts, end]
     return Utterance(
         audio, [Word(word.text, *times) for word, times in zip(spoken.words, pairwise(edges), strict=True)]
     )

@@ -16,7 +16,6 @@ import argparse
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,15 +40,7 @@ class Speaks(Protocol):
         """Speak a text."""
 
 
-@dataclass
-class ReadTexts:
-    """How many recordings there are now, and how many texts could not be spoken."""
-
-    recordings: int = 0
-    failed: int = 0
-
-
-def read_aloud(texts: Sequence[str], voices: Sequence[Speaks], out: Path, language: str) -> ReadTexts:
+def read_aloud(texts: Sequence[str], voices: Sequence[Speaks], out: Path, language: str) -> list[str]:
     """
     Record what is not recorded yet.
 
@@ -60,11 +51,11 @@ def read_aloud(texts: Sequence[str], voices: Sequence[Speaks], out: Path, langua
         language (`str`): Tag of the texts' language, for the manifest.
 
     Returns:
-        [`ReadTexts`]
+        `list[str]`: Texts that a voice cannot speak: without a word, or too long for it.
     """
     out.mkdir(parents=True, exist_ok=True)
     done = recorded(out / MANIFEST)
-    count = ReadTexts(len(done))
+    unspoken: list[str] = []
     with (out / MANIFEST).open("a", encoding="utf-8") as manifest:
         for text, voice in tqdm([(text, voice) for text in dict.fromkeys(texts) for voice in voices], desc="texts"):
             name = f"{voice.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
@@ -72,15 +63,14 @@ def read_aloud(texts: Sequence[str], voices: Sequence[Speaks], out: Path, langua
                 continue
             try:
                 spoken = voice.speak(text)
-            except ValueError:  # nothing to speak, or too long for the synthesiser
-                count.failed += 1
+            except ValueError:
+                unspoken.append(text)
                 continue
             soundfile.write(out / f"{name}.wav", spoken.audio, SAMPLING_RATE)
             line = _line(name, text, language, voice.name, spoken)
             manifest.write(json.dumps(line, ensure_ascii=False) + "\n")
             manifest.flush()
-            count.recordings += 1
-    return count
+    return list(dict.fromkeys(unspoken))
 
 
 def recorded(manifest: Path) -> set[str]:
@@ -120,8 +110,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     texts = [line.strip() for line in options.texts.read_text("utf-8").splitlines() if line.strip()]
     voice = partial(KokoroVoice, model=KokoroModel(options.voices), trimmed=True, accent=ACCENTS[options.language])
-    found = read_aloud(texts, [voice(name) for name in options.speakers], options.out, options.language)
-    print(f"{found.recordings} recordings in {options.out}; {found.failed} texts could not be spoken.")
+    unspoken = read_aloud(texts, [voice(name) for name in options.speakers], options.out, options.language)
+    print(f"{len(recorded(options.out / MANIFEST))} recordings in {options.out}.")
+    for text in unspoken:
+        print(f"Not spoken, because it has no word or is too long: {text!r}")
 
 
 if __name__ == "__main__":
