@@ -6,7 +6,8 @@ reply.
 - qa: the same questions answered: is the answer's text exactly right, are all numbers and content words of the right
   answer transcribed and no others, and how much longer is the answer's audio than the right one's?
 - tts: unseen sentences read aloud: word error rate and keywords, transcribed by pocketsphinx with a bigram of nano's
-  whole domain.
+  whole domain. A system writes the sentence that it reads, and may miswrite it; so once more with its text given
+  (`given_text.py`), where only its speech is judged. `nar` has no order in which text could be given.
 - cost: forward passes of a spoken answer (mean over the qa replies), and wall and CPU seconds for one answer at a
   time (median), codec not included.
 
@@ -34,6 +35,7 @@ from finetune.nano.measure.judge import Judge, score
 from processing_ttt import TttReply
 
 from .data import Benchmark
+from .given_text import GivenText
 from .nar import decode_nar
 from .systems import BLOCK_LENGTH, System
 
@@ -64,6 +66,7 @@ def decode(
     prompts: Sequence[list[int]],
     pad_token_id: int,
     decoding: dict[str, Any] | None = None,
+    given: GivenText | None = None,
 ) -> Replies:
     """
     Decode a batch by the system's own procedure.
@@ -74,6 +77,7 @@ def decode(
         prompts (`Sequence[list[int]]`): Ids of the prompts.
         pad_token_id (`int`): Fills shorter prompts on their left.
         decoding (`dict`, *optional*): Other options of `generate` than the system's own.
+        given ([`GivenText`], *optional*): The text that each reply must have; not for `"nar"`.
 
     Returns:
         `tuple`: The replies' ids, and how many forward passes each took, the prompt's included.
@@ -90,12 +94,15 @@ def decode(
     options: dict[str, Any] = {"attention_mask": mask, "max_new_tokens": MAX_NEW_TOKENS, "do_sample": False}
     if system.family == "ar":
         options |= {"pad_token_id": pad_token_id} | (decoding or {})
+        if given is not None:
+            options["logits_processor"] = [given.logits_processor(ids)]
         found = model.generate(ids, **options)[:, ids.shape[1] :].tolist()
         replies = [_up_to(row, model.config.eos_token_id) for row in found]
         return replies, [len(reply) for reply in replies]
     options |= {"block_length": system.block_length, "denoising_steps": steps, "block_early_stop": True} | (
         decoding or {}
     )
+    options |= {name: tensor.to(device) for name, tensor in given.inputs().items()} if given is not None else {}
     output = model.generate(ids, return_dict_in_generate=True, **options)
     counts = output.attention_mask[:, ids.shape[1] :].sum(-1)
     replies = [row[:count] for row, count in zip(output.sequences[:, ids.shape[1] :].tolist(), counts, strict=True)]
@@ -158,6 +165,7 @@ class Measurement:
             "seconds_too_long": statistics.mean(too_long),
             "tts_wer": aloud.wer,
             "tts_keywords": aloud.keywords,
+            **self._reading_given_text(judge, read, texts),
             "finished": statistics.mean(reply.finished for reply in (*written, *answers, *spoken)),
             "forwards": statistics.mean(forwards),
             **self._seconds(asked[:TIMED_REPLIES]),
@@ -165,15 +173,31 @@ class Measurement:
             "counts": {"questions": len(right), "sentences": len(texts)},
         }
 
-    def _replies(self, prompts: list[list[int]]) -> tuple[list[TttReply], list[int]]:
-        """Decode prompts in batches of similar length; gives them in their own order."""
+    def _reading_given_text(self, judge: Judge, prompts: list[list[int]], texts: list[str]) -> dict[str, float]:
+        """Read the sentences aloud as they are written, where the system can."""
+        if self.system.family == "nar":
+            return {}
+        ids = [self.processor.tokenizer.encode(text, add_special_tokens=False) for text in texts]
+        spoken, forwards = self._replies(prompts, ids)
+        aloud = score(texts, [_transcribe(judge, reply) for reply in spoken])
+        names = ("given_text_wer", "given_text_keywords", "given_text_forwards")
+        return dict(zip(names, (aloud.wer, aloud.keywords, statistics.mean(forwards)), strict=True))
+
+    def _replies(
+        self, prompts: list[list[int]], texts: list[list[int]] | None = None
+    ) -> tuple[list[TttReply], list[int]]:
+        """
+        Decode prompts in batches of similar length, with these ids as their texts if there are some; gives them in
+        their own order.
+        """
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         found: dict[int, tuple[list[int], int]] = {}
         torch.manual_seed(0)  # of the ids that are drawn
         for start in range(0, len(order), BATCH_SIZE):
             chosen = order[start : start + BATCH_SIZE]
             batch = [prompts[i] for i in chosen]
-            replies, forwards = decode(self.system, self.model, batch, self.pad_token_id, self.decoding)
+            given = None if texts is None else GivenText([texts[i] for i in chosen], self.layout.vocabulary)
+            replies, forwards = decode(self.system, self.model, batch, self.pad_token_id, self.decoding, given)
             found |= dict(zip(chosen, zip(replies, forwards, strict=True), strict=True))
         decoded = [self.processor.decode_reply(found[i][0]) for i in range(len(prompts))]
         return decoded, [found[i][1] for i in range(len(prompts))]

@@ -31,6 +31,7 @@ COLUMNS = {  # name in the results -> heading, digits
     "qa_exact": ("QA text exact", 3),
     "qa_speech": ("QA speech right", 3),
     "tts_wer": ("TTS WER", 3),
+    "given_text_wer": ("TTS WER, text given", 3),
     "seconds_too_long": ("answer too long, s", 2),
     "finished": ("replies that end", 3),
     "forwards": ("forwards per reply", 1),
@@ -227,5 +228,6 @@ def _numbers(run: dict[str, Any], part: str) -> dict[str, float]:
 
 
 def _row(title: str, runs: list[dict[str, float]]) -> str:
-    cells = [spread([run[name] for run in runs], digits) for name, (_, digits) in COLUMNS.items()]
+    measured = {name: [run[name] for run in runs if name in run] for name in COLUMNS}
+    cells = [spread(measured[name], digits) if measured[name] else "" for name, (_, digits) in COLUMNS.items()]
     return f"| {title} | {len(runs)} | {' | '.join(cells)} |"

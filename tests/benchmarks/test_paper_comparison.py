@@ -43,6 +43,7 @@ from finetune.training.collate import lay_rows
 sys.path.append(str(ROOT / "benchmarks"))
 
 from comparison import evaluation, nar, table, training
+from comparison.given_text import GivenText
 from comparison.systems import SYSTEMS, System, compute_loss, create_model, make_batch
 
 W = FIRST_WORD
@@ -314,6 +315,34 @@ def test_replies_and_their_forwards_are_the_same_alone_and_in_a_batch(name, monk
         alone, (count,) = evaluation.decode(SYSTEMS[name], model, [prompt], PAD)
         assert (alone[0], count) == (replies[row], forwards[row])
         assert 0 < len(alone[0]) <= 12 and (name != "ar" or count == len(alone[0]))
+
+
+@pytest.mark.parametrize("name", ["ar", "ttt"])
+def test_a_given_text_is_written_as_it_is_and_its_audio_is_left_to_the_model(name, monkeypatch):
+    monkeypatch.setattr(evaluation, "MAX_NEW_TOKENS", 40)
+    model, prompts, texts = model_of(name).eval(), [[W, W + 1, W + 2], [W + 3]], [[W + 1, W + 4], [W + 2]]
+    replies, _ = evaluation.decode(SYSTEMS[name], model, prompts, PAD, given=GivenText(texts, VOCABULARY))
+    free, _ = evaluation.decode(SYSTEMS[name], model, prompts, PAD)
+    assert replies != free
+    for reply, text in zip(replies, texts, strict=True):
+        written = [token_id for token_id in reply if FIRST_WORD <= token_id < AUDIO_START]
+        assert written == text[: len(written)]
+        assert written == text or len(reply) == 40  # the audio of a random model may not end
+        assert any(token_id >= AUDIO_START for token_id in reply)
+
+
+def test_a_causal_model_chooses_among_all_audio_while_a_span_is_open():
+    prompts = torch.tensor([[PAD, W]])
+    rule = GivenText([[W + 1, W + 2]], VOCABULARY).logits_processor(prompts)
+
+    def allowed(*reply):
+        scores = rule(torch.tensor([[PAD, W, *reply]]), torch.zeros(1, VOCABULARY.vocab_size))
+        return scores[0].isfinite().nonzero().flatten().tolist()
+
+    assert allowed() == [W + 1]
+    assert allowed(W + 1) == sorted([W + 2, BEGIN])
+    assert allowed(W + 1, BEGIN) == allowed(W + 1, BEGIN, CODE_0) == list(range(AUDIO_START, VOCABULARY.vocab_size))
+    assert allowed(W + 1, BEGIN, CODE_0, END) == [W + 2]
 
 
 @pytest.mark.parametrize(("name", "blocks"), [("ttt", (16, 8)), ("ttt-block", (16, 8)), ("ttt-block-8", (8, 4))])
