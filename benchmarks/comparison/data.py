@@ -25,7 +25,7 @@ from typing import Any
 from finetune.nano.checkpoint.tokenizer import train_tokenizer
 from finetune.nano.codec.encode import encode_corpus, read_codes
 from finetune.nano.domain.questions import Item, items
-from finetune.nano.speech.corpora import ANSWER_STRETCH, ANSWER_VOICE
+from finetune.nano.speech.corpora import FLITE_STRETCH, FLITE_VOICE
 from finetune.nano.speech.jobs import QUESTION_STRETCHES, TEST_STRETCHES, Job, share_of
 from finetune.nano.speech.synthesise import write_shards
 from finetune.training.collate import Example
@@ -164,11 +164,11 @@ def test_aloud_jobs(count: int = TEST_SENTENCES, seed: int = 3) -> list[Job]:
 
 
 def _spoken(item: Item, stretch: float) -> Job:
-    return Job(item.question, ANSWER_VOICE, stretch, item.split, {"kind": item.kind, "answer": item.answer})
+    return Job(item.question, FLITE_VOICE, stretch, item.split, {"kind": item.kind, "answer": item.answer})
 
 
 def _read(text: str, item: Item, role: str) -> Job:
-    return Job(text, ANSWER_VOICE, ANSWER_STRETCH, item.split, {"kind": item.kind, "role": role})
+    return Job(text, FLITE_VOICE, FLITE_STRETCH, item.split, {"kind": item.kind, "role": role})
 
 
 def make_speech(work: Path) -> None:

@@ -242,7 +242,7 @@ def test_answers_are_spoken_once_each_and_those_of_unseen_facts_apart():
     assert sorted(job.text for job in trained) == sorted({item.answer for item in TRAIN} | {OUTSIDE_ANSWER})
     assert {job.text for job in held_out} == {item.answer for item in ALL if item.split == "unseen_fact"}
     assert {job.split for job in trained} == {"train"} and {job.split for job in held_out} == {"unseen_fact"}
-    assert {(job.voice, job.stretch) for job in trained + held_out} == {("slt", corpora.ANSWER_STRETCH)}
+    assert {(job.voice, job.stretch) for job in trained + held_out} == {("slt", corpora.FLITE_STRETCH)}
 
 
 def test_drills_are_distinct_known_words_and_keep_unseen_facts_apart():

@@ -32,8 +32,8 @@ from .jobs import (
 WORDNET = Path("/usr/share/wordnet")
 CODEC_VOICES = {"slt": 0.55, "rms": 0.15, "awb": 0.15, "kal16": 0.15}
 CODEC_TEST_SHARE = 0.03
-ANSWER_VOICE = "slt"
-ANSWER_STRETCH = 0.9  # brisk: nearly every word then fits one block of the decoder
+FLITE_VOICE = "slt"
+FLITE_STRETCH = 0.9  # brisk: nearly every word then fits one block of the decoder
 TEST_COUNTS = {"unseen_fact": 150, "unseen_sentence": 250, "unseen_template": 300, "train": 200}
 PHRASE_TEST_SHARE = 0.05
 REPEATED_WORDS = 7  # longest phrase to be repeated
@@ -159,11 +159,11 @@ def answer_jobs(held_out: bool) -> list[Job]:
     trained = {item.answer for item in of_split("train")}
     chosen = {item.answer: item for item in items() if held_out != (item.answer in trained)}
     split = "unseen_fact" if held_out else "train"
-    jobs = [Job(item.answer, ANSWER_VOICE, ANSWER_STRETCH, split, item_fields(item)) for item in chosen.values()]
+    jobs = [Job(item.answer, FLITE_VOICE, FLITE_STRETCH, split, item_fields(item)) for item in chosen.values()]
     jobs = random.Random(0).sample(jobs, len(jobs))
     if not held_out:
         fields = {"kind": OUTSIDE, "answer": OUTSIDE_ANSWER}
-        jobs.insert(0, Job(OUTSIDE_ANSWER, ANSWER_VOICE, ANSWER_STRETCH, split, fields))
+        jobs.insert(0, Job(OUTSIDE_ANSWER, FLITE_VOICE, FLITE_STRETCH, split, fields))
     return jobs
 
 
@@ -180,7 +180,7 @@ def sentence_jobs(count: int) -> list[Job]:
     distinct: dict[str, Item] = {}
     for item in islice(endless(of_split("train"), random.Random(1)), 4 * count):
         distinct.setdefault(item.question, item)
-    return [_question(item, ANSWER_VOICE, ANSWER_STRETCH) for item in islice(distinct.values(), count)]
+    return [_question(item, FLITE_VOICE, FLITE_STRETCH) for item in islice(distinct.values(), count)]
 
 
 def drill_jobs(count: int, seed: int = 3) -> list[Job]:
@@ -237,7 +237,7 @@ def phrase_jobs(count: int, split: str = "train") -> list[Job]:
     """
     phrases = _phrases(split)
     return [
-        Job(text, ANSWER_VOICE, ANSWER_STRETCH, split, {"kind": "phrase", "answer": text}) for text in phrases[:count]
+        Job(text, FLITE_VOICE, FLITE_STRETCH, split, {"kind": "phrase", "answer": text}) for text in phrases[:count]
     ]
 
 
