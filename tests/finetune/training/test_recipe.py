@@ -161,6 +161,11 @@ def test_what_no_validation_would_measure_is_refused_before_the_first(keys, mess
         override(Recipe(), keys)
 
 
+def test_shipped_recipes_train_as_decoded_but_the_papers_own():
+    names = {path.stem: read_recipe(path).objective for path in SHIPPED.glob("*.yaml")}
+    assert names.pop("full_sft") == "paper" and set(names.values()) == {"two_stream"} and len(names) == 5
+
+
 def test_a_recipe_and_a_model_have_the_same_objectives():
     assert OBJECTIVES == configuration_ttt.OBJECTIVES and Recipe().objective == configuration_ttt.TttConfig().objective
     with pytest.raises(ValueError, match="`objective` is one of paper, two_stream, but is 'both'"):
