@@ -7,6 +7,7 @@ from checkout import ROOT
 
 sys.path.append(str(ROOT / "benchmarks"))
 
+import learning_curves
 from comparison import data, table
 
 
@@ -113,3 +114,27 @@ def test_results_that_are_collected_already_are_not_made_again(tmp_path):
     table.restore(tmp_path / "missing.json", tmp_path / "work", "runs", options)
     with pytest.raises(ValueError, match="other options \\(steps=5\\)"):
         table.restore(tmp_path / "all.json", tmp_path / "work", "runs", {"steps": 6})
+
+
+def test_curves_have_the_mean_of_the_seeds_and_the_time_of_the_longest_runs(tmp_path):
+    def run(system, seed, steps, seconds, wer):
+        result = run_result(system, seed, wer)
+        result["training"] |= {"steps": steps, "cpu_seconds": seconds}
+        return result | {"measured": result["measured"] | {"tts_keywords": 0.25}}
+
+    results = [run("ar", 0, 100, 6000, 0.5), run("ar", 1, 100, 9000, 0.7), run("ar", 0, 200, 240, 0.3)]
+    results += [run("ttt", 0, 100, 180, 0.9), run("nar", 0, 100, 60, 0.9)]
+    del results[2]["measured"]["given_text_wer"]
+    found = learning_curves.points(results, ["ttt", "ttt-block", "ar"])
+    assert [(point.system, point.updates, point.minutes) for point in found] == [
+        ("ttt", 100, 3.0),
+        ("ar", 100, 2.0),
+        ("ar", 200, 4.0),
+    ]
+    lines = learning_curves.table(found).splitlines()
+    wer, given = (lines[0].split(" | ").index(name) for name in ("TTS WER", "TTS WER, text given"))
+    rows = [line.strip("| ").split(" | ") for line in lines[2:]]
+    assert [row[wer] for row in rows] == ["0.900", "0.600 ± 0.141", "0.300"]
+    assert [row[given].strip() for row in rows] == ["0.500", "0.500 ± 0.000", ""]
+    learning_curves.plot(found, tmp_path / "curves.svg")
+    assert "CPU minutes of training" in (tmp_path / "curves.svg").read_text()
