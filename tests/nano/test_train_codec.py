@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from safetensors import safe_open
 from transformers import AutoModel
@@ -68,6 +69,18 @@ def test_utterances_of_other_splits_are_left_out(data):
     write_shard(data, 1, [640], split="test")
     assert len(Utterances(data)) == 3
     assert len(Utterances(data, split="test")) == 1
+
+
+def test_recordings_of_a_manifest_are_utterances_at_the_rate_of_the_codec(tmp_path):
+    tone = np.sin(np.arange(8000) / 8).astype(np.float32) / 2
+    soundfile.write(tmp_path / "tone.wav", tone, 16000, subtype="FLOAT")
+    soundfile.write(tmp_path / "slow.wav", tone[:4000], 8000, subtype="FLOAT")
+    lines = [{"audio": name, "text": "a"} for name in ("tone.wav", "slow.wav")]
+    (tmp_path / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    utterances = Utterances(tmp_path / "manifest.jsonl")
+    assert len(utterances) == 2
+    np.testing.assert_allclose(utterances.read(0, 640)[:8000].numpy(), tone)
+    assert utterances.read(0, 640).shape == (8320,) and utterances.read(1, 640).shape == (8320,)
 
 
 def test_an_utterance_is_read_in_full_scale_and_padded_to_whole_codes(data):

@@ -2,7 +2,8 @@
 One resumable stage of training a codec: its utterances, its optimizer and schedule, its state on disk, and the export
 of the codec.
 
-Depends on the shards that `synthesise` writes (which may still be growing: the folder is read again now and then).
+Depends on the shards that `synthesise` writes (which may still be growing: the folder is read again now and then), and
+on the manifests of recordings.
 Independent of what a stage trains, and with which loss.
 """
 
@@ -12,6 +13,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -25,7 +27,10 @@ from tqdm import tqdm
 
 from finetune.data.schema import replace_text
 from finetune.hardware import computes_bfloat16
+from processing_ttt.audio_input_ttt import load_audio
 from processing_ttt.codec_ttt import TttCodecModel
+
+from ..speech.voices import SAMPLING_RATE
 
 CHECKPOINT_SECONDS = 120
 REMEMBERED_BATCHES = 200  # of about 2 MB
@@ -34,24 +39,29 @@ WARMUP_STEPS = 100
 
 class Utterances:
     """
-    The training utterances of a folder of shards, and random crops of them.
+    The training utterances of a folder of shards, or the recordings that a manifest lists.
 
     Args:
-        folder (`Path`): Shards as `synthesise` writes them; only those whose `.jsonl` exists are read.
-        split (`str`, *optional*, defaults to `"train"`): Which utterances.
+        data (`Path`): Shards as `synthesise` writes them, of which only those whose `.jsonl` exists are read; or a
+            `.jsonl` file whose lines have paths of recordings as `audio`.
+        split (`str`, *optional*, defaults to `"train"`): Which utterances of shards.
 
     Raises:
         ValueError: There are none.
     """
 
-    def __init__(self, folder: Path, split: str = "train"):
-        self.folder, self.split = folder, split
+    def __init__(self, data: Path, split: str = "train"):
+        self.folder, self.split = data, split
         self.known: set[Path] = set()
-        self.index: list[tuple[np.ndarray, int, int]] = []  # audio of the shard, first sample, samples
-        self.rescan()
+        self.index: list[Callable[[], np.ndarray]] = []  # reads an utterance, float32 in [-1, 1]
+        if data.suffix == ".jsonl":
+            lines = map(json.loads, data.read_text(encoding="utf-8").splitlines())
+            self.index = [partial(load_audio, data.parent / line["audio"], SAMPLING_RATE) for line in lines]
+        else:
+            self.rescan()
         if not self.index:
             raise ValueError(
-                f"{folder} holds no finished shard with utterances of split {split!r}: write some with `synthesise`."
+                f"{data} holds no finished shard with utterances of split {split!r}: write some with `synthesise`."
             )
 
     def rescan(self) -> None:
@@ -59,7 +69,8 @@ class Utterances:
         for index in sorted(set(self.folder.glob("shard-*.jsonl")) - self.known):
             audio = np.load(index.with_suffix(".npy"), mmap_mode="r")
             lines = map(json.loads, index.read_text().splitlines())
-            self.index += [(audio, line["start"], line["samples"]) for line in lines if line["split"] == self.split]
+            chosen = [line for line in lines if line["split"] == self.split]
+            self.index += [partial(_part_of_shard, audio, line["start"], line["samples"]) for line in chosen]
             self.known.add(index)
 
     def __len__(self) -> int:
@@ -67,9 +78,12 @@ class Utterances:
 
     def read(self, number: int, multiple: int) -> torch.Tensor:
         """One utterance, float32 `(samples,)` in [-1, 1], padded with zeros to a multiple of `multiple` samples."""
-        audio, start, samples = self.index[number]
-        waveform = torch.from_numpy(audio[start : start + samples].astype(np.float32) / 32768)
-        return F.pad(waveform, (0, -samples % multiple))
+        waveform = torch.from_numpy(self.index[number]())
+        return F.pad(waveform, (0, -len(waveform) % multiple))
+
+
+def _part_of_shard(audio: np.ndarray, start: int, samples: int) -> np.ndarray:
+    return audio[start : start + samples].astype(np.float32) / 32768
 
 
 def crop(waveform: torch.Tensor, start: int, samples: int) -> torch.Tensor:

@@ -14,9 +14,9 @@ them; the critics judge a second of it.
 `--frames` trains the decoder alone before that, from the codes of whole utterances to log-mel frames: cheap steps,
 after which the vocoder must learn the decoder's new frames.
 
-Each crop comes from one of the folders of `--data`, all equally often. In `--out`: `voice.safetensors` and
-`critics.safetensors`, from which the same command goes on; `export/`, the codec as `AutoModel.from_pretrained` reads
-it, renewed every few minutes; `time.json`.
+Each crop comes from one of `--data`, all equally often: folders of shards, or manifests (`.jsonl`) of recordings. In
+`--out`: `voice.safetensors` and `critics.safetensors`, from which the same command goes on; `export/`, the codec as
+`AutoModel.from_pretrained` reads it, renewed every few minutes; `time.json`.
 
 Depends on the codec and on `codec_stage.py`, which resumes a stage. Independent of token ids and judges.
 """
@@ -274,7 +274,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(description="Train the voice of nano's codec to be understood.")
     parser.add_argument("--codec", type=Path, required=True, help="folder of a finished codec")
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders of shards")
+    parser.add_argument(
+        "--data", type=Path, nargs="+", required=True, help="folders of shards, or manifests (.jsonl) of recordings"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and of export/")
     parser.add_argument("--minutes", type=float, required=True, help="CPU minutes of the stage, restarts included")
     parser.add_argument("--frames", action="store_true", help="train the decoder alone, on whole utterances")
