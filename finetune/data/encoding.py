@@ -1,17 +1,24 @@
 """
-Waveforms to codes with a processor's codec, several at once; and a fingerprint of the codec.
+Waveforms to codes with a processor's codec, several at once; and a fingerprint of the codec, by which codes of another
+one are refused.
 
 A waveform has the same codes in a batch as alone, which a test holds. Depends on the codec's interface.
 """
 
 import hashlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from processing_ttt import TttProcessor
 from processing_ttt.codec_adapter_ttt import CodecAdapter
+
+from .schema import read_info
+
+logger = logging.getLogger(__name__)
 
 PADDING_CODE = -1
 DECODING_PARTS = ("decoder.", "vocoder.")  # of transformers' codecs and of this project's
@@ -37,6 +44,32 @@ def codec_fingerprint(processor: TttProcessor) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()[:16]
+
+
+def require_codes_of(processor: TttProcessor, folders: Iterable[Path], model: str) -> None:
+    """
+    Check that prepared data has the codes of a model's codec. If this codec is not at hand, only a warning says so.
+
+    Args:
+        processor ([`TttProcessor`]): The model's; its codec is loaded.
+        folders (iterable of `Path`): Of the data.
+        model (`str`): The model's name, for the error.
+
+    Raises:
+        ValueError: If codes are of another codec.
+    """
+    try:
+        fingerprint = codec_fingerprint(processor)
+    except (OSError, ValueError) as error:
+        logger.warning("Whether the codes are of the model's codec is not checked: it cannot be loaded (%s).", error)
+        return
+    for folder in folders:
+        info = read_info(folder)
+        if info.codec_fingerprint != fingerprint:
+            raise ValueError(
+                f"{str(folder)!r} has codes of {info.codec}, which is another codec than that of {model!r}: prepare it "
+                f"anew with `ttt prepare --model {model}`."
+            )
 
 
 def encode_waveforms(

@@ -141,7 +141,7 @@ def evaluate(models: Sequence[str], sets: Sequence[str], out: Path, options: Eva
     for label, named in zip(labels, models, strict=True):
         name = named.partition("=")[2] if "=" in named else label
         processor = load_processor(name)
-        tests = [load_test_set(test, processor, options.limit) for test in sets]  # before any work: a name may be wrong
+        tests = [load_test_set(test, processor, options.limit, name) for test in sets]  # before any work: may be wrong
         for test in tests:
             _check_languages(judges, test)
         if not any(_measurable(test, options.tasks) for test in tests):

@@ -15,6 +15,7 @@ from typing import Any
 
 import datasets
 
+from finetune.data.encoding import require_codes_of
 from finetune.data.schema import SPLITS, Record, load_prepared, make_record
 from finetune.data.sources import load_from_hub
 from processing_ttt import TttProcessor
@@ -87,7 +88,7 @@ class TestSet:
     __test__ = False  # no test of ours, whatever pytest thinks of the name
 
 
-def load_test_set(name: str, processor: TttProcessor, limit: int | None = None) -> TestSet:
+def load_test_set(name: str, processor: TttProcessor, limit: int | None = None, model: str = "MODEL") -> TestSet:
     """
     Find a test set.
 
@@ -95,12 +96,13 @@ def load_test_set(name: str, processor: TttProcessor, limit: int | None = None) 
         name (`str`): See the module's docstring.
         processor ([`TttProcessor`]): Encodes the audio of sets from the Hub.
         limit (`int`, *optional*): At most so many records, spread over the set (of a set from the Hub: the first).
+        model (`str`, *optional*, defaults to `"MODEL"`): The processor's model, for the error.
 
     Returns:
         [`TestSet`]
 
     Raises:
-        ValueError: If nothing goes by this name.
+        ValueError: If nothing goes by this name, or the folder has codes of another codec than the processor's.
         ConnectionError: If the set is on the Hub and the Hub cannot be reached.
     """
     if name in HUB_SETS:
@@ -112,6 +114,7 @@ def load_test_set(name: str, processor: TttProcessor, limit: int | None = None) 
         folder, split = name, "test"
     if not Path(folder).is_dir():
         raise ValueError(f"{name!r} is neither a prepared folder nor one of the sets {', '.join(HUB_SETS)}.")
+    require_codes_of(processor, [Path(folder)], model)
     dataset = load_prepared(folder)[split]
     if not len(dataset):
         raise ValueError(

@@ -46,7 +46,15 @@ from .muon import MuonAdamW
 from .recipe import MAY_CHANGE, Recipe, by_their_names
 from .resume import CheckpointMarker, check_same_data, last_complete_checkpoint
 from .trainer import FlushLogs, TttTrainer
-from .training_data import NoisingCollator, PlannedRows, TrainingData, read_data, training_objective, validation_rows
+from .training_data import (
+    NoisingCollator,
+    PlannedRows,
+    TrainingData,
+    check_codec_of_model,
+    read_data,
+    training_objective,
+    validation_rows,
+)
 from .validation import AudioSink, TrackerAudio, Validation
 
 MERGED_BASE = "base"  # subfolder of a stage that started from an adapter: the adapter merged into its base
@@ -108,6 +116,8 @@ def _train_in(folder: Path, recipe: Recipe) -> None:
         )
     set_seed(recipe.seed)
     model, processor = load_trainable(recipe)
+    if _is_main_process():  # a large codec is loaded once
+        check_codec_of_model(recipe, processor)
     data = read_data(recipe, processor, training_objective(recipe, model.config, model.block_length))
     resumed = last_complete_checkpoint(folder)
     if resumed is not None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from finetune.data.encoding import require_codes_of
 from finetune.data.schema import Record, read_info
 from modeling_ttt import TttConfig
 from modeling_ttt.two_streams_ttt import CopyRule
@@ -86,6 +87,20 @@ def training_objective(recipe: Recipe, config: TttConfig, block_length: int) -> 
         copies,
         recipe.max_length,
     )
+
+
+def check_codec_of_model(recipe: Recipe, processor: TttProcessor) -> None:
+    """
+    Check that the data of a recipe has the codes of the model's codec.
+
+    Args:
+        recipe ([`Recipe`]): Names the data.
+        processor ([`TttProcessor`]): The model's; its codec is loaded.
+
+    Raises:
+        ValueError: If the codes are of another codec.
+    """
+    require_codes_of(processor, [entry.path for entry in read_mixture(recipe.data, []).entries], recipe.model)
 
 
 def read_data(recipe: Recipe, processor: TttProcessor, objective: Objective) -> TrainingData:

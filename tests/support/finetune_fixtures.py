@@ -4,12 +4,15 @@ A tiny checkpoint and tiny prepared data, for the tests of `finetune`: seconds o
 
 import json
 import random
+import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 from processing_fixtures import tiny_tokenizer
 from transformers import AutoConfig, GenerationConfig
 
+from finetune.data.encoding import codec_fingerprint
 from finetune.data.schema import PreparedInfo, Record, make_record, save_prepared
 from finetune.training.recipe import Recipe, override
 from modeling_ttt import TttConfig, TttForConditionalGeneration
@@ -17,6 +20,9 @@ from processing_ttt import TttCodecConfig, TttCodecModel, TttProcessor, add_ttt_
 
 CODES = 16
 FRAME_RATE = 25.0
+CODEC_SIZES = dict.fromkeys(
+    ("hidden_size", "intermediate_size", "vocoder_hidden_size", "vocoder_intermediate_size"), 16
+)
 WORDS = ("sette", "più", "cinque", "fa", "dodici", "ciao", "buongiorno", "grazie", "prego", "nove")
 
 
@@ -26,15 +32,7 @@ def tiny_checkpoint(folder: Path, tied: bool = False, hidden_size: int = 32) -> 
     vocabulary = add_ttt_tokens(tokenizer, CODES)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        codec = TttCodecModel(
-            TttCodecConfig(
-                hidden_size=16,
-                intermediate_size=16,
-                vocoder_hidden_size=16,
-                vocoder_intermediate_size=16,
-                fsq_levels=[4, 4],
-            )
-        )
+        codec = TttCodecModel(TttCodecConfig(fsq_levels=[4, 4], **CODEC_SIZES))
         text_config = AutoConfig.for_model(
             "qwen2",
             vocab_size=vocabulary.vocab_size,
@@ -75,10 +73,21 @@ def recordings(count: int, seed: int = 0, language: str | None = "it") -> list[R
     return rows
 
 
+def tiny_info(codec_fingerprint: str = "", codebook_size: int = CODES) -> PreparedInfo:
+    """What `ttt prepare --model` writes of data with the codes of `tiny_checkpoint`, or of another codec."""
+    return PreparedInfo("made", "codec", codec_fingerprint or _tiny_fingerprint(), FRAME_RATE, codebook_size)
+
+
+@lru_cache
+def _tiny_fingerprint() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        return codec_fingerprint(TttProcessor.from_pretrained(tiny_checkpoint(Path(folder) / "tiny")))
+
+
 def tiny_data(folder: Path, train: int = 24, validation: int = 4, test: int = 4) -> Path:
     """Prepared recordings."""
     rows = {"train": recordings(train, 1), "validation": recordings(validation, 2), "test": recordings(test, 3)}
-    save_prepared(folder, rows, PreparedInfo("made", "codec", "f", FRAME_RATE, CODES))
+    save_prepared(folder, rows, tiny_info())
     return folder
 
 

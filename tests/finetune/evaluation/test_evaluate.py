@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from finetune_fixtures import CODES, FRAME_RATE, recordings, tiny_checkpoint, tiny_data
+from finetune_fixtures import recordings, tiny_checkpoint, tiny_data, tiny_info
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -16,7 +16,7 @@ from transformers import PhiConfig, PhiForCausalLM, PreTrainedTokenizerFast
 
 from finetune.adapters.loading import load_model, load_processor
 from finetune.data.languages import base_language, language_tag
-from finetune.data.schema import PreparedInfo, make_record, save_prepared
+from finetune.data.schema import make_record, save_prepared
 from finetune.evaluation import evaluate as evaluate_module
 from finetune.evaluation.answer_judges import ContainsJudge, ExactJudge, make_answer_judge
 from finetune.evaluation.batched_model import Answer, Checkpoint, Question
@@ -203,7 +203,7 @@ def test_bases_adapters_and_sets_stand_in_one_table_with_plots_and_files(base, t
 def data_in(folder, language):
     """A test split of recordings in a language."""
     row = make_record("a", "recording", text="uno", codes=[1] * 25, language=language, seconds=1.0)
-    save_prepared(folder, {"test": [row]}, PreparedInfo("made", "codec", "f", FRAME_RATE, CODES))
+    save_prepared(folder, {"test": [row]}, tiny_info())
     return str(folder)
 
 
@@ -277,6 +277,9 @@ def test_a_prepared_folder_gives_the_split_that_is_asked_for_spread_over_all_of_
     tiny_data(tmp_path / "empty", 2, 0, 0)
     with pytest.raises(ValueError, match=r"'test' .* is empty"):
         load_test_set(str(tmp_path / "empty"), processor)
+    save_prepared(tmp_path / "foreign", {"test": recordings(2)}, tiny_info("0123"))
+    with pytest.raises(ValueError, match="another codec than that of 'nano': prepare it anew"):
+        load_test_set(str(tmp_path / "foreign"), processor, model="nano")
     with pytest.raises(ValueError, match="librispeech-clean"):
         load_test_set("librispeech", processor)
     with pytest.raises(ValueError, match="AISHELL-2"):
