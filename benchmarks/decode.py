@@ -181,7 +181,7 @@ def measure(
         spoken = expected["cached" if "autoregressive" in row["decoder"] else row["decoder"]]
         row["ids_per_forward"] = row["new_ids"] / row["forwards"]
         row["speed_up"] = (rows[0][clock] / rows[0]["new_ids"]) / (row[clock] / row["new_ids"])
-        row["real_time_factor"] = row["seconds"] / reply.seconds_of_speech(spoken)
+        row["real_time_factor"] = row[clock] / reply.seconds_of_speech(spoken)
     return rows
 
 

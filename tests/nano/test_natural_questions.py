@@ -20,7 +20,7 @@ QUESTIONS_PER_VOICE = 4
 def kokoro(tmp_path_factory):
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing or shutil.which("npm") is None:
-        pytest.skip(f"natural speech needs {', '.join(missing) or 'npm'}: docs/nano.md says how to install it")
+        pytest.skip(f"natural speech needs {', '.join(missing) or 'npm'}: docs/nano-training.md says how to install it")
     from finetune.nano.speech.kokoro import KokoroModel
 
     folder = tmp_path_factory.mktemp("kokoro")

@@ -105,7 +105,7 @@ def _answer_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("held-out spoken questions", share_of(*held_out_answers(result))),
         *((f"– {label}", _counted(splits[name])) for name, label in HELD_OUT.items()),
         *((f"– voice {name}", _counted(voice)) for name, voice in result["answer by voice"].items()),
-        (f"– noise at 10 dB (the same questions without: {noise['quiet']:.3f})", _counted(noise)),
+        (f"– noise at 10 dB SNR (the same questions without: {noise['quiet']:.3f})", _counted(noise)),
         ("seen question, new recording", _counted(splits[SEEN])),
         ("second turn about the first answer, unseen wording", _counted(result["second turn"])),
         (
