@@ -115,6 +115,21 @@ def samples_of(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> 
     return attention_mask.long() - 1
 
 
+def samples_by_positions(position_ids: torch.Tensor) -> torch.Tensor:
+    """
+    Number the samples of packed rows whose positions start again with each.
+
+    Args:
+        position_ids (`torch.LongTensor` of shape `(batch, length)`): Positions in the samples.
+
+    Returns:
+        `torch.LongTensor` of shape `(batch, length)`: 0, 1, ... in each row.
+    """
+    starts = torch.zeros_like(position_ids)
+    starts[:, 1:] = position_ids[:, 1:] != position_ids[:, :-1] + 1
+    return starts.cumsum(-1)
+
+
 def positions_in_samples(sample_ids: torch.Tensor) -> torch.Tensor:
     """
     Count the positions of packed samples, each from 0.
@@ -315,6 +330,7 @@ __all__ = [
     "modality_aware_mask",
     "number_copies",
     "positions_in_samples",
+    "samples_by_positions",
     "samples_of",
     "slot_mask",
     "split_spans",

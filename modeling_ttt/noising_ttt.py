@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from .configuration_ttt import TttConfig
-from .masking_ttt import audio_span_ids, positions_in_samples, samples_of
+from .masking_ttt import audio_span_ids, positions_in_samples, samples_by_positions, samples_of
 from .objective_ttt import corrupt, fixed_noise, fixed_seeds, random_seeds
 from .two_streams_ttt import CopyRule, append_copies
 
@@ -62,10 +62,12 @@ def draw_noise(
         [`NoisedRows`].
 
     Raises:
-        ValueError: if the configuration lacks a marker that is needed.
+        ValueError: if the configuration lacks a marker that is needed, or copies are to be drawn of sequences whose
+            mask has holes or is not of shape `(batch, length)`.
     """
     if config.objective == "two_stream":
-        sample_ids = samples_of(input_ids, attention_mask) if sample_ids is None else sample_ids
+        if sample_ids is None:
+            sample_ids = _samples(input_ids, attention_mask, position_ids)
         position_ids = positions_in_samples(sample_ids) if position_ids is None else position_ids
         seeds = fixed_seeds(input_ids, labels, sample_ids) if is_fixed else random_seeds(sample_ids, generator)
         rule = CopyRule.from_config(config, block_length)
@@ -88,6 +90,27 @@ def draw_noise(
         noise=fixed_noise(input_ids, labels, sample_ids) if is_fixed else None,
     )
     return NoisedRows(position_ids=position_ids, sample_ids=sample_ids, **vars(corruption))
+
+
+def _samples(
+    input_ids: torch.Tensor, attention_mask: torch.Tensor | None, position_ids: torch.Tensor | None
+) -> torch.Tensor:
+    """Tell samples apart by what `forward` gets: a padding mask, or position ids that start again."""
+    if attention_mask is None:
+        return samples_of(input_ids, None) if position_ids is None else samples_by_positions(position_ids)
+    if attention_mask.ndim != 2:
+        raise ValueError(
+            'The objective "two_stream" draws copies behind the sequences, for which a mask of four dimensions has no '
+            "place: pass packed samples as `sample_ids`."
+        )
+    sample_ids = samples_of(input_ids, attention_mask)
+    is_first = (positions_in_samples(sample_ids) == 0) & (sample_ids == 0)
+    if (is_first.sum(-1) > 1).any():
+        raise ValueError(
+            "The attention mask hides positions between others: pass packed samples as `sample_ids`, or padding at the "
+            "ends alone."
+        )
+    return sample_ids
 
 
 __all__ = ["NoisedRows", "draw_noise"]

@@ -102,17 +102,19 @@ def draw_copies(
         labels (`Sequence[int]`): -100 where nothing is learnt; copied are spans with labels.
         rule ([`CopyRule`]): Markers and blocks.
         generator (`torch.Generator`): Source of all randomness, on the CPU.
-        room (`int`, *optional*): Leave out the copies of some random spans, so that there are not more positions.
+        room (`int`, *optional*): So many positions at most: the copies of some random spans are left out, but for
+            single random blocks that fit.
 
     Returns:
         [`Copies`].
     """
     blocks = []
-    for start, stop in _spans_with_room(input_ids, labels, rule, generator, room):
+    for start, stop, chosen in _spans_with_room(input_ids, labels, rule, generator, room):
         span = rule.fill(input_ids[start:stop])
-        num_blocks = -(-len(span) // rule.block_length)
-        draw = torch.rand((), generator=generator).item()
-        blocks += [(start, span, block) for block in _blocks_to_copy(num_blocks, rule.is_block_causal, draw)]
+        if chosen is None:
+            draw = torch.rand((), generator=generator).item()
+            chosen = _blocks_to_copy(_num_blocks(stop - start, rule), rule.is_block_causal, draw)
+        blocks += [(start, span, block) for block in chosen]
     probs = spread_mask_probs(len(blocks), generator).tolist()
     noise = torch.rand(len(blocks), rule.block_length, generator=generator).tolist()
     copies = Copies()
@@ -263,22 +265,42 @@ def _learnt_spans(
 
 def _spans_with_room(
     input_ids: Sequence[int], labels: Sequence[int], rule: CopyRule, generator: torch.Generator, room: int | None
-) -> list[tuple[int, int]]:
-    """Find the spans whose copies fit into the room, tried in random order."""
+) -> list[tuple[int, int, list[int] | None]]:
+    """
+    Find the spans whose copies fit into the room, tried in random order: `(start, stop, None)`, or with some blocks
+    instead of `None` where all copies of the span do not fit.
+    """
     spans = list(_learnt_spans(input_ids, labels, rule.audio_token_start_id))
     if room is None:
-        return spans
-    chosen = []
+        return [(start, stop, None) for start, stop in spans]
+    found: list[tuple[int, int, list[int] | None]] = []
     for number in torch.randperm(len(spans), generator=generator).tolist():
-        length = _filled_length(spans[number][1] - spans[number][0], rule)
+        start, stop = spans[number]
+        length = _filled_length(stop - start, rule)
         if length <= room:
-            chosen.append(spans[number])
+            found.append((start, stop, None))
             room -= length
-    return sorted(chosen)
+        elif room >= rule.block_length:
+            chosen = _some_blocks(_num_blocks(stop - start, rule), rule, generator, room)
+            found.append((start, stop, chosen))
+            room -= sum(1 if rule.is_block_causal else block + 1 for block in chosen) * rule.block_length
+    return sorted(found, key=lambda span: span[0])
+
+
+def _some_blocks(num_blocks: int, rule: CopyRule, generator: torch.Generator, room: int) -> list[int]:
+    """Choose random blocks of a span whose copies do not all fit: one, or as many as fit if they are copied alone."""
+    fitting = room // rule.block_length
+    if rule.is_block_causal:
+        return sorted(torch.randperm(num_blocks, generator=generator)[:fitting].tolist())
+    return torch.randint(min(num_blocks, fitting), (1,), generator=generator).tolist()
+
+
+def _num_blocks(length: int, rule: CopyRule) -> int:
+    return -(-length // rule.block_length)
 
 
 def _filled_length(length: int, rule: CopyRule) -> int:
-    return -(-length // rule.block_length) * rule.block_length
+    return _num_blocks(length, rule) * rule.block_length
 
 
 def _blocks_to_copy(num_blocks: int, is_block_causal: bool, draw: float) -> list[int]:

@@ -71,7 +71,7 @@ class Recipe:
             the output projection.
         objective (`str`): `paper` noises the audio of an example; `two_stream` leaves it clean and puts noised copies
             of its blocks behind it, as decoding sees them. Packed rows then hold the copies too, as many as fit, and of
-            the next five keys only the last counts.
+            the next five keys only the last counts. `method: full` writes it into the model's configuration.
         clean_audio_prob (`float`): BANOM, see `Objective`.
         prefix_preservation_prob (`float`): PPM.
         span_truncation_prob (`float`): SST.

@@ -182,6 +182,7 @@ def load_trainable(recipe: Recipe) -> tuple[Any, TttProcessor]:
     dtype = torch.bfloat16 if computes_in_half else torch.float32
     model = load_model(recipe.model, dtype, **_quantization(recipe))
     if recipe.method == "full":
+        model.config.objective = recipe.objective  # is saved with it
         return model.train().requires_grad_(True), processor  # an adapter that was merged left its base frozen
     if starts_from_adapter:  # a new adapter needs a base that others can load too
         base = Path(recipe.output_dir) / MERGED_BASE

@@ -208,6 +208,16 @@ def test_evaluation_losses_of_a_sample_are_the_same_alone_padded_and_packed(fiel
         torch.testing.assert_close(losses_of(model, **batch), alone.mean(0), **CLOSE)
 
 
+def test_packed_rows_that_position_ids_alone_mark_are_told_apart():
+    model = two_stream_model()
+    packed = rows_with_copies(SAMPLES)
+    is_clean = packed["copy_ids"][0] == 0
+    packed = {name: values[:, is_clean] for name, values in packed.items() if name != "copy_ids"}
+    by_samples = losses_of(model, **packed)
+    del packed["sample_ids"]
+    torch.testing.assert_close(losses_of(model, **packed), by_samples, **CLOSE)
+
+
 def test_in_train_mode_copies_are_drawn_from_the_generator_and_the_logits_are_those_of_the_clean_sequences():
     model = two_stream_model().train()
     batch = padded(SAMPLES)
@@ -259,5 +269,8 @@ def test_what_does_not_fit_together_is_an_error():
         model(ids, labels=ids, audio_mask=ids > 0, mask_prob=torch.ones(1), **given)
     with pytest.raises(ValueError, match="`objective` is one of paper, two_stream, got 'two_streams'"):
         tiny_model(objective="two_streams")
+    for mask, reason in (([[1, 0, 1, 1]], "between others"), ([[[[1] * 4] * 4]], "four dimensions")):
+        with pytest.raises(ValueError, match=reason):
+            two_stream_model()(ids, labels=ids, attention_mask=torch.tensor(mask))
     with pytest.raises(ValueError, match="mask_token_id"):
         tiny_model(objective="two_stream", mask_token_id=None)(ids, labels=ids)

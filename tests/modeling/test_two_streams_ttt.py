@@ -106,3 +106,20 @@ def test_spans_whose_copies_have_no_room_are_left_out_at_random():
         chosen.update({position for position, _, _ in found})
     assert len(chosen) == 3 and min(chosen.values()) > 80
     assert drawn(ids, labels, room=3) == [] == drawn(ids, labels, room=-5)
+
+
+def test_of_a_span_whose_copies_have_no_room_a_random_block_is_copied_that_has_some():
+    ids, labels = example(codes=(9,))
+    lengths = collections.Counter()
+    for seed in range(300):
+        ((position, copy, _),) = drawn(ids, labels, seed=seed, room=11)
+        assert position == 8
+        lengths[len(copy)] += 1
+    assert set(lengths) == {4, 8} and min(lengths.values()) > 100
+    rule = CopyRule(AUDIO_START, MASK, (END, END_LAST), 4, is_block_causal=True)
+    places = collections.Counter()
+    for seed in range(300):
+        found = drawn(ids, labels, rule, seed, room=11)
+        assert [len(copy) for _, copy, _ in found] == [4, 4]
+        places.update(position for position, _, _ in found)
+    assert set(places) == {8, 12, 16} and min(places.values()) > 150

@@ -89,10 +89,12 @@ def test_a_recipe_trains_with_it_and_only_the_whole_model(tmp_path: Path):
         tmp_path / "run",
         method="full",
         optimizer="muon",
+        objective="two_stream",
         max_steps=2,
     )
     folder = train(recipe)
     assert json.loads((folder / "training.json").read_text())["updates"] == 2
+    assert json.loads((folder / "config.json").read_text())["objective"] == "two_stream"
     with pytest.raises(ValueError, match="goes with `method: full`"):
         override(Recipe(), {"optimizer": "muon", "method": "lora"})
     with pytest.raises(ValueError, match="adamw, muon"):
