@@ -3,10 +3,11 @@ Draws how the systems of the paper comparison learn: quality beside the CPU time
 several lengths.
 
     python benchmarks/learning_curves.py benchmarks/results/paper_comparison{,_2x,_4x}.json \\
-        --systems ar ttt ttt-two-stream --picture docs/assets/learning_curves.svg
+        --systems ar ttt ttt-two-stream --decodings entropy_bound one_step --picture docs/assets/learning_curves.svg
 
-Prints a table: mean and standard deviation over the seeds of each system at each number of updates. The time of an
-update is that of the longest runs of its system, so that runs of another machine have a place on the axis too.
+Prints a table: mean and standard deviation over the seeds of each system at each number of updates, and in other
+decodings (`OTHER_ROWS`) if asked for, which the picture leaves out. The time of an update is that of the longest runs
+of its system, so that runs of another machine have a place on the axis too.
 
 Depends on results. Independent of models.
 """
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from comparison.systems import SYSTEMS
-from comparison.table import COLUMNS, spread
+from comparison.table import COLUMNS, OTHER_ROWS, spread
 
 SHOWN = ("asr_wer", "qa_exact", "qa_speech", "tts_wer", "tts_keywords", "given_text_wer", "forwards")
 HEADINGS = {name: heading for name, (heading, _) in COLUMNS.items()} | {"tts_keywords": "TTS keywords right"}
@@ -30,10 +31,10 @@ DRAWN = {"qa_exact": "answers right in text", "qa_speech": "answers right in aud
 @dataclass(frozen=True)
 class Point:
     """
-    One system after some updates.
+    One system after some updates, decoded in one way.
 
     Args:
-        system (`str`): Its name.
+        system (`str`): Its title.
         updates (`int`): Of training.
         minutes (`float`): CPU time of so many updates, by the longest runs of the system.
         runs (`list[dict]`): What was measured, one for each seed.
@@ -49,16 +50,17 @@ class Point:
         return [run[name] for run in self.runs if name in run]
 
 
-def points(results: Sequence[dict[str, Any]], systems: Sequence[str]) -> list[Point]:
+def points(results: Sequence[dict[str, Any]], systems: Sequence[str], decodings: Sequence[str] = ()) -> list[Point]:
     """
-    Gather runs by system and length.
+    Gather runs by system, decoding and length.
 
     Args:
         results (`Sequence[dict]`): The runs of all files.
         systems (`Sequence[str]`): Which systems, in this order.
+        decodings (`Sequence[str]`, *optional*): Other ways of decoding than a system's own.
 
     Returns:
-        `list[Point]`: By system, then by updates.
+        `list[Point]`: By system and decoding, then by updates.
     """
     found = []
     for system in systems:
@@ -68,9 +70,11 @@ def points(results: Sequence[dict[str, Any]], systems: Sequence[str]) -> list[Po
             continue
         longest = [run["training"] for run in own if run["training"]["steps"] == lengths[-1]]
         seconds = statistics.mean(training["cpu_seconds"] / training["steps"] for training in longest)
-        for updates in lengths:
-            measured = [run["measured"] for run in own if run["training"]["steps"] == updates]
-            found.append(Point(system, updates, updates * seconds / 60, measured))
+        for part in ("measured", *decodings):
+            title = OTHER_ROWS.get(part, SYSTEMS[system].title)
+            for updates in lengths:
+                measured = [run[part] for run in own if run["training"]["steps"] == updates and part in run]
+                found += [Point(title, updates, updates * seconds / 60, measured)] if measured else []
     return found
 
 
@@ -81,8 +85,8 @@ def table(found: Sequence[Point]) -> str:
     for point in found:
         digits = {name: 1 if name == "forwards" else 3 for name in SHOWN}
         cells = [spread(values, digits[name]) if (values := point.values(name)) else "" for name in SHOWN]
-        title = SYSTEMS[point.system].title
-        lines.append(f"| {title} | {point.updates} | {point.minutes:.1f} | {len(point.runs)} | {' | '.join(cells)} |")
+        head = f"| {point.system} | {point.updates} | {point.minutes:.1f} | {len(point.runs)} | "
+        lines.append(f"{head}{' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -106,7 +110,7 @@ def plot(found: Sequence[Point], path: Path) -> None:
             line = [point for point in found if point.system == system]
             means = [statistics.mean(point.values(name)) for point in line]
             minutes = [point.minutes for point in line]
-            (drawn,) = panel.plot(minutes, means, "-", label=SYSTEMS[system].title)
+            (drawn,) = panel.plot(minutes, means, "-", label=system)
             for point in line:
                 values = point.values(name)
                 panel.plot([point.minutes] * len(values), values, "o", color=drawn.get_color(), markersize=4)
@@ -126,13 +130,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, nargs="+", help="JSON files of paper_comparison.py, one for each length")
     parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
+    parser.add_argument("--decodings", nargs="+", choices=list(OTHER_ROWS), default=[])
     parser.add_argument("--picture", type=Path, help="SVG or PNG")
     options = parser.parse_args(arguments)
     results = [run for path in options.results for run in json.loads(path.read_text())["runs"]]
-    found = points(results, options.systems)
-    print(table(found))
+    print(table(points(results, options.systems, options.decodings)))
     if options.picture:
-        plot(found, options.picture)
+        plot(points(results, options.systems), options.picture)
 
 
 if __name__ == "__main__":

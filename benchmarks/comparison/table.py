@@ -16,8 +16,8 @@ from .systems import SYSTEMS
 
 RESULT = "result.json"
 OTHER_ROWS = {
-    "sampled": "AR, ids drawn (top-k 10, top-p 0.95)",
-    "calibrated": "TtT, a code at a time, calibrated",
+    "sampled": "AR, sampled (top-k 10, top-p 0.95)",
+    "calibrated": "TtT, one code per step, calibrated",
     "blocks_of_8": "TtT, in blocks of 8",
     "entropy_bound": "TtT, two streams, entropy bound of 3 nats",
     "four_steps": "TtT, two streams, 4 steps for a block",
@@ -28,11 +28,11 @@ REFERENCE = "ttt"
 OWN_REFERENCE = {"ttt-block-8": "blocks_of_8"}  # compared with TtT decoded so as well
 COLUMNS = {  # name in the results -> heading, digits
     "asr_wer": ("ASR WER", 3),
-    "qa_exact": ("QA text exact", 3),
-    "qa_speech": ("QA speech right", 3),
+    "qa_exact": ("QA text right", 3),
+    "qa_speech": ("QA audio right", 3),
     "tts_wer": ("TTS WER", 3),
     "given_text_wer": ("TTS WER, text given", 3),
-    "seconds_too_long": ("answer too long, s", 2),
+    "seconds_too_long": ("too long, s", 2),
     "finished": ("replies that end", 3),
     "forwards": ("forwards per reply", 1),
     "seconds": ("s per reply", 3),
@@ -167,7 +167,7 @@ def markdown_table(results: Sequence[dict[str, Any]], floor: dict[str, Any] | No
                 lines.append(_row(title, decoded))
     if floor is not None:
         lines.append(_floor_row("the codec alone", floor))
-        lines.append(_floor_row("the codec, another sentence", floor.get("unrelated", {})))
+        lines.append(_floor_row("the codec, unrelated sentences", floor.get("unrelated", {})))
     return "\n".join(lines)
 
 

@@ -44,7 +44,7 @@ def test_the_table_shows_mean_and_spread_over_the_seeds(tmp_path):
     results = table.collect(tmp_path)
     assert [(r["system"], r["seed"]) for r in results] == [("ar", 0), ("ttt", 0), ("ttt", 1)]
     lines = table.markdown_table(results, {"tts_wer": 0.025, "unrelated": {"tts_wer": 0.75}}).splitlines()
-    floors = ["the codec alone", "the codec, another sentence"]
+    floors = ["the codec alone", "the codec, unrelated sentences"]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     column = cells[0].index("TTS WER")
     assert [row[0] for row in cells[2:]] == ["AR", table.OTHER_ROWS["sampled"], "TtT", *floors]
@@ -127,14 +127,18 @@ def test_curves_have_the_mean_of_the_seeds_and_the_time_of_the_longest_runs(tmp_
     del results[2]["measured"]["given_text_wer"]
     found = learning_curves.points(results, ["ttt", "ttt-block", "ar"])
     assert [(point.system, point.updates, point.minutes) for point in found] == [
-        ("ttt", 100, 3.0),
-        ("ar", 100, 2.0),
-        ("ar", 200, 4.0),
+        ("TtT", 100, 3.0),
+        ("AR", 100, 2.0),
+        ("AR", 200, 4.0),
     ]
     lines = learning_curves.table(found).splitlines()
     wer, given = (lines[0].split(" | ").index(name) for name in ("TTS WER", "TTS WER, text given"))
     rows = [line.strip("| ").split(" | ") for line in lines[2:]]
     assert [row[wer] for row in rows] == ["0.900", "0.600 ± 0.141", "0.300"]
     assert [row[given].strip() for row in rows] == ["0.500", "0.500 ± 0.000", ""]
+    results[0]["sampled"] = results[0]["measured"] | {"tts_wer": 0.8}
+    (sampled,) = learning_curves.points(results, ["ar"], ["sampled", "one_step"])[2:]
+    assert (sampled.system, sampled.updates) == ("AR, sampled (top-k 10, top-p 0.95)", 100)
+    assert sampled.values("tts_wer") == [0.8]
     learning_curves.plot(found, tmp_path / "curves.svg")
     assert "CPU minutes of training" in (tmp_path / "curves.svg").read_text()
