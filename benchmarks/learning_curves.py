@@ -5,7 +5,7 @@ several lengths.
     python benchmarks/learning_curves.py benchmarks/results/paper_comparison{,_2x,_4x}.json \\
         --systems ar ttt ttt-two-stream --decodings entropy_bound one_step --picture docs/assets/learning_curves.svg
 
-Prints a table: mean and standard deviation over the seeds of each system at each number of updates, and in other
+Prints two tables: mean and standard deviation over the seeds of each system at each number of updates, and in other
 decodings (`OTHER_ROWS`) if asked for, which the picture leaves out. The time of an update is that of the longest runs
 of its system, so that runs of another machine have a place on the axis too.
 
@@ -23,7 +23,8 @@ from typing import Any
 from comparison.systems import SYSTEMS
 from comparison.table import COLUMNS, OTHER_ROWS, spread
 
-SHOWN = ("asr_wer", "qa_exact", "qa_speech", "tts_wer", "tts_keywords", "given_text_wer", "forwards")
+ANSWERS = ("asr_wer", "qa_exact", "qa_speech", "forwards")
+READING = ("tts_wer", "tts_keywords", "given_text_wer")
 HEADINGS = {name: heading for name, (heading, _) in COLUMNS.items()} | {"tts_keywords": "TTS keywords right"}
 DRAWN = {"qa_exact": "answers right in text", "qa_speech": "answers right in audio", "tts_wer": "reading aloud, WER"}
 
@@ -78,15 +79,14 @@ def points(results: Sequence[dict[str, Any]], systems: Sequence[str], decodings:
     return found
 
 
-def table(found: Sequence[Point]) -> str:
-    """Write the points as markdown."""
-    headings = " | ".join(HEADINGS[name] for name in SHOWN)
-    lines = [f"| system | updates | CPU min | seeds | {headings} |", "|---" * (len(SHOWN) + 4) + "|"]
+def table(found: Sequence[Point], shown: Sequence[str]) -> str:
+    """Write numbers of the points as markdown: `ANSWERS` with the time of training, or `READING`."""
+    headings = " | ".join(HEADINGS[name] for name in shown)
+    lines = [f"| system | updates | CPU min | {headings} |", "|---" * (len(shown) + 3) + "|"]
     for point in found:
-        digits = {name: 1 if name == "forwards" else 3 for name in SHOWN}
-        cells = [spread(values, digits[name]) if (values := point.values(name)) else "" for name in SHOWN]
-        head = f"| {point.system} | {point.updates} | {point.minutes:.1f} | {len(point.runs)} | "
-        lines.append(f"{head}{' | '.join(cells)} |")
+        digits = {name: 1 if name == "forwards" else 3 for name in shown}
+        cells = [spread(values, digits[name]) if (values := point.values(name)) else "" for name in shown]
+        lines.append(f"| {point.system} | {point.updates} | {point.minutes:.1f} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -134,7 +134,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--picture", type=Path, help="SVG or PNG")
     options = parser.parse_args(arguments)
     results = [run for path in options.results for run in json.loads(path.read_text())["runs"]]
-    print(table(points(results, options.systems, options.decodings)))
+    found = points(results, options.systems, options.decodings)
+    print(table(found, ANSWERS), table(found, READING), sep="\n\n")
     if options.picture:
         plot(points(results, options.systems), options.picture)
 

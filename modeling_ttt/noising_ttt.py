@@ -95,7 +95,7 @@ def draw_noise(
 def _samples(
     input_ids: torch.Tensor, attention_mask: torch.Tensor | None, position_ids: torch.Tensor | None
 ) -> torch.Tensor:
-    """Tell samples apart by what `forward` gets: a padding mask, or position ids that start again."""
+    """Number samples by what `forward` gets: a padding mask, or position ids that start again."""
     if attention_mask is None:
         return samples_of(input_ids, None) if position_ids is None else samples_by_positions(position_ids)
     if attention_mask.ndim != 2:

@@ -131,11 +131,11 @@ def test_curves_have_the_mean_of_the_seeds_and_the_time_of_the_longest_runs(tmp_
         ("AR", 100, 2.0),
         ("AR", 200, 4.0),
     ]
-    lines = learning_curves.table(found).splitlines()
-    wer, given = (lines[0].split(" | ").index(name) for name in ("TTS WER", "TTS WER, text given"))
-    rows = [line.strip("| ").split(" | ") for line in lines[2:]]
+    lines = learning_curves.table(found, learning_curves.READING).splitlines()
+    head, _, *rows = ([cell.strip() for cell in line.split("|")] for line in lines)
+    wer, given = (head.index(name) for name in ("TTS WER", "TTS WER, text given"))
     assert [row[wer] for row in rows] == ["0.900", "0.600 ± 0.141", "0.300"]
-    assert [row[given].strip() for row in rows] == ["0.500", "0.500 ± 0.000", ""]
+    assert [row[given] for row in rows] == ["0.500", "0.500 ± 0.000", ""]
     results[0]["sampled"] = results[0]["measured"] | {"tts_wer": 0.8}
     (sampled,) = learning_curves.points(results, ["ar"], ["sampled", "one_step"])[2:]
     assert (sampled.system, sampled.updates) == ("AR, sampled (top-k 10, top-p 0.95)", 100)
