@@ -54,11 +54,17 @@ def write_published(
 
     Raises:
         FileExistsError: If the folder holds something.
-        ValueError: If an adapter's base is a folder of this machine, which others do not have.
+        ValueError: If an adapter's base is a folder of this machine, which others do not have; or there is no adapter
+            to merge.
     """
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{str(out)!r} is not empty: choose a new folder.")
     base, adapter = split_model_name(trained)
+    if merge and adapter is None:
+        raise ValueError(
+            f"{trained!r} is a whole model and no adapter, so there is nothing to merge: use it as it is. `ttt publish "
+            "--to` writes it to a new folder."
+        )
     if adapter is not None and not merge and base_model is None and Path(base).is_dir():
         raise ValueError(
             f"The adapter was trained from the folder {base!r}, which others do not have: give its Hub id by "

@@ -1,11 +1,14 @@
 """Texts that a synthesiser reads become recordings with a manifest."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+import finetune.nano.speech
 from finetune.nano.speech.read_aloud import read_aloud, recorded
 from finetune.nano.speech.voices import Utterance, Word
 
@@ -47,3 +50,11 @@ def test_a_killed_run_goes_on_and_its_unfinished_line_is_written_again(tmp_path)
     assert read_aloud(["Attivato.", "Nuovo messaggio."], [again], tmp_path, "it") == []
     assert again.spoken == ["Nuovo messaggio."] and manifest.read_text("utf-8") == whole
     assert len(recorded(manifest)) == 2
+
+
+def test_the_italian_sentences_can_be_read_as_they_are_written():
+    file = Path(finetune.nano.speech.__file__).with_name("italian.txt")
+    sentences = file.read_text("utf-8").splitlines()
+    assert len(set(sentences)) == len(sentences) == 2111
+    assert not [each for each in sentences if not re.fullmatch(r"[A-Za-zàèéìòùÈ' ,.?!;:]+", each)]
+    assert max(len(each.split()) for each in sentences) <= 12 and sentences != sorted(sentences)

@@ -187,6 +187,12 @@ def test_a_merged_folder_is_complete(root, tmp_path, ids):
         write_published(str(root / "one"), folder, merge=True)
 
 
+def test_a_whole_model_is_not_merged(root, tmp_path):
+    with pytest.raises(ValueError, match="nothing to merge.*--to"):
+        write_published(str(root / "base"), tmp_path / "merged", merge=True)
+    assert not (tmp_path / "merged").exists()
+
+
 def test_speak_answers_once_with_each_adapter(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     command = ["speak", "--text", "ciao", "--model", str(root / "base"), "--language", "it", "--out", "out.wav"]
