@@ -188,7 +188,7 @@ def test_a_merged_folder_is_complete(root, tmp_path, ids):
 
 
 def test_a_whole_model_is_not_merged(root, tmp_path):
-    with pytest.raises(ValueError, match="nothing to merge.*--to"):
+    with pytest.raises(ValueError, match=r"nothing to merge.*--to"):
         write_published(str(root / "base"), tmp_path / "merged", merge=True)
     assert not (tmp_path / "merged").exists()
 
