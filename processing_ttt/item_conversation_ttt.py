@@ -22,6 +22,7 @@ from .streaming_ttt import GeneratesReplies, ReplyFeed
 from .tasks_ttt import AudioPart, Message, TextPart
 
 ROUNDING_SECONDS = 0.001  # by which a client may round the time that it played
+ANY_PROMPT = "."  # a system prompt that takes no time, where only messages count
 
 
 @dataclass(eq=False)
@@ -281,7 +282,7 @@ class TttItemConversation:
         room, ids = self.room(max_new_tokens), self.rendered(items)
         if len(ids) > room:
             frame = len(self.rendered([]))
-            lengths = [len(self.rendered([item])) - frame for item in items]
+            lengths = [self.length_of(item) for item in items]
             while len(lengths) > 1 and frame + sum(lengths) > room:
                 del lengths[0]
             ids = self.rendered(items[len(items) - len(lengths) :])
@@ -311,14 +312,26 @@ class TttItemConversation:
         Returns:
             `list[int]`: The system prompt, the messages, and the begin of a reply.
         """
-        task = "chat" if self.has_audio else "text"
-        given = self.instructions if self.instructions is not None else self.system_prompt
-        messages = self.processor.messages(task, text="?", system_prompt=given)[:1]
+        return self._rendered(items, self.instructions if self.instructions is not None else self.system_prompt)
+
+    def length_of(self, item: TttItem) -> int:
+        """
+        Count the token ids of a message, whatever the system prompt is.
+
+        Args:
+            item ([`TttItem`]): The message.
+
+        Returns:
+            `int`: By how many a prompt with it is longer.
+        """
+        return len(self._rendered([item], ANY_PROMPT)) - len(self._rendered([], ANY_PROMPT))
+
+    def _rendered(self, items: Sequence[TttItem], system_prompt: str | None) -> list[int]:
+        messages = self.processor.messages("chat" if self.has_audio else "text", "?", system_prompt=system_prompt)[:1]
         messages += [_as_message(item) for item in items]
         codes = [item.codes for item in items if item.codes is not None]
-        return self.processor.prompt_ids(
-            messages, codes, [self._closed(item.ids) for item in items if item.role == "assistant"]
-        )
+        replies = [self._closed(item.ids) for item in items if item.role == "assistant"]
+        return self.processor.prompt_ids(messages, codes, replies)
 
     def _closed(self, reply_ids: Sequence[int]) -> list[int]:
         """Leave out the end of a reply, and close a span in which it was cut off."""

@@ -20,6 +20,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from .openai_streams import StreamCut
+
 HEADER_SECONDS = 10.0  # for the headers of a request to come, all of them
 MAX_MESSAGE_BYTES = 8 * 2**20  # of a WebSocket; the routes have smaller limits, and sentences for them
 # Requests that end within this time after a signal are answered; what is left of 5 s is for what the rest holds.
@@ -124,10 +126,12 @@ class Listener(uvicorn.Server):
         await super().shutdown(sockets)
 
     def _is_no_interruption(self, record: logging.LogRecord) -> bool:
-        """Keep tracebacks of streams that were stopped out of the log; MCP's then begin a second answer."""
+        """Keep tracebacks of streams that were cut or stopped out of the log; MCP's then begin a second answer."""
         error = record.exc_info[1] if record.exc_info else None
         is_second_answer = isinstance(error, RuntimeError) and str(error).startswith("Expected ASGI message")
-        return not isinstance(error, asyncio.CancelledError) and not (is_second_answer and self.should_exit)
+        return not isinstance(error, (asyncio.CancelledError, StreamCut)) and not (
+            is_second_answer and self.should_exit
+        )
 
 
 class PatientProtocol(H11Protocol):

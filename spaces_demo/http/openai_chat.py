@@ -46,7 +46,7 @@ def chat_router(service: TalkService, served: ServedModels) -> APIRouter:
     async def completions(body: ChatBody, request: Request) -> Response:
         """Answer the last message of a chat, in text or in text and audio."""
         adapter = served.adapter(body.model, None if body.audio is None else body.audio.voice)
-        asked = talk_request(body, replies, adapter, user_of(request))
+        asked = talk_request(body, replies, adapter, user_of(request), service.longest_reply)
         rate = service.processor.codec_config.output_sampling_rate
         encoder = _encoder(body, rate) if body.has_audio else None
         answer = ChatAnswer(body, replies, encoder)
@@ -105,9 +105,12 @@ class ChatAnswer:
 
     async def chunks(self, stream: AsyncTalkStream) -> AsyncGenerator[dict[str, Any], None]:
         """Write the answer while the reply is generated."""
-        yield self._chunk({"role": "assistant", **self._text("")})
+        has_begun = False
         async with stream:
             async for event in stream:
+                if not has_begun:  # an error before the first event is the response's own
+                    has_begun = True
+                    yield self._chunk({"role": "assistant", **self._text("")})
                 if isinstance(event, TttTextDelta):
                     yield self._chunk(self._text(event.text))
                 elif isinstance(event, TttAudioChunk) and self.encoder is not None:

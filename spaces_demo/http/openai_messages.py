@@ -131,7 +131,9 @@ class ChatBody(BaseModel):
         return chosen if self.audio is None else self.audio.format
 
 
-def talk_request(body: ChatBody, replies: PastReplies, adapter: str | None, user: str | None) -> TalkRequest:
+def talk_request(
+    body: ChatBody, replies: PastReplies, adapter: str | None, user: str | None, longest_reply: int
+) -> TalkRequest:
     """
     Write a chat as a request.
 
@@ -140,6 +142,7 @@ def talk_request(body: ChatBody, replies: PastReplies, adapter: str | None, user
         replies ([`PastReplies`]): Replies that its messages name.
         adapter (`str`, *optional*): The adapter that is asked.
         user (`str`, *optional*): Who asks.
+        longest_reply (`int`): What a longer answer is lowered to.
 
     Returns:
         [`TalkRequest`].
@@ -160,6 +163,7 @@ def talk_request(body: ChatBody, replies: PastReplies, adapter: str | None, user
     ]
     text, audio = _asked(chat[-1])
     most = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    most = most if most is None else min(most, longest_reply)
     has_audio = body.has_audio or audio is not None or bool(history)
     return TalkRequest(
         "chat" if has_audio else "text",

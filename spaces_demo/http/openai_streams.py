@@ -7,6 +7,7 @@ Depends on HTTP. Independent of what is sent.
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
 from typing import Any, TypeVar
 
@@ -19,6 +20,12 @@ from .openai_errors import error_response
 
 Result = TypeVar("Result")
 NO_CACHE = {"Cache-Control": "no-store"}
+
+logger = logging.getLogger(__name__)
+
+
+class StreamCut(Exception):
+    """Ends a stream of bytes in the middle: the connection is closed, by which the client sees that it is not whole."""
 
 
 async def streamed(request: Request, pieces: AsyncGenerator[bytes, None], media_type: str) -> Response:
@@ -38,8 +45,12 @@ async def streamed(request: Request, pieces: AsyncGenerator[bytes, None], media_
     async def all_pieces() -> AsyncIterator[bytes]:
         async with contextlib.aclosing(pieces):
             yield first
-            async for piece in pieces:
-                yield piece
+            try:
+                async for piece in pieces:
+                    yield piece
+            except RequestError as error:
+                logger.warning("A stream was cut: %s", error)
+                raise StreamCut from error
 
     return StreamingResponse(all_pieces(), media_type=media_type, headers=NO_CACHE)
 

@@ -180,11 +180,14 @@ class NamedConversation:
                     raise ProtocolError("invalid_value", "Only a user's message has audio.", "item.content")
                 recordings.append(samples_of(part.audio))
                 content.append({"type": "input_audio", "transcript": None})
-            elif part.text is None:
-                raise ProtocolError("invalid_value", "A part of this type has text.", "item.content")
+            elif part.type == "output_audio" and message.role != "assistant":
+                raise ProtocolError("invalid_value", "Only an assistant's message has such a part.", "item.content")
             else:
-                texts.append(part.text)
-                content.append({"type": kind, "text": part.text})
+                given_text = part.transcript if part.type == "output_audio" else part.text
+                if given_text is None:
+                    raise ProtocolError("invalid_value", "A part of this type has text.", "item.content")
+                texts.append(given_text)
+                content.append({"type": kind, "text": given_text})
         if len(recordings) > 1:
             raise ProtocolError("invalid_value", "A message has at most one recording.", "item.content")
         given = "\n".join(texts).strip()
@@ -202,10 +205,10 @@ class NamedConversation:
 
     def _end_of(self, text: str) -> str:
         """Return a text or, of a long one, the end: at most half of a prompt, which leaves room for other messages."""
-        most = self.inner.room() // 2 + len(self.inner.rendered([]))  # the frame: the system prompt
+        most = self.inner.room() // 2
 
         def fits(begin: int) -> bool:
-            return len(self.inner.rendered([TttItem("user", text[begin:])])) <= most
+            return self.inner.length_of(TttItem("user", text[begin:])) <= most
 
         return text if fits(0) else text[bisect_left(range(len(text)), True, key=fits) :]
 

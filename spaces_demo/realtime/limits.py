@@ -16,6 +16,7 @@ class RealtimeLimits:
         event_bytes (`int`): Longest event of a client.
         items (`int`): Most messages of a conversation.
         text_characters (`int`): Longest text of a message; of a longer one the end counts.
+        instructions_characters (`int`): Longest instructions.
     """
 
     sessions: int = 16
@@ -25,3 +26,4 @@ class RealtimeLimits:
     event_bytes: int = 4 * 2**20
     items: int = 512
     text_characters: int = 8000
+    instructions_characters: int = 32_000

@@ -108,6 +108,11 @@ class AudioPatch(_Model):
 Modalities: TypeAlias = Annotated[list[Literal["text", "audio"]], Field(min_length=1, max_length=2)]
 MaxOutputTokens: TypeAlias = Annotated[int, Field(ge=1, le=8192)] | Literal["inf"] | None
 NoTools: TypeAlias = Annotated[list[Any], Field(max_length=0)] | None
+Metadata: TypeAlias = (
+    Annotated[dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)]
+    | None
+)
+LONGEST_AUDIO_MS = 86_400_000  # a day
 
 
 class SessionPatch(_Model):
@@ -136,11 +141,15 @@ class SessionPatch(_Model):
 
 
 class ContentPart(BaseModel):
-    """A part of a message: `input_text`, `input_audio`, `output_text`, and `text` of other servers."""
+    """
+    A part of a message: `input_text`, `input_audio`, `output_text`, and `text` of other servers. Of `output_audio`, as
+    a reply is stated, the transcript counts.
+    """
 
-    type: Literal["input_text", "input_audio", "output_text", "text"]
+    type: Literal["input_text", "input_audio", "output_text", "output_audio", "text"]
     text: str | None = None
     audio: str | None = None
+    transcript: str | None = None
 
 
 class MessageItem(BaseModel):
@@ -153,14 +162,18 @@ class MessageItem(BaseModel):
 
 
 class ResponseOptions(_Model):
-    """`response` of `response.create`; `tool_choice` and `audio` have no effect, a response joins the conversation."""
+    """
+    `response` of `response.create`; `tool_choice` and `audio` have no effect, a response joins the conversation.
+    `tools` and `prompt` must be empty.
+    """
 
     instructions: str | None = None
     output_modalities: Modalities | None = None
     max_output_tokens: MaxOutputTokens = None
-    metadata: Annotated[dict[str, str] | None, Field(max_length=16)] = None
+    metadata: Metadata = None
     conversation: Literal["auto"] | None = None
     tools: NoTools = None
+    prompt: None = None
     tool_choice: Any = None
     audio: Any = None
 
@@ -212,7 +225,7 @@ class ItemTruncate(ClientEvent):
     type: Literal["conversation.item.truncate"]
     item_id: str
     content_index: Literal[0] = 0
-    audio_end_ms: Annotated[int, Field(ge=0)]
+    audio_end_ms: Annotated[int, Field(ge=0, le=LONGEST_AUDIO_MS)]
 
 
 class ItemDelete(ClientEvent):

@@ -70,8 +70,9 @@ class Response:
         self.item = self.conversation.begin_reply()
 
     def cancel(self, reason: str) -> None:
-        """Stop it, within one forward pass of the model; its last events follow."""
+        """Stop it, within one forward pass of the model; its last events follow. The client stops playing it, too."""
         self.cancel_reason = self.cancel_reason or reason
+        self.playing_until = 0.0
         if self._stream is not None:
             self._stream.cancel()
 
@@ -130,13 +131,13 @@ class Response:
         await self.emit("response.content_part.added", **self._place(), part=part)
 
     async def _conclude(self) -> None:
-        """Send the last events. What a client that interrupted did not get leaves the conversation."""
-        status = self._status()
+        """Send the last events. What a client did not get of a reply that was stopped leaves the conversation."""
+        status = self.status
         if self.has_begun:
             if status != "cancelled":
                 await self._send_audio(self._resampling.finish(), [])
-            elif self.settings.has_audio:
-                self.conversation.truncate(self.item, self.seconds_sent)
+            if status in ("cancelled", "failed") and self.settings.has_audio:
+                self.text = self.conversation.truncate(self.item, self.seconds_sent)
             if self.settings.has_audio:
                 await self.emit("response.output_audio.done", **self._place())
                 await self.emit("response.output_audio_transcript.done", **self._place(), transcript=self.text)
@@ -151,7 +152,9 @@ class Response:
         self.is_over = True
         await self.emit("response.done", response=self._described(status))
 
-    def _status(self) -> str:
+    @property
+    def status(self) -> str:
+        """`completed`, `incomplete`, `cancelled` or `failed`, once it is over."""
         if self.cancel_reason is not None:
             return "cancelled"
         if self._error is not None:

@@ -7,7 +7,7 @@ Depends on FastAPI and sessions. Independent of the model.
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from fastapi import APIRouter, WebSocket
@@ -55,7 +55,7 @@ def realtime_router(service: TalkService, model_name: str = "ttt", limits: Realt
         try:
             if len(running) >= chosen.sessions:
                 await session.refuse("too_many_sessions", f"{chosen.sessions} sessions are open: try again later.")
-                await websocket.close(TRY_AGAIN_LATER)
+                await connection.close(TRY_AGAIN_LATER)
                 return
             running.add(session)
             await session.open()
@@ -86,7 +86,7 @@ async def _serve(session: RealtimeSession, connection: "_Connection") -> None:
                 if is_over
                 else f"There was no event for {connection.limits.idle_seconds:g} s: open another session.",
             )
-            await connection.websocket.close(GOING_AWAY)
+            await connection.close(GOING_AWAY)
             return
         if message is None:
             await session.refuse("invalid_event", "Events are JSON in text messages, not bytes.")
@@ -106,10 +106,18 @@ class _Connection:
 
     async def send(self, event: Mapping[str, Any]) -> None:
         """Send an event; a client that does not take it in time has left."""
+        await self._in_time(self.websocket.send_text(json.dumps(event)))
+
+    async def close(self, code: int) -> None:
+        """Close the connection, unless the client has."""
+        await self._in_time(self.websocket.close(code))
+
+    async def _in_time(self, sending: Coroutine[Any, Any, None]) -> None:
         if self.websocket.application_state != WebSocketState.CONNECTED:
+            sending.close()
             raise ClientLeft
         try:
-            await asyncio.wait_for(self.websocket.send_text(json.dumps(event)), self.limits.send_seconds)
+            await asyncio.wait_for(sending, self.limits.send_seconds)
         except Exception as error:  # each server has an exception of its own for a closed connection
             raise ClientLeft from error
 

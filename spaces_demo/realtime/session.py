@@ -11,11 +11,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..service import Busy, DecodingOptions, RequestError, TalkRequest, TalkService
+from ..service.request import checked_text
 from . import protocol
 from .audio import RATE, InputBuffer, as_float, samples_of
 from .conversation import NO_ITEM, NamedConversation, NamedItem, new_id
@@ -162,10 +164,19 @@ class RealtimeSession:
         return self.settings.described(self.session_id, self.model, self.expires_at, self.limits)
 
     async def _update(self, patch: protocol.SessionPatch) -> None:
-        before, self.settings = self.settings, self.settings.patched(patch)
+        before, self.settings = self.settings, self._patched(patch)
         if self.settings.turn_detection != before.turn_detection:
             self.tracker, self._turn, self._turn_id = self._new_tracker(), None, None
         await self.emit("session.updated", session=self._described())
+
+    def _patched(self, patch: protocol.SessionPatch | ResponseOptions) -> Settings:
+        """Change the settings, unless the instructions cannot be read."""
+        limits = replace(self.service.limits, text_characters=self.limits.instructions_characters)
+        try:
+            checked_text(patch.instructions, limits)
+        except RequestError as error:
+            raise ProtocolError("invalid_value", f"instructions: {error}", "instructions") from error
+        return self.settings.patched(patch, self.service.longest_reply)
 
     def _new_tracker(self) -> TurnTracker | None:
         turn_detection = self.settings.turn_detection
@@ -271,7 +282,7 @@ class RealtimeSession:
 
     async def _truncate(self, event: protocol.ItemTruncate) -> None:
         named = self._closed_item(event.item_id)
-        if not named.seconds_sent:
+        if not any(part["type"] == "output_audio" for part in named.content):
             raise ProtocolError("invalid_value", "Only a reply with audio can be cut.", "item_id")
         seconds = event.audio_end_ms / 1000
         if seconds > named.seconds_sent + 1.0:  # a player may be a moment ahead
@@ -279,6 +290,8 @@ class RealtimeSession:
             raise ProtocolError("invalid_value", f"The reply has {sent} of audio.", "audio_end_ms")
         text = self.conversation.inner.truncate(named.item, seconds)
         named.content = [{"type": "output_audio", "transcript": text}]
+        if self.response is not None and self.response.item is named.item:
+            self.response.playing_until = 0.0  # the client has stopped playing it
         await self.emit(
             "conversation.item.truncated",
             item_id=event.item_id,
@@ -297,6 +310,8 @@ class RealtimeSession:
         await asyncio.sleep(TRANSCRIPTION_DELAY_SECONDS)  # the response comes first
         if self._responding is not None:
             await asyncio.wait({self._responding})
+        if named.item_id not in self.conversation:
+            return  # it was deleted
         index = next(number for number, part in enumerate(named.content) if part["type"] == "input_audio")
         place = {"item_id": named.item_id, "content_index": index}
         asked = TalkRequest("asr", audio=(RATE, samples), adapter=self.adapter, user=self.user)
@@ -325,7 +340,7 @@ class RealtimeSession:
                 "conversation_already_has_active_response", "A response is in progress: cancel it, or wait for its end."
             )
         self.conversation.check_room()
-        settings = self.settings if options is None else self.settings.patched(options)
+        settings = self.settings if options is None else self._patched(options)
         self.response = Response(
             new_id("resp"),
             new_id("item"),
@@ -346,13 +361,15 @@ class RealtimeSession:
             async with self._caching:
                 await response.run(self.service)
         finally:
-            described = response.described_item("incomplete" if response.cancel_reason else "completed")
+            described = response.described_item("completed" if response.status == "completed" else "incomplete")
             named.content, named.status = described["content"], described["status"]
             named.seconds_sent = response.seconds_sent
             if not response.has_begun:
                 self.conversation.forget(named)
 
     async def _interrupt(self) -> None:
+        if self.response is not None:
+            self.response.playing_until = 0.0  # the client stops playing what it has, too
         if self._responding is not None and not self._responding.done() and self.response is not None:
             self.response.cancel("turn_detected")
             await asyncio.wait({self._responding})

@@ -35,15 +35,24 @@ class Settings:
     transcribes: bool = False
     turn_detection: TurnDetection | None = field(default_factory=TurnDetection)
 
-    def patched(self, patch: SessionPatch | ResponseOptions) -> "Settings":
-        """Return the settings with what a client set in `session.update` or `response.create`."""
+    def patched(self, patch: SessionPatch | ResponseOptions, longest_reply: int) -> "Settings":
+        """
+        Return the settings with what a client set in `session.update` or `response.create`.
+
+        Args:
+            patch ([`SessionPatch`] or [`ResponseOptions`]): What it set.
+            longest_reply (`int`): What more output tokens are lowered to.
+
+        Returns:
+            [`Settings`].
+        """
         changed, given = self, patch.model_fields_set
         if "instructions" in given:
             changed = replace(changed, instructions=patch.instructions or None)
         if patch.output_modalities is not None:
             changed = replace(changed, has_audio="audio" in patch.output_modalities)
         if "max_output_tokens" in given:
-            changed = replace(changed, max_output_tokens=_as_number(patch.max_output_tokens))
+            changed = replace(changed, max_output_tokens=_at_most(patch.max_output_tokens, longest_reply))
         if isinstance(patch, SessionPatch) and isinstance(patch.audio, AudioPatch) and patch.audio.input is not None:
             if "transcription" in patch.audio.input.model_fields_set:
                 changed = replace(changed, transcribes=patch.audio.input.transcription is not None)
@@ -109,5 +118,5 @@ class Settings:
         return stated | {"type": "server_vad", "idle_timeout_ms": None}
 
 
-def _as_number(given: MaxOutputTokens) -> int | None:
-    return None if given == "inf" or given is None else int(given)
+def _at_most(given: MaxOutputTokens, longest: int) -> int | None:
+    return None if given == "inf" or given is None else min(int(given), longest)

@@ -172,6 +172,11 @@ class TalkService:
         """Begin a conversation for `TalkRequest.conversation`: its cache is kept between turns."""
         return TttConversation(self.model, self.processor)
 
+    @property
+    def longest_reply(self) -> int:
+        """Token ids that a client may ask for at most: half of the model's context, which leaves room for a prompt."""
+        return self.model.config.text_config.max_position_embeddings // 2
+
     def prefill(self, request: TalkRequest, codes: Sequence[int], is_whole: bool) -> bool:
         """
         Compute what is known of a prompt whose question is still spoken, in the calling thread: see

@@ -252,7 +252,9 @@ def test_a_web_socket_of_a_foreign_page_is_closed():
 
 def test_a_web_socket_with_too_many_values_is_closed():
     sent, given = [], []
-    messages = [{"type": "websocket.receive", "text": "[1]"}, {"type": "websocket.receive", "text": "[" * 30_000}]
+    text = '["a \\"quoted\\" text", "' + "1," * 30_000 + '"]'  # with two separators outside of strings
+    many = '["' + '","' * 30_000 + '"]'
+    messages = [{"type": "websocket.receive", "text": text}, {"type": "websocket.receive", "text": many}]
 
     async def app(scope, receive, send):
         given.extend([await receive(), await receive()])
@@ -264,5 +266,5 @@ def test_a_web_socket_with_too_many_values_is_closed():
         sent.append(message)
 
     asyncio.run(guarded(app)({"type": "websocket", "headers": []}, receive, send))
-    assert given == [{"type": "websocket.receive", "text": "[1]"}, {"type": "websocket.disconnect", "code": 1009}]
+    assert given == [{"type": "websocket.receive", "text": text}, {"type": "websocket.disconnect", "code": 1009}]
     assert sent == [{"type": "websocket.close", "code": 1009}]

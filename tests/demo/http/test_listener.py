@@ -188,3 +188,28 @@ def test_requests_that_end_in_time_are_answered_and_endless_streams_end(monkeypa
             thread.join(30)
         assert time.monotonic() - since < 8 and stopped.is_set()
     assert answers == [b"yes", http.client.IncompleteRead]
+
+
+def test_a_stream_that_is_cut_leaves_a_line_and_no_traceback(caplog):
+    from fastapi import FastAPI, Request
+
+    from spaces_demo.http.openai_streams import streamed
+    from spaces_demo.service import RequestError
+
+    app = FastAPI()
+
+    async def pieces():
+        yield b"some audio"
+        raise RequestError("The answer took longer than 1 s.")
+
+    @app.get("/")
+    async def audio(request: Request):
+        return await streamed(request, pieces(), "audio/pcm")
+
+    with listening(app) as (address, _), caplog.at_level(logging.WARNING):
+        connection = http.client.HTTPConnection(*address[:2], timeout=30)
+        connection.request("GET", "/")
+        with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+            connection.getresponse().read()
+        connection.close()
+    assert [record.getMessage() for record in caplog.records] == ["A stream was cut: The answer took longer than 1 s."]

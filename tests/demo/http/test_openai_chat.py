@@ -165,6 +165,23 @@ def test_a_wrong_request_is_an_error_in_openai_s_form(server, param, says, messa
     assert answer.status_code == (404 if param == "model" else 400)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_audio_that_is_refused_while_it_is_encoded_has_a_status_in_a_stream_too(server, stream):
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(16000), 16000, format="wav")
+    data = base64.b64encode(file.getvalue()).decode()
+    silent = [{"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}]
+    body = {"model": "nano", "messages": asked(silent), "stream": stream}
+    answer = httpx.post(f"{server.url}/chat/completions", json=body, timeout=60)
+    assert answer.status_code == 400 and "silent" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_a_longer_answer_than_the_context_has_room_for_is_lowered(server, name):
+    answer = create(server, asked(QUESTION), **{name: 8000})
+    assert answer.usage.completion_tokens <= server.service.longest_reply == 256
+
+
 def test_a_client_that_leaves_in_mid_answer_stops_the_model(server, monkeypatch):
     cancelled = stop_event(monkeypatch)
     service = server.service

@@ -136,13 +136,122 @@ def test_a_cancelled_reply_keeps_the_words_of_which_audio_was_sent(service):
         while not words_of(client.events):
             await asyncio.sleep(0.01)
         await client.send("response.cancel")
-        return client.session.conversation.inner, client.session.response
+        done = client.events[-1]["response"]
+        retrieved = await client.send("conversation.item.retrieve", item_id=client.session.response.item_id)
+        return client, done["output"][0], retrieved["item"]
 
-    inner, response = run(cancelled())
+    client, done, retrieved = run(cancelled())
+    inner, response = client.session.conversation.inner, client.session.response
     kept = inner.text_of(inner.items[1])
-    assert kept and response.text.startswith(kept)
+    said = "".join(event["delta"] for event in client.events if event["type"].endswith("transcript.delta"))
+    assert kept and said.startswith(kept)
+    assert done["content"] == retrieved["content"] == [{"type": "output_audio", "transcript": kept}]
+    assert done["status"] == retrieved["status"] == "incomplete"
     *before, _ = inner.processor.layout.parse_reply(inner.items[1].ids).spans
     assert sum(len(span.codes) for span in before) / 25 < response.seconds_sent
+
+
+def test_a_reply_that_is_cancelled_before_its_audio_keeps_nothing_and_can_be_cut_at_zero(service):
+    async def cancelled():
+        client = Client(service)
+        await client.write(QUESTION)
+        await client.send("response.create")
+        while not any(event["type"].endswith("transcript.delta") for event in client.events):
+            await asyncio.sleep(0)
+        client.session.response._stream.cancel()
+        client.session.response.seconds_sent = 0.0
+        await client.send("response.cancel")
+        name = client.session.response.item_id
+        assert client.session.conversation[name].content == [{"type": "output_audio", "transcript": ""}]
+        return await client.send("conversation.item.truncate", item_id=name, audio_end_ms=0)
+
+    assert run(cancelled())["type"] == "conversation.item.truncated"
+
+
+@pytest.mark.parametrize("way", ["truncate", "cancel", "speech"])
+def test_a_reply_that_its_client_stopped_is_not_audible(service, way):
+    async def stopped():
+        client = Client(service)
+        if way == "cancel":
+            await client.write(QUESTION)
+            await client.send("response.create")
+            while not words_of(client.events):
+                await asyncio.sleep(0.01)
+            await client.send("response.cancel")
+        else:
+            reply = await client.ask(QUESTION)
+            client.session.response.playing_until += 60.0
+            assert client.session._is_audible
+            if way == "speech":
+                await client.session._interrupt()
+            else:
+                await client.send("conversation.item.truncate", item_id=reply["id"], audio_end_ms=500)
+        return client.session._is_audible
+
+    assert run(stopped()) is False
+
+
+def test_more_output_tokens_than_half_of_the_context_are_lowered(service):
+    async def ask():
+        client = Client(service)
+        session = {"type": "realtime", "max_output_tokens": 4096}
+        stated = (await client.send("session.update", session=session))["session"]["max_output_tokens"]
+        await client.ask(QUESTION)
+        return stated, client.events[-1]["response"]
+
+    stated, response = run(ask())
+    assert stated == 256 and response["status"] in ("completed", "incomplete")
+
+
+def test_a_reply_that_was_cut_off_by_its_length_is_incomplete_whoever_asks(service):
+    async def ask():
+        client = Client(service)
+        await client.send("session.update", session={"type": "realtime", "max_output_tokens": 20})
+        reply = await client.ask(QUESTION)
+        return reply, (await client.send("conversation.item.retrieve", item_id=reply["id"]))["item"]
+
+    reply, retrieved = run(ask())
+    assert reply["status"] == retrieved["status"] == "incomplete"
+
+
+def test_an_earlier_reply_comes_back_in_the_form_in_which_it_was_stated(service):
+    content = [{"type": "output_audio", "transcript": "Hello there"}]
+    item = {"type": "message", "role": "assistant", "content": content}
+    stated = run(Client(service).send("conversation.item.create", item=item))["item"]
+    assert stated["content"] == [{"type": "output_text", "text": "Hello there"}]
+
+
+def test_a_deleted_message_is_not_transcribed(service, monkeypatch):
+    monkeypatch.setattr("spaces_demo.realtime.session.TRANSCRIPTION_DELAY_SECONDS", 0.01)
+
+    async def deleted():
+        client = Client(service)
+        await client.send("session.update", session={"type": "realtime", "audio": {"input": {"transcription": {}}}})
+        item = await client.write(type="input_audio", audio=as_base64(tone(0.5)))
+        await client.send("conversation.item.delete", item_id=item["id"])
+        await asyncio.gather(*client.session._tasks)
+        return [event["type"] for event in client.events]
+
+    assert run(deleted())[-1] == "conversation.item.deleted"
+
+
+def test_long_instructions_are_written_once_for_a_prompt_that_is_too_long(service, monkeypatch):
+    inner = conversation_of(service, [])
+    inner.instructions = "word " * 30
+    for number in range(60):
+        inner.add("user", f"The {number}th message")
+    frame = len(inner.rendered([]))
+    assert inner.length_of(inner.items[0]) == len(inner.rendered([inner.items[0]])) - frame
+    written = []
+    rendered = inner._rendered
+
+    def counted(items, system_prompt):
+        written.append(system_prompt)
+        return rendered(items, system_prompt)
+
+    monkeypatch.setattr(inner, "_rendered", counted)
+    assert len(inner.prompt_ids(inner.begin_reply())) <= inner.room()
+    assert written.count(inner.instructions) == 3 and len(written) > 60
 
 
 def test_sessions_at_the_same_time_get_the_replies_that_each_gets_alone():

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from realtime_fixtures import MANUAL, as_base64, connected, loudness, silence, tone
+from realtime_fixtures import MANUAL, as_base64, connected, loudness, run, silence, tone
 from service_fixtures import QUESTION, tiny_service
 
 from spaces_demo.realtime.limits import RealtimeLimits
@@ -71,6 +71,13 @@ REFUSED = [
     (session(output_modalities=["video"]), "invalid_value"),
     (session(max_output_tokens=0), "invalid_value"),
     (session(max_output_tokens="many"), "invalid_value"),
+    (session(instructions="word " * 8000), "invalid_value"),
+    (session(instructions="\ud800"), "invalid_value"),
+    ({"type": "response.create", "response": {"instructions": "\x00"}}, "invalid_value"),
+    ({"type": "response.create", "response": {"metadata": {"a": "b" * 513}}}, "invalid_value"),
+    ({"type": "conversation.item.truncate", "item_id": "none", "audio_end_ms": 10**400}, "invalid_value"),
+    (item({"type": "output_audio", "transcript": "Hello"}), "invalid_value"),
+    (item({"type": "output_audio", "text": "Hello"}, role="assistant"), "invalid_value"),
     (session(audio={"output": {"speed": 1.5}}), "invalid_value"),
     (session(audio={"input": {"format": {"type": "audio/pcmu"}}}), "invalid_value"),
     (session(audio={"input": {"format": {"type": "audio/pcm", "rate": 16000}}}), "invalid_value"),
@@ -174,6 +181,19 @@ def test_an_idle_session_and_one_that_lasts_too_long_are_closed(service, limits,
         with pytest.raises(websockets.WebSocketDisconnect) as closed:
             client.next()
         assert closed.value.code == 1001
+
+
+def test_a_client_that_closes_at_the_same_time_as_the_server_has_left():
+    from spaces_demo.realtime.routes import ClientLeft, _Connection
+
+    class Closed:
+        application_state = websockets.WebSocketState.CONNECTED
+
+        async def close(self, code):
+            raise websockets.WebSocketDisconnect(1006)
+
+    with pytest.raises(ClientLeft):
+        run(_Connection(Closed(), RealtimeLimits()).close(1013))
 
 
 def test_another_model_is_refused_and_the_session_says_which_it_has(service):
