@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of the data and the runs")
     parser.add_argument("--updates", type=int, default=150)
     parser.add_argument("--learning-rate", type=float, default=3e-4)
-    parser.add_argument("--sentences", type=int, default=200)
+    parser.add_argument("--sentences", type=int, default=132)
     parser.add_argument("--out", type=Path, help="where the results go as JSON")
     options = parser.parse_args()
     torch.set_num_threads(1)
