@@ -3,7 +3,7 @@ Does nano speak in fewer denoising steps after it has learnt from its own codes 
 
     python -m finetune.nano.speech.natural answers --voices package/voices --out data/nano/voice --count 350
     python -m finetune.nano.checkpoint.prepare --model checkpoints/ttt-nano --speech data/nano --out prepared/nano
-    # an hour of one CPU core; each stage is done once
+    # an hour of one CPU core; the data and finished trainings in --work are not made again
     python benchmarks/own_codes.py --data prepared/nano/voice --work own-codes --out benchmarks/results/own_codes.json
 
 Codes that a step reveals at once are chosen apart from each other. Where several codes would be right, they may not fit
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sweep import BATCH_SIZE, ReadAloud, unseen_sentences
+from sweep import BATCH_SIZE, sweep
 from tqdm import tqdm
 
 from finetune.data.schema import Record, load_prepared, make_record, read_info, replace_text, save_prepared
@@ -29,10 +29,11 @@ from processing_ttt import TttProcessor
 from processing_ttt.tasks_ttt import system_prompt
 
 TEACHER: dict[str, Any] = {"denoising_steps": 16, "entropy_bound": 1.0}
-SETTINGS: tuple[dict[str, Any], ...] = (
+SETTINGS: list[dict[str, Any]] = [
     *({"denoising_steps": steps} for steps in (1, 2, 4, 8)),
     *({"denoising_steps": 16, "entropy_bound": bound} for bound in (3.0, 6.0, 10.0)),
-)
+]
+LEARNING_RATE = 3e-4
 WAYS = {"nothing": "nothing", "recorded": "recorded codes", "own": "its own codes"}
 
 
@@ -91,22 +92,12 @@ def train_on(way: str, options: argparse.Namespace) -> Path:
     """Train nano further, or find that it is done."""
     settings = {
         "model": options.model, "data": options.work / f"{way}.yaml", "output_dir": options.work / "runs" / way,
-        "max_steps": options.updates, "learning_rate": options.learning_rate, "warmup_ratio": 0.1,
+        "max_steps": options.updates, "learning_rate": LEARNING_RATE, "warmup_ratio": 0.1,
         "per_device_train_batch_size": 4, "replaced_prompt_codes": 0, "compile_layers": "false", "bf16": "false",
         "dataloader_num_workers": 0, "logging_steps": 10, "eval_steps": options.updates, "validation_examples": 0,
         "validation_texts": 0, "report_to": "none",
     }  # fmt: skip
     return train(read_recipe(Path("nano"), [f"{key}={value}" for key, value in settings.items()]))
-
-
-def measured(folder: Path, sentences: int) -> list[dict[str, Any]]:
-    """Word error rate and ids per forward of a model, for each of `SETTINGS`."""
-    reader = ReadAloud(folder, unseen_sentences(sentences))
-    results = []
-    for setting in tqdm(SETTINGS, desc=str(folder)):
-        result = reader.measure(setting, seed=0)
-        results.append({"setting": setting} | {name: result[name] for name in ("wer", "ids_per_forward")})
-    return results
 
 
 def table(results: dict[str, Any]) -> str:
@@ -128,14 +119,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="prepared recordings with word times")
     parser.add_argument("--work", type=Path, required=True, help="folder of the data and the runs")
     parser.add_argument("--updates", type=int, default=150)
-    parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--sentences", type=int, default=132)
     parser.add_argument("--out", type=Path, help="where the results go as JSON")
     options = parser.parse_args()
     torch.set_num_threads(1)
     write_data(options)
     folders = {"nothing": options.model} | {way: train_on(way, options) for way in ("recorded", "own")}
-    results: dict[str, Any] = {way: measured(folder, options.sentences) for way, folder in folders.items()}
+    results: dict[str, Any] = {way: sweep(folder, options.sentences, SETTINGS) for way, folder in folders.items()}
     print(table(results))
     if options.out:
         info = {"sentences": options.sentences, "updates": options.updates, "teacher": TEACHER}

@@ -2,7 +2,7 @@
 Listens: how large headers may be, how long a client may take to send them, whose word about visitors counts, and how
 the server ends.
 
-Depends on uvicorn and sockets. Independent of what is served.
+Depends on uvicorn, sockets, and the error by which a stream is cut. Independent of what is served.
 """
 
 import asyncio

@@ -235,7 +235,7 @@ def test_a_deleted_message_is_not_transcribed(service, monkeypatch):
     assert run(deleted())[-1] == "conversation.item.deleted"
 
 
-def test_long_instructions_are_written_once_for_a_prompt_that_is_too_long(service, monkeypatch):
+def test_long_instructions_are_not_written_anew_for_each_message(service, monkeypatch):
     inner = conversation_of(service, [])
     inner.instructions = "word " * 30
     for number in range(60):
